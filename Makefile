@@ -1,0 +1,34 @@
+# `make build`: a virtual environment, everything installed, the specs built for what this machine has.
+# `make test`: the same, then every test.  `make check`: linters and types.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: build test check format clean
+
+build: $(VENV)/installed
+	$(BIN)/fusegen build specs
+
+test: build
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror templates/include/fusegen/*
+	$(BIN)/fusegen build specs --check
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i templates/include/fusegen/*
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) generated/.build generated/*/*.so

@@ -1,0 +1,223 @@
+"""The functions that formulas are made of, beyond those of sympy.
+
+Each stays opaque: sympy never expands it, and its derivative is stated in terms of atoms
+(`sigmoid' = s (1 - s)`), so that a derivative shares the forward's values and never becomes
+`inf / inf`. An atom is a function of one value (pointwise), of a whole row (`row_*`), or of
+nothing (`uniform`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+
+__all__ = [
+    "COLS",
+    "FUNCTIONS",
+    "ROWS",
+    "Let",
+    "RowMax",
+    "RowShift",
+    "RowSum",
+    "Draw",
+    "absolute",
+    "erf",
+    "exp",
+    "expm1",
+    "let",
+    "log",
+    "log1p",
+    "normcdf",
+    "normpdf",
+    "row_max",
+    "row_mean",
+    "row_shift",
+    "row_sum",
+    "rsqrt",
+    "sigmoid",
+    "sign",
+    "softplus",
+    "sqrt",
+    "tanh",
+    "uniform",
+    "where",
+]
+
+exp, log, tanh, erf, sqrt = sp.exp, sp.log, sp.tanh, sp.erf, sp.sqrt
+
+#: The number of columns of the activation, as a symbol: what `row_mean` divides by.
+COLS = sp.Symbol("cols", integer=True, positive=True)
+#: The number of rows of the activation.
+ROWS = sp.Symbol("rows", integer=True, positive=True)
+
+
+class sigmoid(sp.Function):
+    """1 / (1 + exp(-x)); sigmoid' = s (1 - s)."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return self * (1 - self)
+
+
+class softplus(sp.Function):
+    """log(1 + exp(x)) without overflow; softplus' = sigmoid."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return sigmoid(self.args[0])
+
+
+class normcdf(sp.Function):
+    """The standard normal's distribution function, (1 + erf(x / sqrt 2)) / 2; its derivative is `normpdf`."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return normpdf(self.args[0])
+
+
+class normpdf(sp.Function):
+    """The standard normal's density, exp(-x^2 / 2) / sqrt(2 pi); its derivative is -x normpdf(x)."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return -self.args[0] * self
+
+
+class log1p(sp.Function):
+    """log(1 + x), exact near 0."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return 1 / (1 + self.args[0])
+
+
+class expm1(sp.Function):
+    """exp(x) - 1, exact near 0."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return exp(self.args[0])
+
+
+class sign(sp.Function):
+    """-1, 0 or 1; its derivative is 0, as torch has it."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return sp.Integer(0)
+
+
+class absolute(sp.Function):
+    """|x|; its derivative is `sign`, so 0 at 0, as torch has it."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return sign(self.args[0])
+
+
+class Draw(sp.Function):
+    """A uniform number in [0, 1) for each element; the argument tells the draws of one chain apart."""
+
+    nargs = 1
+    is_real = True
+
+
+class _Reduction(sp.Function):
+    """A function of a whole row. The program turns it into a node; it is never differentiated here."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        raise TypeError(f"{self.func.__name__} is differentiated by the program's calculus, not by sympy")
+
+
+class RowSum(_Reduction):
+    """The sum over a row's columns."""
+
+
+class RowMax(_Reduction):
+    """The largest value of a row; its gradient goes to the largest elements, shared evenly (torch.amax)."""
+
+
+class RowShift(_Reduction):
+    """A row's largest value where the result does not depend on it: it only guards exp from overflow,
+    and no gradient runs through it."""
+
+
+class Let(sp.Function):
+    """A part of a formula with a name of its own: it becomes a node, so that its terms keep their
+    association and everything that uses it shares it."""
+
+    nargs = 2
+    is_real = True
+
+
+def let(name: str, value: Any) -> sp.Expr:
+    """Give a part of a formula a name: `let("centred", x - row_mean(x))`."""
+    return Let(sp.Symbol(name), value)
+
+
+row_sum, row_max, row_shift = RowSum, RowMax, RowShift
+
+
+def row_mean(value: Any) -> sp.Expr:
+    """The mean over a row's columns."""
+    return RowSum(value) / COLS
+
+
+def uniform(stream: int = 0) -> sp.Expr:
+    """A fresh uniform number in [0, 1) for each element."""
+    return Draw(sp.Integer(stream))
+
+
+def where(condition: Any, value: Any, other: Any) -> sp.Expr:
+    """`value` where the condition holds, else `other` (also where a NaN makes the condition false)."""
+    return sp.Piecewise((value, condition), (other, True))
+
+
+def rsqrt(value: Any) -> sp.Expr:
+    """1 / sqrt(x)."""
+    return sp.Pow(value, sp.Rational(-1, 2))
+
+
+#: What a formula in a spec may call, by the name it is called by: (function, number of arguments).
+FUNCTIONS: dict[str, tuple[Any, int]] = {
+    "abs": (absolute, 1),
+    "cos": (sp.cos, 1),
+    "erf": (erf, 1),
+    "exp": (exp, 1),
+    "expm1": (expm1, 1),
+    "log": (log, 1),
+    "log1p": (log1p, 1),
+    "max": (row_max, 1),
+    "mean": (row_mean, 1),
+    "normcdf": (normcdf, 1),
+    "normpdf": (normpdf, 1),
+    "rsqrt": (rsqrt, 1),
+    "sign": (sign, 1),
+    "sigmoid": (sigmoid, 1),
+    "sin": (sp.sin, 1),
+    "softplus": (softplus, 1),
+    "sqrt": (sqrt, 1),
+    "sum": (row_sum, 1),
+    "tanh": (tanh, 1),
+    "where": (where, 3),
+}

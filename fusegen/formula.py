@@ -1,0 +1,300 @@
+"""Formulas of a spec: text -> sympy, by a grammar of known functions, numbers and names.
+
+The text is read by `ast.parse` and its tree is walked over an allow-list; nothing is ever
+evaluated as Python. Constants are folded as they appear, so that an overflow, a division by zero
+or a complex number is reported where it stands, and no power can grow without bound.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import mpmath  # type: ignore[import-untyped]
+import sympy as sp
+
+from fusegen.atoms import FUNCTIONS, RowMax, RowSum, absolute, where
+from fusegen.errors import UserError, nearest
+from fusegen.formula_constants import (
+    DIGITS,
+    MAX_EXPONENT,
+    NUMERIC,
+    number,
+    parts,
+    problem,
+    value_of,
+)
+
+__all__ = ["FormulaError", "number", "parse"]
+
+#: The longest formula, in characters.
+MAX_LENGTH = 10_000
+#: How deep operations may nest; a sum or a product of many terms is one level.
+MAX_DEPTH = 50
+
+_COMPARISONS: dict[type[ast.cmpop], Any] = {
+    ast.Lt: sp.Lt,
+    ast.LtE: sp.Le,
+    ast.Gt: sp.Gt,
+    ast.GtE: sp.Ge,
+}
+_HINTS = {
+    "^": "a power is written **",
+    "=": "there is no assignment, and a comparison is < <= > or >=",
+    "!": "a comparison is < <= > or >=",
+    "#": "a formula has no comments",
+}
+_MADE_OF = "a formula is made of numbers, names, + - * / ** and calls"
+_ALLOWED = (
+    sp.Add, sp.Mul, sp.Pow, sp.Number, sp.NumberSymbol, sp.Symbol, sp.Piecewise,
+    sp.functions.elementary.piecewise.ExprCondPair, sp.core.relational.Relational,
+    sp.logic.boolalg.BooleanAtom, RowSum, RowMax,
+    *(function for function, _ in FUNCTIONS.values() if isinstance(function, type)),
+)  # fmt: skip
+
+
+class FormulaError(UserError):
+    """A mistake in a formula.
+
+    Args:
+        message: what is wrong and what would be right.
+        column: the 1-based column of the mistake in the formula's text.
+    """
+
+    def __init__(self, message: str, column: int) -> None:
+        self.message = message
+        self.column = column
+        super().__init__(f"{message} (column {column})")
+
+
+def parse(text: str, symbols: Mapping[str, sp.Expr]) -> sp.Expr:
+    """Return the expression that a formula states.
+
+    Args:
+        text: the formula, such as "x * tanh(softplus(x))".
+        symbols: what each name stands for; `pi` and `fusegen.atoms.FUNCTIONS` are known besides.
+
+    Raises:
+        FormulaError: the text is no formula, or a constant in it is infinite, complex or huge.
+    """
+    source = re.sub(r"[\t\r\n]", " ", text)
+    if len(source) > MAX_LENGTH:
+        raise FormulaError(f"the formula has {len(source)} characters; at most {MAX_LENGTH:,}", 1)
+    if not source.strip():
+        raise FormulaError("the formula is empty", 1)
+    foreign = re.search(r"[^\w\s.+\-*/(),<>=]|[^\x20-\x7e]|(?<![<>])=", source, re.ASCII)
+    if foreign:
+        hint = _HINTS.get(foreign[0], _MADE_OF)
+        raise FormulaError(
+            f"{foreign[0]!r} does not belong in a formula: {hint}", foreign.start() + 1
+        )
+    indent = len(source) - len(source.lstrip())
+    reader = _Reader(symbols, indent)
+    with mpmath.workdps(DIGITS):
+        expr = reader.expression(_tree(source.lstrip(), indent), 0)
+    for part in parts(expr):
+        if not isinstance(part, _ALLOWED):
+            raise FormulaError(f"{part} is not among the functions that fusegen knows", indent + 1)
+    return expr
+
+
+def _tree(source: str, indent: int) -> ast.expr:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Python warns of "2x" and the like, and reads on
+            return ast.parse(source, mode="eval").body
+    except SyntaxError as error:
+        column = min(max(error.offset or 1, 1), len(source) + 1)
+        message = f"the formula is malformed near {source[column - 1 :][:20]!r}"
+        if re.search("never closed|unmatched|does not match|too many nested", error.msg):
+            message = f"the formula is malformed: {error.msg}"
+        elif source.rstrip()[-1] in "+-*/<>,":
+            message, column = "the formula ends too early", len(source.rstrip())
+        elif "invalid decimal literal" in error.msg:
+            message += ": put an operator between a number and a name (2*x)"
+        raise FormulaError(message, indent + column) from None
+    except (MemoryError, RecursionError):
+        raise FormulaError(
+            "the formula has too many operations, or nests too deeply", indent + 1
+        ) from None
+
+
+class _Reader:
+    """Walks the syntax tree of one formula."""
+
+    def __init__(self, symbols: Mapping[str, sp.Expr], indent: int) -> None:
+        self._symbols = symbols
+        self._indent = indent
+
+    def expression(self, node: ast.expr, depth: int) -> sp.Expr:
+        """Return the expression of a node and everything below it."""
+        if depth > MAX_DEPTH:
+            raise self._error(node, f"the formula nests more than {MAX_DEPTH} levels deep")
+        match node:
+            case ast.Constant(value=bool()):
+                raise self._error(node, f"{node.value!r} is no number")
+            case ast.Constant(value=int(value) | float(value)):
+                result = self._number(node, value)
+            case ast.Name():
+                result = self._name(node)
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign):
+                result = self.expression(node.operand, depth + 1)
+                result = -result if isinstance(sign, ast.USub) else result
+            case ast.BinOp(op=ast.Add() | ast.Sub()):
+                result = self._sum(node, depth + 1)
+            case ast.BinOp(op=ast.Mult() | ast.Div()):
+                result = self._product(node, depth + 1)
+            case ast.BinOp(op=ast.Pow()):
+                result = self._power(node, depth + 1)
+            case ast.Call():
+                result = self._call(node, depth + 1)
+            case ast.Compare():
+                raise self._error(node, "a comparison stands only first in where(condition, a, b)")
+            case ast.IfExp():
+                raise self._error(node, "a choice is written where(condition, value, other)")
+            case _:
+                raise self._error(node, _MADE_OF)
+        return result
+
+    def _number(self, node: ast.expr, value: float) -> sp.Expr:
+        try:
+            magnitude = float(value)
+        except OverflowError:
+            magnitude = float("inf")
+        if magnitude == float("inf"):
+            raise self._error(node, "the number is too large for a double")
+        return sp.Integer(value) if isinstance(value, int) else number(value)
+
+    def _name(self, node: ast.Name) -> sp.Expr:
+        if node.id in self._symbols:
+            return self._symbols[node.id]
+        if node.id == "pi":
+            return sp.pi
+        if node.id in FUNCTIONS:
+            raise self._error(node, f"{node.id} is a function: write {node.id}(...)")
+        raise self._error(
+            node, f"unknown name {node.id!r}{nearest(node.id, [*self._symbols, 'pi'])}"
+        )
+
+    def _sum(self, node: ast.BinOp, depth: int) -> sp.Expr:
+        first, rest = _spine(node, (ast.Add, ast.Sub))
+        terms = [self.expression(first, depth)]
+        for operator, right in rest:
+            term = self.expression(right, depth)
+            terms.append(term if isinstance(operator, ast.Add) else -term)
+        return self._checked(node, sp.Add(*terms))
+
+    def _product(self, node: ast.BinOp, depth: int) -> sp.Expr:
+        first, rest = _spine(node, (ast.Mult, ast.Div))
+        factors = [self.expression(first, depth)]
+        for operator, right in rest:
+            factor = self.expression(right, depth)
+            if isinstance(operator, ast.Div):
+                if value_of(factor) == 0:
+                    raise self._error(right, "division by zero")
+                factor = 1 / factor
+            factors.append(factor)
+        return self._checked(node, sp.Mul(*factors))
+
+    def _power(self, node: ast.BinOp, depth: int) -> sp.Expr:
+        base, exponent = self.expression(node.left, depth), self.expression(node.right, depth)
+        b, e = value_of(base), value_of(exponent)
+        if e is None:
+            if b is not None and b <= 0:
+                raise self._error(
+                    node, f"a power of {base} with a variable exponent is no real number"
+                )
+            return self._checked(node, base**exponent)
+        if abs(e) > MAX_EXPONENT:
+            raise self._error(node.right, f"the exponent is too large: at most {MAX_EXPONENT}")
+        if exponent.is_Float and 2 * e == int(2 * e):
+            exponent = sp.Rational(int(2 * e), 2)  # x**0.5 is sqrt(x)
+        if b is None:
+            return self._checked(node, base**exponent)
+        if b == 0 and e < 0:
+            raise self._error(node, "division by zero")
+        return self._constant(node, mpmath.mpmathify(b) ** e, base**exponent)
+
+    def _call(self, node: ast.Call, depth: int) -> sp.Expr:
+        if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS:
+            if isinstance(node.func, ast.Name) and node.func.id not in self._symbols:
+                raise self._error(
+                    node, f"unknown function {node.func.id!r}{nearest(node.func.id, FUNCTIONS)}"
+                )
+            message = "what stands before '(' is no function: a product is written with *"
+            raise self._error(node, message)
+        name = node.func.id
+        function, arity = FUNCTIONS[name]
+        if node.keywords:
+            raise self._error(node, f"the arguments of {name} have no names")
+        if len(node.args) != arity:
+            hint = ": it reduces a row; for two values, where(a > b, a, b)" if name == "max" else ""
+            raise self._error(node, f"{name} takes {arity}, not {len(node.args)} arguments{hint}")
+        if name == "where":
+            condition = self._condition(node.args[0], depth)
+            value, other = (self.expression(arg, depth) for arg in node.args[1:])
+            return self._checked(node, where(condition, value, other))
+        (argument,) = (self.expression(arg, depth) for arg in node.args)
+        value = value_of(argument)
+        if value is None or name not in NUMERIC:
+            if name == "exp":
+                self._check_logarithms(node, argument)
+            return self._checked(node, function(argument))
+        try:
+            result = NUMERIC[name](value)
+        except (ValueError, ZeroDivisionError):
+            raise self._error(node, f"{name}({argument}) is not finite") from None
+        return self._constant(node, result, None if name == "exp" else function(argument))
+
+    def _condition(self, node: ast.expr, depth: int) -> Any:
+        if not isinstance(node, ast.Compare) or len(node.ops) != 1:
+            raise self._error(node, "where starts with one comparison: where(x > 0, value, other)")
+        relation = _COMPARISONS.get(type(node.ops[0]))
+        if relation is None:
+            raise self._error(node, "a comparison is < <= > or >=")
+        left = self.expression(node.left, depth)
+        right = self.expression(node.comparators[0], depth)
+        # Left as it stands unless both sides are numbers: deciding it may take sympy for ever.
+        decide = value_of(left) is not None and value_of(right) is not None
+        return relation(left, right) if decide else relation(left, right, evaluate=False)
+
+    def _constant(self, node: ast.expr, value: Any, exact: sp.Expr | None) -> sp.Expr:
+        """Return a constant, exact where it is rational, else as the nearest double."""
+        if isinstance(value, mpmath.mpc):
+            raise self._error(node, "a constant that is no real number")
+        if not abs(value) <= sys.float_info.max:
+            raise self._error(node, "a constant that is not finite, or too large for a double")
+        exact_known = exact is not None and exact.is_Rational
+        return self._checked(node, exact) if exact_known else number(float(value))
+
+    def _check_logarithms(self, node: ast.Call, argument: sp.Expr) -> None:
+        """Refuse exp(n log(y)) for a large n: sympy makes y**n of it."""
+        for term in sp.Add.make_args(argument):
+            if term.has(sp.log) and abs(term.as_coeff_Mul()[0]) > MAX_EXPONENT:
+                raise self._error(node, f"a power with an exponent above {MAX_EXPONENT}")
+
+    def _checked(self, node: ast.expr, expr: sp.Expr) -> sp.Expr:
+        """Return the expression if it is finite, real and of sane size everywhere."""
+        wrong = problem(expr)
+        if wrong:
+            raise self._error(node, wrong)
+        # sympy makes Abs of sqrt(x**2).
+        return expr.replace(sp.Abs, absolute) if expr.has(sp.Abs) else expr
+
+    def _error(self, node: ast.expr, message: str) -> FormulaError:
+        return FormulaError(message, self._indent + node.col_offset + 1)
+
+
+def _spine(
+    node: ast.expr, operators: tuple[type[ast.operator], ...]
+) -> tuple[ast.expr, list[tuple[ast.operator, ast.expr]]]:
+    """Return the first operand of a chain of like operators, and what follows it."""
+    rest: list[tuple[ast.operator, ast.expr]] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, operators):
+        rest.append((node.op, node.right))
+        node = node.left
+    return node, rest[::-1]

@@ -1,0 +1,73 @@
+"""Moves what does not vary along a row, a column or at all out of the element's expression.
+
+`x * (rsqrt(var + eps) * weight)` computes its factor once a column, `e / sum` its reciprocal once
+a row. Sums are left as they are: regrouping the terms of `x - max - log(sum)` would lose digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import sympy as sp
+
+from fusegen.program import Kind
+
+#: Gives a hoisted expression a place and returns the symbol that stands for it.
+Place = Callable[[sp.Expr, Kind, str], sp.Symbol]
+
+
+def kind_of(expr: sp.Basic, kinds: dict[sp.Symbol, Kind]) -> Kind:
+    """Return the axes that an expression varies along."""
+    kind = Kind.SCALAR
+    for symbol in expr.free_symbols:
+        kind |= kinds[symbol]
+    return kind
+
+
+def hoist(expr: sp.Expr, kinds: dict[sp.Symbol, Kind], name: str, place: Place) -> sp.Expr:
+    """Return `expr` with every part of a smaller kind replaced by a symbol that `place` gives.
+
+    Args:
+        expr: an expression of a node.
+        kinds: the kind of each symbol; `place` adds those that it makes.
+        name: the node's name, from which the parts get theirs.
+        place: takes a part and its kind.
+    """
+    whole = kind_of(expr, kinds)
+
+    def walk(part: sp.Basic) -> sp.Basic:
+        if part.is_Symbol or not part.free_symbols:
+            return part
+        kind = kind_of(part, kinds)
+        if kind != whole and isinstance(part, sp.Expr) and not _trivial(part):
+            return place(part, kind, name)
+        if part.is_Mul:
+            return _product(part)
+        return part.func(*(walk(arg) for arg in part.args))
+
+    def _product(part: sp.Expr) -> sp.Expr:
+        groups: dict[Kind, list[sp.Expr]] = {}
+        for factor in part.args:
+            groups.setdefault(kind_of(factor, kinds), []).append(factor)
+        constants = [f for f in groups.get(Kind.SCALAR, []) if not f.free_symbols]
+        rest = [f for f in groups.pop(Kind.SCALAR, []) if f.free_symbols]
+        if rest:
+            groups[Kind.SCALAR] = rest
+        made: list[sp.Basic] = list(constants)
+        for kind, factors in groups.items():
+            product = sp.Mul(*factors)
+            if kind != whole and not _trivial(product):
+                made.append(place(product, kind, name))
+            else:
+                made.extend(walk(f) for f in factors)
+        return sp.Mul(*made)
+
+    walked = walk(expr)
+    assert isinstance(walked, sp.Expr)
+    return walked
+
+
+def _trivial(expr: sp.Expr) -> bool:
+    """Whether computing it again costs no more than loading it."""
+    return bool(expr.is_Symbol or (expr.is_Mul and all(a.is_Symbol or a.is_Number for a in expr.args)
+                                   and sum(1 for a in expr.args if a.is_Symbol) == 1))

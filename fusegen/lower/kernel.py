@@ -1,0 +1,239 @@
+"""What the templates get: a kernel as lines of code, fields and stages. No sympy from here on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fusegen.program import Kind
+
+
+@dataclass(frozen=True)
+class Line:
+    """`const T name = code;`, or an assignment where the name is a field; `note` is its comment."""
+
+    name: str
+    code: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Field:
+    """An input of the kernel.
+
+    Args:
+        name: its name in the structs and among the kernel's arguments.
+        kind: the axes it varies along.
+        stream: for random inputs, which of the chain's draws it is.
+    """
+
+    name: str
+    kind: Kind
+    stream: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A tensor that the kernel writes.
+
+    Args:
+        name: the operator's name for it.
+        kind: its kind.
+        like: the tensor input whose shape it has; None for saved row statistics, which are in the
+            type that the kernel computes in.
+        how: "store" for one value an element (or a row), "sum" for one added up over the grid.
+        code: what an element (or a row) stores or adds.
+        stage: the stage that knows the value.
+        per_row: the value is a row's, not an element's.
+    """
+
+    name: str
+    kind: Kind
+    like: str | None
+    how: Literal["store", "sum"]
+    code: str
+    stage: int
+    per_row: bool = False
+
+    @property
+    def row_sum(self) -> str:
+        """The name of a row's part of the sum."""
+        return f"{self.name}_row"
+
+
+@dataclass(frozen=True)
+class RowReduction:
+    """A sum or maximum over the row that a stage computes and later stages read as `row.name`."""
+
+    name: str
+    op: Literal["sum", "max"]
+    code: str
+
+    @property
+    def local(self) -> str:
+        """The name of what a thread has reduced so far."""
+        return f"reduced_{self.name}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One pass over a row.
+
+    Args:
+        index: its place, from 0.
+        row_lines: what is computed once a row before the pass.
+        lines: what is computed for each element.
+        kept: values that later stages read again.
+        reads: values of earlier stages that this one reads.
+        reductions: what the pass reduces over the row.
+        results: what each element stores or adds to a sum over the grid.
+    """
+
+    index: int
+    row_lines: tuple[Line, ...]
+    lines: tuple[Line, ...]
+    kept: tuple[str, ...]
+    reads: tuple[str, ...]
+    reductions: tuple[RowReduction, ...]
+    results: tuple[Result, ...]
+
+    @property
+    def outs(self) -> tuple[tuple[str, str], ...]:
+        """The fields of `Out` that the stage sets, each with its code."""
+        leaving: tuple[RowReduction | Result, ...] = (*self.reductions, *self.results)
+        return tuple((item.name, item.code) for item in leaving)
+
+    @property
+    def stores(self) -> tuple[Result, ...]:
+        """The results with one value an element."""
+        return tuple(r for r in self.results if r.how == "store")
+
+    @property
+    def col_sums(self) -> tuple[Result, ...]:
+        """The results that are added up over the rows."""
+        return tuple(r for r in self.results if r.how == "sum" and r.kind == Kind.COL)
+
+    @property
+    def totals(self) -> tuple[Result, ...]:
+        """The results that are added up over all elements."""
+        return tuple(r for r in self.results if r.how == "sum" and r.kind == Kind.SCALAR)
+
+    @property
+    def purpose(self) -> str:
+        """What the stage is for, in words."""
+        found = [f"the {'largest' if r.op == 'max' else 'sum'} {r.name}" for r in self.reductions]
+        return ", ".join([*found, *(r.name for r in self.results)])
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel: its inputs by kind, what is computed once a column and once a call, its stages.
+
+    Args:
+        name: "forward", "backward", …
+        full, col, row, scalar: the tensor inputs of each kind that the mathematics reads.
+        saved: row statistics that the forward pass saved, in the type computed in.
+        attributes: numbers that the call passes.
+        random: inputs that are drawn, not loaded.
+        extents: the activation's extents that the mathematics uses ("rows", "cols").
+        col_lines, scalar_lines: fields of `Col` and `Scalar` that are computed from the loaded ones.
+        stages: at least one.
+        results: what is written, in the order of the operator's outputs, saved statistics last.
+        comment: the program, a line a node.
+        signature, returns: its inputs and outputs in words.
+    """
+
+    name: str
+    full: tuple[Field, ...]
+    col: tuple[Field, ...]
+    row: tuple[Field, ...]
+    scalar: tuple[Field, ...]
+    saved: tuple[Field, ...]
+    attributes: tuple[Field, ...]
+    random: tuple[Field, ...]
+    extents: tuple[str, ...]
+    col_lines: tuple[Line, ...]
+    scalar_lines: tuple[Line, ...]
+    stages: tuple[Stage, ...]
+    results: tuple[Result, ...]
+    comment: tuple[str, ...]
+    signature: str
+    returns: str
+
+    @property
+    def struct(self) -> str:
+        """The name of its struct of element functions: `backward_train` is `BackwardTrain`."""
+        return "".join(word.capitalize() for word in self.name.split("_"))
+
+    @property
+    def tensors(self) -> tuple[Field, ...]:
+        """Every tensor input but the saved statistics; all are stored in the tensor's dtype."""
+        return (*self.full, *self.col, *self.row, *self.scalar)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Every value that is kept from one stage to another."""
+        return tuple(name for stage in self.stages for name in stage.kept)
+
+    @property
+    def derived_cols(self) -> tuple[str, ...]:
+        """The fields of `Col` that are computed."""
+        return tuple(line.name.removeprefix("col.") for line in self.col_lines)
+
+    @property
+    def col_fields(self) -> tuple[str, ...]:
+        """Every field of `Col`, the loaded ones first."""
+        return (*(f.name for f in self.col), *self.derived_cols)
+
+    @property
+    def row_fields(self) -> tuple[str, ...]:
+        """Every field of `Row`, the loaded ones first."""
+        reduced = (r.name for s in self.stages for r in s.reductions)
+        lines = (line.name.removeprefix("row.") for s in self.stages for line in s.row_lines)
+        return (*(f.name for f in (*self.row, *self.saved)), *reduced, *lines)
+
+    @property
+    def scalar_fields(self) -> tuple[str, ...]:
+        """Every field of `Scalar`, the loaded ones first."""
+        lines = (line.name.removeprefix("scalar.") for line in self.scalar_lines)
+        return (*(f.name for f in (*self.scalar, *self.attributes)), *self.extents, *lines)
+
+    @property
+    def out_fields(self) -> tuple[str, ...]:
+        """Every field of `Out`."""
+        return tuple(name for stage in self.stages for name, _ in stage.outs)
+
+    @property
+    def reduces_rows(self) -> bool:
+        """Whether a row must be seen as a whole."""
+        return any(s.reductions for s in self.stages) or any(r.per_row for r in self.results)
+
+    @property
+    def stores(self) -> tuple[Result, ...]:
+        """The results with one value an element."""
+        return tuple(r for s in self.stages for r in s.stores)
+
+    @property
+    def row_stores(self) -> tuple[Result, ...]:
+        """The results with one value a row."""
+        return tuple(r for r in self.results if r.how == "store" and r.per_row)
+
+    @property
+    def row_totals(self) -> tuple[Result, ...]:
+        """The results to which each row adds one value."""
+        return tuple(r for r in self.results if r.how == "sum" and r.per_row)
+
+    @property
+    def col_sums(self) -> tuple[Result, ...]:
+        """The results that are added up over the rows."""
+        return tuple(r for s in self.stages for r in s.col_sums)
+
+    @property
+    def totals(self) -> tuple[Result, ...]:
+        """The results that are added up over all elements, or over a value of each row."""
+        return (*(r for s in self.stages for r in s.totals), *self.row_totals)
+
+    @property
+    def flat(self) -> bool:
+        """Whether no value depends on where a row ends, so that the tensor is one long row."""
+        return not (self.col or self.row or self.reduces_rows or self.col_sums or self.extents)

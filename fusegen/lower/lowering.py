@@ -1,0 +1,177 @@
+"""Program -> Kernel: schedule it, hoist what is invariant, share common subexpressions, print."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import sympy as sp
+
+from fusegen.lower.hoist import hoist, kind_of
+from fusegen.lower.kernel import Field, Kernel, Line, Result, RowReduction, Stage
+from fusegen.lower.printer import Printer
+from fusegen.lower.schedule import LoweringError, Schedule, schedule
+from fusegen.lower.temporaries import Named, share
+from fusegen.program import Input, Kind, Program, Reduce, Value, describe
+
+__all__ = ["LoweringError", "lower"]
+
+_STRUCT = {Kind.FULL: "full", Kind.COL: "col", Kind.ROW: "row", Kind.SCALAR: "scalar"}
+
+
+def lower(program: Program, given: Collection[Value] = ()) -> Kernel:
+    """Return the kernel that computes a program.
+
+    Args:
+        program: what to compute.
+        given: row values of the program that the forward pass saved, so that they are loaded.
+
+    Raises:
+        LoweringError: where the program needs more than one kernel.
+    """
+    return _Lowering(program, schedule(program, given)).kernel()
+
+
+class _Lowering:
+    """The state of lowering one program: names, kinds and what was hoisted where."""
+
+    def __init__(self, program: Program, plan: Schedule) -> None:
+        self.program, self.plan = program, plan
+        self.kinds: dict[sp.Symbol, Kind] = {}
+        self.names: dict[sp.Symbol, str] = {}
+        self.levels: dict[sp.Symbol, int] = {}
+        self.hoisted: dict[sp.Expr, sp.Symbol] = {}
+        self.placed: dict[tuple[Kind, int], list[tuple[str, sp.Expr, str]]] = {}
+        self.print = Printer(self.names, lambda e: len(list(kind_of(e, self.kinds))))
+        for value in plan.needed:
+            self.kinds[value.symbol] = value.kind
+            self.levels[value.symbol] = plan.level[value]
+            self.names[value.symbol] = self._spelled(value, plan.level[value])
+
+    def kernel(self) -> Kernel:
+        """Lower every stage, then collect the fields."""
+        plan = self.plan
+        for stage in range(plan.stages):
+            for kind in (Kind.SCALAR, Kind.COL, Kind.ROW):
+                for node in plan.at(stage, kind):
+                    expr = hoist(node.expr, self.kinds, node.name, self._place)
+                    self._put(kind, stage, node.name, expr, node.note)
+        bodies = [self._body(stage) for stage in range(plan.stages)]
+        results = self._results()
+        stages = tuple(self._stage(index, lines, results) for index, lines in enumerate(bodies))
+        return Kernel(
+            name=self.program.name,
+            full=self._fields(Kind.FULL),
+            col=self._fields(Kind.COL),
+            row=self._fields(Kind.ROW),
+            scalar=self._fields(Kind.SCALAR),
+            saved=tuple(Field(v.name, v.kind) for v in plan.given),
+            attributes=self._sourced("attribute"),
+            random=self._sourced("random"),
+            extents=tuple(f.name for f in self._sourced("extent")),
+            col_lines=self._lines(Kind.COL, 0),
+            scalar_lines=self._lines(Kind.SCALAR, 0),
+            stages=stages,
+            results=results,
+            comment=tuple(
+                describe(v) for v in plan.needed if not isinstance(v, Input) and v not in plan.given
+            ),
+            signature=", ".join(f"{i.name}: {i.kind.label}" for i in self.program.inputs),
+            returns=", ".join(f"{r.name}: {r.kind.label}" for r in results),
+        )
+
+    def _stage(self, index: int, lines: tuple[Line, ...], results: tuple[Result, ...]) -> Stage:
+        plan = self.plan
+        return Stage(
+            index=index,
+            row_lines=self._lines(Kind.ROW, index),
+            lines=lines,
+            kept=tuple(v.name for v in plan.kept(index)),
+            reads=tuple(v.name for v in plan.reads(index)),
+            reductions=tuple(
+                RowReduction(r.name, r.op, self._spelled(r.arg, index)) for r in plan.row_reductions(index)
+            ),
+            results=tuple(r for r in results if r.stage == index and not r.per_row),
+        )
+
+    def _spelled(self, value: Value, stage: int) -> str:
+        """Return how a stage reads a value: earlier stages' full values were kept."""
+        if isinstance(value, Input) or value.kind != Kind.FULL:
+            return f"{_STRUCT[value.kind]}.{value.name}"
+        return value.name if self.plan.level[value] >= stage else f"kept.{value.name}"
+
+    def _body(self, stage: int) -> tuple[Line, ...]:
+        nodes = self.plan.at(stage, Kind.FULL)
+        exprs = [
+            Named(n.name, hoist(n.expr, self.kinds, n.name, self._place), n.note, n.symbol) for n in nodes
+        ]
+        for value in self.plan.needed:
+            self.names[value.symbol] = self._spelled(value, stage)
+        lines = []
+        for named in share(exprs):
+            self.kinds[named.symbol] = Kind.FULL
+            self.names[named.symbol] = named.name
+            lines.append(Line(named.name, self.print(named.expr), named.note))
+        return tuple(lines)
+
+    def _place(self, part: sp.Expr, kind: Kind, name: str) -> sp.Symbol:
+        """Give a hoisted part a field of its own in `Col`, `Row` or `Scalar`."""
+        if part not in self.hoisted:
+            head = type(part).__name__.lower() if part.is_Function else "factor"
+            if part.is_Pow and part.exp == -1 and part.base.is_Symbol:
+                name, head = str(part.base), "inverse"
+            field, count = f"{name}_{head}", 1
+            while field in {line[0] for lines in self.placed.values() for line in lines}:
+                count += 1
+                field = f"{name}_{head}{count}"
+            symbol = sp.Symbol(field, real=True)
+            level = max((self.levels[s] for s in part.free_symbols), default=0)
+            self.kinds[symbol], self.levels[symbol] = kind, level
+            self.names[symbol] = f"{_STRUCT[kind]}.{field}"
+            self.hoisted[part] = symbol
+            inner = hoist(part, self.kinds, name, self._place)
+            self._put(kind, level, field, inner, "")
+        return self.hoisted[part]
+
+    def _put(self, kind: Kind, stage: int, name: str, expr: sp.Expr, note: str) -> None:
+        self.placed.setdefault((kind, stage), []).append((name, expr, note))
+
+    def _lines(self, kind: Kind, stage: int) -> tuple[Line, ...]:
+        struct = _STRUCT[kind]
+        found = self.placed.get((kind, stage), [])
+        return tuple(Line(f"{struct}.{n}", self.print(e), note) for n, e, note in found)
+
+    def _fields(self, kind: Kind) -> tuple[Field, ...]:
+        """Return the tensor inputs of a kind, in the order of the program's inputs."""
+        needed = set(self.plan.needed)
+        inputs: Iterable[Value] = (i for i in self.program.inputs if i.source == "tensor")
+        return tuple(Field(v.name, v.kind) for v in inputs if v.kind == kind and v in needed)
+
+    def _sourced(self, source: str) -> tuple[Field, ...]:
+        found = (v for v in self.plan.needed if isinstance(v, Input) and v.source == source)
+        return tuple(Field(v.name, v.kind, v.stream) for v in found)
+
+    def _results(self) -> tuple[Result, ...]:
+        results = []
+        for name, output in self.program.outputs.items():
+            results.append(self._result(name, output.value, output.like.kind, output.like.name))
+        for value in self.program.saved:
+            results.append(
+                Result(value.name, Kind.ROW, None, "store", f"row.{value.name}", self.plan.stages, True)
+            )
+        return tuple(results)
+
+    def _result(self, name: str, value: Value, kind: Kind, like: str) -> Result:
+        if kind == Kind.FULL:
+            stage = self.plan.level[value]
+            return Result(name, kind, like, "store", self._spelled(value, stage), stage)
+        if kind == Kind.ROW and value.kind in (Kind.ROW, Kind.SCALAR):
+            return Result(name, kind, like, "store", self.names[value.symbol], self.plan.stages, True)
+        if isinstance(value, Reduce) and value.op == "sum" and value.kind == kind:
+            per_row = value.arg.kind == Kind.ROW
+            if value.arg.kind in (Kind.FULL, Kind.ROW):
+                stage = self.plan.stages if per_row else self.plan.level[value.arg]
+                code = self._spelled(value.arg, stage)
+                return Result(name, kind, like, "sum", code, stage, per_row)
+        raise LoweringError(
+            f"{self.program.name}: {name} ({kind.label}) is not a sum over the activation: {describe(value)}"
+        )

@@ -1,0 +1,208 @@
+"""Chain -> what the template of `__init__.py` needs: signatures, submodules, parameters, calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fusegen.chain import Chain, Mode
+from fusegen.spec_types import Argument, Operand, Ref, Spec, Step
+
+_PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a generated function: its name, its type and its default as Python text."""
+
+    name: str
+    type: str
+    default: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type}" + (f" = {self.default}" if self.default else "")
+
+
+def module_context(chain: Chain) -> dict[str, object]:
+    """Return the context of `templates/module.py.j2`."""
+    spec = chain.spec
+    arguments = {a.name: a for a in spec.arguments}
+    floats = [arguments[name] for name in chain.attributes]
+    moded = len(chain.modes) == 2
+    random = any(mode.random for mode in chain.modes)
+    options = [Parameter(a.name, "float", _literal(a)) for a in floats]
+    if moded:
+        options.append(Parameter("training", "bool", str(_trains_by_default(spec))))
+    if random:
+        options.append(Parameter("seed", "int | Tensor | None", "None"))
+    return {
+        "summary": " -> ".join(_word(s) for s in spec.steps),
+        "description": spec.description,
+        "operands": chain.operands,
+        "modes": [_mode_context(chain, mode) for mode in chain.modes],
+        "moded": moded,
+        "random": random,
+        "parameters": ["x: Tensor", *(f"{o.name}: Tensor" for o in chain.operands)],
+        "options": options,
+        "attributes": chain.attributes,
+        "torch_prefix": _torch_prefix(chain),
+        "order": spec.order,
+        "constructor": [_constructor_parameter(a) for a in spec.arguments],
+        "members": _members(chain),
+        "inputs": ["x", *(o.name for o in chain.operands if o.owner is None)],
+        "source": _source_call(chain),
+        "training": _training(spec),
+        "held_operands": [f"self.{o.owner}" if o.owner else o.name for o in chain.operands],
+        "held_attributes": _held_attributes(chain),
+        "torch_modules": [s.label for s in spec.steps[: chain.torch_steps]],
+        "uses_shapes": any(a.type == "shape" for a in spec.arguments),
+    }
+
+
+def _word(step: Step) -> str:
+    return step.op.name if step.op else f"({step.text})"
+
+
+def _literal(argument: Argument) -> str:
+    if argument.default is None:
+        return ""
+    if isinstance(argument.default, tuple):
+        return _tuple(argument.default)
+    return repr(argument.default)
+
+
+def _mode_context(chain: Chain, mode: Mode) -> dict[str, object]:
+    """Return the text of one `Mode(...)`: which operands and attributes it takes, its passes."""
+    forward = mode.programs[0]
+    taken = {i.name for i in forward.inputs}
+    operands = [n for n, o in enumerate(chain.operands) if o.name in taken]
+    attributes = [n for n, a in enumerate(chain.attributes) if a in taken]
+    passes = [f'Pass("{forward.name}")']
+    for program in mode.programs[1:]:
+        tensors = [i.name for i in program.inputs if i.source == "tensor"]
+        places = tuple(tensors.index(o.like.name) for o in program.outputs.values())
+        passes.append(f'Pass("{program.name}", {places})')
+    return {
+        "name": mode.name,
+        "operands": tuple(operands),
+        "attributes": tuple(attributes),
+        "passes": passes,
+        "saved": len(mode.saved),
+        "random": mode.random,
+    }
+
+
+def _trains_by_default(spec: Spec) -> bool:
+    """Whether `apply` trains unless told otherwise, as torch's own function does: dropout, not batch norm."""
+    return all(not (s.op and s.op.train_in_torch) for s in spec.steps)
+
+
+def _training(spec: Spec) -> list[str]:
+    """Return the submodules whose `training` decides the mode."""
+    return [
+        s.label
+        for s in spec.steps
+        if s.op and (s.op.train_in_torch or s.op.eval_mode == "identity") and s.op.submodule
+    ]
+
+
+def _torch_prefix(chain: Chain) -> list[str]:
+    """Return the lines of `apply` by which torch computes the first steps in training."""
+    lines = []
+    for step in chain.spec.steps[: chain.torch_steps]:
+        assert step.op is not None and step.op.submodule is not None
+        held = [f"{step.label}_{a}" for a in step.op.submodule.operands]
+        if step.op.source:
+            if step.settings.get("bias") is not False:
+                lines.append(f"x = x + {held[0]}")
+            continue
+        given = {**step.op.attributes, **step.attributes}
+        options = [f"{k}={v.name if isinstance(v, Ref) else repr(v)}" for k, v in given.items()]
+        arguments = ", ".join(["x", *held, "training=True", *options])
+        lines.append(f"x = torch.{step.op.torch}({arguments})")
+    return lines
+
+
+def _constructor_parameter(argument: Argument) -> Parameter:
+    kind = _PYTHON_TYPES[argument.type]
+    if isinstance(argument.default, tuple) and any(isinstance(s, str) for s in argument.default):
+        return Parameter(argument.name, f"{kind} | None", "None")
+    return Parameter(argument.name, kind, _literal(argument))
+
+
+def _members(chain: Chain) -> list[str]:
+    """Return the constructor's lines: submodules, parameters and numbers, in the chain's order."""
+    spec = chain.spec
+    declared = {o.name: o for o in spec.operands}
+    held: set[str] = set()
+    lines: list[str] = []
+    seen: set[str] = set()
+    for argument in spec.arguments:
+        if isinstance(argument.default, tuple) and any(isinstance(s, str) for s in argument.default):
+            lines.append(f"if {argument.name} is None:")
+            lines.append(f"    {argument.name} = {_literal(argument)}")
+    for step in spec.steps:
+        if step.op and step.op.submodule:
+            lines.append(f"self.{step.label} = {_submodule(step)}")
+            held |= {
+                v.name
+                for k, v in step.attributes.items()
+                if isinstance(v, Ref) and k in step.op.submodule.keywords
+            }
+        for operand in chain.operands:
+            if operand.owner == operand.name and operand.name not in seen and _uses(step, operand.name):
+                seen.add(operand.name)
+                lines.append(f"self.{operand.name} = {_parameter(declared[operand.name])}")
+    lines += [f"self.{name} = {name}" for name in chain.attributes if name not in held]
+    return lines
+
+
+def _uses(step: Step, name: str) -> bool:
+    return any(isinstance(r, Ref) and r.name == name for r in step.operands.values())
+
+
+def _submodule(step: Step) -> str:
+    assert step.op is not None and step.op.submodule is not None
+    held = step.op.submodule
+    arguments = [_size(step, size) for size in held.sized_by]
+    for keyword in held.keywords:
+        if keyword in step.attributes:
+            value = step.attributes[keyword]
+            arguments.append(f"{keyword}={value.name if isinstance(value, Ref) else repr(value)}")
+    if step.settings.get("bias") is False:
+        arguments.append("bias=False")
+    return f"{held.module}({', '.join(arguments)})"
+
+
+def _size(step: Step, size: str) -> str:
+    """Return the text of a size that the step's submodule takes."""
+    setting = step.settings[size]
+    return setting.name if isinstance(setting, Ref) else str(setting)
+
+
+def _parameter(operand: Operand) -> str:
+    assert operand.shape is not None
+    shape = operand.shape if isinstance(operand.shape, str) else _tuple(operand.shape)
+    return f"nn.Parameter(torch.{operand.init}({shape}))"
+
+
+def _tuple(sizes: Sequence[int | str]) -> str:
+    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
+
+
+def _source_call(chain: Chain) -> str:
+    if chain.source is None:
+        return ""
+    assert chain.source.op is not None
+    return f"x = {chain.source.op.torch}(x, self.{chain.source.label}.weight)"
+
+
+def _held_attributes(chain: Chain) -> dict[str, str]:
+    """Return where a `Module` keeps each attribute: in the submodule that takes it, or itself."""
+    places = {name: f"self.{name}" for name in chain.attributes}
+    for step in chain.spec.steps:
+        for key, value in step.attributes.items():
+            if isinstance(value, Ref) and step.op and step.op.submodule:
+                if key in step.op.submodule.keywords:
+                    places[value.name] = f"self.{step.label}.{key}"
+    return places

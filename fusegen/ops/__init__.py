@@ -1,0 +1,17 @@
+"""The vocabulary: one op, one declaration. Importing this package declares them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fusegen.ops import activations, arithmetic, dropout, matmul, normalization, softmax
+from fusegen.ops.declare import Op, Submodule, aliases, call, find, op, registered
+
+__all__ = ["Op", "Submodule", "aliases", "call", "find", "op", "registry"]
+
+_MODULES = (matmul, arithmetic, activations, dropout, normalization, softmax)
+
+
+def registry() -> Mapping[str, Op]:
+    """Return every op by its name, in the order of their declaration."""
+    return registered()

@@ -1,0 +1,157 @@
+"""How an op is declared: one function that returns its formula.
+
+The function's positional parameters are the activation `x` and the operands; its keyword-only
+parameters are attributes, with torch's names and defaults. It is called with sympy symbols (or
+numbers, for attributes and for operands that the spec gives as constants) and returns a sympy
+expression. Derivatives, kernels, tests and docs all follow from that.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import sympy as sp
+
+from fusegen.program import Kind
+
+#: What an attribute may be.
+Attribute = float | int | bool | str
+#: What becomes of an op in eval mode: the same formula, or nothing at all.
+EvalMode = Literal["same", "identity"]
+
+_REGISTRY: dict[str, Op] = {}
+_ALIASES: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Submodule:
+    """The `torch.nn` module that holds an op's parameters and buffers.
+
+    Args:
+        module: its name in torch, such as "nn.BatchNorm1d".
+        sized_by: its leading constructor parameters, each a size known from the chain:
+            "in_features", "out_features" or "features" (the width of the activation there).
+        keywords: the op's attributes that its constructor takes.
+        operands: the module's attribute for each operand of the op, in the op's order.
+        buffers: those of them that are buffers, so take no gradient.
+    """
+
+    module: str
+    sized_by: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+    operands: tuple[str, ...] = ()
+    buffers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Op:
+    """An op: its formula and what torch calls it.
+
+    Args:
+        name: what a spec calls it.
+        formula: the declared function.
+        operands: its operands by name, each with the kind it has where the op fixes one.
+        attributes: its attributes by name with their defaults (None: must be given).
+        torch: the torch function it equals, as a dotted name below `torch`; tests resolve it.
+        eval_mode: what it is in eval mode.
+        submodule: the module that a generated `Module` keeps for it, if any.
+        train_in_torch: in training mode torch runs the op and the chain starts behind it.
+        source: whether it is what the chain starts from (a matmul that torch runs).
+        dims: the attributes that name a dim.
+        choices: the valid values of string attributes.
+    """
+
+    name: str
+    formula: Callable[..., sp.Expr]
+    operands: Mapping[str, Kind | None]
+    attributes: Mapping[str, Attribute | None]
+    torch: str
+    eval_mode: EvalMode = "same"
+    submodule: Submodule | None = None
+    train_in_torch: bool = False
+    source: bool = False
+    dims: tuple[str, ...] = ()
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The first line of the declaration's docstring: the formula."""
+        return (inspect.getdoc(self.formula) or "").split("\n", 1)[0]
+
+    @property
+    def statement(self) -> str:
+        """The formula alone, without its source."""
+        return self.summary.split(". ", 1)[0].rstrip(".")
+
+
+def op(
+    torch: str,
+    *,
+    aliases: tuple[str, ...] = (),
+    kinds: Mapping[str, Kind] | None = None,
+    eval_mode: EvalMode = "same",
+    submodule: Submodule | None = None,
+    train_in_torch: bool = False,
+    source: bool = False,
+    dims: tuple[str, ...] = (),
+    choices: Mapping[str, tuple[str, ...]] | None = None,
+) -> Callable[[Callable[..., sp.Expr]], Op]:
+    """Declare the decorated function as an op under its own name; see `Op` for the arguments."""
+
+    def declare(formula: Callable[..., sp.Expr]) -> Op:
+        name = formula.__name__.rstrip("_")
+        operands: dict[str, Kind | None] = {}
+        attributes: dict[str, Attribute | None] = {}
+        for parameter in list(inspect.signature(formula).parameters.values())[1:]:
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                missing = parameter.default is parameter.empty
+                attributes[parameter.name] = None if missing else parameter.default
+            else:
+                operands[parameter.name] = (kinds or {}).get(parameter.name)
+        declared = Op(
+            name=name,
+            formula=formula,
+            operands=operands,
+            attributes=attributes,
+            torch=torch,
+            eval_mode=eval_mode,
+            submodule=submodule,
+            train_in_torch=train_in_torch,
+            source=source,
+            dims=dims,
+            choices=choices or {},
+            aliases=aliases,
+        )
+        for key in (name, *aliases):
+            if key in _REGISTRY or key in _ALIASES:
+                raise ValueError(f"two ops are called {key!r}")
+        _REGISTRY[name] = declared
+        _ALIASES.update(dict.fromkeys(aliases, name))
+        return declared
+
+    return declare
+
+
+def registered() -> Mapping[str, Op]:
+    """Return every declared op by its name."""
+    return _REGISTRY
+
+
+def aliases() -> Mapping[str, str]:
+    """Return the other names of ops, each with the op's own name."""
+    return _ALIASES
+
+
+def find(name: str) -> Op | None:
+    """Return the op of that name or alias."""
+    return _REGISTRY.get(_ALIASES.get(name, name))
+
+
+def call(declared: Op, x: sp.Expr, operands: Mapping[str, Any], attributes: Mapping[str, Any]) -> sp.Expr:
+    """Return the op's expression of `x`, with its operands and attributes bound."""
+    given = {**declared.attributes, **attributes}
+    return sp.sympify(declared.formula(x, *(operands[name] for name in declared.operands), **given))

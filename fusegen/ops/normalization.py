@@ -1,0 +1,50 @@
+"""Normalisations: of a row by its own statistics, of a column by running ones."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from fusegen.atoms import let, row_mean, rsqrt
+from fusegen.ops.declare import Submodule, op
+from fusegen.program import Kind
+
+_COLS = {"running_mean": Kind.COL, "running_var": Kind.COL, "weight": Kind.COL, "bias": Kind.COL}
+
+
+@op(
+    "nn.functional.batch_norm",
+    kinds=_COLS,
+    train_in_torch=True,
+    submodule=Submodule(
+        "nn.BatchNorm1d",
+        sized_by=("features",),
+        keywords=("eps", "momentum"),
+        operands=("running_mean", "running_var", "weight", "bias"),
+        buffers=("running_mean", "running_var"),
+    ),
+)
+def batch_norm(
+    x: sp.Expr,
+    running_mean: sp.Expr,
+    running_var: sp.Expr,
+    weight: sp.Expr,
+    bias: sp.Expr,
+    *,
+    eps: float = 1e-5,
+    momentum: float = 0.1,
+) -> sp.Expr:
+    """(x - running_mean) rsqrt(running_var + eps) weight + bias. Ioffe & Szegedy 2015, arXiv:1502.03167."""
+    return (x - running_mean) * (rsqrt(running_var + eps) * weight) + bias
+
+
+@op("nn.functional.layer_norm", kinds={"weight": Kind.COL, "bias": Kind.COL})
+def layer_norm(x: sp.Expr, weight: sp.Expr, bias: sp.Expr, *, eps: float = 1e-5) -> sp.Expr:
+    """(x - mean) rsqrt(var + eps) weight + bias over the last dim. Ba et al. 2016, arXiv:1607.06450."""
+    centred = let("centred", x - row_mean(x))
+    return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
+
+
+@op("nn.functional.rms_norm", kinds={"weight": Kind.COL})
+def rms_norm(x: sp.Expr, weight: sp.Expr, *, eps: float = 1e-6) -> sp.Expr:
+    """x rsqrt(mean(x^2) + eps) weight over the last dim. Zhang & Sennrich 2019, arXiv:1910.07467."""
+    return x * let("rstd", rsqrt(row_mean(x**2) + eps)) * weight

@@ -1,0 +1,333 @@
+"""The intermediate representation: a DAG of scalar expressions over values of four kinds.
+
+The activation is viewed as [rows, cols]. A value varies along some of the two axes, and that is
+its kind: full [rows, cols], col [cols], row [rows], scalar []. A node is a pointwise sympy
+expression over other nodes (`Map`) or a reduction to a smaller kind (`Reduce`). Using a smaller
+kind in a larger expression broadcasts it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import sympy as sp
+
+from fusegen import atoms
+
+
+class Kind(enum.Flag):
+    """The axes a value varies along. `a | b` is the kind of an expression over both."""
+
+    SCALAR = 0
+    ROW = 1
+    COL = 2
+    FULL = 3
+
+    @property
+    def label(self) -> str:
+        """The kind's name in specs and messages."""
+        return (self.name or "scalar").lower()
+
+    @property
+    def shape(self) -> str:
+        """The kind's shape in terms of the activation's, as users read it."""
+        return {0: "[]", 1: "[rows]", 2: "[cols]", 3: "[rows, cols]"}[self.value]
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A value of a program; two values are the same only if they are the same object."""
+
+    name: str
+    kind: Kind
+
+    @property
+    def symbol(self) -> sp.Symbol:
+        """What stands for this value in the expressions of others."""
+        return sp.Symbol(self.name, real=True)
+
+
+#: Where an input comes from: a tensor, a number given at the call, the random generator, or the
+#: activation's own extent.
+Source = Literal["tensor", "attribute", "random", "extent"]
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Value):
+    """A value that comes from outside.
+
+    Args:
+        source: where from.
+        differentiable: whether `vjp` gives it a cotangent.
+        stream: for a random input, which of the chain's draws it is.
+    """
+
+    source: Source = "tensor"
+    differentiable: bool = True
+    stream: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Map(Value):
+    """A pointwise expression over `args`, which stand in it by their symbols.
+
+    Args:
+        note: where the node comes from, for the comment beside its line.
+    """
+
+    expr: sp.Expr
+    args: tuple[Value, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Reduce(Value):
+    """A sum or maximum of `arg` over the axes that its kind has and this value's kind lacks.
+
+    Args:
+        shift_invariant: the program's results do not depend on it, so no gradient runs through it.
+    """
+
+    op: Literal["sum", "max"]
+    arg: Value
+    shift_invariant: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a program returns under one name.
+
+    Args:
+        value: what is returned; where its kind is smaller than `like`'s, it is broadcast.
+        like: the input whose kind and shape the output has.
+    """
+
+    value: Value
+    like: Input
+
+
+@dataclass(frozen=True)
+class Program:
+    """Inputs, and outputs by name; the nodes between are found from the outputs.
+
+    Args:
+        name: what the program computes, such as "forward" or "backward".
+        inputs: in the order in which the operator takes them.
+        outputs: in the order in which the operator returns them.
+        saved: row statistics of the forward pass that are returned beside the outputs, so that
+            the backward need not compute them again.
+    """
+
+    name: str
+    inputs: tuple[Input, ...]
+    outputs: Mapping[str, Output]
+    saved: tuple[Value, ...] = ()
+
+    def nodes(self) -> list[Value]:
+        """Return every value that the outputs need, each after its arguments."""
+        return topological((*(out.value for out in self.outputs.values()), *self.saved))
+
+    def __str__(self) -> str:
+        head = ", ".join(f"{v.name}: {v.kind.label}" for v in self.inputs)
+        lines = [f"{self.name}({head})"]
+        lines += [f"  {describe(v)}" for v in self.nodes() if not isinstance(v, Input)]
+        lines += [f"  -> {name}: {o.like.kind.label} = {o.value.name}" for name, o in self.outputs.items()]
+        lines += [f"  saved {v.name}: {v.kind.label}" for v in self.saved]
+        return "\n".join(lines)
+
+
+def arguments(value: Value) -> tuple[Value, ...]:
+    """Return the values that this one is computed from."""
+    if isinstance(value, Map):
+        return value.args
+    return (value.arg,) if isinstance(value, Reduce) else ()
+
+
+def topological(roots: Iterable[Value]) -> list[Value]:
+    """Return the roots and all that they need, arguments first."""
+    order: dict[Value, None] = {}
+    stack: list[tuple[Value, Iterator[Value]]] = []
+    for root in roots:
+        stack.append((root, iter(arguments(root))))
+        while stack:
+            value, rest = stack[-1]
+            if value in order:
+                stack.pop()
+                continue
+            following = next((a for a in rest if a not in order), None)
+            if following is None:
+                order[value] = None
+                stack.pop()
+            else:
+                stack.append((following, iter(arguments(following))))
+    return list(order)
+
+
+def describe(value: Value) -> str:
+    """Return one line that says what the value is."""
+    if isinstance(value, Map):
+        return f"{value.name}: {value.kind.label} = {value.expr}"
+    if isinstance(value, Reduce):
+        over = {1: "rows", 2: "cols", 3: "rows, cols"}[(value.arg.kind & ~value.kind).value]
+        note = ", shift-invariant" if value.shift_invariant else ""
+        return f"{value.name}: {value.kind.label} = {value.op}({value.arg.name} over {over}{note})"
+    return f"{value.name}: {value.kind.label}"
+
+
+AnyValue = TypeVar("AnyValue", bound=Value)
+
+
+class Builder:
+    """Makes the values of one program: unique names, and the same node for the same expression."""
+
+    def __init__(self) -> None:
+        self._by_symbol: dict[sp.Symbol, Value] = {}
+        self._maps: dict[sp.Expr, Value] = {}
+        self._reductions: dict[tuple[str, Value, Kind, bool], Value] = {}
+        self.inputs: list[Input] = []
+
+    def value(self, symbol: sp.Symbol) -> Value:
+        """Return the value that a symbol stands for."""
+        return self._by_symbol[symbol]
+
+    def adopt(self, values: Iterable[Value]) -> None:
+        """Take over the values of another program, so that this one can build on them."""
+        for value in values:
+            self._by_symbol[value.symbol] = value
+            if isinstance(value, Map):
+                self._maps[value.expr] = value
+            elif isinstance(value, Reduce):
+                self._reductions[value.op, value.arg, value.kind, value.shift_invariant] = value
+
+    def _unique(self, name: str) -> str:
+        candidate, count = name, 1
+        while sp.Symbol(candidate, real=True) in self._by_symbol:
+            count += 1
+            candidate = f"{name}_{count}"
+        return candidate
+
+    def _keep(self, value: AnyValue) -> AnyValue:
+        self._by_symbol[value.symbol] = value
+        return value
+
+    def input(
+        self,
+        name: str,
+        kind: Kind,
+        source: Source = "tensor",
+        *,
+        differentiable: bool = True,
+        stream: int = 0,
+    ) -> Input:
+        """Add an input."""
+        made = Input(self._unique(name), kind, source, differentiable and source == "tensor", stream)
+        self.inputs.append(made)
+        return self._keep(made)
+
+    def extent(self, axis: Literal["rows", "cols"]) -> Input:
+        """Return the input that holds the number of rows or columns."""
+        for existing in self._by_symbol.values():
+            if isinstance(existing, Input) and existing.source == "extent" and existing.name == axis:
+                return existing
+        return self._keep(Input(axis, Kind.SCALAR, "extent", differentiable=False))
+
+    def map(self, name: str, expr: sp.Expr, note: str = "") -> Value:
+        """Return the value of a pointwise expression over the symbols of known values."""
+        expr = sp.sympify(expr)
+        if expr in self._by_symbol:
+            return self._by_symbol[expr]
+        if expr in self._maps:
+            return self._maps[expr]
+        args = tuple(
+            sorted((self._by_symbol[s] for s in expr.free_symbols), key=lambda value: value.name)
+        )
+        kind = Kind.SCALAR
+        for arg in args:
+            kind |= arg.kind
+        made = self._keep(Map(self._unique(name), kind, expr, args, note))
+        self._maps[expr] = made
+        return made
+
+    def reduce(
+        self,
+        name: str,
+        op: Literal["sum", "max"],
+        arg: Value,
+        kind: Kind,
+        *,
+        shift_invariant: bool = False,
+    ) -> Value:
+        """Return the sum or maximum of `arg` down to `kind`."""
+        key = (op, arg, kind, shift_invariant)
+        if key not in self._reductions:
+            made = Reduce(self._unique(name), kind, op, arg, shift_invariant)
+            self._reductions[key] = self._keep(made)
+        return self._reductions[key]
+
+    def sum_to(self, name: str, value: Value, kind: Kind, over: Kind = Kind.FULL) -> Value:
+        """Return the sum of `value`, broadcast to the axes `over`, down to `kind`.
+
+        An axis that `value` does not vary along contributes its extent as a factor.
+        """
+        axes: tuple[tuple[Kind, Literal["rows", "cols"]], ...] = ((Kind.ROW, "rows"), (Kind.COL, "cols"))
+        for axis, extent in axes:
+            if axis in over and axis not in kind and axis not in value.kind:
+                value = self.map(name, value.symbol * self.extent(extent).symbol)
+        kept = value.kind & kind
+        return value if kept == value.kind else self.reduce(name, "sum", value, kept)
+
+    def lower_formula(self, label: str, expr: sp.Expr, note: str = "") -> Value:
+        """Return the value of a formula, whose row functions become reductions.
+
+        Each reduction's argument becomes a node of its own, which the rest of the formula shares.
+        """
+        return _FormulaLowering(self, label, note).value(sp.sympify(expr))
+
+
+_REDUCTIONS = {atoms.RowSum: "sum", atoms.RowMax: "max", atoms.RowShift: "max"}
+
+
+class _FormulaLowering:
+    """Turns the row functions, random draws and named parts of one formula into nodes of their own."""
+
+    def __init__(self, builder: Builder, label: str, note: str) -> None:
+        self.builder, self.label, self.note = builder, label, note
+
+    def value(self, expr: sp.Expr) -> Value:
+        """Return the formula's value as a node called after the op."""
+        return self.builder.map(self.label, self._pointwise(expr), self.note)
+
+    def _pointwise(self, expr: sp.Expr) -> sp.Expr:
+        for symbol in (atoms.COLS, atoms.ROWS):
+            if expr.has(symbol):
+                axis: Literal["rows", "cols"] = "cols" if symbol is atoms.COLS else "rows"
+                expr = expr.xreplace({symbol: self.builder.extent(axis).symbol})
+        for draw in sorted(expr.atoms(atoms.Draw), key=str):
+            stream = sum(1 for i in self.builder.inputs if i.source == "random")
+            made = self.builder.input(f"{self.label}_u", Kind.FULL, "random", stream=stream)
+            expr = expr.xreplace({draw: made.symbol})
+        parts = (atoms.Let, *_REDUCTIONS)
+        while found := expr.atoms(*parts):
+            innermost = [f for f in found if not any(arg.has(*parts) for arg in f.args)]
+            part = min(innermost, key=str)
+            made_symbol = (self._named if isinstance(part, atoms.Let) else self._reduced)(part).symbol
+            expr = expr.xreplace({part: made_symbol})
+        return expr
+
+    def _named(self, part: sp.Expr) -> Value:
+        name, inner = part.args
+        return self.builder.map(f"{self.label}_{name}", inner, f"{self.label}: {name}")
+
+    def _reduced(self, part: sp.Expr) -> Value:
+        (inner,) = part.args
+        name = f"{self.label}_{_REDUCTIONS[part.func]}"
+        value = self.builder.map(f"{name}_term", inner, f"{self.label}: what is reduced")
+        if part.func is atoms.RowSum:
+            return self.builder.sum_to(name, value, Kind.ROW, over=Kind.COL | Kind.ROW)
+        if Kind.COL not in value.kind:
+            return value
+        shift = part.func is atoms.RowShift
+        return self.builder.reduce(name, "max", value, value.kind & ~Kind.COL, shift_invariant=shift)

@@ -1,0 +1,7 @@
+"""What a generated package needs when it runs: torch and this folder, nothing else of fusegen."""
+
+from __future__ import annotations
+
+from fusegen.runtime.chain import Chain, Mode, Operand, Pass
+
+__all__ = ["Chain", "Mode", "Operand", "Pass"]

@@ -1,0 +1,29 @@
+"""Finds and loads the libraries that `fusegen build` put beside a package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+_loaded: dict[str, Path] = {}
+
+
+def load_binaries(package: str, directory: Path) -> None:
+    """Load a package's operators: those of the CPU, and those of CUDA where they are built and usable.
+
+    Raises:
+        ImportError: where nothing was built, or a package of the same name is loaded from elsewhere.
+    """
+    before = _loaded.get(package)
+    if before is not None:
+        if before != directory.resolve():
+            raise ImportError(f"{package}: a package of this name is already loaded from {before}")
+        return
+    cpu, cuda = directory / "_cpu.so", directory / "_cuda.so"
+    if not cpu.exists():
+        raise ImportError(f"{package}: {cpu} is not there; run `fusegen build` to compile it")
+    torch.ops.load_library(cpu)
+    if cuda.exists() and torch.cuda.is_available():
+        torch.ops.load_library(cuda)
+    _loaded[package] = directory.resolve()

@@ -1,0 +1,94 @@
+"""Says what was wrong with a call. It runs after a call failed, so a good call does not pay for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+class _Operand(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+
+
+def explain(
+    package: str, x: Any, operands: Sequence[tuple[_Operand, Any]], rank: int, error: Exception
+) -> None:
+    """Raise an error that names the argument at fault, or return where none is.
+
+    Args:
+        package: the package's name.
+        x: the activation of the call.
+        operands: the operands of the call with what the chain says of them.
+        rank: the number of dims that x must have, or 0 for any.
+        error: what the call raised.
+
+    Raises:
+        TypeError: an argument that is no tensor, or of the wrong dtype.
+        ValueError: an argument on the wrong device or of the wrong shape.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{package}: x: expected a tensor, got {type(x).__name__}") from error
+    if x.dtype not in _DTYPES:
+        names = ", ".join(str(d).removeprefix("torch.") for d in _DTYPES)
+        raise TypeError(f"{package}: x: expected one of {names}, got {_dtype(x)}") from error
+    if rank and x.dim() != rank:
+        raise ValueError(
+            f"{package}: x: expected {rank} dims (the spec says `dim: {rank - 1}`; `dim: -1` takes any "
+            f"number), got shape {tuple(x.shape)}"
+        ) from error
+    for operand, tensor in operands:
+        place = f"{package}: {operand.name}"
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{place}: expected a tensor, got {type(tensor).__name__}") from error
+        if tensor.dtype != x.dtype:
+            raise TypeError(f"{place}: expected {_dtype(x)} as x has, got {_dtype(tensor)}") from error
+        if tensor.device != x.device:
+            raise ValueError(f"{place}: expected a tensor on {x.device} as x is, got one on {tensor.device}") from error
+        if not _fits(operand.kind, tensor, x):
+            raise ValueError(
+                f"{place}: expected {_expected(operand.kind, x)} for x of shape {tuple(x.shape)}, "
+                f"got {tuple(tensor.shape)}"
+            ) from error
+    if x.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{package}: x: expected a tensor on cpu or cuda, got one on {x.device}") from error
+    if x.is_cuda and "CUDA" in str(error) and "backend" in str(error):
+        raise ValueError(
+            f"{package}: x is on {x.device}, but the package was built for the CPU alone; "
+            "run `fusegen build --backend cuda`"
+        ) from error
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _width(x: Tensor) -> int:
+    return x.shape[-1] if x.dim() else 1
+
+
+def _fits(kind: str, tensor: Tensor, x: Tensor) -> bool:
+    if kind == "full":
+        return tensor.shape == x.shape
+    if kind == "col":
+        return tensor.dim() > 0 and tensor.numel() == tensor.shape[-1] == _width(x)
+    if kind == "row":
+        return tensor.shape == (*x.shape[:-1], 1)
+    return tensor.numel() == 1
+
+
+def _expected(kind: str, x: Tensor) -> str:
+    if kind == "full":
+        return f"shape {tuple(x.shape)}"
+    if kind == "col":
+        return f"shape ({_width(x)},)"
+    if kind == "row":
+        return f"shape {(*x.shape[:-1], 1)}"
+    return "one element"

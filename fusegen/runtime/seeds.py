@@ -1,0 +1,29 @@
+"""Where the random numbers of a call come from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_TOP = 2**63 - 1
+
+
+def seed_tensor(seed: int | Tensor | None, x: Tensor) -> Tensor:
+    """Return the seed as one int64 on x's device.
+
+    Without a seed it is drawn from torch's generator of that device, so `torch.manual_seed`,
+    checkpointing and the replay of a CUDA graph mean what they mean for torch's own dropout.
+
+    Raises:
+        TypeError: where the seed is neither an int nor an int64 tensor of one element.
+    """
+    if seed is None:
+        return torch.randint(_TOP, (1,), dtype=torch.int64, device=x.device)
+    if isinstance(seed, Tensor):
+        if seed.numel() != 1 or seed.dtype != torch.int64:
+            raise TypeError(f"seed: expected one int64, got {seed.dtype} of shape {tuple(seed.shape)}")
+        return seed.to(x.device)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed: expected an int or an int64 tensor, got {type(seed).__name__}")
+    wrapped = (seed + 2**63) % 2**64 - 2**63
+    return torch.tensor([wrapped], dtype=torch.int64, device=x.device)

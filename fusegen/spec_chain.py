@@ -1,0 +1,149 @@
+"""The chain of a spec: each step's op, label, operands, attributes and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fusegen.errors import nearest
+from fusegen.ops import Op, aliases, find, registry
+from fusegen.spec_formula import check_op, read_formula
+from fusegen.spec_names import problem
+from fusegen.spec_step import Names, bind
+from fusegen.spec_types import Argument, Operand, Ref, Step
+from fusegen.spec_yaml import Document, Place
+
+__all__ = ["steps"]
+
+_EXPR = "expr"
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A step before it has a label: the word it was written with, its op and what it was given.
+
+    The place ends in the word, also where the step is nothing but a word.
+    """
+
+    place: Place
+    word: str
+    op: Op | None
+    given: Any
+
+
+def steps(
+    document: Document, arguments: tuple[Argument, ...], operands: tuple[Operand, ...]
+) -> tuple[Step, ...]:
+    """Return the steps of a spec's chain.
+
+    Args:
+        document: the spec.
+        arguments: its arguments.
+        operands: its operands; each must be used by some step.
+
+    Raises:
+        SpecError: for the first mistake in the chain.
+    """
+    chain: list[Any] = document.data["chain"] or []
+    if not chain:
+        raise document.error(("chain",), "the chain is empty: it needs at least one step")
+    drafts = [_draft(document, ("chain", i), item) for i, item in enumerate(chain)]
+    for draft in drafts[1:]:
+        if draft.op is not None and draft.op.source:
+            message = f"{draft.word} can only be the first step: a chain starts from one matmul"
+            raise document.error(draft.place, message)
+    labels = _labels(document, drafts, [item.name for item in (*arguments, *operands)])
+    names = Names(document, {a.name: a for a in arguments}, {o.name: o for o in operands})
+    done: list[Step] = []
+    for draft, label in zip(drafts, labels, strict=True):
+        done.append(_step(names, draft, label, done))
+    used = {ref.name for step in done for ref in step.operands.values() if isinstance(ref, Ref)}
+    for operand in operands:
+        if operand.name not in used:
+            message = f"the operand {operand.name!r} is declared but no step of the chain uses it"
+            raise document.error(("operands", operand.name), message)
+    return tuple(done)
+
+
+def _draft(document: Document, place: Place, item: Any) -> _Draft:
+    word, given = item, None
+    if isinstance(item, dict):
+        if len(item) != 1:
+            keys = ", ".join(item) or "none"
+            message = (
+                f"a step is one op, not several keys ({keys}); write - op: {{attribute: value}}"
+            )
+            raise document.error(place, message)
+        ((word, given),) = item.items()
+    if not isinstance(word, str):
+        raise document.error(place, "a step is the name of an op, or op: what it takes")
+    place = (*place, word)
+    if word == _EXPR:
+        return _Draft(place, word, None, given)
+    op = find(word)
+    if op is None:
+        known = [*registry(), *aliases(), _EXPR]
+        raise document.error(place, f"unknown op {word[:64]!r}{nearest(word[:64], known)}")
+    return _Draft(place, word, op, given)
+
+
+def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) -> list[str]:
+    """Return each step's label: its `name`, else its op's name, with a number where that is taken.
+
+    A submodule's label is an attribute of the Module, so it is never changed: a clash is an error.
+    """
+    owners = dict.fromkeys(taken, "an argument or operand")
+    fixed: dict[int, str] = {}
+    for index, draft in enumerate(drafts):
+        label = draft.given.get("name") if isinstance(draft.given, dict) else None
+        place = draft.place
+        if label is not None:
+            place = (*place, "name")
+            wrong = problem(label) if isinstance(label, str) else "a name must be a word"
+            if wrong:
+                raise document.error(place, wrong)
+        elif draft.op is not None and draft.op.submodule is not None:
+            label = draft.op.name
+        else:
+            continue
+        if label in owners:
+            message = (
+                f"{label!r} is already the name of {owners[label]}; give this step another: "
+                f"- {draft.word}: {{name: {label}_2}}"
+            )
+            raise document.error(place, message)
+        owners[label] = "another step"
+        fixed[index] = label
+    labels: list[str] = []
+    for index, draft in enumerate(drafts):
+        label = fixed.get(index)
+        if label is None:
+            base = label = draft.op.name if draft.op else _EXPR
+            count = 1
+            while label in owners:
+                count += 1
+                label = f"{base}_{count}"
+            owners[label] = "another step"
+        labels.append(label)
+    return labels
+
+
+def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> Step:
+    line = names.document.line(draft.place)
+    if draft.op is None:
+        formula, text, refs = read_formula(names, draft.place, draft.given)
+        return Step(label, None, formula, text, refs, {}, {}, line)
+    bound = bind(names, draft.place, draft.op, draft.given, _sizes(before))
+    check_op(names, draft.place, draft.op, bound)
+    return Step(
+        label, draft.op, None, bound.text, bound.operands, bound.attributes, bound.settings, line
+    )
+
+
+def _sizes(before: Sequence[Step]) -> Mapping[str, Ref | int | bool]:
+    """Return the sizes that are known from the chain's source, if it has one."""
+    source = next((step for step in before if step.op is not None and step.op.source), None)
+    if source is None:
+        return {}
+    return {**source.settings, "features": source.settings["out_features"]}

@@ -1,0 +1,109 @@
+"""The formulas of a chain, inline or an op's: what they are over, and whether they make sense."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import sympy as sp
+
+from fusegen import formula, formula_constants
+from fusegen.atoms import RowMax, RowShift, RowSum
+from fusegen.ops import Op, call
+from fusegen.program import Kind
+from fusegen.spec_step import Bound, Names
+from fusegen.spec_types import Ref
+from fusegen.spec_yaml import Place
+
+__all__ = ["check_op", "read_formula"]
+
+_X = sp.Symbol("x", real=True)
+
+
+def read_formula(names: Names, place: Place, given: Any) -> tuple[sp.Expr, str, Mapping[str, Ref]]:
+    """Return an inline formula, its text, and what its names are, in the order of first mention.
+
+    Args:
+        names: the spec's names.
+        place: where the step stands.
+        given: what stands behind `expr:`.
+
+    Raises:
+        SpecError: it is no formula, or none that a chain can have as a step.
+    """
+    if not isinstance(given, str):
+        raise names.document.error(
+            place, 'expr takes a formula in quotes: - expr: "x * sigmoid(x)"'
+        )
+    text = " ".join(given.split())
+    known = [*names.operands, *names.of_type("float")]
+    symbols = {name: sp.Symbol(name, real=True) for name in ("x", *known)}
+    try:
+        expr = formula.parse(text, symbols)
+    except formula.FormulaError as error:
+        excerpt = text[max(error.column - 30, 0) : error.column + 30]
+        message = f"in the formula {excerpt!r}, column {error.column}: {error.message}"
+        raise names.document.error(place, message) from None
+    used = [name for name in re.findall("[A-Za-z_][A-Za-z0-9_]*", text) if name in known]
+    refs = {
+        name: Ref(name, name in names.arguments)
+        for name in used
+        if symbols[name] in expr.free_symbols
+    }
+    kinds = {symbols[name]: names.operands[name].kind for name in refs if name in names.operands}
+    wrong = _problem(expr, {**kinds, _X: Kind.FULL})
+    if wrong:
+        raise names.document.error(place, f"the formula {_short(text)!r} {wrong}")
+    return expr, text, refs
+
+
+def check_op(names: Names, place: Place, op: Op, bound: Bound) -> None:
+    """Refuse operands and attributes that make an op's formula meaningless, such as `div: 0`.
+
+    Raises:
+        SpecError: the formula is infinite or does not depend on the activation.
+    """
+    operands: dict[str, Any] = {name: sp.Symbol(name, real=True) for name in op.operands}
+    operands |= {name: _value(name, value) for name, value in bound.operands.items()}
+    attributes = {name: _value(name, value) for name, value in bound.attributes.items()}
+    expr = call(op, _X, operands, attributes)
+    wrong = formula_constants.problem(expr)
+    if wrong:
+        raise names.document.error(place, f"{_short(bound.text)} has {wrong}")
+    if _X not in expr.free_symbols:
+        raise names.document.error(place, f"{_short(bound.text)} does not depend on x")
+
+
+def _value(name: str, value: Any) -> Any:
+    """Return what stands for an operand or attribute in a formula."""
+    if isinstance(value, Ref):
+        return sp.Symbol(name, real=True)
+    return formula.number(value) if isinstance(value, float) else value
+
+
+def _problem(expr: sp.Expr, kinds: Mapping[sp.Symbol, Kind]) -> str | None:
+    """Return why a formula cannot be a step of a chain, or None if it can."""
+    if _X not in expr.free_symbols:
+        return "does not depend on x"
+    for reduction in expr.atoms(RowSum, RowMax, RowShift):
+        if Kind.COL not in _kind(reduction.args[0], kinds):
+            return "reduces what is the same in every column: nothing of it runs along a row"
+    kind = _kind(expr, kinds)
+    if kind is not Kind.FULL:
+        return f"is {kind.label} {kind.shape}; a step keeps the activation's shape [rows, cols]"
+    return None
+
+
+def _kind(expr: sp.Basic, kinds: Mapping[sp.Symbol, Kind]) -> Kind:
+    """Return the axes an expression varies along; names without a kind are numbers."""
+    if isinstance(expr, sp.Symbol):
+        return kinds.get(expr, Kind.SCALAR)
+    kind = Kind.SCALAR
+    for arg in expr.args:
+        kind |= _kind(arg, kinds)
+    return kind & Kind.ROW if isinstance(expr, RowSum | RowMax | RowShift) else kind
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

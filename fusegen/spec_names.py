@@ -1,0 +1,87 @@
+"""What names of a spec may be: they become names in Python, in C++ and in a `torch.nn.Module`."""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+from fusegen.atoms import FUNCTIONS
+
+__all__ = ["MAX_LENGTH", "package_problem", "problem"]
+
+#: The longest name, in characters.
+MAX_LENGTH = 64
+
+_CPP = frozenset(
+    """
+    alignas alignof and and_eq asm atomic_cancel atomic_commit atomic_noexcept auto bitand bitor
+    bool break case catch char char16_t char32_t char8_t class co_await co_return co_yield compl
+    concept const const_cast consteval constexpr constinit continue decltype default delete do
+    double dynamic_cast else enum explicit export extern false float for friend goto if inline int
+    long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected
+    public reflexpr register reinterpret_cast requires restrict return short signed sizeof static
+    static_assert static_cast struct switch synchronized template this thread_local throw true try
+    typedef typeid typename typeof union unsigned using virtual void volatile wchar_t while xor
+    xor_eq
+    """.split()  # noqa: SIM905
+)
+#: Macros and variables of the C, C++ and CUDA headers and of the compilers.
+_MACROS = frozenset(
+    """
+    assert errno linux unix stdin stdout stderr NULL EOF NAN INFINITY HUGE_VAL HUGE_VALF I offsetof
+    major minor signbit isnan isinf isfinite threadIdx blockIdx blockDim gridDim warpSize
+    """.split()  # noqa: SIM905
+)
+#: Public attributes of `torch.nn.Module` (torch 2.13); a test compares them with torch's.
+_MODULE = frozenset(
+    """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda
+    double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter
+    get_submodule half ipu load_state_dict modules mtia named_buffers named_children named_modules
+    named_parameters parameters register_backward_hook register_buffer register_forward_hook
+    register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
+    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
+    register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
+    set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu
+    zero_grad
+    """.split()  # noqa: SIM905
+)
+_REASONS = {
+    **dict.fromkeys(FUNCTIONS, "it is a function of formulas"),
+    **dict.fromkeys(_MODULE, "it is an attribute of every torch.nn.Module"),
+    **dict.fromkeys(_MACROS, "it is a macro or variable of C++ or CUDA"),
+    **dict.fromkeys(_CPP, "it is a keyword of C++"),
+    **dict.fromkeys(keyword.kwlist, "it is a keyword of Python"),
+    **dict.fromkeys(("rows", "cols"), "it is the activation's own extent"),
+    **dict.fromkeys(("self", "seed", "fold_"), "fusegen's modules use it"),
+    "x": "it is the activation",
+    "pi": "it is a constant of formulas",
+    "expr": "it is what an inline formula is called",
+}
+
+
+def problem(name: str) -> str | None:
+    """Return what is wrong with the name of an argument, operand or step, or None if nothing is."""
+    shown = repr(name if len(name) <= MAX_LENGTH else name[:MAX_LENGTH] + "...")
+    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+        return f"{shown} is no name: a letter, then letters a-z, digits and _"
+    if len(name) > MAX_LENGTH:
+        return f"the name {shown} is longer than {MAX_LENGTH} characters"
+    if name.startswith("_") or "__" in name:
+        return f"{shown} may neither start with _ nor contain __; choose another name"
+    if name.startswith(("grad_", "tangent_")):
+        return f"{shown} is what fusegen calls a derivative; choose another name"
+    if name in _REASONS:
+        return f"{shown} cannot be a name here: {_REASONS[name]}"
+    return None
+
+
+def package_problem(name: str) -> str | None:
+    """Return what is wrong with the name of a spec's file, which becomes a package's, or None."""
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or "__" in name or name.endswith("_"):
+        return f"{name!r} cannot name a package: use lower-case letters, digits and single _"
+    if len(name) > MAX_LENGTH:
+        return f"{name!r} is longer than {MAX_LENGTH} characters; rename the file"
+    if keyword.iskeyword(name) or name in _CPP:
+        return f"{name!r} is a keyword of Python or C++; rename the file"
+    return None

@@ -1,0 +1,239 @@
+"""One step of a chain: what its op takes, and what the spec gives it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fusegen.errors import SpecError, nearest
+from fusegen.ops import Op
+from fusegen.spec_types import Argument, Operand, Ref
+from fusegen.spec_yaml import Document, Place
+
+__all__ = ["Bound", "Names", "bind", "shown"]
+
+#: The settings of a submodule, by name.
+Settings = Mapping[str, Ref | int | bool]
+
+_WANTED = {
+    "float": "a number or a float argument",
+    "int": "a whole number",
+    "bool": "true or false",
+    "str": "a word",
+}
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the names of a spec stand for: its arguments and operands, by name."""
+
+    document: Document
+    arguments: Mapping[str, Argument]
+    operands: Mapping[str, Operand]
+
+    def of_type(self, kind: str) -> list[str]:
+        """Return the names of the arguments of one type."""
+        return [a.name for a in self.arguments.values() if a.type == kind]
+
+
+@dataclass
+class Bound:
+    """What a step's op was given, each in its place."""
+
+    text: str
+    operands: dict[str, Ref | float] = field(default_factory=dict)
+    attributes: dict[str, Ref | float | int | bool | str] = field(default_factory=dict)
+    settings: dict[str, Ref | int | bool] = field(default_factory=dict)
+
+
+def bind(names: Names, place: Place, op: Op, given: Any, sizes: Settings) -> Bound:
+    """Return what an op is given by a step.
+
+    Args:
+        names: the spec's names.
+        place: where the step stands; it ends in what the spec calls the op.
+        op: the op.
+        given: what stands behind the op: nothing, one value, or a mapping.
+        sizes: the sizes known from the chain's source.
+
+    Raises:
+        SpecError: something is missing, unknown, or of the wrong kind or type.
+    """
+    return _Binder(names, place, op, sizes).bind(given)
+
+
+def shown(value: Any) -> str:
+    """Return a value as a spec writes it, in one short line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = value if isinstance(value, str) else repr(value)
+    return text if text.isprintable() and len(text) <= 60 else ascii(text)[:57] + "..."
+
+
+class _Binder:
+    def __init__(self, names: Names, place: Place, op: Op, sizes: Settings) -> None:
+        self._names, self._place, self._op = names, place, op
+        self._known = sizes
+        self._word = str(place[-1])
+        self._inside = op.submodule.operands if op.submodule else ()
+        self._slots = [name for name in op.operands if name not in self._inside]
+        self._sized = op.submodule.sized_by if op.submodule else ()
+        self._sizes = [name for name in self._sized if op.source or name not in sizes]
+        self._flags = [name for name in self._inside if op.source and name == "bias"]
+        self._keys = [*self._slots, *op.attributes, *self._sizes, *self._flags]
+
+    def bind(self, given: Any) -> Bound:
+        values = self._by_name(given)
+        for key in values:
+            self._check_key(key)
+        bound = Bound(self._text(values, sole=not isinstance(given, dict)))
+        for slot in self._slots:
+            bound.operands[slot] = self._operand(slot, values.get(slot))
+        for name, default in self._op.attributes.items():
+            value = values.get(name, default)
+            if value is None:
+                raise self._error(name, f"{self._word} needs {name!r}; write {self._example()}")
+            bound.attributes[name] = self._attribute(name, value) if name in values else value
+        for name in self._sized:
+            known = name not in self._sizes
+            bound.settings[name] = self._known[name] if known else self._size(name, values)
+        for name in self._flags:
+            flag = values.get(name, True)
+            if not isinstance(flag, bool):
+                raise self._unfit(name, "true or false", flag)
+            bound.settings[name] = flag
+        return bound
+
+    def _check_key(self, key: str) -> None:
+        if key in self._keys:
+            return
+        if self._op.submodule and key in self._inside:
+            module = f"torch.{self._op.submodule.module}"
+            message = f"{key!r} of {self._word} lives in its {module}: a spec does not give it"
+            raise self._error(key, message)
+        near = nearest(key[:64], [*self._keys, "name"])
+        message = f"{self._word} has no attribute or operand {shown(key)!r}{near}"
+        raise self._error(key, message)
+
+    def _by_name(self, given: Any) -> dict[str, Any]:
+        """Return what is given by name; a sole value is the sole operand, or the sole attribute."""
+        if given is None:
+            return {}
+        if isinstance(given, dict):
+            return {key: value for key, value in given.items() if key != "name"}
+        targets = self._slots or list(self._op.attributes)
+        if len(targets) == 1 and not isinstance(given, list):
+            return {targets[0]: given}
+        what = " and ".join(targets)
+        if isinstance(given, list):
+            what = f"{what or 'nothing'}, not a list"
+        elif targets:
+            what = f"{what}; give them by name"
+        else:
+            what = "its settings by name" if self._keys else "neither an operand nor an attribute"
+        message = f"{self._word} takes {what}; write {self._example()}"
+        raise self._names.document.error(self._place, message)
+
+    def _operand(self, slot: str, value: Any) -> Ref | float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if value is None:
+            message = f"{self._word} needs its operand {slot!r}; write {self._example()}"
+            raise self._error(slot, message)
+        if not isinstance(value, str):
+            raise self._unfit(slot, "an operand, a float argument or a number", value)
+        names, floats = self._names, self._names.of_type("float")
+        if value in names.operands:
+            kind, wanted = names.operands[value].kind, self._op.operands[slot]
+            if wanted is not None and kind not in wanted:
+                message = (
+                    f"{value!r} cannot broadcast: it is {kind.label} {kind.shape}, "
+                    f"but {slot!r} of {self._word} is {wanted.label} {wanted.shape}"
+                )
+                raise self._error(slot, message)
+            return Ref(value, is_argument=False)
+        if value in floats:
+            return Ref(value, is_argument=True)
+        if value in names.arguments:
+            kind_of = names.arguments[value].type
+            message = f"{value!r} is of type {kind_of}; only a float argument can be an operand"
+            raise self._error(slot, message)
+        known = [*names.operands, *floats]
+        hint = nearest(value[:64], known) or ": declare it under `operands:` or `arguments:`"
+        raise self._error(slot, f"unknown operand {shown(value)!r}{hint}")
+
+    def _attribute(self, name: str, value: Any) -> Ref | float | int | bool | str:
+        kind = self._type(name)
+        near = ""
+        if isinstance(value, str):
+            choices = self._op.choices.get(name, ())
+            if kind == "str" and value in choices:
+                return value
+            floats = self._names.of_type("float")
+            if kind == "float" and value in floats:
+                return Ref(value, is_argument=True)
+            if kind in ("float", "str"):
+                near = nearest(value[:64], floats if kind == "float" else choices)
+            elif value in self._names.arguments:
+                near = "; only a float attribute can be an argument"
+        elif isinstance(value, bool):
+            if kind == "bool":
+                return value
+        elif kind == "float" and isinstance(value, int | float):
+            return float(value)
+        elif kind == "int" and isinstance(value, int):
+            self._check_dim(name, value)
+            return value
+        raise self._unfit(name, _WANTED[kind], value, near)
+
+    def _type(self, name: str) -> str:
+        """Return the type of an attribute: that of its default, else what its declaration says."""
+        default = self._op.attributes[name]
+        if default is not None:
+            return type(default).__name__
+        return str(inspect.signature(self._op.formula).parameters[name].annotation)
+
+    def _check_dim(self, name: str, value: int) -> None:
+        if name not in self._op.dims or value in (-1, 1):
+            return
+        message = f"{name} {value} does not exist: of [rows, cols], the last dim is -1 or 1"
+        if value in (0, -2):
+            message = f"reductions run over the last dim for now: {name} is -1 or 1, not {value}"
+        raise self._error(name, message)
+
+    def _size(self, name: str, values: Mapping[str, Any]) -> Ref | int:
+        """Return a size of a submodule: a number, or the int argument given or called like it."""
+        value = values.get(name, name)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+            return value
+        ints = self._names.of_type("int")
+        if isinstance(value, str) and value in ints:
+            return Ref(value, is_argument=True)
+        if name not in values:
+            message = f"{self._word} needs {name!r}: declare `{name}: int` under `arguments:`"
+            raise self._error(name, message)
+        near = nearest(value[:64], ints) if isinstance(value, str) else ""
+        raise self._unfit(name, "an int argument or a size", value, near)
+
+    def _example(self) -> str:
+        keys = self._slots or list(self._op.attributes) or self._keys
+        if not keys:
+            return f"- {self._word}"
+        if len(keys) == 1 and keys == self._slots:
+            return f"- {self._word}: {keys[0].upper()}"
+        return f"- {self._word}: {{" + ", ".join(f"{key}: ..." for key in keys) + "}"
+
+    def _text(self, values: Mapping[str, Any], *, sole: bool) -> str:
+        if sole and self._slots and values:
+            return f"{self._word}({shown(next(iter(values.values())))})"
+        listed = ", ".join(f"{key}={shown(value)}" for key, value in values.items())
+        return f"{self._word}({listed})" if listed else self._word
+
+    def _unfit(self, key: str, wanted: str, value: Any, near: str = "") -> SpecError:
+        given = repr(value) if isinstance(value, str) and len(value) <= 60 else shown(value)
+        return self._error(key, f"{key!r} of {self._word} must be {wanted}, not {given}{near}")
+
+    def _error(self, key: str, message: str) -> SpecError:
+        return self._names.document.error((*self._place, key), message)

@@ -1,0 +1,118 @@
+"""What a spec says, once it is read: the data that the rest of fusegen works from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import sympy as sp
+
+from fusegen.ops import Op
+from fusegen.program import Kind
+
+__all__ = ["Argument", "Init", "Operand", "Ref", "Shape", "Spec", "Step", "Type"]
+
+#: What an argument may be.
+Type = Literal["int", "float", "shape"]
+#: How a parameter starts: `torch.zeros`, `torch.ones` or `torch.randn`.
+Init = Literal["zeros", "ones", "randn"]
+#: A shape: sizes, or the int arguments that they are.
+Shape = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of the generated Module's constructor.
+
+    Args:
+        name: its name.
+        type: what it takes.
+        default: its default, or None if it must be given.
+        line: where the spec declares it.
+    """
+
+    name: str
+    type: Type
+    default: int | float | Shape | None
+    line: int
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor beside x.
+
+    Args:
+        name: its name.
+        kind: the axes it varies along.
+        init: how a parameter of Module starts; None for an input of `Module.forward`.
+        shape: a parameter's shape, or the shape argument that gives it; None for an input.
+        line: where the spec declares it.
+    """
+
+    name: str
+    kind: Kind
+    init: Init | None
+    shape: str | Shape | None
+    line: int
+
+
+@dataclass(frozen=True)
+class Ref:
+    """What an operand's or attribute's place points to: an argument, or an operand."""
+
+    name: str
+    is_argument: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the chain.
+
+    Args:
+        label: its name, unique in the spec; for an op with a submodule, the Module's attribute.
+        op: the op, or None for an inline formula.
+        formula: an inline formula, over x and real symbols called as the operands and arguments.
+        text: the step as written, in one line, such as "hardtanh(min_val=-1, max_val=1)".
+        operands: what fills each operand of the op (none for those that live in a submodule); for a
+            formula, what each of its names is, in the order of their first mention.
+        attributes: every attribute of the op, defaults included; a Ref is always a float argument.
+        settings: what only construction needs: "in_features" and "out_features" (an int, or a Ref
+            to an int argument) and "bias" of a source, "features" of an op that is sized by them.
+        line: where the spec has it.
+    """
+
+    label: str
+    op: Op | None
+    formula: sp.Expr | None
+    text: str
+    operands: Mapping[str, Ref | float]
+    attributes: Mapping[str, Ref | float | int | bool | str]
+    settings: Mapping[str, Ref | int | bool]
+    line: int
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One spec.
+
+    Args:
+        name: the generated package's name.
+        path: the file it came from, if from a file.
+        text: the whole text.
+        description: one line, or nothing.
+        arguments: the constructor's arguments, in order.
+        operands: the declared operands, in order.
+        steps: the chain.
+        order: how many derivatives are generated.
+    """
+
+    name: str
+    path: Path | None
+    text: str
+    description: str
+    arguments: tuple[Argument, ...]
+    operands: tuple[Operand, ...]
+    steps: tuple[Step, ...]
+    order: int

@@ -1,0 +1,137 @@
+// From torch's tensors to a kernel's arguments, through torch's stable ABI: one binary serves several
+// versions of torch and Python.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <tuple>
+#include <vector>
+
+#include "fusegen/dtype.h"
+
+namespace fusegen {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// The activation as the kernels see it: [rows, cols], whatever its leading dims.
+class Activation {
+ public:
+  // `flat`: rows do not matter to the kernel. `rank`: the number of dims x must have, or 0 for any.
+  Activation(const Tensor& x, bool flat, int64_t rank) : x_(x), numel_(x.numel()) {
+    STD_TORCH_CHECK(rank == 0 || x.dim() == rank, "x: expected ", rank, " dims, got ", x.dim());
+    switch (x.scalar_type()) {
+      case ScalarType::Double:
+        dtype_ = DType::float64;
+        break;
+      case ScalarType::Float:
+        dtype_ = DType::float32;
+        break;
+      case ScalarType::BFloat16:
+        dtype_ = DType::bfloat16;
+        break;
+      case ScalarType::Half:
+        dtype_ = DType::float16;
+        break;
+      default:
+        STD_TORCH_CHECK(false, "x: expected float64, float32, bfloat16 or float16");
+    }
+    width_ = x.dim() ? x.size(x.dim() - 1) : 1;
+    height_ = 1;
+    for (int64_t dim = 0; dim + 1 < x.dim(); ++dim) height_ *= x.size(dim);
+    rows_ = flat ? (numel_ ? 1 : 0) : height_;
+    cols_ = flat ? numel_ : width_;
+  }
+
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  DType dtype() const { return dtype_; }
+  const Tensor& x() const { return x_; }
+
+  // Each returns the tensor as the kernel reads it: contiguous, of x's dtype and device.
+  Tensor full(const Tensor& t, const char* name) const {
+    bool same = t.dim() == x_.dim();
+    for (int64_t dim = 0; same && dim < t.dim(); ++dim) same = t.size(dim) == x_.size(dim);
+    return checked(t, name, same);
+  }
+  Tensor col(const Tensor& t, const char* name) const {
+    return checked(t, name, t.numel() == width_ && t.dim() && t.size(t.dim() - 1) == width_);
+  }
+  Tensor row(const Tensor& t, const char* name) const {
+    return checked(t, name, t.numel() == height_ && t.dim() == x_.dim() && t.size(t.dim() - 1) == 1);
+  }
+  Tensor scalar(const Tensor& t, const char* name) const { return checked(t, name, t.numel() == 1); }
+
+  // Row statistics that the forward pass saved.
+  Tensor saved(const Tensor& t, const char* name) const {
+    STD_TORCH_CHECK(t.numel() == height_ && t.scalar_type() == computed() && t.is_contiguous(), name,
+                    ": not what the forward pass of this x saved");
+    return t;
+  }
+
+  // New tensors for results.
+  Tensor like(const Tensor& t) const { return torch::stable::new_empty(x_, t.sizes()); }
+  Tensor statistics() const {
+    return torch::stable::new_empty(x_, std::vector<int64_t>{height_}, computed());
+  }
+
+ private:
+  ScalarType computed() const {
+    return dtype_ == DType::float64 ? ScalarType::Double : ScalarType::Float;
+  }
+  Tensor checked(const Tensor& t, const char* name, bool fits) const {
+    STD_TORCH_CHECK(fits, name, ": its shape does not fit x");
+    STD_TORCH_CHECK(t.scalar_type() == x_.scalar_type(), name, ": its dtype is not that of x");
+    STD_TORCH_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(), name,
+                    ": its device is not that of x");
+    return t.is_contiguous() ? t : torch::stable::contiguous(t);
+  }
+
+  const Tensor& x_;
+  int64_t numel_, width_, height_, rows_, cols_;
+  DType dtype_;
+};
+
+// The seed of a draw: one int64 on x's device.
+inline const uint64_t* seed_of(const Tensor& seed, const Activation& activation) {
+  STD_TORCH_CHECK(seed.numel() == 1 && seed.scalar_type() == ScalarType::Long, "seed: expected one int64");
+  STD_TORCH_CHECK(seed.is_cuda() == activation.x().is_cuda(), "seed: its device is not that of x");
+  return static_cast<const uint64_t*>(seed.const_data_ptr());
+}
+
+#if defined(FUSEGEN_CUDA)
+
+#define FUSEGEN_KERNEL(name) name##_cuda_workspace, name##_cuda
+#define FUSEGEN_DEVICE CUDA
+
+template <class Args>
+void run(int64_t (*workspace)(DType, const Args&), const char* (*launch)(DType, const Args&, void*, void*),
+         const Activation& activation, const Args& args) {
+  const auto device = activation.x().get_device_index();
+  const torch::stable::accelerator::DeviceGuard guard(device);
+  void* stream = nullptr;
+  aoti_torch_get_current_cuda_stream(device, &stream);
+  const int64_t bytes = workspace(activation.dtype(), args);
+  Tensor scratch = bytes ? torch::stable::new_empty(activation.x(), std::vector<int64_t>{bytes}, ScalarType::Byte)
+                         : activation.x();
+  const char* error = launch(activation.dtype(), args, bytes ? scratch.mutable_data_ptr() : nullptr, stream);
+  STD_TORCH_CHECK(error == nullptr, "CUDA: ", error ? error : "");
+}
+
+#else
+
+#define FUSEGEN_KERNEL(name) name##_cpu
+#define FUSEGEN_DEVICE CPU
+
+template <class Args>
+void run(void (*kernel)(DType, const Args&), const Activation& activation, const Args& args) {
+  kernel(activation.dtype(), args);
+}
+
+#endif
+
+}  // namespace fusegen

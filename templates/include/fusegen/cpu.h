@@ -1,0 +1,106 @@
+// Loops over the activation on the CPU: how it is cut into tasks, and the buffers of a task.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "fusegen/dtype.h"
+#include "fusegen/elementary.h"
+#include "fusegen/random.h"
+
+// torch's own thread pool, by torch's stable C interface (torch/csrc/stable/c/shim.h): it respects
+// torch.set_num_threads. Declared here so that no kernel includes a torch header.
+extern "C" int32_t torch_parallel_for(int64_t begin, int64_t end, int64_t grain_size,
+                                      void (*body)(int64_t begin, int64_t end, void* context),
+                                      void* context);
+
+#pragma omp declare reduction(maximum : float, double : omp_out = fusegen::maximum(omp_out, omp_in)) \
+    initializer(omp_priv = omp_orig)
+
+namespace fusegen {
+
+// Calls f(task) for each task in [0, tasks), at least `grain` tasks a thread.
+template <class F>
+void parallel_for(int64_t tasks, int64_t grain, const F& f) {
+  const auto body = [](int64_t begin, int64_t end, void* context) {
+    for (int64_t task = begin; task < end; ++task) (*static_cast<const F*>(context))(task);
+  };
+  torch_parallel_for(0, tasks, std::max<int64_t>(grain, 1), body,
+                     const_cast<void*>(static_cast<const void*>(&f)));
+}
+
+// An uninitialised array on a cache line's boundary.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count)
+      : data_(static_cast<T*>(std::aligned_alloc(64, (size_t(count) * sizeof(T) / 64 + 1) * 64))) {
+    if (!data_) throw std::bad_alloc();
+  }
+  T* data() const { return data_.get(); }
+  T& operator[](int64_t i) const { return data_.get()[i]; }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::unique_ptr<T, Free> data_;
+};
+
+// The activation [rows, cols] cut into tasks of at most `tile_rows` rows and `tile_cols` columns.
+// The cut depends on the shape alone, so sums come out the same for any number of threads.
+struct Tiling {
+  static constexpr int64_t elements_per_thread = 32768;  // below this a second thread costs more
+
+  int64_t rows, cols, tile_rows, tile_cols;
+
+  static Tiling of(int64_t rows, int64_t cols, int64_t widest) {
+    const int64_t tile_cols = std::min(cols, widest);
+    const int64_t wanted = std::max<int64_t>(1, elements_per_thread / std::max<int64_t>(tile_cols, 1));
+    return {rows, cols, std::clamp<int64_t>(rows / 8, std::min<int64_t>(wanted, 8), 128), tile_cols};
+  }
+  int64_t groups() const { return (rows + tile_rows - 1) / tile_rows; }
+  int64_t columns() const { return (cols + tile_cols - 1) / tile_cols; }
+  int64_t tasks() const { return groups() * columns(); }
+  int64_t grain() const { return std::max<int64_t>(1, elements_per_thread / (tile_rows * tile_cols)); }
+};
+
+// Fills out[0 … count) with the uniform numbers of elements first … first + count - 1.
+template <class T>
+void fill_uniform(T* out, int64_t count, uint64_t seed, uint32_t stream, uint64_t first) {
+  int64_t i = 0;
+  for (; i < count && (first + i) % 4; ++i) out[i] = uniform(seed, stream, first + i);
+  for (; i + 4 <= count; i += 4) {
+    const Uniform4 four = uniform4(seed, stream, (first + i) / 4);
+    for (int lane = 0; lane < 4; ++lane) out[i + lane] = four.value[lane];
+  }
+  for (; i < count; ++i) out[i] = uniform(seed, stream, first + i);
+}
+
+// Adds up partial[group][col] over the groups, in order, and stores the sums.
+template <class S, class T>
+void store_col_sums(S* out, const T* partial, int64_t groups, int64_t cols) {
+  constexpr int64_t width = 1024;
+  parallel_for((cols + width - 1) / width, 4, [&](int64_t tile) {
+    T sum[width] = {};
+    const int64_t begin = tile * width, count = std::min(width, cols - begin);
+    for (int64_t group = 0; group < groups; ++group) {
+      const T* from = partial + group * cols + begin;
+      for (int64_t i = 0; i < count; ++i) sum[i] += from[i];
+    }
+    for (int64_t i = 0; i < count; ++i) store(out + begin + i, sum[i]);
+  });
+}
+
+// Adds up the tasks' totals, in order, and stores the sum.
+template <class S>
+void store_total(S* out, const double* partial, int64_t tasks) {
+  double sum = 0;
+  for (int64_t task = 0; task < tasks; ++task) sum += partial[task];
+  store(out, compute_t<S>(sum));
+}
+
+}  // namespace fusegen

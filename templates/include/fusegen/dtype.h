@@ -1,0 +1,129 @@
+// The types that tensors are stored in, and the type in which each is computed.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "fusegen/platform.h"
+
+#if defined(__CUDACC__)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+namespace fusegen {
+
+enum class DType { float64, float32, bfloat16, float16 };
+
+struct bfloat16 {
+  uint16_t bits;
+};
+
+struct float16 {
+  uint16_t bits;
+};
+
+template <class To, class From>
+FUSEGEN_FN To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "bit_cast keeps the size");
+  To to;
+  memcpy(&to, &from, sizeof(To));
+  return to;
+}
+
+// Storage<S>: how a stored S becomes a number to compute with, and back (to nearest, ties to even).
+template <class S>
+struct Storage {
+  using Compute = S;
+  static FUSEGEN_FN S load(S stored) { return stored; }
+  static FUSEGEN_FN S store(S value) { return value; }
+};
+
+template <>
+struct Storage<bfloat16> {
+  using Compute = float;
+
+  static FUSEGEN_FN float load(bfloat16 stored) {
+    return bit_cast<float>(uint32_t(stored.bits) << 16);
+  }
+
+  static FUSEGEN_FN bfloat16 store(float value) {
+#if defined(__CUDA_ARCH__)
+    return bit_cast<bfloat16>(__float2bfloat16_rn(value));
+#else
+    const uint32_t bits = bit_cast<uint32_t>(value);
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const uint32_t quiet_nan = (bits >> 16) | 0x40u;
+    return {uint16_t(value != value ? quiet_nan : rounded)};
+#endif
+  }
+};
+
+template <>
+struct Storage<float16> {
+  using Compute = float;
+
+  static FUSEGEN_FN float load(float16 stored) {
+#if defined(__CUDA_ARCH__)
+    return __half2float(bit_cast<__half>(stored));
+#else
+    // Shift the exponent and mantissa into a float's place and multiply by 2^112, the difference of
+    // the two biases: that is exact, also for subnormals. Infinity and NaN get the top exponent.
+    const uint32_t sign = uint32_t(stored.bits & 0x8000u) << 16;
+    const uint32_t rest = uint32_t(stored.bits & 0x7fffu) << 13;
+    const float scaled = bit_cast<float>(rest) * 0x1p112f;
+    const uint32_t special = 0x7f800000u | rest;
+    const uint32_t magnitude = rest >= 0x0f800000u ? special : bit_cast<uint32_t>(scaled);
+    return bit_cast<float>(sign | magnitude);
+#endif
+  }
+
+  static FUSEGEN_FN float16 store(float value) {
+#if defined(__CUDA_ARCH__)
+    return bit_cast<float16>(__float2half_rn(value));
+#else
+    const uint32_t bits = bit_cast<uint32_t>(value);
+    const uint32_t sign = (bits >> 16) & 0x8000u;
+    const uint32_t rest = bits & 0x7fffffffu;
+    // Normal results: rebias the exponent (15 - 127 = -112) and round the 13 dropped bits.
+    const uint32_t normal = (rest - 0x38000000u + 0xfffu + ((rest >> 13) & 1u)) >> 13;
+    // Subnormal results: adding 0.5 aligns the last bit of the half with the last of the float.
+    const uint32_t subnormal = bit_cast<uint32_t>(bit_cast<float>(rest) + 0.5f) - 0x3f000000u;
+    uint32_t magnitude = rest < 0x38800000u ? subnormal : normal;
+    magnitude = rest >= 0x477ff000u ? 0x7c00u : magnitude;  // 65520 and above round to infinity
+    magnitude = rest > 0x7f800000u ? 0x7e00u : magnitude;   // NaN
+    return {uint16_t(sign | magnitude)};
+#endif
+  }
+};
+
+// The type that a stored S is computed in.
+template <class S>
+using compute_t = typename Storage<S>::Compute;
+
+template <class S>
+FUSEGEN_FN compute_t<S> load(const S* stored) {
+  return Storage<S>::load(*stored);
+}
+
+template <class S>
+FUSEGEN_FN void store(S* stored, compute_t<S> value) {
+  *stored = Storage<S>::store(value);
+}
+
+// Calls f with a value of the storage type that `dtype` names.
+template <class F>
+auto with_dtype(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::float64:
+      return f(double{});
+    case DType::float32:
+      return f(float{});
+    case DType::bfloat16:
+      return f(bfloat16{});
+    default:
+      return f(float16{});
+  }
+}
+
+}  // namespace fusegen

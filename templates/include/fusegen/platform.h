@@ -1,0 +1,10 @@
+// What nvcc and the host compilers call the same thing by different names.
+#pragma once
+
+#if defined(__CUDACC__)
+#define FUSEGEN_FN __host__ __device__ __forceinline__
+#define FUSEGEN_UNROLL _Pragma("unroll")
+#else
+#define FUSEGEN_FN inline __attribute__((always_inline))
+#define FUSEGEN_UNROLL _Pragma("GCC unroll 16")
+#endif
