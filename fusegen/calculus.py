@@ -7,6 +7,8 @@ broadcast. (Griewank & Walther, Evaluating Derivatives, 2008, ch. 3.)
 
 from __future__ import annotations
 
+from typing import Literal
+
 import sympy as sp
 
 from fusegen.program import Builder, Input, Kind, Map, Output, Program, Reduce, Value, arguments
@@ -35,7 +37,7 @@ def vjp(program: Program, name: str) -> Program:
     for node in reversed(nodes):
         if node not in active or node not in adjoints:
             continue
-        total = _total(builder, f"grad_{node.name}", adjoints.pop(node))
+        total = _total(builder, node, adjoints.pop(node))
         if isinstance(node, Input):
             adjoints[node] = [total]
             continue
@@ -80,7 +82,7 @@ def jvp(program: Program, name: str) -> Program:
             ]
             present = [part for part in parts if part is not None]
             if present:
-                tangents[node] = _total(builder, f"tangent_{node.name}", present)
+                tangents[node] = _added(builder, f"tangent_{node.name}", present)
     outputs = {
         f"tangent_{output_name}": Output(tangents[output.value], output.like)
         for output_name, output in program.outputs.items()
@@ -103,17 +105,45 @@ def _active(nodes: list[Value]) -> set[Value]:
     return active
 
 
-def _total(builder: Builder, name: str, parts: list[Value]) -> Value:
+def _added(builder: Builder, name: str, parts: list[Value]) -> Value:
     """Return the sum of all parts as one value."""
     if len(parts) == 1:
         return parts[0]
     return builder.map(name, sp.Add(*(part.symbol for part in parts)), "sum over all uses")
 
 
+def _total(builder: Builder, node: Value, parts: list[Value]) -> Value:
+    """Return a node's adjoint: what its uses passed to it, added up and summed to its kind.
+
+    The parts are added before they are summed over rows, so that one sum leaves the kernel. A part
+    that does not vary along an axis stands there once for the whole axis, so as part of a sum over
+    that axis it is spread evenly.
+    """
+    name = f"grad_{node.name}"
+    joint = Kind.SCALAR
+    for part in parts:
+        joint |= part.kind
+    spread = []
+    for part in parts:
+        expr: sp.Expr = part.symbol
+        axes: tuple[tuple[Kind, Literal["rows", "cols"]], ...] = (
+            (Kind.ROW, "rows"),
+            (Kind.COL, "cols"),
+        )
+        for axis, extent in axes:
+            if axis in joint and axis not in part.kind and axis not in node.kind:
+                expr = expr / builder.extent(extent).symbol
+        spread.append(builder.map(name, expr, "spread over an axis"))
+    return builder.sum_to(name, _added(builder, name, spread), node.kind, joint)
+
+
 def _pull(
     builder: Builder, node: Value, arg: Value, cotangent: Value, active: set[Value]
 ) -> Value | None:
-    """Return what `node` passes of its cotangent to `arg`, or None where it passes nothing."""
+    """Return what `node` passes of its cotangent to `arg`, or None where it passes nothing.
+
+    What goes to a column or a scalar is still to be summed; `_total` does that.
+    """
     name = f"grad_{arg.name}"
     if isinstance(node, Map):
         outside, inside = _split(builder, sp.diff(node.expr, arg.symbol), node, arg)
@@ -121,8 +151,10 @@ def _pull(
             return None
         partial = _named_partial(builder, node, arg, inside, active)
         product = builder.map(name, cotangent.symbol * partial, f"through {node.name}")
-        summed = builder.sum_to(name, product, arg.kind, node.kind)
-        return builder.map(name, summed.symbol * outside, f"through {node.name}")
+        if arg.kind == Kind.ROW:
+            summed = builder.sum_to(name, product, arg.kind, node.kind)
+            return builder.map(name, summed.symbol * outside, f"through {node.name}")
+        return builder.broadcast_sum(name, product, arg.kind, node.kind)
     assert isinstance(node, Reduce)
     if node.op == "sum":
         return cotangent  # the adjoint of a sum is a broadcast
@@ -169,9 +201,14 @@ def _varies_along_columns(builder: Builder, expr: sp.Expr) -> bool:
 def _named_partial(
     builder: Builder, node: Map, arg: Value, partial: sp.Expr, active: set[Value]
 ) -> sp.Expr:
-    """Return d node / d arg: a number or symbol as it is, anything longer as a node of its own."""
+    """Return d node / d arg: a number or symbol as it is, anything longer as a node of its own.
+
+    What varies along columns alone, or not at all, stays inside the expression: as a node, its own
+    adjoint would be a sum over rows in the middle of the next derivative.
+    """
     partial = sp.factor_terms(partial)
-    if partial.is_Number or partial.is_Symbol:
+    varies = any(Kind.ROW in builder.value(s).kind for s in partial.free_symbols)
+    if partial.is_Symbol or not varies:
         return partial
     sole = sum(1 for a in node.args if a in active) == 1
     name = f"d_{node.name}" if sole else f"d_{node.name}_{arg.name.removeprefix(node.name + '_')}"

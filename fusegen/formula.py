@@ -225,8 +225,7 @@ class _Reader:
                 raise self._error(
                     node, f"unknown function {node.func.id!r}{nearest(node.func.id, FUNCTIONS)}"
                 )
-            message = "what stands before '(' is no function: a product is written with *"
-            raise self._error(node, message)
+            raise self._error(node, "this is no function to call: a product is written with *")
         name = node.func.id
         function, arity = FUNCTIONS[name]
         if node.keywords:
@@ -235,9 +234,8 @@ class _Reader:
             hint = ": it reduces a row; for two values, where(a > b, a, b)" if name == "max" else ""
             raise self._error(node, f"{name} takes {arity}, not {len(node.args)} arguments{hint}")
         if name == "where":
-            condition = self._condition(node.args[0], depth)
             value, other = (self.expression(arg, depth) for arg in node.args[1:])
-            return self._checked(node, where(condition, value, other))
+            return self._checked(node, where(self._condition(node.args[0], depth), value, other))
         (argument,) = (self.expression(arg, depth) for arg in node.args)
         value = value_of(argument)
         if value is None or name not in NUMERIC:
@@ -258,6 +256,8 @@ class _Reader:
             raise self._error(node, "a comparison is < <= > or >=")
         left = self.expression(node.left, depth)
         right = self.expression(node.comparators[0], depth)
+        if left.has(sp.Piecewise) or right.has(sp.Piecewise):  # sympy would nest the conditions
+            raise self._error(node, "a comparison cannot contain where")
         # Left as it stands unless both sides are numbers: deciding it may take sympy for ever.
         decide = value_of(left) is not None and value_of(right) is not None
         return relation(left, right) if decide else relation(left, right, evaluate=False)
@@ -268,8 +268,9 @@ class _Reader:
             raise self._error(node, "a constant that is no real number")
         if not abs(value) <= sys.float_info.max:
             raise self._error(node, "a constant that is not finite, or too large for a double")
-        exact_known = exact is not None and exact.is_Rational
-        return self._checked(node, exact) if exact_known else number(float(value))
+        if exact is not None and exact.is_Rational:
+            return self._checked(node, exact)
+        return number(float(value))
 
     def _check_logarithms(self, node: ast.Call, argument: sp.Expr) -> None:
         """Refuse exp(n log(y)) for a large n: sympy makes y**n of it."""

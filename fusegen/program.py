@@ -267,15 +267,21 @@ class Builder:
             self._reductions[key] = self._keep(made)
         return self._reductions[key]
 
-    def sum_to(self, name: str, value: Value, kind: Kind, over: Kind = Kind.FULL) -> Value:
-        """Return the sum of `value`, broadcast to the axes `over`, down to `kind`.
-
-        An axis that `value` does not vary along contributes its extent as a factor.
-        """
-        axes: tuple[tuple[Kind, Literal["rows", "cols"]], ...] = ((Kind.ROW, "rows"), (Kind.COL, "cols"))
+    def broadcast_sum(self, name: str, value: Value, kind: Kind, over: Kind) -> Value:
+        """Return `value` with its extent as a factor for each axis of `over` that a sum to `kind`
+        runs along and that `value` does not vary along."""
+        axes: tuple[tuple[Kind, Literal["rows", "cols"]], ...] = (
+            (Kind.ROW, "rows"),
+            (Kind.COL, "cols"),
+        )
         for axis, extent in axes:
             if axis in over and axis not in kind and axis not in value.kind:
                 value = self.map(name, value.symbol * self.extent(extent).symbol)
+        return value
+
+    def sum_to(self, name: str, value: Value, kind: Kind, over: Kind = Kind.FULL) -> Value:
+        """Return the sum of `value`, broadcast to the axes `over`, down to `kind`."""
+        value = self.broadcast_sum(name, value, kind, over)
         kept = value.kind & kind
         return value if kept == value.kind else self.reduce(name, "sum", value, kept)
 

@@ -113,6 +113,8 @@ def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[
     Raises:
         SpecError: for the first mistake in the file.
     """
+    if document.data is None:
+        raise document.error((), "the file is empty: a spec needs a chain")
     if not isinstance(document.data, dict):
         raise document.error(
             (), "a spec is a mapping of sections (chain: ...), not a list or a word"
@@ -123,7 +125,9 @@ def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[
         found = [
             (_place(details, document), details) for details in error.errors(include_url=False)
         ]
-        place, details = min(found, key=lambda item: document.line(item[0]))
+        # What is missing comes last: an unknown key is most often the missing one, misspelt.
+        found.sort(key=lambda item: (item[1]["type"] == "missing", document.line(item[0])))
+        place, details = found[0]
         raise document.error(place, _message(details)) from None
     if not 1 <= model.order <= 3:
         raise document.error(("order",), "order must be 1, 2 or 3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import Any
 
@@ -22,6 +23,14 @@ SYMBOLS = {"x": X, "residual": RESIDUAL}
 
 def read(text: str) -> Any:
     return parse(text, SYMBOLS)
+
+
+def outcome(text: str) -> tuple[Any, FormulaError | None]:
+    """Return what a text is read as, or the error that it raises."""
+    try:
+        return read(text), None
+    except FormulaError as error:
+        return None, error
 
 
 @pytest.mark.parametrize(
@@ -74,6 +83,7 @@ def test_reads(text: str, expected: Any) -> None:
         ("where(x, 1, 2)", "one comparison", 7),
         ("where(0 < x < 1, x, 0)", "one comparison", 7),
         ("x > 0", "only first in where", 1),
+        ("where(where(x > 0, 1, x) < 2, x, 0)", "cannot contain where", 7),
         ("x == 0", "a comparison is < <= >", 3),
         ("where(x != 0, x, 1)", "a comparison is < <= >", 9),
         ("x if x > 0 else 0", "where(condition, value, other)", 1),
@@ -153,7 +163,7 @@ def test_nesting_up_to_the_limit_is_fine() -> None:
 
 def test_constants_become_the_nearest_double() -> None:
     assert float(read("x * sqrt(2/pi)").coeff(X)) == math.sqrt(2 / math.pi)
-    assert read("normcdf(0) + x") - X == 0.5
+    assert float(read("normcdf(0) * x").coeff(X)) == 0.5
     assert number(2.0) == sp.Integer(2)
     assert float(number(0.1)) == 0.1
 
@@ -262,11 +272,10 @@ def test_printed_trees_parse_to_the_same_function(tree: Tree) -> None:
         return
     if jumps or not 1e-6 < abs(expected) < 1e9:
         return
-    try:
-        expr = read(printed(tree))
-    except FormulaError as error:
+    expr, error = outcome(printed(tree))
+    if error is not None:
         # Exact arithmetic may find a division by zero where floats find a large number.
-        assert "zero" in error.message or "finite" in error.message or "exponent" in error.message
+        assert re.search("zero|finite|exponent|contain where", error.message)
         return
     # Cancellation may lose digits in the reference: a loose tolerance tells structure apart.
     assert as_float(expr) == pytest.approx(expected, rel=1e-4)
@@ -275,10 +284,8 @@ def test_printed_trees_parse_to_the_same_function(tree: Tree) -> None:
 @settings(max_examples=300, deadline=5000)
 @given(st.text(max_size=60))
 def test_random_text_raises_nothing_else(text: str) -> None:
-    try:
-        read(text)
-    except FormulaError as error:
-        assert 1 <= error.column <= len(text) + 2
+    _, error = outcome(text)
+    assert error is None or 1 <= error.column <= len(text) + 1
 
 
 TOKENS = [
@@ -291,11 +298,7 @@ TOKENS = [
 @settings(max_examples=400, deadline=5000)
 @given(st.lists(st.sampled_from(TOKENS), max_size=40).map("".join))
 def test_random_tokens_raise_nothing_else(text: str) -> None:
-    text += ")" * (text.count("(") - text.count(")"))
-    try:
-        read(text)
-    except FormulaError:
-        pass
+    outcome(text + ")" * (text.count("(") - text.count(")")))
 
 
 @settings(max_examples=300, deadline=5000)
@@ -318,8 +321,4 @@ def test_random_wellformed_formulas_neither_hang_nor_crash(data: st.DataObject) 
             ),
         )
 
-    text = data.draw(st.recursive(leaves, grow, max_leaves=15))
-    try:
-        read(text)
-    except FormulaError:
-        pass
+    outcome(data.draw(st.recursive(leaves, grow, max_leaves=15)))

@@ -1,0 +1,247 @@
+"""The same chain and the same programs by torch's own functions, to compare with.
+
+Nothing here is used by generated code. Ops are run by their torch reference, formulas and programs by
+walking the expression, in whatever dtype the tensors have: float64 gives the truth.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sympy as sp
+import torch
+from sympy.core.relational import Relational
+from torch import Tensor
+from torch.nn import functional
+
+from fusegen import atoms, ops
+from fusegen.chain import Tensors
+from fusegen.program import Input, Kind, Map, Program, Reduce
+from fusegen.spec_types import Ref, Spec, Step
+
+_FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
+    atoms.absolute: torch.abs,
+    atoms.expm1: torch.expm1,
+    atoms.log1p: torch.log1p,
+    atoms.normcdf: torch.special.ndtr,
+    atoms.normpdf: lambda x: torch.exp(-x * x / 2) / math.sqrt(2 * math.pi),
+    atoms.sigmoid: torch.sigmoid,
+    atoms.sign: torch.sign,
+    atoms.softplus: functools.partial(functional.softplus, threshold=1e9),
+    sp.cos: torch.cos,
+    sp.erf: torch.erf,
+    sp.exp: torch.exp,
+    sp.log: torch.log,
+    sp.sin: torch.sin,
+    sp.tanh: torch.tanh,
+    atoms.RowSum: lambda x: x.sum(-1, keepdim=True),
+    atoms.RowMax: lambda x: x.amax(-1, keepdim=True),
+    atoms.RowShift: lambda x: x.amax(-1, keepdim=True).detach(),
+}
+_COMPARE = {">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le, "==": torch.eq}
+
+
+def evaluate(expr: sp.Basic, values: Mapping[str, Tensor], draws: Callable[[int], Tensor]) -> Any:
+    """Return an expression's value.
+
+    Args:
+        expr: over symbols whose names are in `values`.
+        values: tensors that broadcast with one another.
+        draws: gives the uniform numbers of a stream.
+    """
+    if expr.is_Symbol:
+        return values[str(expr)]
+    if isinstance(expr, atoms.Draw):
+        return draws(int(expr.args[0]))
+    if not expr.has(atoms.Draw) and expr.is_number:
+        return float(expr)
+    if isinstance(expr, atoms.Let):
+        return evaluate(expr.args[1], values, draws)
+    if isinstance(expr, sp.Piecewise):
+        *cases, (last, _) = expr.args
+        result = evaluate(last, values, draws)
+        for value, condition in reversed(cases):
+            assert isinstance(condition, Relational)
+            left, right = (evaluate(s, values, draws) for s in (condition.lhs, condition.rhs))
+            holds = _COMPARE[condition.rel_op](torch.as_tensor(left), right)
+            chosen, other = evaluate(value, values, draws), result
+            result = torch.where(holds, *(torch.as_tensor(v, dtype=_dtype(values)) for v in (chosen, other)))
+        return result
+    args = [evaluate(arg, values, draws) for arg in expr.args]
+    if expr.is_Add:
+        return functools.reduce(lambda a, b: a + b, args)
+    if expr.is_Mul:
+        return functools.reduce(lambda a, b: a * b, args)
+    if expr.is_Pow:
+        return args[0] ** args[1]
+    return _FUNCTIONS[expr.func](*args)
+
+
+def _dtype(values: Mapping[str, Tensor]) -> torch.dtype:
+    return next(iter(values.values())).dtype
+
+
+def run_program(
+    program: Program, inputs: Mapping[str, Tensor], seed: int = 0
+) -> dict[str, Tensor]:
+    """Return a program's outputs, by name, for an activation of two dims.
+
+    Args:
+        program: any program.
+        inputs: its inputs by name: full [rows, cols], col [cols], row [rows, 1], scalar [1].
+        seed: the seed of its draws.
+    """
+    values: dict[str, Tensor] = dict(inputs)
+    x = inputs["x"]
+    rows, cols = x.shape
+    for node in program.nodes():
+        if isinstance(node, Input) and node.name not in values:
+            if node.source == "extent":
+                values[node.name] = torch.tensor(float(rows if node.name == "rows" else cols), dtype=x.dtype)
+            else:
+                values[node.name] = uniform(seed, node.stream, x.shape).to(x)
+        elif isinstance(node, Map):
+            values[node.name] = torch.as_tensor(evaluate(node.expr, values, _no_draws), dtype=x.dtype)
+        elif isinstance(node, Reduce):
+            whole = values[node.arg.name]
+            if node.arg.kind == Kind.FULL:
+                whole = whole.expand(rows, cols)
+            dims = {Kind.ROW: (-1,), Kind.COL: (0,), Kind.SCALAR: tuple(range(whole.dim()))}[node.kind]
+            reduce = torch.sum if node.op == "sum" else torch.amax
+            values[node.name] = reduce(whole, dim=dims, keepdim=node.kind == Kind.ROW)
+    return {
+        name: values[out.value.name].expand(inputs[out.like.name].shape)
+        for name, out in program.outputs.items()
+    }
+
+
+def _no_draws(stream: int) -> Tensor:
+    raise ValueError(f"stream {stream}: a program's draws are inputs")
+
+
+def run_chain(
+    spec: Spec,
+    x: Tensor,
+    operands: Mapping[str, Tensor],
+    attributes: Mapping[str, float],
+    *,
+    training: bool = False,
+    seed: int = 0,
+) -> Tensor:
+    """Return the chain behind the matmul, by torch's own functions.
+
+    Args:
+        spec: the spec.
+        x: the activation [..., cols].
+        operands: the tensors of `apply`, by name.
+        attributes: the numbers of `apply`, by name.
+        training: the mode.
+        seed: the seed of the draws.
+    """
+    stream = 0
+    for step in spec.steps:
+        if step.op is not None and step.op.source:
+            bias = f"{step.label}_bias"
+            x = x + operands[bias] if bias in operands else x
+        elif step.op is not None and step.op.eval_mode == "identity":
+            if training:
+                drawn = uniform(seed, stream, x.shape).to(x)
+                expr = ops.call(step.op, sp.Symbol("x", real=True), {}, _attributes(step, attributes, symbolic=True))
+                x = evaluate(expr, {"x": x, **_numbers(attributes, x)}, lambda _, drawn=drawn: drawn)
+                stream += 1
+        elif step.op is not None:
+            x = _run_op(step, x, operands, attributes, training)
+        else:
+            assert step.formula is not None
+            formula = step.formula.subs({atoms.COLS: x.shape[-1]})
+            x = evaluate(formula, {"x": x, **operands, **_numbers(attributes, x)}, _no_draws)
+    return x
+
+
+def _run_op(
+    step: Step, x: Tensor, operands: Mapping[str, Tensor], attributes: Mapping[str, float], training: bool
+) -> Tensor:
+    assert step.op is not None
+    function: Callable[..., Tensor] = functools.reduce(getattr, step.op.torch.split("."), torch)
+    given: list[Any] = [_operand(step, name, operands, attributes) for name in step.op.operands]
+    keywords: dict[str, Any] = _attributes(step, attributes)
+    if step.op.train_in_torch:
+        keywords["training"] = training
+    try:
+        takes_shape = "normalized_shape" in inspect.signature(function).parameters
+    except ValueError:  # a builtin of torch has no signature, and none of them takes a shape
+        takes_shape = False
+    if takes_shape:
+        keywords["normalized_shape"] = x.shape[-1:]
+        keywords |= dict(zip(step.op.operands, given, strict=True))
+        return function(x, **keywords)
+    return function(x, *given, **keywords)
+
+
+def _operand(
+    step: Step, name: str, operands: Mapping[str, Tensor], attributes: Mapping[str, float]
+) -> Tensor | float:
+    assert step.op is not None
+    if step.op.submodule:
+        place = list(step.op.operands).index(name)
+        return operands[f"{step.label}_{step.op.submodule.operands[place]}"]
+    value = step.operands[name]
+    if isinstance(value, Ref):
+        return attributes[value.name] if value.is_argument else operands[value.name]
+    return value
+
+
+def _attributes(step: Step, attributes: Mapping[str, float], *, symbolic: bool = False) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in step.attributes.items():
+        if isinstance(value, Ref):
+            found[name] = sp.Symbol(value.name, real=True) if symbolic else attributes[value.name]
+        else:
+            found[name] = value
+    return found
+
+
+def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
+    return {name: torch.tensor(value, dtype=x.dtype, device=x.device) for name, value in attributes.items()}
+
+
+def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """Return the kernels' uniform numbers in [0, 1), float64: Philox4x32-10 in integer arithmetic.
+
+    Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the same as
+    templates/include/fusegen/random.h.
+    """
+    mask = 0xFFFFFFFF
+    count = math.prod(shape)
+    group = torch.arange((count + 3) // 4, dtype=torch.int64)
+    c = [group & mask, group >> 32, torch.full_like(group, stream), torch.zeros_like(group)]
+    k = [seed & mask, (seed >> 32) & mask]
+
+    def product(constant: int, word: Tensor) -> tuple[Tensor, Tensor]:
+        # 32 x 32 -> 64 bits by 16-bit halves, since int64 has no unsigned product.
+        low, high = constant * (word & 0xFFFF), constant * (word >> 16)
+        carried = (low >> 16) + (high & mask)
+        return ((high >> 32) << 16) + (carried >> 16) & mask, ((carried & 0xFFFF) << 16) | (low & 0xFFFF)
+
+    for _ in range(10):
+        high0, low0 = product(0xD2511F53, c[0])
+        high1, low1 = product(0xCD9E8D57, c[2])
+        c = [high1 ^ c[1] ^ k[0], low1, high0 ^ c[3] ^ k[1], low0]
+        k = [(k[0] + 0x9E3779B9) & mask, (k[1] + 0xBB67AE85) & mask]
+    words = torch.stack(c, dim=1).reshape(-1)[:count]
+    return ((words >> 8).double() * 2.0**-24).reshape(shape)
+
+
+def random_operand(operand: Tensors, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a random operand for `x` [..., cols]; variances are positive, so all lie in [0.5, 1.5)."""
+    shape = {
+        Kind.FULL: tuple(x.shape),
+        Kind.COL: (x.shape[-1],),
+        Kind.ROW: (*x.shape[:-1], 1),
+        Kind.SCALAR: (1,),
+    }[operand.kind]
+    return torch.rand(shape, generator=generator, dtype=torch.float64).add(0.5).to(x)
