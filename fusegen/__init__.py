@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from fusegen.version import __version__
 
 if TYPE_CHECKING:
-    from fusegen.build import BuildResult
+    from fusegen.builder import BuildResult
 
 __all__ = ["__version__", "build", "load"]
 
@@ -36,7 +36,7 @@ def build(
     Raises:
         UserError: where a spec is wrong or a compiler is missing.
     """
-    from fusegen import build as builder
+    from fusegen import builder
 
     paths = [Path(s) for s in specs]
     return builder.build(

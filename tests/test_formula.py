@@ -262,7 +262,7 @@ def near_a_jump(tree: Tree) -> bool:
     return any(near_a_jump(part) for part in tree[1:])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(derandomize=True, max_examples=150, deadline=None)
 @given(trees())
 def test_printed_trees_parse_to_the_same_function(tree: Tree) -> None:
     try:
@@ -281,7 +281,7 @@ def test_printed_trees_parse_to_the_same_function(tree: Tree) -> None:
     assert as_float(expr) == pytest.approx(expected, rel=1e-4)
 
 
-@settings(max_examples=300, deadline=5000)
+@settings(derandomize=True, max_examples=300, deadline=5000)
 @given(st.text(max_size=60))
 def test_random_text_raises_nothing_else(text: str) -> None:
     _, error = outcome(text)
@@ -295,13 +295,13 @@ TOKENS = [
 ]
 
 
-@settings(max_examples=400, deadline=5000)
+@settings(derandomize=True, max_examples=400, deadline=5000)
 @given(st.lists(st.sampled_from(TOKENS), max_size=40).map("".join))
 def test_random_tokens_raise_nothing_else(text: str) -> None:
     outcome(text + ")" * (text.count("(") - text.count(")")))
 
 
-@settings(max_examples=300, deadline=5000)
+@settings(derandomize=True, max_examples=300, deadline=5000)
 @given(st.data())
 def test_random_wellformed_formulas_neither_hang_nor_crash(data: st.DataObject) -> None:
     """All functions and wild constants, nested: either an expression or a FormulaError."""

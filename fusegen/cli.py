@@ -1,0 +1,182 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fusegen import builder
+from fusegen.compile_errors import CompileError
+from fusegen.display import BuildDisplay, results_table
+from fusegen.errors import UserError, nearest
+from fusegen.version import __version__
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fused CUDA and C++ kernels, with exact derivatives, from chains of operations in YAML.",
+)
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+Specs = Annotated[list[Path] | None, typer.Argument(help="Spec files, or folders of them.", show_default="specs/")]
+Out = Annotated[Path, typer.Option("--out", help="The folder of the generated packages.")]
+
+
+class BackendChoice(enum.StrEnum):
+    """What to build for."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        _out.print(f"fusegen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version  # the callback has shown it
+
+
+@app.command()
+def build(
+    specs: Specs = None,
+    out: Out = Path("generated"),
+    backend: Annotated[
+        BackendChoice, typer.Option(help="auto: the CPU, and CUDA where nvcc and a GPU are.")
+    ] = BackendChoice.auto,
+    arch: Annotated[
+        list[str] | None, typer.Option(help="GPU architectures, such as 90 or 80,90.", show_default="the present GPU's")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", help="Compilers at once; MAX_JOBS is honoured.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the commands.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare what would be rendered with what is there.")
+    ] = False,
+) -> None:
+    """Render specs into packages and compile them."""
+    paths = specs or [Path("specs")]
+    if check:
+        differences = builder.check(paths, out=out)
+        for difference in differences:
+            _out.print(difference, markup=False)
+        if differences:
+            _err.print(f"{len(differences)} files differ from what their specs render to; run `fusegen build`")
+            raise typer.Exit(1)
+        return
+    started = time.perf_counter()
+    with BuildDisplay(_err, verbose) as display:
+        results = builder.build(
+            paths,
+            out=out,
+            backend=backend.value,
+            arch=arch or (),
+            jobs=jobs,
+            verbose=verbose,
+            progress=display,
+        )
+    _out.print(results_table(results, time.perf_counter() - started))
+
+
+@app.command()
+def ops() -> None:
+    """List the ops that a chain can name."""
+    from fusegen.ops import registry
+
+    table = Table(title=f"{len(registry())} ops", title_justify="left")
+    for column in ("op", "operands", "attributes", "formula", "torch"):
+        table.add_column(column, overflow="fold")
+    for name, op in registry().items():
+        attributes = ", ".join(f"{k}={v}" for k, v in op.attributes.items())
+        known_as = "".join(f", {alias}" for alias in op.aliases)
+        table.add_row(
+            name + known_as, ", ".join(op.operands), attributes, op.statement, f"torch.{op.torch}"
+        )
+    _out.print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A spec file, or the name of a spec in specs/.")],
+    out: Out = Path("generated"),
+) -> None:
+    """Show a chain's programs, its derivatives, and the files they became."""
+    from fusegen.pipeline import derive
+
+    derived = derive(_spec(name))
+    _out.print(derived.describe(), markup=False)
+    folder = out / derived.spec.name
+    if folder.is_dir():
+        table = Table(title=str(folder), title_justify="left")
+        table.add_column("file")
+        table.add_column("lines", justify="right")
+        for path in sorted(p for p in folder.iterdir() if p.suffix in (".h", ".cpp", ".cu", ".py")):
+            table.add_row(path.name, str(len(path.read_text().splitlines())))
+        _out.print(table)
+    else:
+        _out.print(f"{folder} is not there yet: run `fusegen build`")
+
+
+@app.command()
+def check(specs: Specs = None, out: Out = Path("generated")) -> None:
+    """Gradcheck built packages in float64 and compare them with eager torch in every dtype."""
+    from fusegen import verify
+
+    verdicts = verify.check(builder.expand(specs or [Path("specs")]), out)
+    table = Table()
+    for column in ("package", "device", "what", "worst", "bound", ""):
+        table.add_column(column, overflow="fold")
+    for v in verdicts:
+        table.add_row(v.package, v.device, v.what, v.worst, v.bound, "ok" if v.passed else "FAILED")
+    _out.print(table)
+    failed = [v for v in verdicts if not v.passed]
+    if failed:
+        _err.print(f"{len(failed)} of {len(verdicts)} checks failed")
+        raise typer.Exit(1)
+
+
+@app.command()
+def clean(out: Out = Path("generated")) -> None:
+    """Remove what was compiled; the generated sources stay."""
+    for path in builder.clean(out):
+        _out.print(f"removed {path}")
+
+
+def _spec(name: str) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = {p.stem: p for p in Path("specs").glob("*.y*ml")}
+    if name not in known:
+        raise UserError(f"no spec file and no spec in specs/ is called {name!r}{nearest(name, known)}")
+    return known[name]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one message and exit code 2."""
+    try:
+        app()
+    except CompileError as error:
+        _err.print(f"error: {error}", markup=False)
+        sys.exit(1)
+    except UserError as error:
+        _err.print(f"error: {error}", markup=False, soft_wrap=True)
+        sys.exit(2)

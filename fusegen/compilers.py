@@ -1,0 +1,164 @@
+"""Which compilers this machine has, and the flags each kind of source is compiled with.
+
+Nothing here imports torch: a build with nothing to do must not wait for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusegen import paths
+from fusegen.errors import UserError
+
+#: torch 2.11, the oldest that the binaries run with (torch/csrc/stable/version.h).
+_TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000"
+
+_COMMON = ("-std=c++17", "-fPIC", "-fvisibility=hidden")
+#: No -ffast-math: NaN and infinity behave as in eager. The two -fno- flags give up errno and floating
+#: point traps alone, without which no loop with a select or a square root becomes a vector loop.
+_KERNEL = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
+_WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unknown-pragmas")
+
+
+@dataclass(frozen=True)
+class Compilers:
+    """The compilers of this machine.
+
+    Args:
+        cxx: the C++ compiler.
+        nvcc: CUDA's compiler, or None.
+    """
+
+    cxx: Path
+    nvcc: Path | None
+
+    def kernel_flags(self) -> list[str]:
+        """Return the flags of kernel.cpp, which includes no torch header."""
+        wide = ["-mprefer-vector-width=512"] if _has_avx512() else []
+        return [*_KERNEL, *wide, *_COMMON, *_WARNINGS, f"-I{paths.include()}"]
+
+    def binding_flags(self, device: str) -> list[str]:
+        """Return the flags of binding.cpp for "cpu" or "cuda"."""
+        flags = ["-O2", *_COMMON, _TORCH_TARGET, f"-I{paths.include()}"]
+        flags += [f"-isystem{d}" for d in torch_includes()]
+        if device == "cpu":
+            return [*flags, "-DFUSEGEN_CPU"]
+        assert self.nvcc is not None
+        return [*flags, "-DFUSEGEN_CUDA", "-DUSE_CUDA", f"-isystem{_cuda_include(self.nvcc)}"]
+
+    def cuda_flags(self, architectures: Sequence[str]) -> list[str]:
+        """Return the flags of kernel.cu for compute capabilities such as "90"."""
+        codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
+        newest = max(architectures, key=int)
+        codes.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
+        host = ["-Xcompiler=-fPIC,-fvisibility=hidden", f"-ccbin={self.cxx}"]
+        return ["-O3", "-std=c++17", *codes, *host, f"-I{paths.include()}"]
+
+
+def find_compilers() -> Compilers:
+    """Return this machine's compilers.
+
+    Raises:
+        UserError: where there is no C++ compiler; it says what to install.
+    """
+    wanted = os.environ.get("CXX")
+    for name in (wanted,) if wanted else ("g++", "clang++", "c++"):
+        found = shutil.which(name)
+        if found:
+            return Compilers(Path(found), find_nvcc())
+    sought = f"CXX={wanted}" if wanted else "g++, clang++ and c++"
+    raise UserError(
+        f"no C++ compiler found (looked for {sought} on PATH); install one, for example "
+        "`apt-get install g++`, or name one in CXX"
+    )
+
+
+def find_nvcc() -> Path | None:
+    """Return CUDA's compiler from CUDA_HOME, CUDA_PATH, PATH or /usr/local/cuda."""
+    for root in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")):
+        if root and (Path(root) / "bin" / "nvcc").exists():
+            return Path(root) / "bin" / "nvcc"
+    found = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+    return Path(found) if found else None
+
+
+@functools.cache
+def gpu_capabilities() -> tuple[str, ...]:
+    """Return the compute capabilities of this machine's GPUs, such as ("90",)."""
+    smi = shutil.which("nvidia-smi")
+    if smi is None:
+        return ()
+    query = [smi, "--query-gpu=compute_cap", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    found = re.findall(r"^(\d+)\.(\d+)\s*$", done.stdout, re.MULTILINE) if done.returncode == 0 else []
+    return tuple(sorted({major + minor for major, minor in found}, key=int))
+
+
+def architectures(requested: Sequence[str], nvcc: Path) -> tuple[str, ...]:
+    """Return compute capabilities such as "90", from "90", "9.0", "sm_90" or "80,90".
+
+    Without a request they are those of the present GPUs, and 80 and 90 where there is none.
+
+    Raises:
+        UserError: where nvcc does not know one.
+    """
+    words = [w.strip() for text in requested for w in text.split(",") if w.strip()]
+    if not words:
+        return gpu_capabilities() or ("80", "90")
+    known = known_architectures(nvcc)
+    chosen = []
+    for word in words:
+        number = re.sub(r"^(sm_|compute_)", "", word).replace(".", "")
+        if number not in known:
+            raise UserError(f"--arch {word}: {nvcc} knows {', '.join(known)}")
+        chosen.append(number)
+    return tuple(dict.fromkeys(chosen))
+
+
+@functools.cache
+def known_architectures(nvcc: Path) -> tuple[str, ...]:
+    """Return the compute capabilities that nvcc compiles for."""
+    done = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=False)
+    return tuple(re.findall(r"^compute_(\d+)\s*$", done.stdout, re.MULTILINE))
+
+
+@functools.cache
+def torch_root() -> Path:
+    """Return torch's folder, without importing torch.
+
+    Raises:
+        UserError: where torch is not installed.
+    """
+    found = importlib.util.find_spec("torch")
+    if found is None or not found.submodule_search_locations:
+        raise UserError("torch is not installed; `pip install torch` (2.11 or later)")
+    return Path(found.submodule_search_locations[0])
+
+
+def torch_includes() -> list[Path]:
+    """Return the folders of torch's headers."""
+    return [torch_root() / "include"]
+
+
+def _cuda_include(nvcc: Path) -> Path:
+    """Return the folder of CUDA's headers, as nvcc itself names it."""
+    dry = [nvcc, "--dryrun", "-c", "x.cu", "-o", "x.o"]
+    done = subprocess.run(dry, capture_output=True, text=True, check=False)
+    named = re.search(r'INCLUDES="-I([^"]+)"', done.stderr)
+    if named is None:
+        raise UserError(f"{nvcc} does not say where CUDA's headers are; set CUDA_HOME to a CUDA toolkit")
+    return Path(named.group(1)).resolve()
+
+
+@functools.cache
+def _has_avx512() -> bool:
+    info = Path("/proc/cpuinfo")
+    return info.exists() and " avx512f " in info.read_text(errors="replace")

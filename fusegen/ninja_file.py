@@ -1,0 +1,103 @@
+"""The ninja file: which source is compiled by which compiler with which flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusegen.compilers import Compilers
+
+#: The libraries of torch that a device's library takes symbols from.
+_TORCH_LIBRARIES = {"cpu": ("torch_cpu",), "cuda": ("torch_cpu", "torch_cuda")}
+
+
+def ninja_text(packages: Sequence[str], compilers: Compilers, architectures: Sequence[str]) -> str:
+    """Return the text of `<out>/.build/build.ninja`, run from `<out>`.
+
+    It holds every package under `<out>`, so that ninja's log keeps what other calls built; a call
+    names the libraries that it wants.
+
+    Args:
+        packages: the packages' names.
+        compilers: the compilers.
+        architectures: compute capabilities to compile CUDA for; none without CUDA.
+    """
+    cxx = compilers.cxx
+    lines = ["ninja_required_version = 1.8", "builddir = .build", ""]
+    lines += _rule("kernel_cpu", f"{cxx} {_joined(compilers.kernel_flags())}", "C++  $in")
+    lines += _rule("binding_cpu", f"{cxx} {_joined(compilers.binding_flags('cpu'))}", "C++  $in")
+    lines += _link_rules(compilers, cuda=bool(architectures))
+    if architectures:
+        assert compilers.nvcc is not None
+        lines += _rule(
+            "kernel_cuda", f"{compilers.nvcc} {_joined(compilers.cuda_flags(architectures))}", "CUDA $in"
+        )
+        lines += _rule("binding_cuda", f"{cxx} {_joined(compilers.binding_flags('cuda'))}", "C++  $in")
+    for name in packages:
+        devices = ("cpu", "cuda") if architectures else ("cpu",)
+        for device in devices:
+            lines += _library(name, device)
+    return "\n".join(lines)
+
+
+def _joined(flags: Sequence[str]) -> str:
+    return " ".join(flag.replace("$", "$$") for flag in flags)
+
+
+def _rule(name: str, compiler: str, description: str) -> list[str]:
+    return [
+        f"rule {name}",
+        f"  command = {compiler} -MD -MF $out.d -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        f"  description = {description}",
+        "",
+    ]
+
+
+def _link_rules(compilers: Compilers, *, cuda: bool) -> list[str]:
+    """Return the rules that link libraries, each moved into place when it is whole.
+
+    They are linked against empty stand-ins called as torch's own libraries, which the process that
+    loads them has loaded already: linking need not read torch, and a machine without a GPU links for
+    one. CUDA's runtime goes inside.
+    """
+    stub = f"printf '' | {compilers.cxx} -shared -x c++ - -Wl,-soname,$name -o $out"
+    lines = ["rule stub", f"  command = {stub}", "  description = STUB $name", ""]
+    finish = "-o $out.new && mv -f $out.new $out"
+    linkers = {"cpu": f"{compilers.cxx} -shared $objects -Wl,--no-as-needed"}
+    if cuda:
+        linkers["cuda"] = f"{compilers.nvcc} -shared -cudart static $objects -Xlinker --no-as-needed"
+    for device, linker in linkers.items():
+        libraries = " ".join(f"-l{name}" for name in _TORCH_LIBRARIES[device])
+        lines += [
+            f"rule link_{device}",
+            f"  command = {linker} -L.build/stub {libraries} {finish}",
+            "  description = LINK $out",
+            "",
+        ]
+    for name in _TORCH_LIBRARIES["cuda" if cuda else "cpu"]:
+        lines += [f"build {_stub(name)}: stub", f"  name = lib{name}.so", ""]
+    return lines
+
+
+def _stub(library: str) -> str:
+    return f".build/stub/lib{library}.so"
+
+
+def _library(name: str, device: str) -> list[str]:
+    kernel = "kernel.cpp" if device == "cpu" else "kernel.cu"
+    objects = f".build/{name}/kernel_{device}.o .build/{name}/binding_{device}.o"
+    stubs = " ".join(_stub(library) for library in _TORCH_LIBRARIES[device])
+    return [
+        f"build .build/{name}/kernel_{device}.o: kernel_{device} {name}/{kernel}",
+        f"build .build/{name}/binding_{device}.o: binding_{device} {name}/binding.cpp",
+        f"build {name}/_{device}.so: link_{device} {objects} | {stubs}",
+        f"  objects = {objects}",
+        "",
+    ]
+
+
+def packages_under(out: Path) -> list[str]:
+    """Return the names of the packages that lie under a folder."""
+    return sorted(p.parent.name for p in out.glob("*/binding.cpp"))
