@@ -7,8 +7,6 @@ broadcast. (Griewank & Walther, Evaluating Derivatives, 2008, ch. 3.)
 
 from __future__ import annotations
 
-from typing import Literal
-
 import sympy as sp
 
 from fusegen.program import Builder, Input, Kind, Map, Output, Program, Reduce, Value, arguments
@@ -29,29 +27,28 @@ def vjp(program: Program, name: str) -> Program:
     builder.adopt((*program.inputs, *nodes))
     builder.inputs = list(program.inputs)
     active = _active(nodes)
-    adjoints: dict[Value, list[Value]] = {}
+    adjoints: dict[Value, list[sp.Expr]] = {}
     for output_name, output in program.outputs.items():
         cotangent = builder.input(f"grad_{output_name}", output.like.kind)
         arrived = builder.sum_to(f"grad_{output_name}", cotangent, output.value.kind, cotangent.kind)
-        adjoints.setdefault(output.value, []).append(arrived)
+        adjoints.setdefault(output.value, []).append(arrived.symbol)
+    outputs: dict[Value, Value] = {}
     for node in reversed(nodes):
         if node not in active or node not in adjoints:
             continue
         total = _total(builder, node, adjoints.pop(node))
+        if total is None:
+            continue
         if isinstance(node, Input):
-            adjoints[node] = [total]
+            outputs[node] = total
             continue
         for arg in dict.fromkeys(arguments(node)):
             if arg in active:
                 part = _pull(builder, node, arg, total, active)
-                if part is not None:
+                if part != 0:
                     adjoints.setdefault(arg, []).append(part)
-    outputs = {
-        f"grad_{i.name}": Output(adjoints[i][0], i)
-        for i in program.inputs
-        if i.differentiable and i in adjoints
-    }
-    return Program(name, tuple(builder.inputs), outputs)
+    found = {f"grad_{i.name}": Output(outputs[i], i) for i in program.inputs if i in outputs}
+    return Program(name, tuple(builder.inputs), found)
 
 
 def jvp(program: Program, name: str) -> Program:
@@ -80,9 +77,9 @@ def jvp(program: Program, name: str) -> Program:
                 for arg in dict.fromkeys(arguments(node))
                 if arg in tangents
             ]
-            present = [part for part in parts if part is not None]
-            if present:
-                tangents[node] = _added(builder, f"tangent_{node.name}", present)
+            added = sp.Add(*parts)
+            if added != 0:
+                tangents[node] = builder.map(f"tangent_{node.name}", added)
     outputs = {
         f"tangent_{output_name}": Output(tangents[output.value], output.like)
         for output_name, output in program.outputs.items()
@@ -105,78 +102,67 @@ def _active(nodes: list[Value]) -> set[Value]:
     return active
 
 
-def _added(builder: Builder, name: str, parts: list[Value]) -> Value:
-    """Return the sum of all parts as one value."""
-    if len(parts) == 1:
-        return parts[0]
-    return builder.map(name, sp.Add(*(part.symbol for part in parts)), "sum over all uses")
-
-
-def _total(builder: Builder, node: Value, parts: list[Value]) -> Value:
+def _total(builder: Builder, node: Value, parts: list[sp.Expr]) -> Value | None:
     """Return a node's adjoint: what its uses passed to it, added up and summed to its kind.
 
-    The parts are added before they are summed over rows, so that one sum leaves the kernel. A part
-    that does not vary along an axis stands there once for the whole axis, so as part of a sum over
-    that axis it is spread evenly.
+    The parts are added before they are summed over rows, so that one sum leaves the kernel, and their
+    common factors are taken out: y (g - d) loses fewer digits than y g - y d. A part that does not vary
+    along an axis stands there once for the whole axis, so as part of a sum over it, it is spread evenly.
     """
-    name = f"grad_{node.name}"
     joint = Kind.SCALAR
     for part in parts:
-        joint |= part.kind
+        joint |= builder.kind(part)
     spread = []
     for part in parts:
-        expr: sp.Expr = part.symbol
-        axes: tuple[tuple[Kind, Literal["rows", "cols"]], ...] = (
-            (Kind.ROW, "rows"),
-            (Kind.COL, "cols"),
-        )
-        for axis, extent in axes:
-            if axis in joint and axis not in part.kind and axis not in node.kind:
-                expr = expr / builder.extent(extent).symbol
-        spread.append(builder.map(name, expr, "spread over an axis"))
-    return builder.sum_to(name, _added(builder, name, spread), node.kind, joint)
+        missing = joint & ~builder.kind(part) & ~node.kind
+        spread.append(part / sp.Mul(*(e.symbol for e in builder.extents(missing))))
+    added = sp.Add(*spread)
+    if added == 0:
+        return None
+    name = f"grad_{node.name}"
+    note = "sum over all uses" if len(parts) > 1 else ""
+    total = builder.map(name, sp.factor_terms(added) if len(parts) > 1 else added, note)
+    return builder.sum_to(name, total, node.kind, joint)
 
 
 def _pull(
     builder: Builder, node: Value, arg: Value, cotangent: Value, active: set[Value]
-) -> Value | None:
-    """Return what `node` passes of its cotangent to `arg`, or None where it passes nothing.
+) -> sp.Expr:
+    """Return what `node` passes of its cotangent to `arg`.
 
     What goes to a column or a scalar is still to be summed; `_total` does that.
     """
     name = f"grad_{arg.name}"
     if isinstance(node, Map):
         outside, inside = _split(builder, sp.diff(node.expr, arg.symbol), node, arg)
-        if inside == 0:
-            return None
-        partial = _named_partial(builder, node, arg, inside, active)
-        product = builder.map(name, cotangent.symbol * partial, f"through {node.name}")
+        product = cotangent.symbol * _named_partial(builder, node, arg, inside, active)
+        if product == 0:
+            return product
         if arg.kind == Kind.ROW:
-            summed = builder.sum_to(name, product, arg.kind, node.kind)
-            return builder.map(name, summed.symbol * outside, f"through {node.name}")
-        return builder.broadcast_sum(name, product, arg.kind, node.kind)
+            through = builder.map(name, product, f"through {node.name}")
+            return builder.sum_to(name, through, arg.kind, node.kind).symbol * outside
+        lacking = node.kind & ~arg.kind & ~builder.kind(product)
+        return product * sp.Mul(*(e.symbol for e in builder.extents(lacking)))
     assert isinstance(node, Reduce)
-    if node.op == "sum":
-        return cotangent  # the adjoint of a sum is a broadcast
-    share = _share_of_maximum(builder, node)
-    return builder.map(name, cotangent.symbol * share.symbol, f"through {node.name}")
+    if node.op == "sum":  # the adjoint of a sum is a broadcast
+        inline = isinstance(cotangent, Map) and cotangent.kind == Kind.ROW
+        return cotangent.expr if inline else cotangent.symbol  # its factors may be common to others
+    return cotangent.symbol * _share_of_maximum(builder, node).symbol
 
 
 def _push(
     builder: Builder, node: Value, arg: Value, tangent: Value, active: set[Value]
-) -> Value | None:
-    """Return what the tangent of `arg` adds to that of `node`, or None where it adds nothing."""
+) -> sp.Expr:
+    """Return what the tangent of `arg` adds to that of `node`."""
     name = f"tangent_{node.name}"
     if isinstance(node, Map):
         partial = _named_partial(builder, node, arg, sp.diff(node.expr, arg.symbol), active)
-        if partial == 0:
-            return None
-        return builder.map(name, tangent.symbol * partial, f"of {arg.name}")
+        return tangent.symbol * partial
     assert isinstance(node, Reduce)
     if node.op == "max":
         share = _share_of_maximum(builder, node)
         tangent = builder.map(f"{name}_term", tangent.symbol * share.symbol, f"of {arg.name}")
-    return builder.sum_to(name, tangent, node.kind, arg.kind)
+    return builder.sum_to(name, tangent, node.kind, arg.kind).symbol
 
 
 def _split(
@@ -189,13 +175,9 @@ def _split(
     if arg.kind != Kind.ROW or node.kind == Kind.ROW:
         return sp.Integer(1), partial
     coefficient, factors = sp.factor_terms(partial).as_coeff_mul()
-    inside = [f for f in factors if _varies_along_columns(builder, f)]
+    inside = [f for f in factors if Kind.COL in builder.kind(f)]
     outside = [f for f in factors if f not in inside]
     return sp.Mul(coefficient, *outside), sp.Mul(*inside)
-
-
-def _varies_along_columns(builder: Builder, expr: sp.Expr) -> bool:
-    return any(Kind.COL in builder.value(s).kind for s in expr.free_symbols)
 
 
 def _named_partial(
@@ -203,12 +185,11 @@ def _named_partial(
 ) -> sp.Expr:
     """Return d node / d arg: a number or symbol as it is, anything longer as a node of its own.
 
-    What varies along columns alone, or not at all, stays inside the expression: as a node, its own
-    adjoint would be a sum over rows in the middle of the next derivative.
+    What is smaller than full stays inside the expression: lowering hoists it anyway, and as a node of a
+    column its own adjoint would be a sum over rows in the middle of the next derivative.
     """
     partial = sp.factor_terms(partial)
-    varies = any(Kind.ROW in builder.value(s).kind for s in partial.free_symbols)
-    if partial.is_Symbol or not varies:
+    if partial.is_Symbol or builder.kind(partial) != Kind.FULL:
         return partial
     sole = sum(1 for a in node.args if a in active) == 1
     name = f"d_{node.name}" if sole else f"d_{node.name}_{arg.name.removeprefix(node.name + '_')}"

@@ -241,13 +241,8 @@ class Builder:
             return self._by_symbol[expr]
         if expr in self._maps:
             return self._maps[expr]
-        args = tuple(
-            sorted((self._by_symbol[s] for s in expr.free_symbols), key=lambda value: value.name)
-        )
-        kind = Kind.SCALAR
-        for arg in args:
-            kind |= arg.kind
-        made = self._keep(Map(self._unique(name), kind, expr, args, note))
+        args = sorted((self._by_symbol[s] for s in expr.free_symbols), key=lambda value: value.name)
+        made = self._keep(Map(self._unique(name), self.kind(expr), expr, tuple(args), note))
         self._maps[expr] = made
         return made
 
@@ -267,21 +262,29 @@ class Builder:
             self._reductions[key] = self._keep(made)
         return self._reductions[key]
 
-    def broadcast_sum(self, name: str, value: Value, kind: Kind, over: Kind) -> Value:
-        """Return `value` with its extent as a factor for each axis of `over` that a sum to `kind`
-        runs along and that `value` does not vary along."""
-        axes: tuple[tuple[Kind, Literal["rows", "cols"]], ...] = (
-            (Kind.ROW, "rows"),
-            (Kind.COL, "cols"),
-        )
-        for axis, extent in axes:
-            if axis in over and axis not in kind and axis not in value.kind:
-                value = self.map(name, value.symbol * self.extent(extent).symbol)
-        return value
+    def kind(self, expr: sp.Basic) -> Kind:
+        """Return the axes that an expression over known values varies along."""
+        kind = Kind.SCALAR
+        for symbol in expr.free_symbols:
+            kind |= self._by_symbol[symbol].kind
+        return kind
+
+    def extents(self, axes: Kind) -> list[Input]:
+        """Return the extents of some axes: the number of rows for ROW, of columns for COL."""
+        wanted: list[Input] = []
+        if Kind.ROW in axes:
+            wanted.append(self.extent("rows"))
+        if Kind.COL in axes:
+            wanted.append(self.extent("cols"))
+        return wanted
 
     def sum_to(self, name: str, value: Value, kind: Kind, over: Kind = Kind.FULL) -> Value:
-        """Return the sum of `value`, broadcast to the axes `over`, down to `kind`."""
-        value = self.broadcast_sum(name, value, kind, over)
+        """Return the sum of `value`, broadcast to the axes `over`, down to `kind`.
+
+        An axis that `value` does not vary along contributes its extent as a factor.
+        """
+        counts = self.extents(over & ~kind & ~value.kind)
+        value = self.map(name, sp.Mul(value.symbol, *(c.symbol for c in counts)))
         kept = value.kind & kind
         return value if kept == value.kind else self.reduce(name, "sum", value, kept)
 

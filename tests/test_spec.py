@@ -372,7 +372,7 @@ def test_every_op_can_be_written() -> None:
         inside = op.submodule.operands if op.submodule else ()
         given = dict.fromkeys((s for s in op.operands if s not in inside), 2)
         sized = op.submodule.sized_by if op.submodule else ()
-        given |= {size: 8 for size in sized}
+        given |= dict.fromkeys(sized, 8)
         (step,) = chain(f"{name}: {given or '{}'}").steps
         assert step.op is op
         assert set(step.attributes) == set(op.attributes)

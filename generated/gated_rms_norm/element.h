@@ -74,18 +74,16 @@ struct Forward {
 
 // backward: (x: full, weight: col, eps: scalar, grad_y: full)
 //   -> grad_x: full, grad_weight: col
+//   d_expr_sum_term: full = 2*x
 //   d_expr_x: full = weight/sqrt(eps + expr_sum/cols)
 //   expr: full = weight*x/sqrt(eps + expr_sum/cols)
 //   d_expr_2: full = expr*(1 - tanh(softplus(expr))**2)*sigmoid(expr) + tanh(softplus(expr))
 //   grad_expr: full = d_expr_2*grad_y
-//   grad_x: full = d_expr_x*grad_expr
-//   d_expr_sum_term: full = 2*x
 //   d_expr_sum: full = weight*x
 //   grad_expr_sum: full = d_expr_sum*grad_expr
 //   grad_expr_sum_2: row = sum(grad_expr_sum over cols)
 //   grad_expr_sum_3: row = -grad_expr_sum_2/(2*cols*(eps + expr_sum/cols)**(3/2))
-//   grad_x_2: full = d_expr_sum_term*grad_expr_sum_3
-//   grad_x_3: full = grad_x + grad_x_2
+//   grad_x: full = d_expr_sum_term*grad_expr_sum_3 + d_expr_x*grad_expr
 //   d_expr_weight: full = x/sqrt(eps + expr_sum/cols)
 //   grad_weight: full = d_expr_weight*grad_expr
 //   grad_weight_2: col = sum(grad_weight over rows)
@@ -112,8 +110,9 @@ struct Backward {
     T cols_inverse;
   };
   struct Kept {
-    T grad_x;
     T d_expr_sum_term;
+    T d_expr_x;
+    T grad_expr;
   };
   struct Out {
     T grad_expr_sum_2;
@@ -134,6 +133,8 @@ struct Backward {
   // Stage 0: the sum grad_expr_sum_2, grad_weight.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
+    // d expr_sum_term / d x
+    const T d_expr_sum_term = T(2) * full.x;
     const T expr_x_product = row.d_expr_x_factor * col.weight;
     // d expr / d x
     const T d_expr_x = expr_x_product;
@@ -143,28 +144,22 @@ struct Backward {
     // d expr_2 / d expr
     const T d_expr_2 =
         expr_2_tanh + expr * (T(1) - expr_2_tanh * expr_2_tanh) * Math::sigmoid(expr);
-    // through expr_2
     const T grad_expr = d_expr_2 * full.grad_y;
-    // through expr
-    const T grad_x = d_expr_x * grad_expr;
-    // d expr_sum_term / d x
-    const T d_expr_sum_term = T(2) * full.x;
     // d expr / d expr_sum
     const T d_expr_sum = full.x * col.weight;
     // through expr
     const T grad_expr_sum = d_expr_sum * grad_expr;
     // d expr / d weight
     const T d_expr_weight = full.x * row.d_expr_x_factor;
-    // through expr
     const T grad_weight = d_expr_weight * grad_expr;
-    kept.grad_x = grad_x;
     kept.d_expr_sum_term = d_expr_sum_term;
+    kept.d_expr_x = d_expr_x;
+    kept.grad_expr = grad_expr;
     out.grad_expr_sum_2 = grad_expr_sum;
     out.grad_weight = grad_weight;
   }
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    // through expr
     row.grad_expr_sum_3 = -T(0.5) * row.grad_expr_sum_2 *
                           Math::pow(row.expr_sum * scalar.cols_inverse + scalar.eps, -T(1.5)) *
                           scalar.cols_inverse;
@@ -173,11 +168,9 @@ struct Backward {
   // Stage 1: grad_x.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // through expr_sum_term
-    const T grad_x_2 = kept.d_expr_sum_term * row.grad_expr_sum_3;
     // sum over all uses
-    const T grad_x_3 = kept.grad_x + grad_x_2;
-    out.grad_x = grad_x_3;
+    const T grad_x = kept.d_expr_sum_term * row.grad_expr_sum_3 + kept.d_expr_x * kept.grad_expr;
+    out.grad_x = grad_x;
   }
 };
 

@@ -98,8 +98,9 @@ void backward(const BackwardArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
 
-    const Buffer<T> kept_grad_x(cols);
     const Buffer<T> kept_d_expr_sum_term(cols);
+    const Buffer<T> kept_d_expr_x(cols);
+    const Buffer<T> kept_grad_expr(cols);
     T* const grad_weight_sum = grad_weight_partial.data() + group * cols;
     std::fill_n(grad_weight_sum, cols, T(0));
     for (int64_t i = first; i < last; ++i) {
@@ -122,8 +123,9 @@ void backward(const BackwardArgs& args) {
 
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
-        kept_grad_x[j] = kept.grad_x;
         kept_d_expr_sum_term[j] = kept.d_expr_sum_term;
+        kept_d_expr_x[j] = kept.d_expr_x;
+        kept_grad_expr[j] = kept.grad_expr;
         reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
         grad_weight_sum[j] += out.grad_weight;
       }
@@ -143,7 +145,8 @@ void backward(const BackwardArgs& args) {
 
         typename K::Kept kept;
         kept.d_expr_sum_term = kept_d_expr_sum_term[j];
-        kept.grad_x = kept_grad_x[j];
+        kept.d_expr_x = kept_d_expr_x[j];
+        kept.grad_expr = kept_grad_expr[j];
         K::stage1(full, col, row, scalar, kept, out);
         store(grad_x + at + j, out.grad_x);
       }

@@ -80,15 +80,12 @@ struct ForwardTrain {
 
 // backward_train: (x: full, scale: scalar, grad_y: full)
 //   -> grad_x: full, grad_scale: scalar
-//   d_softmax_exp: row = 1/softmax_sum
-//   grad_softmax_exp: full = d_softmax_exp*grad_y
 //   mul: full = scale*x
 //   softmax_exp: full = exp(mul - softmax_max)
 //   grad_softmax_sum: full = grad_y*softmax_exp
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_sum_3: row = -grad_softmax_sum_2/softmax_sum**2
-//   grad_softmax_exp_2: full = grad_softmax_exp + grad_softmax_sum_3
-//   grad_mul: full = grad_softmax_exp_2*softmax_exp
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_mul: full = grad_softmax_exp*softmax_exp
 //   grad_x: full = grad_mul*scale
 //   grad_scale: full = grad_mul*x
 //   grad_scale_2: scalar = sum(grad_scale over rows, cols)
@@ -105,14 +102,13 @@ struct BackwardTrain {
     T softmax_max;
     T softmax_sum;
     T grad_softmax_sum_2;
-    T d_softmax_exp;
-    T grad_softmax_sum_3;
+    T softmax_sum_inverse;
+    T grad_softmax_exp_factor;
   };
   struct Scalar {
     T scale;
   };
   struct Kept {
-    T grad_softmax_exp;
     T softmax_exp;
   };
   struct Out {
@@ -123,41 +119,34 @@ struct BackwardTrain {
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    // d softmax / d softmax_exp
-    row.d_softmax_exp = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = T(1) / row.softmax_sum;
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // through softmax
-    const T grad_softmax_exp = full.grad_y * row.d_softmax_exp;
     // mul: x other
     const T mul = full.x * scalar.scale;
     // softmax: exp
     const T softmax_exp = Math::exp(mul - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.grad_softmax_exp = grad_softmax_exp;
     kept.softmax_exp = softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    // through softmax
-    row.grad_softmax_sum_3 = -row.grad_softmax_sum_2 * (T(1) / (row.softmax_sum * row.softmax_sum));
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
   }
 
   // Stage 1: grad_x, grad_scale.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_softmax_exp + row.grad_softmax_sum_3;
-    // through softmax_exp
-    const T grad_mul = grad_softmax_exp_2 * kept.softmax_exp;
-    // through mul
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
     const T grad_x = grad_mul * scalar.scale;
-    // through mul
     const T grad_scale = grad_mul * full.x;
     out.grad_x = grad_x;
     out.grad_scale = grad_scale;
@@ -250,16 +239,12 @@ struct ForwardEval {
 // backward_eval: (x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col, bn_weight:
 // col, bn_bias: col, scale: scalar, bn_eps: scalar, bn_momentum: scalar, grad_y: full)
 //   -> grad_x: full, grad_gemm_bias: col, grad_bn_weight: col, grad_bn_bias: col, grad_scale:
-//   scalar d_softmax_exp: row = 1/softmax_sum grad_softmax_exp: full = d_softmax_exp*grad_y gemm:
-//   full = gemm_bias + x bn: full = bn_bias + bn_weight*(-bn_running_mean + gemm)/sqrt(bn_eps +
-//   bn_running_var) mul: full = bn*scale softmax_exp: full = exp(mul - softmax_max)
-//   grad_softmax_sum: full = grad_y*softmax_exp
-//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_sum_3: row = -grad_softmax_sum_2/softmax_sum**2
-//   grad_softmax_exp_2: full = grad_softmax_exp + grad_softmax_sum_3
-//   grad_mul: full = grad_softmax_exp_2*softmax_exp
-//   grad_bn: full = grad_mul*scale
-//   grad_gemm: full = bn_weight*grad_bn/sqrt(bn_eps + bn_running_var)
+//   scalar gemm: full = gemm_bias + x bn: full = bn_bias + bn_weight*(-bn_running_mean +
+//   gemm)/sqrt(bn_eps + bn_running_var) mul: full = bn*scale softmax_exp: full = exp(mul -
+//   softmax_max) grad_softmax_sum: full = grad_y*softmax_exp grad_softmax_sum_2: row =
+//   sum(grad_softmax_sum over cols) grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum +
+//   grad_y)/softmax_sum grad_mul: full = grad_softmax_exp*softmax_exp grad_bn: full =
+//   grad_mul*scale grad_gemm: full = bn_weight*grad_bn/sqrt(bn_eps + bn_running_var)
 //   grad_gemm_bias: col = sum(grad_gemm over rows)
 //   d_bn_weight: full = (-bn_running_mean + gemm)/sqrt(bn_eps + bn_running_var)
 //   grad_bn_weight: full = d_bn_weight*grad_bn
@@ -288,15 +273,14 @@ struct BackwardEval {
     T softmax_max;
     T softmax_sum;
     T grad_softmax_sum_2;
-    T d_softmax_exp;
-    T grad_softmax_sum_3;
+    T softmax_sum_inverse;
+    T grad_softmax_exp_factor;
   };
   struct Scalar {
     T scale;
     T bn_eps;
   };
   struct Kept {
-    T grad_softmax_exp;
     T bn;
     T softmax_exp;
     T d_bn_weight;
@@ -318,15 +302,12 @@ struct BackwardEval {
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    // d softmax / d softmax_exp
-    row.d_softmax_exp = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = T(1) / row.softmax_sum;
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // through softmax
-    const T grad_softmax_exp = full.grad_y * row.d_softmax_exp;
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     const T bn_sum = gemm - col.bn_running_mean;
@@ -340,7 +321,6 @@ struct BackwardEval {
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // d bn / d bn_weight
     const T d_bn_weight = bn_sum * col.d_bn_weight_factor;
-    kept.grad_softmax_exp = grad_softmax_exp;
     kept.bn = bn;
     kept.softmax_exp = softmax_exp;
     kept.d_bn_weight = d_bn_weight;
@@ -348,24 +328,19 @@ struct BackwardEval {
   }
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    // through softmax
-    row.grad_softmax_sum_3 = -row.grad_softmax_sum_2 * (T(1) / (row.softmax_sum * row.softmax_sum));
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
   }
 
   // Stage 1: grad_x, grad_gemm_bias, grad_bn_weight, grad_bn_bias, grad_scale.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_softmax_exp + row.grad_softmax_sum_3;
-    // through softmax_exp
-    const T grad_mul = grad_softmax_exp_2 * kept.softmax_exp;
-    // through mul
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
     const T grad_bn = grad_mul * scalar.scale;
-    // through bn
     const T grad_gemm = grad_bn * col.bn_factor;
-    // through bn
     const T grad_bn_weight = kept.d_bn_weight * grad_bn;
-    // through mul
     const T grad_scale = kept.bn * grad_mul;
     out.grad_x = grad_gemm;
     out.grad_gemm_bias = grad_gemm;

@@ -114,7 +114,6 @@ void backward_train(const BackwardTrainArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
 
-    const Buffer<T> kept_grad_softmax_exp(cols);
     const Buffer<T> kept_softmax_exp(cols);
     double grad_scale_total = 0;
     for (int64_t i = first; i < last; ++i) {
@@ -136,7 +135,6 @@ void backward_train(const BackwardTrainArgs& args) {
 
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
         kept_softmax_exp[j] = kept.softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
@@ -154,7 +152,6 @@ void backward_train(const BackwardTrainArgs& args) {
         typename K::Out out;
 
         typename K::Kept kept;
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
         kept.softmax_exp = kept_softmax_exp[j];
         K::stage1(full, col, row, scalar, kept, out);
         store(grad_x + at + j, out.grad_x);
@@ -318,7 +315,6 @@ void backward_eval(const BackwardEvalArgs& args) {
       d_bn_weight_factor[j] = col.d_bn_weight_factor;
     }
 
-    const Buffer<T> kept_grad_softmax_exp(cols);
     const Buffer<T> kept_bn(cols);
     const Buffer<T> kept_softmax_exp(cols);
     const Buffer<T> kept_d_bn_weight(cols);
@@ -352,7 +348,6 @@ void backward_eval(const BackwardEvalArgs& args) {
 
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
         kept_bn[j] = kept.bn;
         kept_softmax_exp[j] = kept.softmax_exp;
         kept_d_bn_weight[j] = kept.d_bn_weight;
@@ -376,7 +371,6 @@ void backward_eval(const BackwardEvalArgs& args) {
         typename K::Out out;
 
         typename K::Kept kept;
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
         kept.softmax_exp = kept_softmax_exp[j];
         kept.d_bn_weight = kept_d_bn_weight[j];
         kept.bn = kept_bn[j];

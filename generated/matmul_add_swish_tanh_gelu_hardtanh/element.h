@@ -123,13 +123,9 @@ struct Backward {
     const T gelu = gelu_normcdf * tanh;
     // d hardtanh / d gelu
     const T d_hardtanh = (gelu <= -T(1) ? T(0) : (gelu >= T(1) ? T(0) : T(1)));
-    // through hardtanh
     const T grad_gelu = d_hardtanh * full.grad_y;
-    // through gelu
     const T grad_tanh = d_gelu * grad_gelu;
-    // through tanh
     const T grad_swish = d_tanh * grad_tanh;
-    // through swish
     const T grad_add = d_swish * grad_swish;
     out.grad_x = grad_add;
     out.grad_matmul_bias = grad_add;

@@ -92,16 +92,13 @@ struct ForwardTrain {
 // backward_train: (x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y: full)
 //   -> grad_x: full, grad_matmul_bias: col
 //   d_dropout: full = Piecewise((0, dropout_p > dropout_u), (1/(1 - dropout_p), True))
-//   d_softmax_exp: row = 1/softmax_sum
-//   grad_softmax_exp: full = d_softmax_exp*grad_y
 //   matmul: full = matmul_bias + x
 //   dropout: full = Piecewise((0, dropout_p > dropout_u), (matmul/(1 - dropout_p), True))
 //   softmax_exp: full = exp(dropout - softmax_max)
 //   grad_softmax_sum: full = grad_y*softmax_exp
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_sum_3: row = -grad_softmax_sum_2/softmax_sum**2
-//   grad_softmax_exp_2: full = grad_softmax_exp + grad_softmax_sum_3
-//   grad_dropout: full = grad_softmax_exp_2*softmax_exp
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_dropout: full = grad_softmax_exp*softmax_exp
 //   grad_matmul: full = d_dropout*grad_dropout
 //   grad_matmul_bias: col = sum(grad_matmul over rows)
 template <class Math>
@@ -120,8 +117,8 @@ struct BackwardTrain {
     T softmax_max;
     T softmax_sum;
     T grad_softmax_sum_2;
-    T d_softmax_exp;
-    T grad_softmax_sum_3;
+    T softmax_sum_inverse;
+    T grad_softmax_exp_factor;
   };
   struct Scalar {
     T dropout_p;
@@ -129,7 +126,6 @@ struct BackwardTrain {
   };
   struct Kept {
     T d_dropout;
-    T grad_softmax_exp;
     T softmax_exp;
   };
   struct Out {
@@ -145,8 +141,7 @@ struct BackwardTrain {
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    // d softmax / d softmax_exp
-    row.d_softmax_exp = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = T(1) / row.softmax_sum;
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
@@ -154,8 +149,6 @@ struct BackwardTrain {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // d dropout / d matmul
     const T d_dropout = (scalar.dropout_p > full.dropout_u ? T(0) : scalar.d_dropout_factor);
-    // through softmax
-    const T grad_softmax_exp = full.grad_y * row.d_softmax_exp;
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // dropout: 0 with probability p, else x / (1 - p)
@@ -165,24 +158,21 @@ struct BackwardTrain {
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     kept.d_dropout = d_dropout;
-    kept.grad_softmax_exp = grad_softmax_exp;
     kept.softmax_exp = softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    // through softmax
-    row.grad_softmax_sum_3 = -row.grad_softmax_sum_2 * (T(1) / (row.softmax_sum * row.softmax_sum));
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
   }
 
   // Stage 1: grad_x, grad_matmul_bias.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_softmax_exp + row.grad_softmax_sum_3;
-    // through softmax_exp
-    const T grad_dropout = grad_softmax_exp_2 * kept.softmax_exp;
-    // through dropout
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    const T grad_dropout = grad_softmax_exp * kept.softmax_exp;
     const T grad_matmul = kept.d_dropout * grad_dropout;
     out.grad_x = grad_matmul;
     out.grad_matmul_bias = grad_matmul;
@@ -254,15 +244,12 @@ struct ForwardEval {
 
 // backward_eval: (x: full, matmul_bias: col, grad_y: full)
 //   -> grad_x: full, grad_matmul_bias: col
-//   d_softmax_exp: row = 1/softmax_sum
-//   grad_softmax_exp: full = d_softmax_exp*grad_y
 //   matmul: full = matmul_bias + x
 //   softmax_exp: full = exp(matmul - softmax_max)
 //   grad_softmax_sum: full = grad_y*softmax_exp
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_sum_3: row = -grad_softmax_sum_2/softmax_sum**2
-//   grad_softmax_exp_2: full = grad_softmax_exp + grad_softmax_sum_3
-//   grad_matmul: full = grad_softmax_exp_2*softmax_exp
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_matmul: full = grad_softmax_exp*softmax_exp
 //   grad_matmul_bias: col = sum(grad_matmul over rows)
 template <class Math>
 struct BackwardEval {
@@ -279,12 +266,11 @@ struct BackwardEval {
     T softmax_max;
     T softmax_sum;
     T grad_softmax_sum_2;
-    T d_softmax_exp;
-    T grad_softmax_sum_3;
+    T softmax_sum_inverse;
+    T grad_softmax_exp_factor;
   };
   struct Scalar {};
   struct Kept {
-    T grad_softmax_exp;
     T softmax_exp;
   };
   struct Out {
@@ -295,38 +281,33 @@ struct BackwardEval {
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    // d softmax / d softmax_exp
-    row.d_softmax_exp = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = T(1) / row.softmax_sum;
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // through softmax
-    const T grad_softmax_exp = full.grad_y * row.d_softmax_exp;
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // softmax: exp
     const T softmax_exp = Math::exp(matmul - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.grad_softmax_exp = grad_softmax_exp;
     kept.softmax_exp = softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    // through softmax
-    row.grad_softmax_sum_3 = -row.grad_softmax_sum_2 * (T(1) / (row.softmax_sum * row.softmax_sum));
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
   }
 
   // Stage 1: grad_x, grad_matmul_bias.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_softmax_exp + row.grad_softmax_sum_3;
-    // through softmax_exp
-    const T grad_matmul = grad_softmax_exp_2 * kept.softmax_exp;
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    const T grad_matmul = grad_softmax_exp * kept.softmax_exp;
     out.grad_x = grad_matmul;
     out.grad_matmul_bias = grad_matmul;
   }

@@ -128,7 +128,6 @@ void backward_train(const BackwardTrainArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
 
     const Buffer<T> kept_d_dropout(cols);
-    const Buffer<T> kept_grad_softmax_exp(cols);
     const Buffer<T> kept_softmax_exp(cols);
     const Buffer<T> dropout_u(cols);
     T* const grad_matmul_bias_sum = grad_matmul_bias_partial.data() + group * cols;
@@ -157,7 +156,6 @@ void backward_train(const BackwardTrainArgs& args) {
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
         kept_d_dropout[j] = kept.d_dropout;
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
         kept_softmax_exp[j] = kept.softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
@@ -177,7 +175,6 @@ void backward_train(const BackwardTrainArgs& args) {
         typename K::Out out;
 
         typename K::Kept kept;
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
         kept.softmax_exp = kept_softmax_exp[j];
         kept.d_dropout = kept_d_dropout[j];
         K::stage1(full, col, row, scalar, kept, out);
@@ -293,7 +290,6 @@ void backward_eval(const BackwardEvalArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
 
-    const Buffer<T> kept_grad_softmax_exp(cols);
     const Buffer<T> kept_softmax_exp(cols);
     T* const grad_matmul_bias_sum = grad_matmul_bias_partial.data() + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
@@ -318,7 +314,6 @@ void backward_eval(const BackwardEvalArgs& args) {
 
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
         kept_softmax_exp[j] = kept.softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
@@ -337,7 +332,6 @@ void backward_eval(const BackwardEvalArgs& args) {
         typename K::Out out;
 
         typename K::Kept kept;
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
         kept.softmax_exp = kept_softmax_exp[j];
         K::stage1(full, col, row, scalar, kept, out);
         store(grad_x + at + j, out.grad_x);

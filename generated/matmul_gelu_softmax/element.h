@@ -84,15 +84,12 @@ struct Forward {
 //   -> grad_x: full, grad_linear_bias: col
 //   linear: full = linear_bias + x
 //   d_gelu: full = linear*normpdf(linear) + normcdf(linear)
-//   d_softmax_exp: row = 1/softmax_sum
-//   grad_softmax_exp: full = d_softmax_exp*grad_y
 //   gelu: full = linear*normcdf(linear)
 //   softmax_exp: full = exp(gelu - softmax_max)
 //   grad_softmax_sum: full = grad_y*softmax_exp
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_sum_3: row = -grad_softmax_sum_2/softmax_sum**2
-//   grad_softmax_exp_2: full = grad_softmax_exp + grad_softmax_sum_3
-//   grad_gelu: full = grad_softmax_exp_2*softmax_exp
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_gelu: full = grad_softmax_exp*softmax_exp
 //   grad_linear: full = d_gelu*grad_gelu
 //   grad_linear_bias: col = sum(grad_linear over rows)
 template <class Math>
@@ -110,13 +107,12 @@ struct Backward {
     T softmax_max;
     T softmax_sum;
     T grad_softmax_sum_2;
-    T d_softmax_exp;
-    T grad_softmax_sum_3;
+    T softmax_sum_inverse;
+    T grad_softmax_exp_factor;
   };
   struct Scalar {};
   struct Kept {
     T d_gelu;
-    T grad_softmax_exp;
     T softmax_exp;
   };
   struct Out {
@@ -127,8 +123,7 @@ struct Backward {
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    // d softmax / d softmax_exp
-    row.d_softmax_exp = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = T(1) / row.softmax_sum;
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
@@ -139,8 +134,6 @@ struct Backward {
     const T gelu_normcdf = Math::normcdf(linear);
     // d gelu / d linear
     const T d_gelu = gelu_normcdf + linear * Math::normpdf(linear);
-    // through softmax
-    const T grad_softmax_exp = full.grad_y * row.d_softmax_exp;
     // gelu: x normcdf(x), or its tanh approximation
     const T gelu = gelu_normcdf * linear;
     // softmax: exp
@@ -148,24 +141,21 @@ struct Backward {
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     kept.d_gelu = d_gelu;
-    kept.grad_softmax_exp = grad_softmax_exp;
     kept.softmax_exp = softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    // through softmax
-    row.grad_softmax_sum_3 = -row.grad_softmax_sum_2 * (T(1) / (row.softmax_sum * row.softmax_sum));
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
   }
 
   // Stage 1: grad_x, grad_linear_bias.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_softmax_exp + row.grad_softmax_sum_3;
-    // through softmax_exp
-    const T grad_gelu = grad_softmax_exp_2 * kept.softmax_exp;
-    // through gelu
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    const T grad_gelu = grad_softmax_exp * kept.softmax_exp;
     const T grad_linear = kept.d_gelu * grad_gelu;
     out.grad_x = grad_linear;
     out.grad_linear_bias = grad_linear;

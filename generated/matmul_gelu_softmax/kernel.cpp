@@ -119,7 +119,6 @@ void backward(const BackwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
 
     const Buffer<T> kept_d_gelu(cols);
-    const Buffer<T> kept_grad_softmax_exp(cols);
     const Buffer<T> kept_softmax_exp(cols);
     T* const grad_linear_bias_sum = grad_linear_bias_partial.data() + group * cols;
     std::fill_n(grad_linear_bias_sum, cols, T(0));
@@ -145,7 +144,6 @@ void backward(const BackwardArgs& args) {
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
         kept_d_gelu[j] = kept.d_gelu;
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
         kept_softmax_exp[j] = kept.softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
@@ -164,7 +162,6 @@ void backward(const BackwardArgs& args) {
         typename K::Out out;
 
         typename K::Kept kept;
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
         kept.softmax_exp = kept_softmax_exp[j];
         kept.d_gelu = kept_d_gelu[j];
         K::stage1(full, col, row, scalar, kept, out);

@@ -87,9 +87,7 @@ struct Backward {
     const T swish_sigmoid = Math::sigmoid(matmul);
     // d swish / d matmul
     const T d_swish = swish_sigmoid * (matmul * (T(1) - swish_sigmoid) + T(1));
-    // through mul
     const T grad_swish = full.grad_y * scalar.scaling_factor;
-    // through swish
     const T grad_matmul = d_swish * grad_swish;
     out.grad_x = grad_matmul;
     out.grad_matmul_bias = grad_matmul;

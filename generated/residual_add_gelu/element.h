@@ -84,7 +84,6 @@ struct Backward {
     const T d_gelu =
         T(0.5) * gelu_product * (gelu_power * T(0.134145) + T(1)) * (T(1) - gelu_tanh * gelu_tanh) +
         T(0.5) * gelu_tanh + T(0.5);
-    // through gelu
     const T grad_add = d_gelu * full.grad_y;
     out.grad_x = grad_add;
     out.grad_residual = grad_add;

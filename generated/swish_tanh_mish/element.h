@@ -89,11 +89,8 @@ struct Backward {
     const T mish_tanh = Math::tanh(Math::softplus(tanh));
     // d mish / d tanh
     const T d_mish = mish_tanh + tanh * (T(1) - mish_tanh * mish_tanh) * Math::sigmoid(tanh);
-    // through mish
     const T grad_tanh = d_mish * full.grad_y;
-    // through tanh
     const T grad_swish = d_tanh * grad_tanh;
-    // through swish
     const T grad_x = d_swish * grad_swish;
     out.grad_x = grad_x;
   }
@@ -101,24 +98,20 @@ struct Backward {
 
 // double_backward: (x: full, grad_y: full, grad_grad_x: full)
 //   -> grad_x: full, grad_grad_y: full
-//   d_swish: full = (x*(1 - sigmoid(x)) + 1)*sigmoid(x)
-//   swish: full = x*sigmoid(x)
-//   d_tanh: full = 1 - tanh(swish)**2
-//   tanh: full = tanh(swish)
-//   d_d_mish: full = (1 - tanh(softplus(tanh))**2)*(tanh*(1 - sigmoid(tanh)) -
-//   2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + 2)*sigmoid(tanh) grad_grad_swish: full =
-//   d_swish*grad_grad_x grad_grad_tanh: full = d_tanh*grad_grad_swish grad_d_mish: full =
-//   grad_grad_tanh*grad_y grad_tanh_2: full = d_d_mish*grad_d_mish grad_swish_2: full =
-//   d_tanh*grad_tanh_2 d_d_tanh: full = -2*(1 - tanh(swish)**2)*tanh(swish) d_mish: full = tanh*(1
-//   - tanh(softplus(tanh))**2)*sigmoid(tanh) + tanh(softplus(tanh)) grad_tanh: full = d_mish*grad_y
-//   grad_d_tanh: full = grad_grad_swish*grad_tanh
-//   grad_swish_3: full = d_d_tanh*grad_d_tanh
-//   grad_swish_4: full = grad_swish_2 + grad_swish_3
-//   grad_x_2: full = d_swish*grad_swish_4
 //   d_d_swish: full = (-x*(1 - sigmoid(x))*sigmoid(x) + (1 - sigmoid(x))*(x*(1 - sigmoid(x)) + 1) -
-//   sigmoid(x) + 1)*sigmoid(x) grad_swish: full = d_tanh*grad_tanh grad_d_swish: full =
-//   grad_grad_x*grad_swish grad_x_3: full = d_d_swish*grad_d_swish grad_x_4: full = grad_x_2 +
-//   grad_x_3 grad_grad_y: full = d_mish*grad_grad_tanh
+//   sigmoid(x) + 1)*sigmoid(x) d_swish: full = (x*(1 - sigmoid(x)) + 1)*sigmoid(x) swish: full =
+//   x*sigmoid(x) d_tanh: full = 1 - tanh(swish)**2 tanh: full = tanh(swish) d_mish: full = tanh*(1
+//   - tanh(softplus(tanh))**2)*sigmoid(tanh) + tanh(softplus(tanh)) grad_tanh: full = d_mish*grad_y
+//   grad_swish: full = d_tanh*grad_tanh
+//   grad_d_swish: full = grad_grad_x*grad_swish
+//   d_d_tanh: full = -2*(1 - tanh(swish)**2)*tanh(swish)
+//   grad_grad_swish: full = d_swish*grad_grad_x
+//   grad_d_tanh: full = grad_grad_swish*grad_tanh
+//   d_d_mish: full = (1 - tanh(softplus(tanh))**2)*(tanh*(1 - sigmoid(tanh)) -
+//   2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + 2)*sigmoid(tanh) grad_grad_tanh: full =
+//   d_tanh*grad_grad_swish grad_d_mish: full = grad_grad_tanh*grad_y grad_tanh_2: full =
+//   d_d_mish*grad_d_mish grad_swish_2: full = d_d_tanh*grad_d_tanh + d_tanh*grad_tanh_2 grad_x_2:
+//   full = d_d_swish*grad_d_swish + d_swish*grad_swish_2 grad_grad_y: full = d_mish*grad_grad_tanh
 template <class Math>
 struct DoubleBackward {
   using T = typename Math::Scalar;
@@ -140,65 +133,48 @@ struct DoubleBackward {
   // Stage 0: grad_x, grad_grad_y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    const T swish_sigmoid = Math::sigmoid(full.x);
-    const T swish_sum = swish_sigmoid - T(1);
-    const T swish_product = -swish_sum;
-    const T swish_product2 = swish_product * full.x;
-    const T swish_sum2 = swish_product2 + T(1);
+    const T d_swish_sigmoid = Math::sigmoid(full.x);
+    const T d_swish_sum = d_swish_sigmoid - T(1);
+    const T d_swish_product = -d_swish_sum;
+    const T d_swish_product2 = d_swish_product * full.x;
+    const T d_swish_sum2 = d_swish_product2 + T(1);
+    // d d_swish / d x
+    const T d_d_swish = d_swish_sigmoid * (-d_swish_sum + d_swish_product * d_swish_sum2 -
+                                           d_swish_sigmoid * d_swish_product2);
     // d swish / d x
-    const T d_swish = swish_sigmoid * swish_sum2;
+    const T d_swish = d_swish_sigmoid * d_swish_sum2;
     // swish: x sigmoid(x)
-    const T swish = swish_sigmoid * full.x;
+    const T swish = d_swish_sigmoid * full.x;
     const T tanh_tanh = Math::tanh(swish);
     const T tanh_sum = T(1) - tanh_tanh * tanh_tanh;
     // d tanh / d swish
     const T d_tanh = tanh_sum;
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     const T tanh = tanh_tanh;
-    const T d_mish_sigmoid = Math::sigmoid(tanh);
-    const T d_mish_tanh = Math::tanh(Math::softplus(tanh));
-    const T d_mish_product = d_mish_sigmoid * (T(1) - d_mish_tanh * d_mish_tanh);
-    // d d_mish / d tanh
-    const T d_d_mish = d_mish_product * (tanh * (T(1) - d_mish_sigmoid) -
-                                         T(2) * d_mish_sigmoid * d_mish_tanh * tanh + T(2));
-    // through grad_x
-    const T grad_grad_swish = d_swish * full.grad_grad_x;
-    // through grad_swish
-    const T grad_grad_tanh = d_tanh * grad_grad_swish;
-    // through grad_tanh
-    const T grad_d_mish = grad_grad_tanh * full.grad_y;
-    // through d_mish
-    const T grad_tanh_2 = d_d_mish * grad_d_mish;
-    // through tanh
-    const T grad_swish_2 = d_tanh * grad_tanh_2;
+    const T mish_tanh = Math::tanh(Math::softplus(tanh));
+    const T mish_sigmoid = Math::sigmoid(tanh);
+    const T mish_product = mish_sigmoid * (T(1) - mish_tanh * mish_tanh);
+    // d mish / d tanh
+    const T d_mish = mish_tanh + mish_product * tanh;
+    const T grad_tanh = d_mish * full.grad_y;
+    const T grad_swish = d_tanh * grad_tanh;
+    const T grad_d_swish = full.grad_grad_x * grad_swish;
     // d d_tanh / d swish
     const T d_d_tanh = -T(2) * tanh_tanh * tanh_sum;
-    // d mish / d tanh
-    const T d_mish = d_mish_tanh + d_mish_product * tanh;
-    // through mish
-    const T grad_tanh = d_mish * full.grad_y;
-    // through grad_swish
+    const T grad_grad_swish = d_swish * full.grad_grad_x;
     const T grad_d_tanh = grad_grad_swish * grad_tanh;
-    // through d_tanh
-    const T grad_swish_3 = d_d_tanh * grad_d_tanh;
+    // d d_mish / d tanh
+    const T d_d_mish = mish_product * (tanh * (T(1) - mish_sigmoid) -
+                                       T(2) * mish_tanh * mish_sigmoid * tanh + T(2));
+    const T grad_grad_tanh = d_tanh * grad_grad_swish;
+    const T grad_d_mish = grad_grad_tanh * full.grad_y;
+    const T grad_tanh_2 = d_d_mish * grad_d_mish;
     // sum over all uses
-    const T grad_swish_4 = grad_swish_2 + grad_swish_3;
-    // through swish
-    const T grad_x_2 = d_swish * grad_swish_4;
-    // d d_swish / d x
-    const T d_d_swish =
-        swish_sigmoid * (-swish_sum + swish_product * swish_sum2 - swish_sigmoid * swish_product2);
-    // through tanh
-    const T grad_swish = d_tanh * grad_tanh;
-    // through grad_x
-    const T grad_d_swish = full.grad_grad_x * grad_swish;
-    // through d_swish
-    const T grad_x_3 = d_d_swish * grad_d_swish;
+    const T grad_swish_2 = d_d_tanh * grad_d_tanh + d_tanh * grad_tanh_2;
     // sum over all uses
-    const T grad_x_4 = grad_x_2 + grad_x_3;
-    // through grad_tanh
+    const T grad_x_2 = d_d_swish * grad_d_swish + d_swish * grad_swish_2;
     const T grad_grad_y = d_mish * grad_grad_tanh;
-    out.grad_x = grad_x_4;
+    out.grad_x = grad_x_2;
     out.grad_grad_y = grad_grad_y;
   }
 };

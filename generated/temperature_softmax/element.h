@@ -84,15 +84,12 @@ struct Forward {
 
 // backward: (x: full, temperature: scalar, grad_y: full)
 //   -> grad_x: full
-//   d_softmax_exp: row = 1/softmax_sum
-//   grad_softmax_exp: full = d_softmax_exp*grad_y
 //   div: full = x/temperature
 //   softmax_exp: full = exp(div - softmax_max)
 //   grad_softmax_sum: full = grad_y*softmax_exp
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_sum_3: row = -grad_softmax_sum_2/softmax_sum**2
-//   grad_softmax_exp_2: full = grad_softmax_exp + grad_softmax_sum_3
-//   grad_div: full = grad_softmax_exp_2*softmax_exp
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_div: full = grad_softmax_exp*softmax_exp
 //   grad_x: full = grad_div/temperature
 template <class Math>
 struct Backward {
@@ -107,15 +104,14 @@ struct Backward {
     T softmax_max;
     T softmax_sum;
     T grad_softmax_sum_2;
-    T d_softmax_exp;
-    T grad_softmax_sum_3;
+    T softmax_sum_inverse;
+    T grad_softmax_exp_factor;
   };
   struct Scalar {
     T temperature;
     T temperature_inverse;
   };
   struct Kept {
-    T grad_softmax_exp;
     T softmax_exp;
   };
   struct Out {
@@ -130,39 +126,33 @@ struct Backward {
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    // d softmax / d softmax_exp
-    row.d_softmax_exp = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = T(1) / row.softmax_sum;
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // through softmax
-    const T grad_softmax_exp = full.grad_y * row.d_softmax_exp;
     // div: x / other
     const T div = full.x * scalar.temperature_inverse;
     // softmax: exp
     const T softmax_exp = Math::exp(div - row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.grad_softmax_exp = grad_softmax_exp;
     kept.softmax_exp = softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    // through softmax
-    row.grad_softmax_sum_3 = -row.grad_softmax_sum_2 * (T(1) / (row.softmax_sum * row.softmax_sum));
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
   }
 
   // Stage 1: grad_x.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_softmax_exp + row.grad_softmax_sum_3;
-    // through softmax_exp
-    const T grad_div = grad_softmax_exp_2 * kept.softmax_exp;
-    // through div
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    const T grad_div = grad_softmax_exp * kept.softmax_exp;
     const T grad_x = grad_div * scalar.temperature_inverse;
     out.grad_x = grad_x;
   }

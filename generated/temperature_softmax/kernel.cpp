@@ -112,7 +112,6 @@ void backward(const BackwardArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
 
-    const Buffer<T> kept_grad_softmax_exp(cols);
     const Buffer<T> kept_softmax_exp(cols);
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
@@ -133,7 +132,6 @@ void backward(const BackwardArgs& args) {
 
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
         kept_softmax_exp[j] = kept.softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
@@ -150,7 +148,6 @@ void backward(const BackwardArgs& args) {
         typename K::Out out;
 
         typename K::Kept kept;
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
         kept.softmax_exp = kept_softmax_exp[j];
         K::stage1(full, col, row, scalar, kept, out);
         store(grad_x + at + j, out.grad_x);

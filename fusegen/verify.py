@@ -1,0 +1,233 @@
+"""Is a built package right? Gradcheck in float64, and every dtype against float64 truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusegen import chain, pipeline
+from fusegen.eager import random_operand, run_chain
+from fusegen.runtime.loading import load_package
+
+#: How far a result may be from float64 truth, in ulp of its dtype: half an ulp is the rounding of a
+#: 16-bit result; float32 adds the rounding of some tens of operations and of a row's sum.
+BOUND_ULP = {torch.float64: 64.0, torch.float32: 16.0, torch.bfloat16: 1.0, torch.float16: 1.0}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One check of one package: what was checked, its worst error and its bound, as text."""
+
+    package: str
+    device: str
+    what: str
+    worst: str
+    bound: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call of a chain: its tensors, in float64, and the options of `apply`.
+
+    Args:
+        x: the activation [..., cols].
+        operands: the chain's operands, by name.
+        options: the keyword arguments of `apply`.
+        seed: the seed, for chains that draw.
+    """
+
+    x: Tensor
+    operands: dict[str, Tensor]
+    options: dict[str, Any]
+    seed: int
+
+
+def ulp_error(
+    got: Tensor, truth: Tensor, dtype: torch.dtype | None = None, floor: float = 0.0
+) -> float:
+    """Return the largest error of `got` in ulp of `dtype`, which is its own unless given.
+
+    An error is measured against the truth's magnitude, but not against less than the root mean square
+    of the whole tensor, nor than `floor`: a sum whose terms cancel is exact to an ulp of its terms, not
+    of itself. NaN
+    and infinity must stand where the truth has them, else the error is infinite.
+
+    Args:
+        got: a result in any dtype.
+        truth: the same in float64.
+        dtype: the dtype whose ulp is the unit.
+        floor: the magnitude of the terms of which `truth` is a sum.
+    """
+    unit = torch.finfo(dtype or got.dtype)
+    rounded = truth.to(got.dtype).double()  # what overflows the dtype is infinite in it
+    finite = torch.isfinite(rounded)
+    if not torch.equal(torch.isnan(got), torch.isnan(rounded)):
+        return float("inf")
+    if not torch.equal(got.double()[~finite].nan_to_num(), rounded[~finite].nan_to_num()):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    exact = truth[finite]
+    size = torch.maximum(exact.abs(), exact.square().mean().sqrt().clamp(min=floor))
+    spacing = unit.eps * torch.clamp(size, min=unit.tiny)
+    return float(((got.double()[finite] - exact).abs() / spacing).max())
+
+
+def make_case(
+    derived: chain.Chain, shape: Sequence[int], *, training: bool, seed: int = 0, device: str = "cpu"
+) -> Case:
+    """Return a random call: x from a normal distribution, operands in [0.5, 1.5)."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(tuple(shape), generator=generator, dtype=torch.float64)
+    operands = {o.name: random_operand(o, x, generator).to(device) for o in derived.operands}
+    options: dict[str, Any] = {
+        a.name: a.default if a.default is not None else 1.5
+        for a in derived.spec.arguments
+        if a.name in derived.attributes
+    }
+    if len(derived.modes) == 2:
+        options["training"] = training
+    if any(mode.random for mode in derived.modes):
+        options["seed"] = 1234 + seed
+    return Case(x.to(device), operands, options, 1234 + seed)
+
+
+def gradients(function: Callable[..., Tensor], tensors: Sequence[Tensor], seed: int) -> list[Tensor]:
+    """Return the value at `tensors` and its gradients there for a random cotangent."""
+    leaves = [t.detach().clone().requires_grad_() for t in tensors]
+    value = function(*leaves)
+    generator = torch.Generator().manual_seed(seed)
+    cotangent = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
+    rounded = cotangent.bfloat16().to(value.dtype)  # the same cotangent in every dtype
+    found = torch.autograd.grad(value, leaves, rounded)
+    return [value.detach(), *found]
+
+
+@dataclass(frozen=True)
+class Error:
+    """How far a result is from float64 truth, and how far it may be, in ulp of its dtype."""
+
+    name: str
+    ulp: float
+    bound: float
+
+    @property
+    def within(self) -> bool:
+        """Whether the result is as exact as it must be."""
+        return self.ulp <= self.bound
+
+
+def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) -> list[Error]:
+    """Return the errors of a package's output and gradients against float64 truth.
+
+    The bound is `BOUND_ULP`, and four times the error that eager makes in the type computed in: where
+    a problem is ill-conditioned (exp of large numbers, y (g - d) where y is nearly 1) no order of
+    operations is exact, and eager's error is one draw of noise that another order draws anew. Steps that torch computes round to the tensor's own dtype, so there
+    eager runs in that.
+
+    Args:
+        package: the built package.
+        derived: its chain.
+        case: the call.
+        dtype: the dtype to run the package in; the truth starts from the tensors as it rounds them.
+    """
+    tensors = {"x": case.x, **case.operands}
+    rounded = {name: t.to(dtype) for name, t in tensors.items()}
+    moving = ["x", *(o.name for o in derived.operands if o.differentiable)]
+    numbers = {k: v for k, v in case.options.items() if k in derived.attributes}
+    training = bool(case.options.get("training", False))
+
+    def run(function: Callable[..., Tensor], given: torch.dtype) -> list[Tensor]:
+        start = {name: t.to(given) for name, t in rounded.items()}
+
+        def of_leaves(*leaves: Tensor) -> Tensor:
+            bound = {n: t.clone() for n, t in start.items()} | dict(zip(moving, leaves, strict=True))
+            return function(bound.pop("x"), bound)
+
+        return gradients(of_leaves, [start[n] for n in moving], case.seed)
+
+    def ours(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
+        result: Tensor = package.apply(x, *operands.values(), **case.options)
+        return result
+
+    def eager(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
+        return run_chain(derived.spec, x, operands, numbers, training=training, seed=case.seed)
+
+    by_torch = training and derived.torch_steps > 0
+    computed = torch.promote_types(dtype, torch.float32)
+    truths = run(eager, torch.float64)
+    results = zip(run(ours, dtype), run(eager, dtype if by_torch else computed), truths, strict=True)
+    names = ["output", *(f"grad_{n}" for n in moving)]
+    term = float(truths[1].square().mean().sqrt())  # of the sums over rows: a gradient of an element
+    errors = []
+    for name, (got, same, truth) in zip(names, results, strict=True):
+        floor = 0.0 if name == "output" else term * (case.x.numel() / max(truth.numel(), 1)) ** 0.5
+        allowed = BOUND_ULP[dtype] + 4 * ulp_error(same, truth, dtype, floor)
+        errors.append(Error(name, ulp_error(got, truth, dtype, floor), allowed))
+    return errors
+
+
+def gradcheck(package: Any, derived: chain.Chain, *, training: bool, device: str = "cpu") -> None:
+    """Run torch's gradcheck, and gradgradcheck where the order allows, over x and every operand.
+
+    Raises:
+        RuntimeError: where a derivative is not that of finite differences.
+    """
+    case = make_case(derived, (3, 5), training=training, seed=1, device=device)
+    tensors = [case.x, *case.operands.values()]
+    moving = [True, *(o.differentiable for o in derived.operands)]
+    leaves = [t.detach().clone().requires_grad_(m) for t, m in zip(tensors, moving, strict=True)]
+
+    def function(*given: Tensor) -> Tensor:
+        kept = [g if m else g.clone() for g, m in zip(given, moving, strict=True)]
+        result: Tensor = package.apply(*kept, **case.options)
+        return result
+
+    torch.autograd.gradcheck(function, leaves)
+    if derived.spec.order >= 2:
+        torch.autograd.gradgradcheck(function, leaves)
+
+
+def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
+    """Check the built packages of specs on every device that they are built for.
+
+    Raises:
+        UserError: where a spec is wrong.
+        ImportError: where a package is not built.
+    """
+    verdicts = []
+    for path in specs:
+        derived = pipeline.derive(path)
+        package = load_package(derived.spec.name, out)
+        devices = ["cpu"]
+        if torch.cuda.is_available() and (out / derived.spec.name / "_cuda.so").exists():
+            devices.append("cuda")
+        for device in devices:
+            for training in (False, True) if len(derived.modes) == 2 else (False,):
+                verdicts += _check_mode(package, derived, training, device)
+    return verdicts
+
+
+def _check_mode(package: Any, derived: chain.Chain, training: bool, device: str) -> list[Verdict]:
+    name = derived.spec.name
+    mode = " (training)" if training else ""
+    verdicts = []
+    try:
+        gradcheck(package, derived, training=training, device=device)
+        verdicts.append(Verdict(name, device, f"gradcheck{mode}", "", "", True))
+    except RuntimeError as error:  # how torch says that a gradient is wrong
+        first = str(error).splitlines()[0]
+        verdicts.append(Verdict(name, device, f"gradcheck{mode}", first, "", False))
+    for dtype in BOUND_ULP:
+        case = make_case(derived, (33, 257), training=training, device=device)
+        worst = max(compare(package, derived, case, dtype), key=lambda e: e.ulp / e.bound)
+        label = f"{str(dtype).removeprefix('torch.')} against float64{mode}"
+        text, bound = f"{worst.ulp:.2f} ulp ({worst.name})", f"{worst.bound:.2f} ulp"
+        verdicts.append(Verdict(name, device, label, text, bound, worst.within))
+    return verdicts
