@@ -16,7 +16,6 @@ import sympy as sp
 import torch
 from sympy.core.relational import Relational
 from torch import Tensor
-from torch.nn import functional
 
 from fusegen import atoms, ops
 from fusegen.chain import Tensors
@@ -31,7 +30,7 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.normpdf: lambda x: torch.exp(-x * x / 2) / math.sqrt(2 * math.pi),
     atoms.sigmoid: torch.sigmoid,
     atoms.sign: torch.sign,
-    atoms.softplus: functools.partial(functional.softplus, threshold=1e9),
+    atoms.softplus: lambda x: torch.logaddexp(x, torch.zeros_like(x)),
     sp.cos: torch.cos,
     sp.erf: torch.erf,
     sp.exp: torch.exp,

@@ -8,17 +8,15 @@ or a complex number is reported where it stands, and no power can grow without b
 from __future__ import annotations
 
 import ast
-import re
 import sys
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
 import sympy as sp
 
-from fusegen.atoms import FUNCTIONS, RowMax, RowSum, absolute, where
-from fusegen.errors import UserError, nearest
+from fusegen.atoms import FUNCTIONS, Let, RowMax, RowSum, absolute, let, where
+from fusegen.errors import nearest
 from fusegen.formula_constants import (
     DIGITS,
     MAX_EXPONENT,
@@ -28,13 +26,15 @@ from fusegen.formula_constants import (
     problem,
     value_of,
 )
+from fusegen.formula_syntax import MADE_OF, FormulaError, read_tree
 
 __all__ = ["FormulaError", "number", "parse"]
 
-#: The longest formula, in characters.
-MAX_LENGTH = 10_000
 #: How deep operations may nest; a sum or a product of many terms is one level.
 MAX_DEPTH = 50
+#: A function's longer argument, counted in parts, becomes a node: sympy asks a function's argument
+#: whether it is real, and the answer takes time exponential in the depth of products of sums.
+MAX_ARGUMENT = 24
 
 _COMPARISONS: dict[type[ast.cmpop], Any] = {
     ast.Lt: sp.Lt,
@@ -42,33 +42,12 @@ _COMPARISONS: dict[type[ast.cmpop], Any] = {
     ast.Gt: sp.Gt,
     ast.GtE: sp.Ge,
 }
-_HINTS = {
-    "^": "a power is written **",
-    "=": "there is no assignment, and a comparison is < <= > or >=",
-    "!": "a comparison is < <= > or >=",
-    "#": "a formula has no comments",
-}
-_MADE_OF = "a formula is made of numbers, names, + - * / ** and calls"
 _ALLOWED = (
     sp.Add, sp.Mul, sp.Pow, sp.Number, sp.NumberSymbol, sp.Symbol, sp.Piecewise,
     sp.functions.elementary.piecewise.ExprCondPair, sp.core.relational.Relational,
-    sp.logic.boolalg.BooleanAtom, RowSum, RowMax,
+    sp.logic.boolalg.BooleanAtom, RowSum, RowMax, Let,
     *(function for function, _ in FUNCTIONS.values() if isinstance(function, type)),
 )  # fmt: skip
-
-
-class FormulaError(UserError):
-    """A mistake in a formula.
-
-    Args:
-        message: what is wrong and what would be right.
-        column: the 1-based column of the mistake in the formula's text.
-    """
-
-    def __init__(self, message: str, column: int) -> None:
-        self.message = message
-        self.column = column
-        super().__init__(f"{message} (column {column})")
 
 
 def parse(text: str, symbols: Mapping[str, sp.Expr]) -> sp.Expr:
@@ -81,46 +60,13 @@ def parse(text: str, symbols: Mapping[str, sp.Expr]) -> sp.Expr:
     Raises:
         FormulaError: the text is no formula, or a constant in it is infinite, complex or huge.
     """
-    source = re.sub(r"[\t\r\n]", " ", text)
-    if len(source) > MAX_LENGTH:
-        raise FormulaError(f"the formula has {len(source)} characters; at most {MAX_LENGTH:,}", 1)
-    if not source.strip():
-        raise FormulaError("the formula is empty", 1)
-    foreign = re.search(r"[^\w\s.+\-*/(),<>=]|[^\x20-\x7e]|(?<![<>])=", source, re.ASCII)
-    if foreign:
-        hint = _HINTS.get(foreign[0], _MADE_OF)
-        raise FormulaError(
-            f"{foreign[0]!r} does not belong in a formula: {hint}", foreign.start() + 1
-        )
-    indent = len(source) - len(source.lstrip())
-    reader = _Reader(symbols, indent)
+    tree, indent = read_tree(text)
     with mpmath.workdps(DIGITS):
-        expr = reader.expression(_tree(source.lstrip(), indent), 0)
+        expr = _Reader(symbols, indent).expression(tree, 0)
     for part in parts(expr):
         if not isinstance(part, _ALLOWED):
             raise FormulaError(f"{part} is not among the functions that fusegen knows", indent + 1)
     return expr
-
-
-def _tree(source: str, indent: int) -> ast.expr:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Python warns of "2x" and the like, and reads on
-            return ast.parse(source, mode="eval").body
-    except SyntaxError as error:
-        column = min(max(error.offset or 1, 1), len(source) + 1)
-        message = f"the formula is malformed near {source[column - 1 :][:20]!r}"
-        if re.search("never closed|unmatched|does not match|too many nested", error.msg):
-            message = f"the formula is malformed: {error.msg}"
-        elif source.rstrip()[-1] in "+-*/<>,":
-            message, column = "the formula ends too early", len(source.rstrip())
-        elif "invalid decimal literal" in error.msg:
-            message += ": put an operator between a number and a name (2*x)"
-        raise FormulaError(message, indent + column) from None
-    except (MemoryError, RecursionError):
-        raise FormulaError(
-            "the formula has too many operations, or nests too deeply", indent + 1
-        ) from None
 
 
 class _Reader:
@@ -157,7 +103,7 @@ class _Reader:
             case ast.IfExp():
                 raise self._error(node, "a choice is written where(condition, value, other)")
             case _:
-                raise self._error(node, _MADE_OF)
+                raise self._error(node, MADE_OF)
         return result
 
     def _number(self, node: ast.expr, value: float) -> sp.Expr:
@@ -238,10 +184,12 @@ class _Reader:
             return self._checked(node, where(self._condition(node.args[0], depth), value, other))
         (argument,) = (self.expression(arg, depth) for arg in node.args)
         value = value_of(argument)
-        if value is None or name not in NUMERIC:
+        if name not in NUMERIC and value is not None:
+            raise self._error(node, f"{name}({argument}) reduces a constant")
+        if value is None:
             if name == "exp":
                 self._check_logarithms(node, argument)
-            return self._checked(node, function(argument))
+            return self._checked(node, function(_named("argument", argument, MAX_ARGUMENT)))
         try:
             result = NUMERIC[name](value)
         except (ValueError, ZeroDivisionError):
@@ -258,9 +206,10 @@ class _Reader:
         right = self.expression(node.comparators[0], depth)
         if left.has(sp.Piecewise) or right.has(sp.Piecewise):  # sympy would nest the conditions
             raise self._error(node, "a comparison cannot contain where")
-        # Left as it stands unless both sides are numbers: deciding it may take sympy for ever.
-        decide = value_of(left) is not None and value_of(right) is not None
-        return relation(left, right) if decide else relation(left, right, evaluate=False)
+        if value_of(left) is not None and value_of(right) is not None:
+            return relation(left, right)
+        # A name for each side: bringing longer ones into a normal form may take sympy for ever.
+        return relation(_named("compared", left, 1), _named("compared", right, 1), evaluate=False)
 
     def _constant(self, node: ast.expr, value: Any, exact: sp.Expr | None) -> sp.Expr:
         """Return a constant, exact where it is rational, else as the nearest double."""
@@ -288,6 +237,12 @@ class _Reader:
 
     def _error(self, node: ast.expr, message: str) -> FormulaError:
         return FormulaError(message, self._indent + node.col_offset + 1)
+
+
+def _named(name: str, expr: sp.Expr, size: int) -> sp.Expr:
+    """Make an expression of more parts than `size` a node of its own, as reductions are anyway."""
+    is_node = isinstance(expr, RowSum | RowMax) or value_of(expr) is not None
+    return expr if is_node or len(list(parts(expr))) <= size else let(name, expr)
 
 
 def _spine(

@@ -322,8 +322,13 @@ class _FormulaLowering:
         while found := expr.atoms(*parts):
             innermost = [f for f in found if not any(arg.has(*parts) for arg in f.args)]
             part = min(innermost, key=str)
-            made_symbol = (self._named if isinstance(part, atoms.Let) else self._reduced)(part).symbol
-            expr = expr.xreplace({part: made_symbol})
+            if isinstance(part, atoms.Let):
+                expr = expr.xreplace({part: self._named(part).symbol})
+            else:
+                made = self._reduced(part)
+                # What is reduced has a node of its own, which the rest of the formula shares.
+                term = self.builder.map(f"{made.name}_term", part.args[0])
+                expr = expr.xreplace({part: made.symbol}).xreplace({part.args[0]: term.symbol})
         return expr
 
     def _named(self, part: sp.Expr) -> Value:

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusegen import atoms
-from fusegen.formula import MAX_DEPTH, MAX_LENGTH, FormulaError, number, parse
+from fusegen.formula import MAX_DEPTH, FormulaError, number, parse
 from fusegen.formula_constants import NUMERIC
+from fusegen.formula_syntax import MAX_LENGTH
 
 X = sp.Symbol("x", real=True)
 RESIDUAL = sp.Symbol("residual", real=True)
@@ -80,6 +81,7 @@ def test_reads(text: str, expected: Any) -> None:
         ("tanh", "write tanh(...)", 1),
         ("x(2)", "a product is written with *", 1),
         ("max(x, 0)", "where(a > b, a, b)", 1),
+        ("x * sum(2)", "reduces a constant", 5),
         ("where(x, 1, 2)", "one comparison", 7),
         ("where(0 < x < 1, x, 0)", "one comparison", 7),
         ("x > 0", "only first in where", 1),
@@ -246,11 +248,29 @@ def evaluated(tree: Tree) -> float:
 
 
 def as_float(expr: Any) -> float:
-    values = {SYMBOLS[name]: sp.Float(value, 30) for name, value in VALUES.items()}
-    expr = expr.subs(values)
-    expr = expr.replace(atoms.sigmoid, lambda v: 1 / (1 + sp.exp(-v)))
-    expr = expr.replace(atoms.normcdf, lambda v: (1 + sp.erf(v / sp.sqrt(2))) / 2)
-    return float(expr.replace(atoms.absolute, sp.Abs).evalf(30))
+    """Evaluate a parsed expression, term by term as it stands."""
+    if isinstance(expr, sp.Symbol):
+        return VALUES[expr.name]
+    if isinstance(expr, atoms.Let):
+        return as_float(expr.args[1])
+    if isinstance(expr, sp.Piecewise):
+        return next(as_float(value) for value, condition in expr.args if holds(condition))
+    parts = [as_float(arg) for arg in expr.args]
+    if isinstance(expr, sp.Add):
+        return math.fsum(parts)
+    if isinstance(expr, sp.Mul):
+        return math.prod(parts)
+    if isinstance(expr, sp.Pow):
+        return float(parts[0] ** parts[1])
+    if isinstance(expr, atoms.absolute):
+        return abs(parts[0])
+    return float(POINTWISE[expr.func.__name__](*parts)) if parts else float(expr)
+
+
+def holds(condition: Any) -> bool:
+    if condition in (sp.true, sp.false):
+        return bool(condition)
+    return bool(condition.func(*(sp.Float(as_float(side)) for side in condition.args)))
 
 
 def near_a_jump(tree: Tree) -> bool:

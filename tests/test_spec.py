@@ -323,7 +323,8 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("chain:\n  - expr: 1 + 1\n", "does not depend on x", 2),
     ("chain:\n  - expr: x - x\n", "does not depend on x", 2),
     ("chain:\n  - expr: mean(x)\n", "is row [rows]", 2),
-    ("chain:\n  - expr: x * sum(2)\n", "the same in every column", 2),
+    ("chain:\n  - expr: x * sum(2)\n", "reduces a constant", 2),
+    ("arguments: {a: float}\nchain:\n  - expr: x * sum(a)\n", "the same in every column", 3),
     ("chain:\n  - expr: x - max(mean(x))\n", "the same in every column", 2),
     ("chain:\n  - expr: x * sqrt(-1)\n", "no real number", 2),
 ]

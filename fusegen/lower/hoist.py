@@ -46,13 +46,14 @@ def hoist(expr: sp.Expr, kinds: dict[sp.Symbol, Kind], name: str, place: Place) 
         return part.func(*(walk(arg) for arg in part.args))
 
     def _product(part: sp.Expr) -> sp.Expr:
+        constants = [f for f in part.args if not f.free_symbols]
         groups: dict[Kind, list[sp.Expr]] = {}
         for factor in part.args:
-            groups.setdefault(kind_of(factor, kinds), []).append(factor)
-        constants = [f for f in groups.get(Kind.SCALAR, []) if not f.free_symbols]
-        rest = [f for f in groups.pop(Kind.SCALAR, []) if f.free_symbols]
-        if rest:
-            groups[Kind.SCALAR] = rest
+            if factor.free_symbols:
+                groups.setdefault(kind_of(factor, kinds), []).append(factor)
+        larger = [k for k in groups if k not in (Kind.SCALAR, whole)]
+        if larger and Kind.SCALAR in groups:  # one factor once a row or column, not two an element
+            groups[larger[0]] += groups.pop(Kind.SCALAR)
         made: list[sp.Basic] = list(constants)
         for kind, factors in groups.items():
             product = sp.Mul(*factors)

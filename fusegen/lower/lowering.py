@@ -40,6 +40,7 @@ class _Lowering:
         self.names: dict[sp.Symbol, str] = {}
         self.levels: dict[sp.Symbol, int] = {}
         self.hoisted: dict[sp.Expr, sp.Symbol] = {}
+        self.taken = {value.name for value in plan.needed}
         self.placed: dict[tuple[Kind, int], list[tuple[str, sp.Expr, str]]] = {}
         self.print = Printer(self.names, lambda e: len(list(kind_of(e, self.kinds))))
         for value in plan.needed:
@@ -120,9 +121,10 @@ class _Lowering:
             if part.is_Pow and part.exp == -1 and part.base.is_Symbol:
                 name, head = str(part.base), "inverse"
             field, count = f"{name}_{head}", 1
-            while field in {line[0] for lines in self.placed.values() for line in lines}:
+            while field in self.taken:
                 count += 1
                 field = f"{name}_{head}{count}"
+            self.taken.add(field)
             symbol = sp.Symbol(field, real=True)
             level = max((self.levels[s] for s in part.free_symbols), default=0)
             self.kinds[symbol], self.levels[symbol] = kind, level

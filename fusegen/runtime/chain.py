@@ -173,9 +173,9 @@ class _Derivative(torch.autograd.Function):
                 f"set `order: {following}` in the spec and run `fusegen build` again"
             )
         inputs, statistics = ctx.counts
-        tensors = ctx.saved_tensors[:inputs]
-        saved = ctx.saved_tensors[inputs : inputs + statistics]
-        extras = (*ctx.saved_tensors[inputs + statistics :], *ctx.numbers)
+        kept = ctx.saved_tensors  # once: checkpointing computes them again at each access
+        tensors, saved = kept[:inputs], kept[inputs : inputs + statistics]
+        extras = (*kept[inputs + statistics :], *ctx.numbers)
         found = _Derivative.apply(bound, following, extras, saved, *tensors, *cotangents)
         gradients: list[Tensor | None] = [None] * inputs
         pass_ = bound.mode.passes[following]

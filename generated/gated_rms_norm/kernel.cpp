@@ -37,38 +37,46 @@ void forward(const ForwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
-      T reduced_expr_sum = 0;
+      double expr_sum_whole = 0;
+      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
+        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_expr_sum = 0;
 #pragma omp simd reduction(+ : reduced_expr_sum)
 
-      for (int64_t j = 0; j < cols; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-        };
-        const typename K::Col col{
-            load(weight + j),
-        };
-        typename K::Out out;
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{
+              load(x + at + j),
+          };
+          const typename K::Col col{
+              load(weight + j),
+          };
+          typename K::Out out;
 
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        reduced_expr_sum += out.expr_sum;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          reduced_expr_sum += out.expr_sum;
+        }
+        expr_sum_whole += reduced_expr_sum;
       }
-      row.expr_sum = reduced_expr_sum;
+      row.expr_sum = T(expr_sum_whole);
       K::row1(scalar, row);
+      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
+        const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
 
-      for (int64_t j = 0; j < cols; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-        };
-        const typename K::Col col{
-            load(weight + j),
-        };
-        typename K::Out out;
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{
+              load(x + at + j),
+          };
+          const typename K::Col col{
+              load(weight + j),
+          };
+          typename K::Out out;
 
-        typename K::Kept kept;
-        K::stage1(full, col, row, scalar, kept, out);
-        store(y + at + j, out.y);
+          typename K::Kept kept;
+          K::stage1(full, col, row, scalar, kept, out);
+          store(y + at + j, out.y);
+        }
       }
       expr_sum[i] = row.expr_sum;
     }
@@ -108,47 +116,55 @@ void backward(const BackwardArgs& args) {
       typename K::Row row{};
       row.expr_sum = expr_sum[i];
       K::row0(scalar, row);
-      T reduced_grad_expr_sum_2 = 0;
+      double grad_expr_sum_2_whole = 0;
+      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
+        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_expr_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_expr_sum_2)
 
-      for (int64_t j = 0; j < cols; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-            load(grad_y + at + j),
-        };
-        const typename K::Col col{
-            load(weight + j),
-        };
-        typename K::Out out;
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{
+              load(x + at + j),
+              load(grad_y + at + j),
+          };
+          const typename K::Col col{
+              load(weight + j),
+          };
+          typename K::Out out;
 
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_d_expr_sum_term[j] = kept.d_expr_sum_term;
-        kept_d_expr_x[j] = kept.d_expr_x;
-        kept_grad_expr[j] = kept.grad_expr;
-        reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
-        grad_weight_sum[j] += out.grad_weight;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          kept_d_expr_sum_term[j] = kept.d_expr_sum_term;
+          kept_d_expr_x[j] = kept.d_expr_x;
+          kept_grad_expr[j] = kept.grad_expr;
+          reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
+          grad_weight_sum[j] += out.grad_weight;
+        }
+        grad_expr_sum_2_whole += reduced_grad_expr_sum_2;
       }
-      row.grad_expr_sum_2 = reduced_grad_expr_sum_2;
+      row.grad_expr_sum_2 = T(grad_expr_sum_2_whole);
       K::row1(scalar, row);
+      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
+        const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
 
-      for (int64_t j = 0; j < cols; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-            load(grad_y + at + j),
-        };
-        const typename K::Col col{
-            load(weight + j),
-        };
-        typename K::Out out;
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{
+              load(x + at + j),
+              load(grad_y + at + j),
+          };
+          const typename K::Col col{
+              load(weight + j),
+          };
+          typename K::Out out;
 
-        typename K::Kept kept;
-        kept.d_expr_sum_term = kept_d_expr_sum_term[j];
-        kept.d_expr_x = kept_d_expr_x[j];
-        kept.grad_expr = kept_grad_expr[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        store(grad_x + at + j, out.grad_x);
+          typename K::Kept kept;
+          kept.d_expr_sum_term = kept_d_expr_sum_term[j];
+          kept.d_expr_x = kept_d_expr_x[j];
+          kept.grad_expr = kept_grad_expr[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+        }
       }
     }
   });

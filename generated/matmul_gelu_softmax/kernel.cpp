@@ -37,59 +37,72 @@ void forward(const ForwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
-      T reduced_softmax_max = -INFINITY;
+      T softmax_max_whole = -INFINITY;
+      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
+        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_softmax_max = -INFINITY;
 #pragma omp simd reduction(maximum : reduced_softmax_max)
 
-      for (int64_t j = 0; j < cols; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-        };
-        const typename K::Col col{
-            load(linear_bias + j),
-        };
-        typename K::Out out;
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{
+              load(x + at + j),
+          };
+          const typename K::Col col{
+              load(linear_bias + j),
+          };
+          typename K::Out out;
 
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_gelu[j] = kept.gelu;
-        reduced_softmax_max = fusegen::maximum(reduced_softmax_max, out.softmax_max);
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          kept_gelu[j] = kept.gelu;
+          reduced_softmax_max = fusegen::maximum(reduced_softmax_max, out.softmax_max);
+        }
+        softmax_max_whole = fusegen::maximum(softmax_max_whole, reduced_softmax_max);
       }
-      row.softmax_max = reduced_softmax_max;
-      T reduced_softmax_sum = 0;
+      row.softmax_max = T(softmax_max_whole);
+      double softmax_sum_whole = 0;
+      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
+        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
 
-      for (int64_t j = 0; j < cols; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-        };
-        const typename K::Col col{
-            load(linear_bias + j),
-        };
-        typename K::Out out;
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{
+              load(x + at + j),
+          };
+          const typename K::Col col{
+              load(linear_bias + j),
+          };
+          typename K::Out out;
 
-        typename K::Kept kept;
-        kept.gelu = kept_gelu[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
-        reduced_softmax_sum += out.softmax_sum;
+          typename K::Kept kept;
+          kept.gelu = kept_gelu[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          kept_softmax_exp[j] = kept.softmax_exp;
+          reduced_softmax_sum += out.softmax_sum;
+        }
+        softmax_sum_whole += reduced_softmax_sum;
       }
-      row.softmax_sum = reduced_softmax_sum;
+      row.softmax_sum = T(softmax_sum_whole);
       K::row2(scalar, row);
+      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
+        const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
 
-      for (int64_t j = 0; j < cols; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-        };
-        const typename K::Col col{
-            load(linear_bias + j),
-        };
-        typename K::Out out;
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{
+              load(x + at + j),
+          };
+          const typename K::Col col{
+              load(linear_bias + j),
+          };
+          typename K::Out out;
 
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage2(full, col, row, scalar, kept, out);
-        store(y + at + j, out.y);
+          typename K::Kept kept;
+          kept.softmax_exp = kept_softmax_exp[j];
+          K::stage2(full, col, row, scalar, kept, out);
+          store(y + at + j, out.y);
+        }
       }
       softmax_max[i] = row.softmax_max;
       softmax_sum[i] = row.softmax_sum;
@@ -128,45 +141,53 @@ void backward(const BackwardArgs& args) {
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      T reduced_grad_softmax_sum_2 = 0;
+      double grad_softmax_sum_2_whole = 0;
+      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
+        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
 
-      for (int64_t j = 0; j < cols; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-            load(grad_y + at + j),
-        };
-        const typename K::Col col{
-            load(linear_bias + j),
-        };
-        typename K::Out out;
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{
+              load(x + at + j),
+              load(grad_y + at + j),
+          };
+          const typename K::Col col{
+              load(linear_bias + j),
+          };
+          typename K::Out out;
 
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_d_gelu[j] = kept.d_gelu;
-        kept_softmax_exp[j] = kept.softmax_exp;
-        reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          kept_d_gelu[j] = kept.d_gelu;
+          kept_softmax_exp[j] = kept.softmax_exp;
+          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+        }
+        grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
       }
-      row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+      row.grad_softmax_sum_2 = T(grad_softmax_sum_2_whole);
       K::row1(scalar, row);
+      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
+        const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
 
-      for (int64_t j = 0; j < cols; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-            load(grad_y + at + j),
-        };
-        const typename K::Col col{
-            load(linear_bias + j),
-        };
-        typename K::Out out;
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{
+              load(x + at + j),
+              load(grad_y + at + j),
+          };
+          const typename K::Col col{
+              load(linear_bias + j),
+          };
+          typename K::Out out;
 
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        kept.d_gelu = kept_d_gelu[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        store(grad_x + at + j, out.grad_x);
-        grad_linear_bias_sum[j] += out.grad_linear_bias;
+          typename K::Kept kept;
+          kept.softmax_exp = kept_softmax_exp[j];
+          kept.d_gelu = kept_d_gelu[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          grad_linear_bias_sum[j] += out.grad_linear_bias;
+        }
       }
     }
   });

@@ -32,6 +32,10 @@ void parallel_for(int64_t tasks, int64_t grain, const F& f) {
                      const_cast<void*>(static_cast<const void*>(&f)));
 }
 
+// Columns that are summed in the type computed in before the sum goes on in double: the error of a row's
+// sum does not grow with its length.
+constexpr int64_t block_cols = 1024;
+
 // An uninitialised array on a cache line's boundary.
 template <class T>
 class Buffer {
@@ -58,8 +62,8 @@ struct Tiling {
   int64_t rows, cols, tile_rows, tile_cols;
 
   static Tiling of(int64_t rows, int64_t cols, int64_t widest) {
-    const int64_t tile_cols = std::min(cols, widest);
-    const int64_t wanted = std::max<int64_t>(1, elements_per_thread / std::max<int64_t>(tile_cols, 1));
+    const int64_t tile_cols = std::max<int64_t>(1, std::min(cols, widest));
+    const int64_t wanted = std::max<int64_t>(1, elements_per_thread / tile_cols);
     return {rows, cols, std::clamp<int64_t>(rows / 8, std::min<int64_t>(wanted, 8), 128), tile_cols};
   }
   int64_t groups() const { return (rows + tile_rows - 1) / tile_rows; }

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Builds every spec and runs every test on a CUDA machine, and writes a record of it.
+#   bash benchmarks/gpu_tests.sh RECORD_FOLDER
+# Where packages are missing and there is no network, put wheels into .whl/ first.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=${1:?usage: gpu_tests.sh RECORD_FOLDER}
+if ls .whl/*.whl >/dev/null 2>&1; then
+  python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target /tmp/site .whl/*.whl
+  export PYTHONPATH=/tmp/site:${PYTHONPATH:-}
+fi
+export PYTHONPATH=$PWD:${PYTHONPATH:-} PYTHONUNBUFFERED=1
+{
+  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+  nvcc --version | tail -2 | head -1
+  c++ --version | head -1
+  python3 -c 'import sys, torch; print("python", sys.version.split()[0], "torch", torch.__version__)'
+  git log -1 --format='commit %h %cs' 2>/dev/null || true
+} | tee "$out/machine.txt"
+python3 -m fusegen build specs --backend cuda 2>&1 | tee "$out/build.txt" | tail -15
+python3 -m fusegen check specs > "$out/check.txt" 2>&1
+echo "fusegen check: exit $?" | tee -a "$out/machine.txt"
+timeout 420 python3 -m pytest -q -n 8 -p no:cacheprovider ${FUSEGEN_TESTS:-} > "$out/tests.txt" 2>&1
+echo "pytest: exit $?" | tee -a "$out/machine.txt"
+grep -E '^(FAILED|ERROR|E   )' "$out/tests.txt" | cut -c1-220 | head -60
+tail -3 "$out/tests.txt" | tee -a "$out/machine.txt"

@@ -1,0 +1,7 @@
+"""`python -m fusegen`: the command line, where the console script is not on PATH."""
+
+from __future__ import annotations
+
+from fusegen.cli import main
+
+main()

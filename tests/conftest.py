@@ -1,0 +1,71 @@
+"""What several tests share: the packages, built once, and the devices of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from fusegen import builder, chain, load, pipeline
+
+ROOT = Path(__file__).resolve().parent.parent
+SPECS = sorted((ROOT / "specs").glob("*.yaml"))
+NAMES = [path.stem for path in SPECS]
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+        ],
+    ),
+]
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@pytest.fixture(scope="session")
+def generated() -> Path:
+    """The folder of the committed packages, built for what this machine has."""
+    out = ROOT / "generated"
+    builder.build(SPECS, out=out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def package(generated: Path) -> Callable[[str], ModuleType]:
+    """Gives a package of specs/ by name."""
+    return lambda name: load(name, generated)
+
+
+_chains: dict[str, chain.Chain] = {}
+
+
+@pytest.fixture(scope="session")
+def derived() -> Callable[[str], chain.Chain]:
+    """Gives what is derived from a spec of specs/ by name."""
+
+    def of(name: str) -> chain.Chain:
+        if name not in _chains:
+            _chains[name] = pipeline.derive(ROOT / "specs" / f"{name}.yaml")
+        return _chains[name]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a package for each op that can stand alone, built once for all workers."""
+    from vocabulary import build_vocabulary
+
+    shared = tmp_path_factory.getbasetemp()
+    if shared.name.startswith("popen-"):  # a worker of pytest-xdist: beside the others' folders
+        shared = shared.parent
+    return build_vocabulary(shared / "vocabulary")

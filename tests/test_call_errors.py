@@ -1,0 +1,67 @@
+"""What a wrong call is told: the module, the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+Package = Callable[[str], ModuleType]
+FIVE, GELU = "matmul_add_swish_tanh_gelu_hardtanh", "matmul_gelu_softmax"
+
+
+def full(*shape: int, **options: Any) -> torch.Tensor:
+    return torch.ones(*shape, **options)
+
+
+WRONG: list[tuple[str, tuple[Any, ...], type[Exception], str]] = [
+    (GELU, ([1.0], full(4)), TypeError, "x: expected a tensor, got list"),
+    (GELU, (full(2, 4).int(), full(4)), TypeError, "x: expected one of float64.*got int32"),
+    (GELU, (full(2, 4), full(4).double()), TypeError, "linear_bias: expected float32.*got float64"),
+    (GELU, (full(2, 4), full(5)), ValueError, r"linear_bias: expected shape \(4,\).*got \(5,\)"),
+    (GELU, (full(2, 4), full(4, 1)), ValueError, r"linear_bias: expected shape \(4,\).*got \(4, 1\)"),
+    (GELU, (full(2, 4), None), TypeError, "linear_bias: expected a tensor, got NoneType"),
+    (GELU, (full(2, 3, 4), full(4)), ValueError, r"x: expected 2 dims.*got shape \(2, 3, 4\)"),
+    (GELU, (full(2, 4, device="meta"), full(4)), ValueError, "linear_bias: expected a tensor on meta"),
+    ("residual_add_gelu", (full(2, 4), full(4)), ValueError, r"expected shape \(2, 4\).*got \(4,\)"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "kind", "message"), WRONG, ids=[w[3][:40] for w in WRONG])
+@pytest.mark.parametrize("gradients", [False, True], ids=["inference", "training"])
+def test_a_wrong_argument_is_named(
+    name: str,
+    arguments: tuple[Any, ...],
+    kind: type[Exception],
+    message: str,
+    gradients: bool,
+    package: Package,
+) -> None:
+    if gradients:
+        arguments = tuple(
+            a.requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
+            for a in (a.clone() if isinstance(a, torch.Tensor) else a for a in arguments)
+        )
+    with pytest.raises(kind, match=f"{name}: .*{message}|{message}") as raised:
+        package(name).apply(*arguments)
+    assert re.search(name, str(raised.value))
+
+
+def test_a_missing_operand_is_named(package: Package) -> None:
+    with pytest.raises(TypeError, match=rf"{FIVE}\.apply\(\) missing 1 required .* 'add_value'"):
+        package(FIVE).apply(full(2, 4), full(4))
+
+
+def test_too_many_operands_are_refused(package: Package) -> None:
+    with pytest.raises(TypeError, match=rf"{GELU}\.apply\(\) takes 2 positional arguments but 3"):
+        package(GELU).apply(full(2, 4), full(4), full(4))
+
+
+def test_a_good_call_after_a_wrong_one_works(package: Package) -> None:
+    with pytest.raises(ValueError, match="linear_bias"):
+        package(GELU).apply(full(2, 4), full(5))
+    torch.testing.assert_close(package(GELU).apply(full(2, 4), full(4)), full(2, 4) / 4)

@@ -1,0 +1,121 @@
+"""Dropout: its bits, its seed, its backward, and that nothing but seed and index decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+import torch
+from conftest import DEVICES
+
+from fusegen.eager import uniform
+
+Package = Callable[[str], ModuleType]
+NAME = "matmul_dropout_softmax"
+
+
+def test_philox_is_philox() -> None:
+    """The known answers of Random123's kat_vectors for philox4x32-10: zero counter and key."""
+    words = [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    wanted = [(word >> 8) * 2.0**-24 for word in words]
+    assert uniform(0, 0, (4,)).tolist() == wanted
+
+
+def dropped(package: Package, seed: int, shape: tuple[int, int], device: str, p: float = 0.3) -> torch.Tensor:
+    """Return where the kernel drops: a dropped logit is 0, the others are far above."""
+    x = torch.full(shape, 40.0, device=device)
+    bias = torch.zeros(shape[1], device=device)
+    out = package(NAME).apply(x, bias, dropout_p=p, training=True, seed=seed)
+    return (out < out.amax(dim=1, keepdim=True) / 2).cpu()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", [(5, 4), (5, 7), (3, 1023), (2, 4096), (2, 20000)], ids=str)
+def test_the_bits_are_those_of_seed_and_index(
+    shape: tuple[int, int], device: str, package: Package
+) -> None:
+    """Whatever the tiling, on every device: the mask is the independent Philox's."""
+    for seed in (0, 1, 2**40 + 17, -3):
+        wanted = uniform(seed & (2**64 - 1), 0, shape) < 0.3
+        assert torch.equal(dropped(package, seed, shape, device), wanted)
+
+
+def test_the_rate_is_p(package: Package) -> None:
+    mask = dropped(package, 11, (200, 1000), "cpu", p=0.2)
+    assert abs(mask.double().mean().item() - 0.2) < 4 * (0.2 * 0.8 / mask.numel()) ** 0.5
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_forward_and_backward_agree_for_every_layout(device: str, package: Package) -> None:
+    """The gradient is zero exactly where the forward dropped, also for non-contiguous inputs."""
+    shape = (6, 40)
+    wanted = dropped(package, 5, shape, device)
+    base = torch.randn(40, 6, device=device)
+    for x in (base.t(), base.t().contiguous(), torch.cat([base.t(), base.t()], 1)[:, :40]):
+        leaf = x.detach().requires_grad_()
+        bias = torch.zeros(40, device=device)
+        out = package(NAME).apply(leaf, bias, dropout_p=0.3, training=True, seed=5)
+        (gradient,) = torch.autograd.grad(out, leaf, torch.randn_like(out))
+        assert torch.equal((gradient == 0).cpu(), wanted)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_torchs_seed_makes_it_reproducible(device: str, package: Package) -> None:
+    model = package(NAME).Module(8, 16, 0.5).to(device)
+    x = torch.randn(4, 8, device=device)
+    torch.manual_seed(3)
+    first, second = model(x), model(x)
+    torch.manual_seed(3)
+    assert torch.equal(model(x), first)
+    assert not torch.equal(first, second)
+
+
+def test_eval_is_the_identity(package: Package) -> None:
+    model = package(NAME).Module(8, 16, 0.5).eval()
+    x = torch.randn(4, 8)
+    wanted = torch.softmax(model.matmul(x), dim=1)
+    torch.testing.assert_close(model(x), wanted)
+    assert torch.equal(model(x), model(x))
+
+
+def test_checkpointing_draws_the_same_bits_again(package: Package) -> None:
+    model = package(NAME).Module(8, 16, 0.5)
+    x = torch.randn(4, 8)
+    torch.manual_seed(9)
+    model(x).square().sum().backward()
+    wanted = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    torch.manual_seed(9)
+    out = torch.utils.checkpoint.checkpoint(model, x, use_reentrant=False)
+    out.square().sum().backward()
+    for parameter, gradient in zip(model.parameters(), wanted, strict=True):
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, gradient)
+
+
+def test_a_wrong_seed_is_refused(package: Package) -> None:
+    x, bias = torch.randn(2, 4), torch.zeros(4)
+    for seed in (1.5, "7", True, torch.zeros(2, dtype=torch.int64), torch.zeros(1)):
+        with pytest.raises(TypeError, match="seed"):
+            package(NAME).apply(x, bias, seed=seed)
+    package(NAME).apply(x, bias, seed=torch.tensor(5))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_each_replay_of_a_graph_draws_fresh_bits(package: Package) -> None:
+    model = package(NAME).Module(16, 256, 0.5).cuda()
+    x = torch.randn(8, 16, device="cuda")
+    with torch.no_grad():
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            model(x)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = model(x)
+        graph.replay()
+        first = out.clone()
+        graph.replay()
+    assert not torch.equal(first, out)

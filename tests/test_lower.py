@@ -1,0 +1,111 @@
+"""Lowering: the printer's exact text, the schedule, hoisting and sharing."""
+
+from __future__ import annotations
+
+import pytest
+import sympy as sp
+
+from fusegen.atoms import normcdf, row_mean, rsqrt, sigmoid, where
+from fusegen.calculus import vjp
+from fusegen.lower import Kernel, LoweringError, lower
+from fusegen.lower.printer import Printer
+from fusegen.ops import call, find
+from fusegen.program import Builder, Kind, Output, Program, Reduce
+
+X, Y = sp.Symbol("x", real=True), sp.Symbol("y", real=True)
+PRINTED = [
+    (X + Y, "x + y"),
+    (X - Y, "x - y"),
+    (1 - X**2, "T(1) - x * x"),
+    (X * (1 - Y), "x * (T(1) - y)"),
+    (X / Y, "x / y"),
+    (X / Y**2, "x * (T(1) / (y * y))"),
+    (-X * Y, "-x * y"),
+    (X**3, "power<3>(x)"),
+    (sp.sqrt(X), "Math::sqrt(x)"),
+    (rsqrt(X), "Math::rsqrt(x)"),
+    (X ** sp.Rational(-3, 2), "Math::pow(x, -T(1.5))"),
+    (sp.sqrt(2) * X, "x * T(1.4142135623730951)"),
+    (sp.Float("0.2", 17) * X, "x * T(0.2)"),
+    (sp.Integer(10) ** 20 * X, "T(1e+20) * x"),
+    (where(X <= 0, 0, X), "(x <= T(0) ? T(0) : x)"),
+    (where(sp.Eq(X, Y), 1, 0), "(x == y ? T(1) : T(0))"),
+    (X * normcdf(X) * sigmoid(Y), "x * Math::normcdf(x) * Math::sigmoid(y)"),
+    (sp.exp(-X), "Math::exp(-x)"),
+]
+
+
+@pytest.mark.parametrize(("expr", "code"), PRINTED, ids=[code for _, code in PRINTED])
+def test_the_printer_writes(expr: sp.Expr, code: str) -> None:
+    printer = Printer({X: "x", Y: "y"}, lambda _: 1)
+    assert printer(expr) == code
+
+
+def test_the_printer_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(TypeError, match="gamma"):
+        Printer({X: "x"}, lambda _: 1)(sp.gamma(X))
+
+
+def program_of(formula: sp.Expr, *, weight: Kind = Kind.COL) -> Program:
+    b = Builder()
+    x = b.input("x", Kind.FULL)
+    b.input("w", weight)
+    return Program("f", tuple(b.inputs), {"y": Output(b.lower_formula("op", formula), x)})
+
+
+def lines(kernel: Kernel) -> list[str]:
+    return [f"{line.name} = {line.code}" for stage in kernel.stages for line in stage.lines]
+
+
+W = sp.Symbol("w", real=True)
+
+
+def test_softmax_takes_three_passes_and_its_backward_two() -> None:
+    program = program_of(call(find("softmax"), X, {}, {}))
+    assert len(lower(program).stages) == 3
+    backward = vjp(program, "backward")
+    assert len(lower(backward).stages) == 3  # the sums of e and of g e need no pass of their own
+    saved = [v for v in program.nodes() if isinstance(v, Reduce)]
+    assert len(lower(backward, given=saved).stages) == 2
+
+
+def test_values_are_kept_from_pass_to_pass() -> None:
+    kernel = lower(program_of(call(find("softmax"), sp.sin(X), {}, {})))
+    assert [stage.kept for stage in kernel.stages] == [("op_max_term",), ("op_exp",), ()]
+    assert kernel.stages[1].reads == ("op_max_term",)
+
+
+def test_what_varies_along_columns_alone_is_computed_once_a_column() -> None:
+    kernel = lower(program_of(X * (rsqrt(W + 1) * W)))
+    assert [f"{line.name} = {line.code}" for line in kernel.col_lines] == [
+        "col.op_factor = col.w * Math::rsqrt(col.w + T(1))"
+    ]
+    assert lines(kernel) == ["op = full.x * col.op_factor"]
+
+
+def test_a_reciprocal_of_a_row_is_computed_once_a_row() -> None:
+    kernel = lower(program_of(X / sp.sqrt(row_mean(X**2))))
+    assert lines(kernel)[-1] == "op = full.x * row.op_factor"
+
+
+def test_common_parts_are_shared_and_named() -> None:
+    kernel = lower(vjp(program_of(X * sigmoid(X)), "backward"))
+    assert sum("Math::sigmoid" in line for line in lines(kernel)) == 1
+    assert lines(kernel)[0] == "op_sigmoid = Math::sigmoid(full.x)"
+
+
+def test_a_bias_gets_its_gradient_as_a_sum_over_rows() -> None:
+    kernel = lower(vjp(program_of(sigmoid(X + W)), "backward"))
+    results = {r.name: (r.how, r.kind) for r in kernel.results}
+    assert results["grad_w"] == ("sum", Kind.COL)
+    kernel = lower(vjp(program_of(sigmoid(X + W), weight=Kind.SCALAR), "backward"))
+    assert {r.name: (r.how, r.kind) for r in kernel.results}["grad_w"] == ("sum", Kind.SCALAR)
+
+
+def test_a_sum_over_rows_in_the_middle_is_refused() -> None:
+    b = Builder()
+    x = b.input("x", Kind.FULL)
+    mean = b.reduce("mean", "sum", x, Kind.COL)
+    program = Program("f", tuple(b.inputs), {"y": Output(b.map("y", x.symbol - mean.symbol), x)})
+    with pytest.raises(LoweringError, match="over all rows"):
+        lower(program)

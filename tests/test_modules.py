@@ -1,0 +1,121 @@
+"""Generated modules as drop-in replacements: constructor, state_dict, initial values, results, training."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+import torch
+from conftest import DEVICES
+from originals import ORIGINALS
+from torch import nn
+
+Package = Callable[[str], ModuleType]
+
+
+def pair(name: str, package: Package, seed: int = 0, **to: object) -> tuple[nn.Module, nn.Module]:
+    """Return the original and the generated module, made from the same seed."""
+    cls, arguments = ORIGINALS[name]
+    torch.manual_seed(seed)
+    original = cls(*arguments)
+    torch.manual_seed(seed)
+    fused = package(name).Module(*arguments)
+    return original.to(**to), fused.to(**to)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_the_constructor_is_the_originals(name: str, package: Package) -> None:
+    cls, _ = ORIGINALS[name]
+    wanted = inspect.signature(cls).parameters
+    got = inspect.signature(package(name).Module).parameters
+    assert list(got) == list(wanted)
+    for key, parameter in wanted.items():
+        if parameter.default is not parameter.empty:
+            assert got[key].default == parameter.default
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_the_same_seed_gives_the_same_model(name: str, package: Package) -> None:
+    original, fused = pair(name, package)
+    assert list(original.state_dict()) == list(fused.state_dict())
+    for key, value in original.state_dict().items():
+        assert torch.equal(value, fused.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_state_dicts_travel_both_ways(name: str, package: Package) -> None:
+    original, fused = pair(name, package)
+    other, _ = pair(name, package, seed=1)
+    fused.load_state_dict(other.state_dict(), strict=True)
+    original.load_state_dict(fused.state_dict(), strict=True)
+    assert torch.equal(next(original.parameters()), next(other.parameters()))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_outputs_gradients_and_buffers_are_the_originals(
+    name: str, training: bool, device: str, package: Package
+) -> None:
+    original, fused = pair(name, package, dtype=torch.float64, device=device)
+    original.train(training)
+    fused.train(training)
+    if training and name == "matmul_dropout_softmax":
+        original.dropout.p = fused.dropout.p = 0.0  # type: ignore[union-attr]
+    x = torch.randn(19, 24, dtype=torch.float64).to(device)
+    for _ in range(2):  # twice: batch norm's running statistics move
+        given = [x.clone().requires_grad_() for _ in range(2)]
+        wanted, got = original(given[0]), fused(given[1])
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-14)
+        cotangent = torch.randn(wanted.shape, dtype=torch.float64).to(device)
+        expected = torch.autograd.grad(wanted, [given[0], *original.parameters()], cotangent)
+        found = torch.autograd.grad(got, [given[1], *fused.parameters()], cotangent)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-13)
+    for (key, a), b in zip(fused.named_buffers(), original.buffers(), strict=True):
+        torch.testing.assert_close(a, b, msg=key)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_it_trains(name: str, device: str, package: Package) -> None:
+    """Ten steps of SGD in float32 follow the original's losses."""
+    original, fused = pair(name, package, device=device)
+    if name == "matmul_dropout_softmax":
+        original.dropout.p = fused.dropout.p = 0.0  # type: ignore[union-attr]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 24, generator=generator).to(device)
+    target = torch.randn(64, 37, generator=generator).to(device)
+    losses = []
+    for model in (original, fused):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        history = []
+        for _ in range(10):
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(model(x), target)
+            loss.backward()
+            optimizer.step()
+            history.append(loss.item())
+        losses.append(history)
+    assert losses[0][-1] < losses[0][0]
+    torch.testing.assert_close(torch.tensor(losses[1]), torch.tensor(losses[0]), rtol=1e-5, atol=1e-6)
+
+
+def test_without_gradients_nothing_is_recorded(package: Package) -> None:
+    _, fused = pair("matmul_gelu_softmax", package)
+    x = torch.randn(3, 24)
+    assert fused(x).requires_grad
+    with torch.no_grad():
+        assert not fused(x).requires_grad
+    with torch.inference_mode():
+        assert fused(x).is_inference()
+
+
+def test_beyond_the_generated_order_is_refused(package: Package) -> None:
+    built = package("matmul_gelu_softmax")
+    x, bias = torch.randn(2, 5, requires_grad=True), torch.randn(5)
+    (gradient,) = torch.autograd.grad(built.apply(x, bias).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"set `order: 2` in the spec"):
+        torch.autograd.grad(gradient.sum(), x)

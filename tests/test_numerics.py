@@ -1,0 +1,210 @@
+"""Built packages against float64 truth: dtypes, shapes, layouts and extremes, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from conftest import DEVICES, DTYPES, NAMES, dtype_name
+from vocabulary import names_of, tested_ops
+
+from fusegen import load, pipeline, verify
+from fusegen.chain import Chain
+from fusegen.eager import run_chain
+
+SHAPES = [(1, 1), (3, 31), (5, 33), (2, 1023), (3, 5, 129), (7, 2048), (33,), (1000, 3), (2, 65537)]
+LONG_ROWS = [(1, 2**20), (2, 2**20 + 1), (2, 9000), (3, 40000)]
+Package = Callable[[str], ModuleType]
+Derived = Callable[[str], Chain]
+
+
+def modes(chain: Chain) -> tuple[bool, ...]:
+    return (False, True) if len(chain.modes) == 2 else (False,)
+
+
+def usable(chain: Chain, shape: tuple[int, ...], training: bool) -> bool:
+    """Whether torch itself takes the shape: `dim: 1` wants two dims, batch norm more than one row."""
+    if chain.rank and len(shape) != chain.rank:
+        return False
+    return not (training and chain.torch_steps and shape[0] == 1)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shape(
+    name: str, dtype: torch.dtype, device: str, package: Package, derived: Derived
+) -> None:
+    chain = derived(name)
+    for shape in SHAPES:
+        for training in modes(chain):
+            if usable(chain, shape, training):
+                case = verify.make_case(chain, shape, training=training, device=device)
+                for error in verify.compare(package(name), chain, case, dtype):
+                    assert error.within, f"{shape}, training={training}: {error}"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", LONG_ROWS, ids=str)
+@pytest.mark.parametrize("name", ["matmul_gelu_softmax", "matmul_dropout_softmax", "gated_rms_norm"])
+def test_long_rows(
+    name: str, shape: tuple[int, ...], device: str, package: Package, derived: Derived
+) -> None:
+    chain = derived(name)
+    for dtype in (torch.float32, torch.bfloat16):
+        case = verify.make_case(chain, shape, training=len(chain.modes) == 2, device=device)
+        for error in verify.compare(package(name), chain, case, dtype):
+            assert error.within, f"{dtype}: {error}"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", NAMES)
+def test_gradcheck(name: str, device: str, package: Package, derived: Derived) -> None:
+    chain = derived(name)
+    for training in modes(chain):
+        verify.gradcheck(package(name), chain, training=training, device=device)
+
+
+@pytest.mark.parametrize("op", tested_ops())
+def test_every_op_alone(op: str, vocabulary: Path) -> None:
+    """Each op, compiled by itself: both gradchecks, and every dtype against truth."""
+    for name in names_of(op):
+        chain = pipeline.derive(vocabulary / "specs" / f"{name}.yaml")
+        built = load(name, vocabulary / "generated")
+        for training in modes(chain):
+            verify.gradcheck(built, chain, training=training)
+            for dtype in DTYPES:
+                case = verify.make_case(chain, (5, 67), training=training)
+                for error in verify.compare(built, chain, case, dtype):
+                    assert error.within, f"{name}, {dtype}: {error}"
+
+
+def call(chain: Chain, built: ModuleType, case: verify.Case, x: torch.Tensor) -> torch.Tensor:
+    operands = {n: t.to(x.dtype) for n, t in case.operands.items()}
+    result: torch.Tensor = built.apply(x, *operands.values(), **case.options)
+    return result
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", NAMES)
+def test_layouts_do_not_matter(name: str, device: str, package: Package, derived: Derived) -> None:
+    """Transposed, strided and unaligned inputs give the bits of a contiguous one."""
+    chain, built = derived(name), package(name)
+    case = verify.make_case(chain, (6, 40), training=False, device=device)
+    x = case.x.float()
+    wanted = call(chain, built, case, x)
+    transposed = x.t().contiguous().t()
+    strided = torch.stack([x, x], dim=-1).reshape(6, 80)[:, ::2]
+    padded = torch.cat([x.new_zeros(1), x.reshape(-1)])
+    unaligned = padded[1:].view(6, 40)
+    assert unaligned.data_ptr() % 16 != 0
+    for other in (transposed, strided, unaligned):
+        got = call(chain, built, case, other)
+        assert got.is_contiguous()
+        torch.testing.assert_close(got, wanted, rtol=2e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", [(0, 8), (4, 0), (0, 0)], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_empty_tensors(
+    name: str, shape: tuple[int, int], device: str, package: Package, derived: Derived
+) -> None:
+    chain = derived(name)
+    case = verify.make_case(chain, shape, training=False, device=device)
+    x = case.x.clone().requires_grad_()
+    operands = [
+        case.operands[o.name].clone().requires_grad_(o.differentiable) for o in chain.operands
+    ]
+    out = package(name).apply(x, *operands, **case.options)
+    assert out.shape == shape
+    out.sum().backward()
+    for leaf in (x, *(o for o in operands if o.requires_grad)):
+        assert leaf.grad is not None
+        assert leaf.grad.shape == leaf.shape
+        assert not leaf.grad.any()  # a sum over nothing
+
+
+EXTREMES = [0.0, -0.0, 1e4, -1e4, 88.7, -103.0, 1e-45, 1e-38, -1e-40, 3e38]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("special", [float("nan"), None], ids=str)
+@pytest.mark.parametrize("name", ["gated_rms_norm"])
+def test_extremes_of_a_formula_are_eagers(
+    name: str, special: float | None, device: str, package: Package, derived: Derived
+) -> None:
+    """As below, without infinity and 3e38: in which order a formula's factors meet is not defined."""
+    check_extremes(name, [*EXTREMES[:-1], 1e18], special, device, package, derived)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("special", [float("nan"), float("inf"), float("-inf"), None], ids=str)
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "gated_rms_norm"])
+def test_extremes_are_eagers(
+    name: str, special: float | None, device: str, package: Package, derived: Derived
+) -> None:
+    """±inf, NaN, ±1e4, overflow and subnormals: finite where eager is, NaN where eager is."""
+    check_extremes(name, EXTREMES, special, device, package, derived)
+
+
+def check_extremes(
+    name: str, values: list[float], special: float | None, device: str, package: Package, derived: Derived
+) -> None:
+    chain = derived(name)
+    case = verify.make_case(chain, (2, 24), training=False, device=device)
+    x = case.x.float()
+    x[0, : len(values)] = torch.tensor(values)
+    if special is not None:
+        x[0, 11] = special
+    numbers = {k: v for k, v in case.options.items() if k in chain.attributes}
+    operands = {n: t.float() for n, t in case.operands.items()}
+    wanted = run_chain(chain.spec, x, operands, numbers)
+    got = call(chain, package(name), case, x)
+    assert torch.equal(torch.isnan(got), torch.isnan(wanted))
+    torch.testing.assert_close(got, wanted, rtol=2e-5, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", NAMES)
+def test_results_are_the_same_from_run_to_run(
+    name: str, device: str, package: Package, derived: Derived
+) -> None:
+    """Sums have a fixed order: bits repeat, on the CPU for any number of threads too."""
+    chain, built = derived(name), package(name)
+    case = verify.make_case(chain, (513, 777), training=False, device=device)
+    leaves = [case.x.float(), *(t.float() for t in case.operands.values())]
+    moving = [True, *(o.differentiable for o in chain.operands)]
+
+    def run() -> list[torch.Tensor]:
+        given = [t.clone().requires_grad_(m) for t, m in zip(leaves, moving, strict=True)]
+        out = built.apply(*given, **case.options)
+        return list(torch.autograd.grad(out.square().sum(), [t for t, m in zip(given, moving, strict=True) if m]))
+
+    first = run()
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        second = run()
+    finally:
+        torch.set_num_threads(threads)
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("name", ["matmul_swish_scale", "matmul_gelu_softmax"])
+def test_more_than_two_to_the_31_elements(name: str, package: Package, derived: Derived) -> None:
+    """The last rows of a tensor of 2^31 + 2^24 elements are those of a small one."""
+    chain = derived(name)
+    cols = 2**14
+    rows = 2**17 + 2**10
+    x = torch.randn(rows, cols, device="cuda", dtype=torch.bfloat16)
+    operands = [torch.rand(cols, device="cuda", dtype=torch.bfloat16) for _ in chain.operands]
+    got = package(name).apply(x, *operands)[-3:]
+    wanted = package(name).apply(x[-3:].clone(), *operands)
+    assert torch.equal(got, wanted)

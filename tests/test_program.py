@@ -1,0 +1,78 @@
+"""The intermediate representation."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from fusegen.atoms import exp, let, row_max, row_mean, row_shift, row_sum, sigmoid
+from fusegen.program import Builder, Kind, Map, Output, Program, Reduce
+
+X = sp.Symbol("x", real=True)
+
+
+def builder() -> Builder:
+    made = Builder()
+    made.input("x", Kind.FULL)
+    made.input("bias", Kind.COL)
+    made.input("scale", Kind.SCALAR)
+    return made
+
+
+def test_a_smaller_kind_broadcasts_in_a_larger_expression() -> None:
+    b = builder()
+    x, bias, scale = (i.symbol for i in b.inputs)
+    assert b.map("a", x + bias).kind == Kind.FULL
+    assert b.map("b", bias * scale).kind == Kind.COL
+    assert b.map("c", scale**2).kind == Kind.SCALAR
+
+
+def test_the_same_expression_is_the_same_node() -> None:
+    b = builder()
+    x = b.inputs[0].symbol
+    first = b.map("a", sigmoid(x))
+    assert b.map("other", sigmoid(x)) is first
+    assert b.reduce("s", "sum", first, Kind.ROW) is b.reduce("t", "sum", first, Kind.ROW)
+    assert b.reduce("s", "sum", first, Kind.COL) is not b.reduce("t", "sum", first, Kind.ROW)
+
+
+def test_names_are_unique() -> None:
+    b = builder()
+    x = b.inputs[0].symbol
+    names = [b.map("gelu", x + n).name for n in (1, 2, 3)]
+    assert names == ["gelu", "gelu_2", "gelu_3"]
+
+
+def test_a_sum_over_an_axis_that_a_value_does_not_vary_along_multiplies_by_its_extent() -> None:
+    b = builder()
+    bias = b.inputs[1]
+    summed = b.sum_to("s", bias, Kind.COL, over=Kind.FULL)
+    assert isinstance(summed, Map)
+    assert summed.kind == Kind.COL
+    assert {a.name for a in summed.args} == {"bias", "rows"}
+
+
+def test_row_functions_become_reductions_innermost_first() -> None:
+    b = builder()
+    value = b.lower_formula("op", row_sum(exp(X - row_shift(X))))
+    assert isinstance(value, Reduce)
+    assert value.op == "sum"
+    program = Program("f", tuple(b.inputs), {"y": Output(value, b.inputs[0])})
+    kinds = [(type(v).__name__, v.kind.label) for v in program.nodes()]
+    assert kinds == [("Input", "full"), ("Reduce", "row"), ("Map", "full"), ("Reduce", "row")]
+
+
+def test_a_named_part_is_shared_by_all_that_use_it() -> None:
+    b = builder()
+    centred = let("centred", X - row_mean(X))
+    value = b.lower_formula("norm", centred * row_mean(centred**2))
+    assert isinstance(value, Map)
+    assert "norm_centred" in {a.name for a in value.args}
+
+
+def test_a_shift_is_told_apart_from_a_maximum() -> None:
+    b = builder()
+    shift = b.lower_formula("a", row_shift(X))
+    largest = b.lower_formula("b", row_max(X))
+    assert isinstance(shift, Reduce)
+    assert isinstance(largest, Reduce)
+    assert (shift.shift_invariant, largest.shift_invariant) == (True, False)

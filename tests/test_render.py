@@ -1,0 +1,116 @@
+"""Rendering: what is committed is what the specs render to, and who may know what."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import jinja2
+import pytest
+from conftest import NAMES, ROOT, SPECS
+
+from fusegen import builder, render
+from fusegen.chain import Chain
+from fusegen.ops import aliases, registry
+
+TEMPLATES = sorted(p for p in (ROOT / "templates").rglob("*") if p.is_file())
+
+#: The pipeline, from top to bottom: a module imports only what stands above it.
+LAYERS = [
+    {"version", "errors", "paths", "atoms"},
+    {"program"},
+    {"ops"},
+    {"formula", "formula_constants"},
+    {"spec_types", "spec_names", "spec_yaml", "spec_sections", "spec_formula", "spec_step"},
+    {"spec_chain", "spec"},
+    {"calculus"},
+    {"lower"},
+    {"chain"},
+    {"module"},
+    {"render"},
+    {"pipeline"},
+    {"eager"},
+    {"compilers", "freshness", "ninja_file", "compile_errors", "build_lock"},
+    {"builder"},
+    {"display", "verify"},
+    {"cli"},
+]
+
+
+def test_what_is_committed_is_what_the_specs_render_to() -> None:
+    assert builder.check(SPECS, out=ROOT / "generated") == []
+
+
+def test_a_difference_is_shown(tmp_path: Path) -> None:
+    (tmp_path / NAMES[0]).mkdir()
+    (tmp_path / NAMES[0] / "kernel.h").write_text("stale\n")
+    differences = builder.check([SPECS[0]], out=tmp_path)
+    assert any("-stale" in d for d in differences)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rendering_is_stable(name: str, derived: Callable[[str], Chain]) -> None:
+    assert render.render(derived(name)) == render.render(derived(name))
+
+
+def test_an_undefined_name_in_a_template_is_an_error() -> None:
+    environment = render._environment()
+    assert environment.undefined is jinja2.StrictUndefined
+    with pytest.raises(jinja2.UndefinedError):
+        environment.from_string("{{ nobody }}").render()
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.name)
+def test_no_template_knows_an_op(path: Path) -> None:
+    code = re.sub(r"//.*|\{#.*?#\}", "", path.read_text())  # comments may speak of an op
+    words = set(re.findall(r"[A-Za-z_]+", code))
+    known = {*registry(), *aliases()} - {"exp", "tanh", "sigmoid", "softplus", "linear"}
+    arithmetic = {"add", "sub", "mul", "div", "scale", "square"}
+    assert not words & (known - arithmetic)
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.name)
+def test_no_source_includes_torchs_slow_header(path: Path) -> None:
+    assert "torch/extension.h" not in path.read_text()
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "fusegen":
+                found |= {alias.name for alias in node.names}
+            elif node.module.startswith("fusegen."):
+                found.add(node.module.split(".")[1])
+    return found
+
+
+def _level(name: str) -> int | None:
+    return next((n for n, layer in enumerate(LAYERS) if name in layer), None)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "fusegen").rglob("*.py")), ids=lambda p: p.stem)
+def test_imports_point_down_the_pipeline(path: Path) -> None:
+    parts = path.relative_to(ROOT / "fusegen").parts
+    own = parts[0].removesuffix(".py")
+    if own in ("__init__", "__main__", "runtime"):
+        return  # the way in, and what generated packages need: see below
+    level = _level(own)
+    assert level is not None, f"{own} has no place in LAYERS"
+    for name in _imports(path) - {own, "runtime", "__version__"}:
+        below = _level(name)
+        assert below is not None, f"{own} imports {name}, which has no place in LAYERS"
+        assert below <= level, f"{own} imports {name}, which stands below it"
+
+
+def test_the_runtime_imports_torch_alone() -> None:
+    for path in (ROOT / "fusegen" / "runtime").glob("*.py"):
+        assert _imports(path) <= {"runtime"}, path
+        roots = {
+            (node.module or "").split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom)
+        }
+        assert not roots & {"sympy", "jinja2", "pydantic", "yaml", "rich", "typer"}
