@@ -16,11 +16,11 @@ __all__ = [
     "COLS",
     "FUNCTIONS",
     "ROWS",
+    "Draw",
     "Let",
     "RowMax",
     "RowShift",
     "RowSum",
-    "Draw",
     "absolute",
     "erf",
     "exp",
@@ -146,7 +146,9 @@ class _Reduction(sp.Function):
     is_real = True
 
     def fdiff(self, argindex: int = 1) -> sp.Expr:
-        raise TypeError(f"{self.func.__name__} is differentiated by the program's calculus, not by sympy")
+        raise TypeError(
+            f"{self.func.__name__} is differentiated by the program's calculus, not by sympy"
+        )
 
 
 class RowSum(_Reduction):

@@ -85,7 +85,9 @@ def expand(specs: Sequence[Path]) -> list[Path]:
     for path in found:
         other = by_name.setdefault(path.stem, path)
         if other.resolve() != path.resolve():
-            raise UserError(f"{path} and {other} would both be the package {path.stem!r}; rename one")
+            raise UserError(
+                f"{path} and {other} would both be the package {path.stem!r}; rename one"
+            )
     return list(by_name.values())
 
 
@@ -164,7 +166,9 @@ def _render(files: Sequence[Path], out: Path, work: Path, progress: Progress) ->
     stale = [p for p in files if not freshness.is_fresh(p, out / p.stem, stamps[p])]
     if not stale:
         return set()
-    from fusegen.pipeline import render_package  # imports sympy: only where something is to be derived
+    from fusegen.pipeline import (
+        render_package,
+    )  # imports sympy: only where something is to be derived
 
     packages = []
     for count, path in enumerate(stale, 1):
@@ -189,7 +193,12 @@ def check(specs: Sequence[Path], *, out: Path) -> list[str]:
             present = place.read_text() if place.exists() else ""
             if present != text:
                 diff = difflib.unified_diff(
-                    present.splitlines(), text.splitlines(), str(place), "rendered", lineterm="", n=1
+                    present.splitlines(),
+                    text.splitlines(),
+                    str(place),
+                    "rendered",
+                    lineterm="",
+                    n=1,
                 )
                 differences.append("\n".join(diff))
     return differences
@@ -197,7 +206,7 @@ def check(specs: Sequence[Path], *, out: Path) -> list[str]:
 
 def clean(out: Path) -> list[Path]:
     """Remove what was compiled under `out`; return what was removed."""
-    removed = [p for p in out.glob("*/_c*.so")]
+    removed = list(out.glob("*/_c*.so"))
     for path in removed:
         path.unlink()
     if (out / ".build").exists():
@@ -234,7 +243,15 @@ def _run_ninja(
     progress: Progress,
 ) -> dict[str, list[tuple[str, float]]]:
     """Run ninja; return what each package's compilers made, with seconds."""
-    command = [_ninja(), "-C", str(out), "-f", str(manifest.relative_to(out)), "-j", str(_jobs(jobs))]
+    command = [
+        _ninja(),
+        "-C",
+        str(out),
+        "-f",
+        str(manifest.relative_to(out)),
+        "-j",
+        str(_jobs(jobs)),
+    ]
     command += [*(["-v"] if verbose else []), *targets]
     environment = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
     started = time.time()

@@ -30,7 +30,9 @@ def vjp(program: Program, name: str) -> Program:
     adjoints: dict[Value, list[sp.Expr]] = {}
     for output_name, output in program.outputs.items():
         cotangent = builder.input(f"grad_{output_name}", output.like.kind)
-        arrived = builder.sum_to(f"grad_{output_name}", cotangent, output.value.kind, cotangent.kind)
+        arrived = builder.sum_to(
+            f"grad_{output_name}", cotangent, output.value.kind, cotangent.kind
+        )
         adjoints.setdefault(output.value, []).append(arrived.symbol)
     outputs: dict[Value, Value] = {}
     for node in reversed(nodes):
@@ -145,14 +147,13 @@ def _pull(
         return product * sp.Mul(*(e.symbol for e in builder.extents(lacking)))
     assert isinstance(node, Reduce)
     if node.op == "sum":  # the adjoint of a sum is a broadcast
-        inline = isinstance(cotangent, Map) and cotangent.kind == Kind.ROW
-        return cotangent.expr if inline else cotangent.symbol  # its factors may be common to others
+        if isinstance(cotangent, Map) and cotangent.kind == Kind.ROW:
+            return cotangent.expr  # its factors may be common to other parts
+        return cotangent.symbol
     return cotangent.symbol * _share_of_maximum(builder, node).symbol
 
 
-def _push(
-    builder: Builder, node: Value, arg: Value, tangent: Value, active: set[Value]
-) -> sp.Expr:
+def _push(builder: Builder, node: Value, arg: Value, tangent: Value, active: set[Value]) -> sp.Expr:
     """Return what the tangent of `arg` adds to that of `node`."""
     name = f"tangent_{node.name}"
     if isinstance(node, Map):
@@ -165,9 +166,7 @@ def _push(
     return builder.sum_to(name, tangent, node.kind, arg.kind).symbol
 
 
-def _split(
-    builder: Builder, partial: sp.Expr, node: Map, arg: Value
-) -> tuple[sp.Expr, sp.Expr]:
+def _split(builder: Builder, partial: sp.Expr, node: Map, arg: Value) -> tuple[sp.Expr, sp.Expr]:
     """Split a partial derivative into a factor that leaves the sum over a row, and the rest.
 
     sum(c e / s^2) = sum(c e) / s^2: the sum no longer waits for s, which saves a pass over the row.

@@ -10,6 +10,7 @@ import sympy as sp
 from fusegen import ops
 from fusegen.calculus import vjp
 from fusegen.errors import SpecError
+from fusegen.formula_nodes import formula_value
 from fusegen.lower import Kernel, lower
 from fusegen.program import Builder, Input, Kind, Output, Program, Reduce, Value
 from fusegen.spec_types import Ref, Spec, Step
@@ -176,7 +177,9 @@ def _operands(spec: Spec) -> tuple[Tensors, ...]:
 
 
 def _names_in(step: Step) -> list[str]:
-    return [ref.name for ref in step.operands.values() if isinstance(ref, Ref) and not ref.is_argument]
+    return [
+        ref.name for ref in step.operands.values() if isinstance(ref, Ref) and not ref.is_argument
+    ]
 
 
 def _mode(spec: Spec, name: str, steps: Sequence[Step], operands: Sequence[Tensors]) -> Mode:
@@ -221,7 +224,11 @@ def _program(spec: Spec, name: str, steps: Sequence[Step], operands: Sequence[Te
 
 def _tensors_of(step: Step) -> list[str]:
     held: list[str] = []
-    if step.op and step.op.submodule and not (step.op.source and step.settings.get("bias") is False):
+    if (
+        step.op
+        and step.op.submodule
+        and not (step.op.source and step.settings.get("bias") is False)
+    ):
         held = [f"{step.label}_{attribute}" for attribute in step.op.submodule.operands]
     return held + _names_in(step)
 
@@ -235,7 +242,7 @@ def _apply(builder: Builder, step: Step, x: Value) -> Value:
     """Return the value of one step."""
     if step.formula is not None:
         formula = step.formula.xreplace({sp.Symbol("x", real=True): x.symbol})
-        return builder.lower_formula(step.label, formula, step.text)
+        return formula_value(builder, step.label, formula, step.text)
     assert step.op is not None
     if step.op.source and step.settings.get("bias") is False:
         return x
@@ -245,7 +252,7 @@ def _apply(builder: Builder, step: Step, x: Value) -> Value:
             bound[name] = sp.Symbol(f"{step.label}_{attribute}", real=True)
     attributes: Mapping[str, object] = {k: _constant(v) for k, v in step.attributes.items()}
     expr = ops.call(step.op, x.symbol, bound, attributes)
-    return builder.lower_formula(step.label, expr, f"{step.label}: {step.op.statement}")
+    return formula_value(builder, step.label, expr, f"{step.label}: {step.op.statement}")
 
 
 def _symbol(value: Ref | float) -> sp.Expr:

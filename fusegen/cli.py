@@ -27,7 +27,9 @@ app = typer.Typer(
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 
-Specs = Annotated[list[Path] | None, typer.Argument(help="Spec files, or folders of them.", show_default="specs/")]
+Specs = Annotated[
+    list[Path] | None, typer.Argument(help="Spec files, or folders of them.", show_default="specs/")
+]
 Out = Annotated[Path, typer.Option("--out", help="The folder of the generated packages.")]
 
 
@@ -62,14 +64,18 @@ def build(
         BackendChoice, typer.Option(help="auto: the CPU, and CUDA where nvcc and a GPU are.")
     ] = BackendChoice.auto,
     arch: Annotated[
-        list[str] | None, typer.Option(help="GPU architectures, such as 90 or 80,90.", show_default="the present GPU's")
+        list[str] | None,
+        typer.Option(
+            help="GPU architectures, such as 90 or 80,90.", show_default="the present GPU's"
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", help="Compilers at once; MAX_JOBS is honoured.")
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the commands.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only compare what would be rendered with what is there.")
+        bool,
+        typer.Option("--check", help="Only compare what would be rendered with what is there."),
     ] = False,
 ) -> None:
     """Render specs into packages and compile them."""
@@ -79,7 +85,9 @@ def build(
         for difference in differences:
             _out.print(difference, markup=False)
         if differences:
-            _err.print(f"{len(differences)} files differ from what their specs render to; run `fusegen build`")
+            _err.print(
+                f"{len(differences)} files differ from what their specs render to; run `fusegen build`"
+            )
             raise typer.Exit(1)
         return
     started = time.perf_counter()
@@ -166,7 +174,9 @@ def _spec(name: str) -> Path:
         return path
     known = {p.stem: p for p in Path("specs").glob("*.y*ml")}
     if name not in known:
-        raise UserError(f"no spec file and no spec in specs/ is called {name!r}{nearest(name, known)}")
+        raise UserError(
+            f"no spec file and no spec in specs/ is called {name!r}{nearest(name, known)}"
+        )
     return known[name]
 
 

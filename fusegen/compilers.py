@@ -98,7 +98,9 @@ def gpu_capabilities() -> tuple[str, ...]:
         return ()
     query = [smi, "--query-gpu=compute_cap", "--format=csv,noheader"]
     done = subprocess.run(query, capture_output=True, text=True, check=False)
-    found = re.findall(r"^(\d+)\.(\d+)\s*$", done.stdout, re.MULTILINE) if done.returncode == 0 else []
+    found = (
+        re.findall(r"^(\d+)\.(\d+)\s*$", done.stdout, re.MULTILINE) if done.returncode == 0 else []
+    )
     return tuple(sorted({major + minor for major, minor in found}, key=int))
 
 
@@ -150,11 +152,13 @@ def torch_includes() -> list[Path]:
 
 def _cuda_include(nvcc: Path) -> Path:
     """Return the folder of CUDA's headers, as nvcc itself names it."""
-    dry = [nvcc, "--dryrun", "-c", "x.cu", "-o", "x.o"]
+    dry = [str(nvcc), "--dryrun", "-c", "x.cu", "-o", "x.o"]
     done = subprocess.run(dry, capture_output=True, text=True, check=False)
     named = re.search(r'INCLUDES="-I([^"]+)"', done.stderr)
     if named is None:
-        raise UserError(f"{nvcc} does not say where CUDA's headers are; set CUDA_HOME to a CUDA toolkit")
+        raise UserError(
+            f"{nvcc} does not say where CUDA's headers are; set CUDA_HOME to a CUDA toolkit"
+        )
     return Path(named.group(1)).resolve()
 
 

@@ -18,7 +18,12 @@ class BuildDisplay:
     def __init__(self, console: Console, verbose: bool) -> None:
         self._console = console
         self._lines = verbose or not console.is_terminal
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
         self._bar = Progress(*columns, console=console, transient=True, disable=self._lines)
         self._task = self._bar.add_task("", total=None)
 

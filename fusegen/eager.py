@@ -68,7 +68,9 @@ def evaluate(expr: sp.Basic, values: Mapping[str, Tensor], draws: Callable[[int]
             left, right = (evaluate(s, values, draws) for s in (condition.lhs, condition.rhs))
             holds = _COMPARE[condition.rel_op](torch.as_tensor(left), right)
             chosen, other = evaluate(value, values, draws), result
-            result = torch.where(holds, *(torch.as_tensor(v, dtype=_dtype(values)) for v in (chosen, other)))
+            result = torch.where(
+                holds, *(torch.as_tensor(v, dtype=_dtype(values)) for v in (chosen, other))
+            )
         return result
     args = [evaluate(arg, values, draws) for arg in expr.args]
     if expr.is_Add:
@@ -84,9 +86,7 @@ def _dtype(values: Mapping[str, Tensor]) -> torch.dtype:
     return next(iter(values.values())).dtype
 
 
-def run_program(
-    program: Program, inputs: Mapping[str, Tensor], seed: int = 0
-) -> dict[str, Tensor]:
+def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
     """Return a program's outputs, by name, for an activation of two dims.
 
     Args:
@@ -100,22 +100,33 @@ def run_program(
     for node in program.nodes():
         if isinstance(node, Input) and node.name not in values:
             if node.source == "extent":
-                values[node.name] = torch.tensor(float(rows if node.name == "rows" else cols), dtype=x.dtype)
+                values[node.name] = torch.tensor(
+                    float(rows if node.name == "rows" else cols), dtype=x.dtype
+                )
             else:
                 values[node.name] = uniform(seed, node.stream, x.shape).to(x)
         elif isinstance(node, Map):
-            values[node.name] = torch.as_tensor(evaluate(node.expr, values, _no_draws), dtype=x.dtype)
+            values[node.name] = torch.as_tensor(
+                evaluate(node.expr, values, _no_draws), dtype=x.dtype
+            )
         elif isinstance(node, Reduce):
             whole = values[node.arg.name]
             if node.arg.kind == Kind.FULL:
                 whole = whole.expand(rows, cols)
-            dims = {Kind.ROW: (-1,), Kind.COL: (0,), Kind.SCALAR: tuple(range(whole.dim()))}[node.kind]
+            dims = {Kind.ROW: (-1,), Kind.COL: (0,), Kind.SCALAR: tuple(range(whole.dim()))}[
+                node.kind
+            ]
             reduce = torch.sum if node.op == "sum" else torch.amax
             values[node.name] = reduce(whole, dim=dims, keepdim=node.kind == Kind.ROW)
     return {
         name: values[out.value.name].expand(inputs[out.like.name].shape)
         for name, out in program.outputs.items()
     }
+
+
+def _drawn(numbers: Tensor, stream: int) -> Tensor:
+    del stream
+    return numbers
 
 
 def _no_draws(stream: int) -> Tensor:
@@ -148,9 +159,14 @@ def run_chain(
             x = x + operands[bias] if bias in operands else x
         elif step.op is not None and step.op.eval_mode == "identity":
             if training:
-                drawn = uniform(seed, stream, x.shape).to(x)
-                expr = ops.call(step.op, sp.Symbol("x", real=True), {}, _attributes(step, attributes, symbolic=True))
-                x = evaluate(expr, {"x": x, **_numbers(attributes, x)}, lambda _, drawn=drawn: drawn)
+                drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
+                expr = ops.call(
+                    step.op,
+                    sp.Symbol("x", real=True),
+                    {},
+                    _attributes(step, attributes, symbolic=True),
+                )
+                x = evaluate(expr, {"x": x, **_numbers(attributes, x)}, drawn)
                 stream += 1
         elif step.op is not None:
             x = _run_op(step, x, operands, attributes, training)
@@ -162,10 +178,14 @@ def run_chain(
 
 
 def _run_op(
-    step: Step, x: Tensor, operands: Mapping[str, Tensor], attributes: Mapping[str, float], training: bool
+    step: Step,
+    x: Tensor,
+    operands: Mapping[str, Tensor],
+    attributes: Mapping[str, float],
+    training: bool,
 ) -> Tensor:
     assert step.op is not None
-    function: Callable[..., Tensor] = functools.reduce(getattr, step.op.torch.split("."), torch)
+    function: Any = functools.reduce(getattr, step.op.torch.split("."), torch)
     given: list[Any] = [_operand(step, name, operands, attributes) for name in step.op.operands]
     keywords: dict[str, Any] = _attributes(step, attributes)
     if step.op.train_in_torch:
@@ -177,8 +197,10 @@ def _run_op(
     if takes_shape:
         keywords["normalized_shape"] = x.shape[-1:]
         keywords |= dict(zip(step.op.operands, given, strict=True))
-        return function(x, **keywords)
-    return function(x, *given, **keywords)
+        result: Tensor = function(x, **keywords)
+    else:
+        result = function(x, *given, **keywords)
+    return result
 
 
 def _operand(
@@ -194,7 +216,9 @@ def _operand(
     return value
 
 
-def _attributes(step: Step, attributes: Mapping[str, float], *, symbolic: bool = False) -> dict[str, Any]:
+def _attributes(
+    step: Step, attributes: Mapping[str, float], *, symbolic: bool = False
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in step.attributes.items():
         if isinstance(value, Ref):
@@ -205,7 +229,10 @@ def _attributes(step: Step, attributes: Mapping[str, float], *, symbolic: bool =
 
 
 def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
-    return {name: torch.tensor(value, dtype=x.dtype, device=x.device) for name, value in attributes.items()}
+    return {
+        name: torch.tensor(value, dtype=x.dtype, device=x.device)
+        for name, value in attributes.items()
+    }
 
 
 def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
@@ -224,7 +251,9 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
         # 32 x 32 -> 64 bits by 16-bit halves, since int64 has no unsigned product.
         low, high = constant * (word & 0xFFFF), constant * (word >> 16)
         carried = (low >> 16) + (high & mask)
-        return ((high >> 32) << 16) + (carried >> 16) & mask, ((carried & 0xFFFF) << 16) | (low & 0xFFFF)
+        return ((high >> 32) << 16) + (carried >> 16) & mask, ((carried & 0xFFFF) << 16) | (
+            low & 0xFFFF
+        )
 
     for _ in range(10):
         high0, low0 = product(0xD2511F53, c[0])

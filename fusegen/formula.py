@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import mpmath  # type: ignore[import-untyped]
+import mpmath
 import sympy as sp
 
 from fusegen.atoms import FUNCTIONS, Let, RowMax, RowSum, absolute, let, where

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import mpmath  # type: ignore[import-untyped]
+import mpmath
 import sympy as sp
 
 __all__ = ["DIGITS", "MAX_EXPONENT", "NUMERIC", "number", "parts", "problem", "value_of"]

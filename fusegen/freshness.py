@@ -36,7 +36,11 @@ def is_fresh(spec: Path, package: Path, stamp: Path) -> bool:
         if recorded["spec"] != _sha(spec) or recorded["fusegen"] != _generator():
             return False
         return all(_sha(package / name) == sha for name, sha in recorded["files"].items())
-    except (FileNotFoundError, ValueError, KeyError):  # no stamp, or a half-written one: render again
+    except (
+        FileNotFoundError,
+        ValueError,
+        KeyError,
+    ):  # no stamp, or a half-written one: render again
         return False
 
 

@@ -138,7 +138,9 @@ def _members(chain: Chain) -> list[str]:
     lines: list[str] = []
     seen: set[str] = set()
     for argument in spec.arguments:
-        if isinstance(argument.default, tuple) and any(isinstance(s, str) for s in argument.default):
+        if isinstance(argument.default, tuple) and any(
+            isinstance(s, str) for s in argument.default
+        ):
             lines.append(f"if {argument.name} is None:")
             lines.append(f"    {argument.name} = {_literal(argument)}")
     for step in spec.steps:
@@ -150,7 +152,11 @@ def _members(chain: Chain) -> list[str]:
                 if isinstance(v, Ref) and k in step.op.submodule.keywords
             }
         for operand in chain.operands:
-            if operand.owner == operand.name and operand.name not in seen and _uses(step, operand.name):
+            if (
+                operand.owner == operand.name
+                and operand.name not in seen
+                and _uses(step, operand.name)
+            ):
                 seen.add(operand.name)
                 lines.append(f"self.{operand.name} = {_parameter(declared[operand.name])}")
     lines += [f"self.{name} = {name}" for name in chain.attributes if name not in held]
@@ -201,8 +207,8 @@ def _held_attributes(chain: Chain) -> dict[str, str]:
     """Return where a `Module` keeps each attribute: in the submodule that takes it, or itself."""
     places = {name: f"self.{name}" for name in chain.attributes}
     for step in chain.spec.steps:
+        held = step.op.submodule.keywords if step.op and step.op.submodule else ()
         for key, value in step.attributes.items():
-            if isinstance(value, Ref) and step.op and step.op.submodule:
-                if key in step.op.submodule.keywords:
-                    places[value.name] = f"self.{step.label}.{key}"
+            if isinstance(value, Ref) and key in held:
+                places[value.name] = f"self.{step.label}.{key}"
     return places

@@ -30,9 +30,13 @@ def ninja_text(packages: Sequence[str], compilers: Compilers, architectures: Seq
     if architectures:
         assert compilers.nvcc is not None
         lines += _rule(
-            "kernel_cuda", f"{compilers.nvcc} {_joined(compilers.cuda_flags(architectures))}", "CUDA $in"
+            "kernel_cuda",
+            f"{compilers.nvcc} {_joined(compilers.cuda_flags(architectures))}",
+            "CUDA $in",
         )
-        lines += _rule("binding_cuda", f"{cxx} {_joined(compilers.binding_flags('cuda'))}", "C++  $in")
+        lines += _rule(
+            "binding_cuda", f"{cxx} {_joined(compilers.binding_flags('cuda'))}", "C++  $in"
+        )
     for name in packages:
         devices = ("cpu", "cuda") if architectures else ("cpu",)
         for device in devices:
@@ -67,7 +71,9 @@ def _link_rules(compilers: Compilers, *, cuda: bool) -> list[str]:
     finish = "-o $out.new && mv -f $out.new $out"
     linkers = {"cpu": f"{compilers.cxx} -shared $objects -Wl,--no-as-needed"}
     if cuda:
-        linkers["cuda"] = f"{compilers.nvcc} -shared -cudart static $objects -Xlinker --no-as-needed"
+        linkers["cuda"] = (
+            f"{compilers.nvcc} -shared -cudart static $objects -Xlinker --no-as-needed"
+        )
     for device, linker in linkers.items():
         libraries = " ".join(f"-l{name}" for name in _TORCH_LIBRARIES[device])
         lines += [

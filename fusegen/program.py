@@ -15,8 +15,6 @@ from typing import Literal, TypeVar
 
 import sympy as sp
 
-from fusegen import atoms
-
 
 class Kind(enum.Flag):
     """The axes a value varies along. `a | b` is the kind of an expression over both."""
@@ -134,7 +132,9 @@ class Program:
         head = ", ".join(f"{v.name}: {v.kind.label}" for v in self.inputs)
         lines = [f"{self.name}({head})"]
         lines += [f"  {describe(v)}" for v in self.nodes() if not isinstance(v, Input)]
-        lines += [f"  -> {name}: {o.like.kind.label} = {o.value.name}" for name, o in self.outputs.items()]
+        lines += [
+            f"  -> {name}: {o.like.kind.label} = {o.value.name}" for name, o in self.outputs.items()
+        ]
         lines += [f"  saved {v.name}: {v.kind.label}" for v in self.saved]
         return "\n".join(lines)
 
@@ -223,14 +223,20 @@ class Builder:
         stream: int = 0,
     ) -> Input:
         """Add an input."""
-        made = Input(self._unique(name), kind, source, differentiable and source == "tensor", stream)
+        made = Input(
+            self._unique(name), kind, source, differentiable and source == "tensor", stream
+        )
         self.inputs.append(made)
         return self._keep(made)
 
     def extent(self, axis: Literal["rows", "cols"]) -> Input:
         """Return the input that holds the number of rows or columns."""
         for existing in self._by_symbol.values():
-            if isinstance(existing, Input) and existing.source == "extent" and existing.name == axis:
+            if (
+                isinstance(existing, Input)
+                and existing.source == "extent"
+                and existing.name == axis
+            ):
                 return existing
         return self._keep(Input(axis, Kind.SCALAR, "extent", differentiable=False))
 
@@ -287,61 +293,3 @@ class Builder:
         value = self.map(name, sp.Mul(value.symbol, *(c.symbol for c in counts)))
         kept = value.kind & kind
         return value if kept == value.kind else self.reduce(name, "sum", value, kept)
-
-    def lower_formula(self, label: str, expr: sp.Expr, note: str = "") -> Value:
-        """Return the value of a formula, whose row functions become reductions.
-
-        Each reduction's argument becomes a node of its own, which the rest of the formula shares.
-        """
-        return _FormulaLowering(self, label, note).value(sp.sympify(expr))
-
-
-_REDUCTIONS = {atoms.RowSum: "sum", atoms.RowMax: "max", atoms.RowShift: "max"}
-
-
-class _FormulaLowering:
-    """Turns the row functions, random draws and named parts of one formula into nodes of their own."""
-
-    def __init__(self, builder: Builder, label: str, note: str) -> None:
-        self.builder, self.label, self.note = builder, label, note
-
-    def value(self, expr: sp.Expr) -> Value:
-        """Return the formula's value as a node called after the op."""
-        return self.builder.map(self.label, self._pointwise(expr), self.note)
-
-    def _pointwise(self, expr: sp.Expr) -> sp.Expr:
-        for symbol in (atoms.COLS, atoms.ROWS):
-            if expr.has(symbol):
-                axis: Literal["rows", "cols"] = "cols" if symbol is atoms.COLS else "rows"
-                expr = expr.xreplace({symbol: self.builder.extent(axis).symbol})
-        for draw in sorted(expr.atoms(atoms.Draw), key=str):
-            stream = sum(1 for i in self.builder.inputs if i.source == "random")
-            made = self.builder.input(f"{self.label}_u", Kind.FULL, "random", stream=stream)
-            expr = expr.xreplace({draw: made.symbol})
-        parts = (atoms.Let, *_REDUCTIONS)
-        while found := expr.atoms(*parts):
-            innermost = [f for f in found if not any(arg.has(*parts) for arg in f.args)]
-            part = min(innermost, key=str)
-            if isinstance(part, atoms.Let):
-                expr = expr.xreplace({part: self._named(part).symbol})
-            else:
-                made = self._reduced(part)
-                # What is reduced has a node of its own, which the rest of the formula shares.
-                term = self.builder.map(f"{made.name}_term", part.args[0])
-                expr = expr.xreplace({part: made.symbol}).xreplace({part.args[0]: term.symbol})
-        return expr
-
-    def _named(self, part: sp.Expr) -> Value:
-        name, inner = part.args
-        return self.builder.map(f"{self.label}_{name}", inner, f"{self.label}: {name}")
-
-    def _reduced(self, part: sp.Expr) -> Value:
-        (inner,) = part.args
-        name = f"{self.label}_{_REDUCTIONS[part.func]}"
-        value = self.builder.map(f"{name}_term", inner, f"{self.label}: what is reduced")
-        if part.func is atoms.RowSum:
-            return self.builder.sum_to(name, value, Kind.ROW, over=Kind.COL | Kind.ROW)
-        if Kind.COL not in value.kind:
-            return value
-        shift = part.func is atoms.RowShift
-        return self.builder.reduce(name, "max", value, value.kind & ~Kind.COL, shift_invariant=shift)

@@ -47,7 +47,9 @@ class Operator:
 
 def render(chain: Chain) -> dict[str, str]:
     """Return the text of each file of the chain's package, formatted, by file name."""
-    operators = [_operator(mode, order) for mode in chain.modes for order in range(len(mode.kernels))]
+    operators = [
+        _operator(mode, order) for mode in chain.modes for order in range(len(mode.kernels))
+    ]
     kernels = [op.kernel for op in operators]
     name = chain.spec.name
     shared = {
@@ -78,7 +80,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - the output is source code, not HTML
+        autoescape=False,
     )
 
 

@@ -53,7 +53,7 @@ def steps(
         if draft.op is not None and draft.op.source:
             message = f"{draft.word} can only be the first step: a chain starts from one matmul"
             raise document.error(draft.place, message)
-    labels = _labels(document, drafts, [item.name for item in (*arguments, *operands)])
+    labels = _labels(document, drafts, [*(a.name for a in arguments), *(o.name for o in operands)])
     names = Names(document, {a.name: a for a in arguments}, {o.name: o for o in operands})
     done: list[Step] = []
     for draft, label in zip(drafts, labels, strict=True):

@@ -145,11 +145,9 @@ def _place(details: ErrorDetails, document: Document) -> Place:
 def _message(details: ErrorDetails) -> str:
     """Return pydantic's finding in the spec's words."""
     *around, last = details["loc"]
-    section = (
-        {"arguments": _Argument, "operands": _Operand}.get(str(around[0]), Sections)
-        if around
-        else Sections
-    )
+    section: type[_Model] = Sections
+    if around:
+        section = _Argument if around[0] == "arguments" else _Operand
     where = f" of {around[-1]!r}" if len(around) > 1 else ""
     if details["type"] == "extra_forbidden":
         return f"unknown key {last!r}{where}{nearest(str(last), section.model_fields)}"

@@ -100,13 +100,16 @@ class _Reader:
         if isinstance(event, yaml.StreamEndEvent):
             raise SpecError("the file is empty: a spec needs a chain", self._file, 1)
         event = next(self._events)
-        self._lines[()] = event.start_mark.line + 1
+        self._lines[()] = _line(event)
         data = self._value(event, ())
         next(self._events)  # the end of the document
         event = next(self._events)
         if not isinstance(event, yaml.StreamEndEvent):
             raise self._error(event, "a second document; a file holds one spec")
         return Document(data, self._lines, self._file)
+
+    def _next(self) -> Any:
+        return next(self._events)
 
     def _value(self, event: Any, place: Place) -> Any:
         if isinstance(event, yaml.AliasEvent) or event.anchor:
@@ -125,23 +128,23 @@ class _Reader:
 
     def _sequence(self, place: Place) -> list[Any]:
         items: list[Any] = []
-        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             here = (*place, len(items))
-            self._lines[here] = event.start_mark.line + 1
+            self._lines[here] = _line(event)
             items.append(self._value(event, here))
         return items
 
     def _mapping(self, place: Place) -> dict[str, Any]:
         entries: dict[str, Any] = {}
-        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 raise self._error(event, "a key must be a word")
             key: str = event.value
             if key in entries:
                 raise self._error(event, f"{key!r} is given twice")
             here = (*place, key)
-            self._lines[here] = event.start_mark.line + 1
-            entries[key] = self._value(next(self._events), here)
+            self._lines[here] = _line(event)
+            entries[key] = self._value(self._next(), here)
         return entries
 
     def _scalar(self, event: Any) -> Any:
@@ -161,4 +164,8 @@ class _Reader:
         return text
 
     def _error(self, event: Any, message: str) -> SpecError:
-        return SpecError(message, self._file, event.start_mark.line + 1)
+        return SpecError(message, self._file, _line(event))
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1

@@ -8,7 +8,9 @@ from torch.nn import functional as F
 
 
 class MatmulAddSwishTanhGeluHardtanh(nn.Module):
-    def __init__(self, in_features: int, out_features: int, add_value_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, add_value_shape: tuple[int, ...]
+    ) -> None:
         super().__init__()
         self.matmul = nn.Linear(in_features, out_features)
         self.add_value = nn.Parameter(torch.randn(add_value_shape))

@@ -14,6 +14,7 @@ from fusegen import atoms
 from fusegen.calculus import jvp, vjp
 from fusegen.chain import Chain
 from fusegen.eager import run_program
+from fusegen.formula_nodes import formula_value
 from fusegen.ops import call, find
 from fusegen.program import Builder, Kind, Output, Program
 
@@ -36,10 +37,12 @@ def program_of(formula: sp.Expr) -> Program:
     x = b.input("x", Kind.FULL)
     for name, kind in (("w", Kind.COL), ("r", Kind.ROW), ("s", Kind.SCALAR)):
         b.input(name, kind)
-    return Program("f", tuple(b.inputs), {"y": Output(b.lower_formula("op", formula), x)})
+    return Program("f", tuple(b.inputs), {"y": Output(formula_value(b, "op", formula), x)})
 
 
-def random_inputs(program: Program, rows: int = 4, cols: int = 6, seed: int = 0) -> dict[str, Tensor]:
+def random_inputs(
+    program: Program, rows: int = 4, cols: int = 6, seed: int = 0
+) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shapes = {Kind.FULL: (rows, cols), Kind.COL: (cols,), Kind.ROW: (rows, 1), Kind.SCALAR: (1,)}
     return {
@@ -52,9 +55,7 @@ def random_inputs(program: Program, rows: int = 4, cols: int = 6, seed: int = 0)
 def assert_vjp_is_torchs(program: Program, derived: Program) -> None:
     """Compare every gradient that the derived program gives with autograd's."""
     inputs = random_inputs(derived)
-    leaves = {
-        i.name: inputs[i.name].requires_grad_() for i in program.inputs if i.differentiable
-    }
+    leaves = {i.name: inputs[i.name].requires_grad_() for i in program.inputs if i.differentiable}
     outputs = run_program(program, inputs, seed=3)
     cotangents = [inputs[i.name] for i in derived.inputs[len(program.inputs) :]]
     wanted = torch.autograd.grad(
@@ -65,7 +66,9 @@ def assert_vjp_is_torchs(program: Program, derived: Program) -> None:
     for name, gradient in zip(leaves, wanted, strict=True):
         found = got.get(f"grad_{name}", torch.zeros_like(inputs[name]))
         expected = torch.zeros_like(inputs[name]) if gradient is None else gradient
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            found, expected, rtol=1e-9, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @pytest.mark.parametrize("name", FORMULAS)

@@ -23,15 +23,32 @@ WRONG: list[tuple[str, tuple[Any, ...], type[Exception], str]] = [
     (GELU, (full(2, 4).int(), full(4)), TypeError, "x: expected one of float64.*got int32"),
     (GELU, (full(2, 4), full(4).double()), TypeError, "linear_bias: expected float32.*got float64"),
     (GELU, (full(2, 4), full(5)), ValueError, r"linear_bias: expected shape \(4,\).*got \(5,\)"),
-    (GELU, (full(2, 4), full(4, 1)), ValueError, r"linear_bias: expected shape \(4,\).*got \(4, 1\)"),
+    (
+        GELU,
+        (full(2, 4), full(4, 1)),
+        ValueError,
+        r"linear_bias: expected shape \(4,\).*got \(4, 1\)",
+    ),
     (GELU, (full(2, 4), None), TypeError, "linear_bias: expected a tensor, got NoneType"),
     (GELU, (full(2, 3, 4), full(4)), ValueError, r"x: expected 2 dims.*got shape \(2, 3, 4\)"),
-    (GELU, (full(2, 4, device="meta"), full(4)), ValueError, "linear_bias: expected a tensor on meta"),
-    ("residual_add_gelu", (full(2, 4), full(4)), ValueError, r"expected shape \(2, 4\).*got \(4,\)"),
+    (
+        GELU,
+        (full(2, 4, device="meta"), full(4)),
+        ValueError,
+        "linear_bias: expected a tensor on meta",
+    ),
+    (
+        "residual_add_gelu",
+        (full(2, 4), full(4)),
+        ValueError,
+        r"expected shape \(2, 4\).*got \(4,\)",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("name", "arguments", "kind", "message"), WRONG, ids=[w[3][:40] for w in WRONG])
+@pytest.mark.parametrize(
+    ("name", "arguments", "kind", "message"), WRONG, ids=[w[3][:40] for w in WRONG]
+)
 @pytest.mark.parametrize("gradients", [False, True], ids=["inference", "training"])
 def test_a_wrong_argument_is_named(
     name: str,

@@ -22,7 +22,9 @@ def test_philox_is_philox() -> None:
     assert uniform(0, 0, (4,)).tolist() == wanted
 
 
-def dropped(package: Package, seed: int, shape: tuple[int, int], device: str, p: float = 0.3) -> torch.Tensor:
+def dropped(
+    package: Package, seed: int, shape: tuple[int, int], device: str, p: float = 0.3
+) -> torch.Tensor:
     """Return where the kernel drops: a dropped logit is 0, the others are far above."""
     x = torch.full(shape, 40.0, device=device)
     bias = torch.zeros(shape[1], device=device)

@@ -247,6 +247,15 @@ def evaluated(tree: Tree) -> float:
     return float(operations[head](*parts))
 
 
+ARITHMETIC: dict[str, Any] = {
+    "Add": lambda *parts: math.fsum(parts),
+    "Mul": lambda *parts: math.prod(parts),
+    "Pow": lambda base, exponent: base**exponent,
+    "absolute": abs,
+    **POINTWISE,
+}
+
+
 def as_float(expr: Any) -> float:
     """Evaluate a parsed expression, term by term as it stands."""
     if isinstance(expr, sp.Symbol):
@@ -256,15 +265,7 @@ def as_float(expr: Any) -> float:
     if isinstance(expr, sp.Piecewise):
         return next(as_float(value) for value, condition in expr.args if holds(condition))
     parts = [as_float(arg) for arg in expr.args]
-    if isinstance(expr, sp.Add):
-        return math.fsum(parts)
-    if isinstance(expr, sp.Mul):
-        return math.prod(parts)
-    if isinstance(expr, sp.Pow):
-        return float(parts[0] ** parts[1])
-    if isinstance(expr, atoms.absolute):
-        return abs(parts[0])
-    return float(POINTWISE[expr.func.__name__](*parts)) if parts else float(expr)
+    return float(ARITHMETIC[expr.func.__name__](*parts) if parts else expr)
 
 
 def holds(condition: Any) -> bool:

@@ -7,6 +7,7 @@ import sympy as sp
 
 from fusegen.atoms import normcdf, row_mean, rsqrt, sigmoid, where
 from fusegen.calculus import vjp
+from fusegen.formula_nodes import formula_value
 from fusegen.lower import Kernel, LoweringError, lower
 from fusegen.lower.printer import Printer
 from fusegen.ops import call, find
@@ -50,7 +51,7 @@ def program_of(formula: sp.Expr, *, weight: Kind = Kind.COL) -> Program:
     b = Builder()
     x = b.input("x", Kind.FULL)
     b.input("w", weight)
-    return Program("f", tuple(b.inputs), {"y": Output(b.lower_formula("op", formula), x)})
+    return Program("f", tuple(b.inputs), {"y": Output(formula_value(b, "op", formula), x)})
 
 
 def lines(kernel: Kernel) -> list[str]:

@@ -100,7 +100,9 @@ def test_it_trains(name: str, device: str, package: Package) -> None:
             history.append(loss.item())
         losses.append(history)
     assert losses[0][-1] < losses[0][0]
-    torch.testing.assert_close(torch.tensor(losses[1]), torch.tensor(losses[0]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        torch.tensor(losses[1]), torch.tensor(losses[0]), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_without_gradients_nothing_is_recorded(package: Package) -> None:

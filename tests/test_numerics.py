@@ -49,7 +49,9 @@ def test_every_shape(
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("shape", LONG_ROWS, ids=str)
-@pytest.mark.parametrize("name", ["matmul_gelu_softmax", "matmul_dropout_softmax", "gated_rms_norm"])
+@pytest.mark.parametrize(
+    "name", ["matmul_gelu_softmax", "matmul_dropout_softmax", "gated_rms_norm"]
+)
 def test_long_rows(
     name: str, shape: tuple[int, ...], device: str, package: Package, derived: Derived
 ) -> None:
@@ -82,7 +84,7 @@ def test_every_op_alone(op: str, vocabulary: Path) -> None:
                     assert error.within, f"{name}, {dtype}: {error}"
 
 
-def call(chain: Chain, built: ModuleType, case: verify.Case, x: torch.Tensor) -> torch.Tensor:
+def call(built: ModuleType, case: verify.Case, x: torch.Tensor) -> torch.Tensor:
     operands = {n: t.to(x.dtype) for n, t in case.operands.items()}
     result: torch.Tensor = built.apply(x, *operands.values(), **case.options)
     return result
@@ -95,14 +97,14 @@ def test_layouts_do_not_matter(name: str, device: str, package: Package, derived
     chain, built = derived(name), package(name)
     case = verify.make_case(chain, (6, 40), training=False, device=device)
     x = case.x.float()
-    wanted = call(chain, built, case, x)
+    wanted = call(built, case, x)
     transposed = x.t().contiguous().t()
     strided = torch.stack([x, x], dim=-1).reshape(6, 80)[:, ::2]
     padded = torch.cat([x.new_zeros(1), x.reshape(-1)])
     unaligned = padded[1:].view(6, 40)
     assert unaligned.data_ptr() % 16 != 0
     for other in (transposed, strided, unaligned):
-        got = call(chain, built, case, other)
+        got = call(built, case, other)
         assert got.is_contiguous()
         torch.testing.assert_close(got, wanted, rtol=2e-6, atol=1e-9)
 
@@ -134,7 +136,7 @@ EXTREMES = [0.0, -0.0, 1e4, -1e4, 88.7, -103.0, 1e-45, 1e-38, -1e-40, 3e38]
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("special", [float("nan"), None], ids=str)
 @pytest.mark.parametrize("name", ["gated_rms_norm"])
-def test_extremes_of_a_formula_are_eagers(
+def test_extremes_of_a_formula_are_exact(
     name: str, special: float | None, device: str, package: Package, derived: Derived
 ) -> None:
     """As below, without infinity and 3e38: in which order a formula's factors meet is not defined."""
@@ -144,15 +146,21 @@ def test_extremes_of_a_formula_are_eagers(
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("special", [float("nan"), float("inf"), float("-inf"), None], ids=str)
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "gated_rms_norm"])
-def test_extremes_are_eagers(
+def test_extremes_are_exact(
     name: str, special: float | None, device: str, package: Package, derived: Derived
 ) -> None:
-    """±inf, NaN, ±1e4, overflow and subnormals: finite where eager is, NaN where eager is."""
+    """±inf, NaN, ±1e4, overflow and subnormals, against float64: eager's own gelu(3e38) is NaN where
+    its vector code takes it (torch 2.11 with AVX-512)."""
     check_extremes(name, EXTREMES, special, device, package, derived)
 
 
 def check_extremes(
-    name: str, values: list[float], special: float | None, device: str, package: Package, derived: Derived
+    name: str,
+    values: list[float],
+    special: float | None,
+    device: str,
+    package: Package,
+    derived: Derived,
 ) -> None:
     chain = derived(name)
     case = verify.make_case(chain, (2, 24), training=False, device=device)
@@ -161,9 +169,8 @@ def check_extremes(
     if special is not None:
         x[0, 11] = special
     numbers = {k: v for k, v in case.options.items() if k in chain.attributes}
-    operands = {n: t.float() for n, t in case.operands.items()}
-    wanted = run_chain(chain.spec, x, operands, numbers)
-    got = call(chain, package(name), case, x)
+    wanted = run_chain(chain.spec, x.double(), case.operands, numbers).float()
+    got = call(package(name), case, x)
     assert torch.equal(torch.isnan(got), torch.isnan(wanted))
     torch.testing.assert_close(got, wanted, rtol=2e-5, atol=1e-6, equal_nan=True)
 
@@ -182,7 +189,11 @@ def test_results_are_the_same_from_run_to_run(
     def run() -> list[torch.Tensor]:
         given = [t.clone().requires_grad_(m) for t, m in zip(leaves, moving, strict=True)]
         out = built.apply(*given, **case.options)
-        return list(torch.autograd.grad(out.square().sum(), [t for t, m in zip(given, moving, strict=True) if m]))
+        return list(
+            torch.autograd.grad(
+                out.square().sum(), [t for t, m in zip(given, moving, strict=True) if m]
+            )
+        )
 
     first = run()
     threads = torch.get_num_threads()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from fusegen.atoms import exp, let, row_max, row_mean, row_shift, row_sum, sigmoid
+from fusegen.formula_nodes import formula_value
 from fusegen.program import Builder, Kind, Map, Output, Program, Reduce
 
 X = sp.Symbol("x", real=True)
@@ -53,7 +54,7 @@ def test_a_sum_over_an_axis_that_a_value_does_not_vary_along_multiplies_by_its_e
 
 def test_row_functions_become_reductions_innermost_first() -> None:
     b = builder()
-    value = b.lower_formula("op", row_sum(exp(X - row_shift(X))))
+    value = formula_value(b, "op", row_sum(exp(X - row_shift(X))))
     assert isinstance(value, Reduce)
     assert value.op == "sum"
     program = Program("f", tuple(b.inputs), {"y": Output(value, b.inputs[0])})
@@ -64,15 +65,15 @@ def test_row_functions_become_reductions_innermost_first() -> None:
 def test_a_named_part_is_shared_by_all_that_use_it() -> None:
     b = builder()
     centred = let("centred", X - row_mean(X))
-    value = b.lower_formula("norm", centred * row_mean(centred**2))
+    value = formula_value(b, "norm", centred * row_mean(centred**2))
     assert isinstance(value, Map)
     assert "norm_centred" in {a.name for a in value.args}
 
 
 def test_a_shift_is_told_apart_from_a_maximum() -> None:
     b = builder()
-    shift = b.lower_formula("a", row_shift(X))
-    largest = b.lower_formula("b", row_max(X))
+    shift = formula_value(b, "a", row_shift(X))
+    largest = formula_value(b, "b", row_max(X))
     assert isinstance(shift, Reduce)
     assert isinstance(largest, Reduce)
     assert (shift.shift_invariant, largest.shift_invariant) == (True, False)

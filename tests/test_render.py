@@ -21,8 +21,9 @@ TEMPLATES = sorted(p for p in (ROOT / "templates").rglob("*") if p.is_file())
 LAYERS = [
     {"version", "errors", "paths", "atoms"},
     {"program"},
+    {"formula_nodes"},
     {"ops"},
-    {"formula", "formula_constants"},
+    {"formula", "formula_constants", "formula_syntax"},
     {"spec_types", "spec_names", "spec_yaml", "spec_sections", "spec_formula", "spec_step"},
     {"spec_chain", "spec"},
     {"calculus"},

@@ -70,5 +70,11 @@ def hoist(expr: sp.Expr, kinds: dict[sp.Symbol, Kind], name: str, place: Place) 
 
 def _trivial(expr: sp.Expr) -> bool:
     """Whether computing it again costs no more than loading it."""
-    return bool(expr.is_Symbol or (expr.is_Mul and all(a.is_Symbol or a.is_Number for a in expr.args)
-                                   and sum(1 for a in expr.args if a.is_Symbol) == 1))
+    return bool(
+        expr.is_Symbol
+        or (
+            expr.is_Mul
+            and all(a.is_Symbol or a.is_Number for a in expr.args)
+            and sum(1 for a in expr.args if a.is_Symbol) == 1
+        )
+    )

@@ -89,7 +89,8 @@ class _Lowering:
             kept=tuple(v.name for v in plan.kept(index)),
             reads=tuple(v.name for v in plan.reads(index)),
             reductions=tuple(
-                RowReduction(r.name, r.op, self._spelled(r.arg, index)) for r in plan.row_reductions(index)
+                RowReduction(r.name, r.op, self._spelled(r.arg, index))
+                for r in plan.row_reductions(index)
             ),
             results=tuple(r for r in results if r.stage == index and not r.per_row),
         )
@@ -103,7 +104,8 @@ class _Lowering:
     def _body(self, stage: int) -> tuple[Line, ...]:
         nodes = self.plan.at(stage, Kind.FULL)
         exprs = [
-            Named(n.name, hoist(n.expr, self.kinds, n.name, self._place), n.note, n.symbol) for n in nodes
+            Named(n.name, hoist(n.expr, self.kinds, n.name, self._place), n.note, n.symbol)
+            for n in nodes
         ]
         for value in self.plan.needed:
             self.names[value.symbol] = self._spelled(value, stage)
@@ -158,7 +160,9 @@ class _Lowering:
             results.append(self._result(name, output.value, output.like.kind, output.like.name))
         for value in self.program.saved:
             results.append(
-                Result(value.name, Kind.ROW, None, "store", f"row.{value.name}", self.plan.stages, True)
+                Result(
+                    value.name, Kind.ROW, None, "store", f"row.{value.name}", self.plan.stages, True
+                )
             )
         return tuple(results)
 
@@ -167,7 +171,9 @@ class _Lowering:
             stage = self.plan.level[value]
             return Result(name, kind, like, "store", self._spelled(value, stage), stage)
         if kind == Kind.ROW and value.kind in (Kind.ROW, Kind.SCALAR):
-            return Result(name, kind, like, "store", self.names[value.symbol], self.plan.stages, True)
+            return Result(
+                name, kind, like, "store", self.names[value.symbol], self.plan.stages, True
+            )
         if isinstance(value, Reduce) and value.op == "sum" and value.kind == kind:
             per_row = value.arg.kind == Kind.ROW
             if value.arg.kind in (Kind.FULL, Kind.ROW):

@@ -36,7 +36,9 @@ _SUM, _PRODUCT, _UNARY, _ATOM = range(4)  # how tightly a piece of code binds
 
 def literal(value: float) -> str:
     """Return a number as a literal of the kernel's scalar type `T`."""
-    text = repr(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
+    text = (
+        repr(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
+    )
     return f"T({text})"
 
 

@@ -151,7 +151,9 @@ def find(name: str) -> Op | None:
     return _REGISTRY.get(_ALIASES.get(name, name))
 
 
-def call(declared: Op, x: sp.Expr, operands: Mapping[str, Any], attributes: Mapping[str, Any]) -> sp.Expr:
+def call(
+    declared: Op, x: sp.Expr, operands: Mapping[str, Any], attributes: Mapping[str, Any]
+) -> sp.Expr:
     """Return the op's expression of `x`, with its operands and attributes bound."""
     given = {**declared.attributes, **attributes}
     return sp.sympify(declared.formula(x, *(operands[name] for name in declared.operands), **given))

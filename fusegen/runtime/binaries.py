@@ -6,24 +6,31 @@ from pathlib import Path
 
 import torch
 
-_loaded: dict[str, Path] = {}
+_loaded: dict[str, tuple[Path, bool]] = {}
 
 
-def load_binaries(package: str, directory: Path) -> None:
+def load_binaries(package: str, directory: Path) -> bool:
     """Load a package's operators: those of the CPU, and those of CUDA where they are built and usable.
+
+    Returns:
+        Whether those of CUDA are loaded.
 
     Raises:
         ImportError: where nothing was built, or a package of the same name is loaded from elsewhere.
     """
     before = _loaded.get(package)
     if before is not None:
-        if before != directory.resolve():
-            raise ImportError(f"{package}: a package of this name is already loaded from {before}")
-        return
+        if before[0] != directory.resolve():
+            raise ImportError(
+                f"{package}: a package of this name is already loaded from {before[0]}"
+            )
+        return before[1]
     cpu, cuda = directory / "_cpu.so", directory / "_cuda.so"
     if not cpu.exists():
         raise ImportError(f"{package}: {cpu} is not there; run `fusegen build` to compile it")
     torch.ops.load_library(cpu)
-    if cuda.exists() and torch.cuda.is_available():
+    has_cuda = cuda.exists() and torch.cuda.is_available()
+    if has_cuda:
         torch.ops.load_library(cuda)
-    _loaded[package] = directory.resolve()
+    _loaded[package] = directory.resolve(), has_cuda
+    return has_cuda

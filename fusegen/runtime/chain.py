@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from fusegen.runtime.binaries import load_binaries
-from fusegen.runtime.explain import explain
+from fusegen.runtime.explain import explain, fits
 from fusegen.runtime.seeds import seed_tensor
 
 
@@ -84,11 +84,13 @@ class Chain:
         modes: Mapping[str, Mode],
         rank: int = 0,
     ) -> None:
-        load_binaries(package, Path(file).parent)
+        self._has_cuda = load_binaries(package, Path(file).parent)
         namespace = getattr(torch.ops, f"fusegen_{package}")
         self.package, self.operands, self.rank = package, tuple(operands), rank
         self._modes = {
-            name: _Bound(package, mode, [getattr(namespace, p.operator).default for p in mode.passes])
+            name: _Bound(
+                package, mode, [getattr(namespace, p.operator).default for p in mode.passes]
+            )
             for name, mode in modes.items()
         }
 
@@ -106,12 +108,15 @@ class Chain:
             TypeError, ValueError: where an argument has the wrong type, dtype, device or shape.
         """
         bound = self._modes[mode]
-        try:
-            return bound(x, operands, attributes, seed)
-        except (RuntimeError, TypeError, AttributeError) as error:
-            taken = [(self.operands[i], operands[i]) for i in bound.mode.operands]
-            explain(self.package, x, taken, self.rank, error)
-            raise
+        taken = [(self.operands[i], operands[i]) for i in bound.mode.operands]
+        if not fits(x, taken, self.rank):
+            explain(self.package, x, taken, self.rank)
+        if x.is_cuda and not self._has_cuda:
+            raise ValueError(
+                f"{self.package}: x: expected a tensor on cpu, for which alone the package was built, got "
+                f"one on {x.device}; run `fusegen build --backend cuda`"
+            )
+        return bound(x, tuple([tensor for _, tensor in taken]), attributes, seed)
 
 
 class _Bound:
@@ -128,7 +133,7 @@ class _Bound:
         seed: int | Tensor | None,
     ) -> Tensor:
         mode = self.mode
-        tensors = (x, *(operands[i] for i in mode.operands))
+        tensors = (x, *operands)
         numbers = tuple([float(attributes[i]) for i in mode.attributes])
         extras = (seed_tensor(seed, x), *numbers) if mode.random else numbers
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):

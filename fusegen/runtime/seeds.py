@@ -21,7 +21,9 @@ def seed_tensor(seed: int | Tensor | None, x: Tensor) -> Tensor:
         return torch.randint(_TOP, (1,), dtype=torch.int64, device=x.device)
     if isinstance(seed, Tensor):
         if seed.numel() != 1 or seed.dtype != torch.int64:
-            raise TypeError(f"seed: expected one int64, got {seed.dtype} of shape {tuple(seed.shape)}")
+            raise TypeError(
+                f"seed: expected one int64, got {seed.dtype} of shape {tuple(seed.shape)}"
+            )
         return seed.to(x.device)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed: expected an int or an int64 tensor, got {type(seed).__name__}")

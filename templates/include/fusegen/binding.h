@@ -1,5 +1,5 @@
-// From torch's tensors to a kernel's arguments, through torch's stable ABI: one binary serves several
-// versions of torch and Python.
+// From torch's tensors to a kernel's arguments, through torch's stable ABI: one binary serves
+// several versions of torch and Python.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -62,14 +62,17 @@ class Activation {
     return checked(t, name, t.numel() == width_ && t.dim() && t.size(t.dim() - 1) == width_);
   }
   Tensor row(const Tensor& t, const char* name) const {
-    return checked(t, name, t.numel() == height_ && t.dim() == x_.dim() && t.size(t.dim() - 1) == 1);
+    return checked(t, name,
+                   t.numel() == height_ && t.dim() == x_.dim() && t.size(t.dim() - 1) == 1);
   }
-  Tensor scalar(const Tensor& t, const char* name) const { return checked(t, name, t.numel() == 1); }
+  Tensor scalar(const Tensor& t, const char* name) const {
+    return checked(t, name, t.numel() == 1);
+  }
 
   // Row statistics that the forward pass saved.
   Tensor saved(const Tensor& t, const char* name) const {
-    STD_TORCH_CHECK(t.numel() == height_ && t.scalar_type() == computed() && t.is_contiguous(), name,
-                    ": not what the forward pass of this x saved");
+    STD_TORCH_CHECK(t.numel() == height_ && t.scalar_type() == computed() && t.is_contiguous(),
+                    name, ": not what the forward pass of this x saved");
     return t;
   }
 
@@ -86,8 +89,8 @@ class Activation {
   Tensor checked(const Tensor& t, const char* name, bool fits) const {
     STD_TORCH_CHECK(fits, name, ": its shape does not fit x");
     STD_TORCH_CHECK(t.scalar_type() == x_.scalar_type(), name, ": its dtype is not that of x");
-    STD_TORCH_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(), name,
-                    ": its device is not that of x");
+    STD_TORCH_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(),
+                    name, ": its device is not that of x");
     return t.is_contiguous() ? t : torch::stable::contiguous(t);
   }
 
@@ -98,7 +101,8 @@ class Activation {
 
 // The seed of a draw: one int64 on x's device.
 inline const uint64_t* seed_of(const Tensor& seed, const Activation& activation) {
-  STD_TORCH_CHECK(seed.numel() == 1 && seed.scalar_type() == ScalarType::Long, "seed: expected one int64");
+  STD_TORCH_CHECK(seed.numel() == 1 && seed.scalar_type() == ScalarType::Long,
+                  "seed: expected one int64");
   STD_TORCH_CHECK(seed.is_cuda() == activation.x().is_cuda(), "seed: its device is not that of x");
   return static_cast<const uint64_t*>(seed.const_data_ptr());
 }
@@ -109,16 +113,19 @@ inline const uint64_t* seed_of(const Tensor& seed, const Activation& activation)
 #define FUSEGEN_DEVICE CUDA
 
 template <class Args>
-void run(int64_t (*workspace)(DType, const Args&), const char* (*launch)(DType, const Args&, void*, void*),
-         const Activation& activation, const Args& args) {
+void run(int64_t (*workspace)(DType, const Args&),
+         const char* (*launch)(DType, const Args&, void*, void*), const Activation& activation,
+         const Args& args) {
   const auto device = activation.x().get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
   void* stream = nullptr;
   aoti_torch_get_current_cuda_stream(device, &stream);
   const int64_t bytes = workspace(activation.dtype(), args);
-  Tensor scratch = bytes ? torch::stable::new_empty(activation.x(), std::vector<int64_t>{bytes}, ScalarType::Byte)
+  Tensor scratch = bytes ? torch::stable::new_empty(activation.x(), std::vector<int64_t>{bytes},
+                                                    ScalarType::Byte)
                          : activation.x();
-  const char* error = launch(activation.dtype(), args, bytes ? scratch.mutable_data_ptr() : nullptr, stream);
+  const char* error =
+      launch(activation.dtype(), args, bytes ? scratch.mutable_data_ptr() : nullptr, stream);
   STD_TORCH_CHECK(error == nullptr, "CUDA: ", error ? error : "");
 }
 

@@ -17,7 +17,8 @@ extern "C" int32_t torch_parallel_for(int64_t begin, int64_t end, int64_t grain_
                                       void (*body)(int64_t begin, int64_t end, void* context),
                                       void* context);
 
-#pragma omp declare reduction(maximum : float, double : omp_out = fusegen::maximum(omp_out, omp_in)) \
+#pragma omp declare reduction(maximum : float,                                          \
+                                  double : omp_out = fusegen::maximum(omp_out, omp_in)) \
     initializer(omp_priv = omp_orig)
 
 namespace fusegen {
@@ -32,8 +33,8 @@ void parallel_for(int64_t tasks, int64_t grain, const F& f) {
                      const_cast<void*>(static_cast<const void*>(&f)));
 }
 
-// Columns that are summed in the type computed in before the sum goes on in double: the error of a row's
-// sum does not grow with its length.
+// Columns that are summed in the type computed in before the sum goes on in double: the error of a
+// row's sum does not grow with its length.
 constexpr int64_t block_cols = 1024;
 
 // An uninitialised array on a cache line's boundary.
@@ -64,12 +65,15 @@ struct Tiling {
   static Tiling of(int64_t rows, int64_t cols, int64_t widest) {
     const int64_t tile_cols = std::max<int64_t>(1, std::min(cols, widest));
     const int64_t wanted = std::max<int64_t>(1, elements_per_thread / tile_cols);
-    return {rows, cols, std::clamp<int64_t>(rows / 8, std::min<int64_t>(wanted, 8), 128), tile_cols};
+    return {rows, cols, std::clamp<int64_t>(rows / 8, std::min<int64_t>(wanted, 8), 128),
+            tile_cols};
   }
   int64_t groups() const { return (rows + tile_rows - 1) / tile_rows; }
   int64_t columns() const { return (cols + tile_cols - 1) / tile_cols; }
   int64_t tasks() const { return groups() * columns(); }
-  int64_t grain() const { return std::max<int64_t>(1, elements_per_thread / (tile_rows * tile_cols)); }
+  int64_t grain() const {
+    return std::max<int64_t>(1, elements_per_thread / (tile_rows * tile_cols));
+  }
 };
 
 // Fills out[0 … count) with the uniform numbers of elements first … first + count - 1.

@@ -1,5 +1,5 @@
-// What the CUDA kernels share: vector accesses, reductions over a row's threads, and the second stage
-// of sums over rows. No float atomics anywhere: every sum has a fixed order.
+// What the CUDA kernels share: vector accesses, reductions over a row's threads, and the second
+// stage of sums over rows. No float atomics anywhere: every sum has a fixed order.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -43,7 +43,8 @@ __device__ __forceinline__ void store_vector(S* to, const Vector<compute_t<S>, V
 
 // The uniform numbers of elements index … index + V - 1; index is a multiple of V.
 template <class T, int V>
-__device__ __forceinline__ Vector<T, V> draw_vector(uint64_t seed, uint32_t stream, uint64_t index) {
+__device__ __forceinline__ Vector<T, V> draw_vector(uint64_t seed, uint32_t stream,
+                                                    uint64_t index) {
   Vector<T, V> drawn;
   if constexpr (V % 4 == 0) {
 #pragma unroll
@@ -93,7 +94,8 @@ __device__ __forceinline__ T reduce_row(T value, T* shared) {
   __syncthreads();  // the previous reduction's values have been read
   if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
   __syncthreads();
-  value = threadIdx.x % 32 < blockDim.x / 32 ? shared[threadIdx.x % 32] : Op::template identity<T>();
+  value =
+      threadIdx.x % 32 < blockDim.x / 32 ? shared[threadIdx.x % 32] : Op::template identity<T>();
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2) {
     value = Op::combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
@@ -108,7 +110,8 @@ __device__ __forceinline__ T sum_block(T value) {
   const int thread = threadIdx.y * blockDim.x + threadIdx.x;
   const int warps = (blockDim.x * blockDim.y + 31) / 32;
 #pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+  for (int offset = 16; offset > 0; offset /= 2)
+    value += __shfl_xor_sync(0xffffffffu, value, offset);
   __syncthreads();
   if (thread % 32 == 0) shared[thread / 32] = value;
   __syncthreads();
@@ -119,14 +122,16 @@ __device__ __forceinline__ T sum_block(T value) {
   return value;
 }
 
-// Second stage: out[col] = the sum over groups of partial[group][col], 32 columns and 8 strands a block.
+// Second stage: out[col] = the sum over groups of partial[group][col], 32 columns and 8 strands a
+// block.
 template <class S, class T>
 __global__ void sum_groups(S* out, const T* partial, int64_t groups, int64_t cols) {
   __shared__ T strand[8][33];
   const int64_t col = int64_t(blockIdx.x) * 32 + threadIdx.x;
   T sum = T(0);
   if (col < cols) {
-    for (int64_t group = threadIdx.y; group < groups; group += 8) sum += partial[group * cols + col];
+    for (int64_t group = threadIdx.y; group < groups; group += 8)
+      sum += partial[group * cols + col];
   }
   strand[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
@@ -137,9 +142,11 @@ __global__ void sum_groups(S* out, const T* partial, int64_t groups, int64_t col
 }
 
 template <class S, class T>
-void launch_sum_groups(S* out, const T* partial, int64_t groups, int64_t cols, cudaStream_t stream) {
+void launch_sum_groups(S* out, const T* partial, int64_t groups, int64_t cols,
+                       cudaStream_t stream) {
   if (cols == 0) return;
-  sum_groups<S, T><<<unsigned((cols + 31) / 32), dim3(32, 8), 0, stream>>>(out, partial, groups, cols);
+  sum_groups<S, T>
+      <<<unsigned((cols + 31) / 32), dim3(32, 8), 0, stream>>>(out, partial, groups, cols);
 }
 
 inline int multiprocessors() {

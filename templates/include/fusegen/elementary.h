@@ -52,7 +52,8 @@ struct Math {
   // log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), which never overflows.
   static FUSEGEN_FN T softplus(T x) { return (x < T(0) ? T(0) : x) + log1p(exp(-absolute(x))); }
 
-  // erfc(-x / sqrt 2) / 2 keeps its relative accuracy in the left tail, where (1 + erf) / 2 has none.
+  // erfc(-x / sqrt 2) / 2 keeps its relative accuracy in the left tail, where (1 + erf) / 2 has
+  // none.
   static FUSEGEN_FN T normcdf(T x) { return T(0.5) * std::erfc(x * T(-0.70710678118654752440)); }
 
   // exp(-x^2 / 2) / sqrt(2 pi)

@@ -1,6 +1,6 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy
-// as 1, 2, 3"). A number is a function of the seed, the draw's place in the chain and the element's
-// index alone, so forward and backward, CPU and GPU, and every tiling see the same bits.
+// Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as
+// easy as 1, 2, 3"). A number is a function of the seed, the draw's place in the chain and the
+// element's index alone, so forward and backward, CPU and GPU, and every tiling see the same bits.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,8 @@ FUSEGEN_FN Uniform4 uniform4(uint64_t seed, uint32_t stream, uint64_t group) {
     k1 += 0xBB67AE85u;
   }
   const float unit = 0x1p-24f;
-  return {{float(c0 >> 8) * unit, float(c1 >> 8) * unit, float(c2 >> 8) * unit, float(c3 >> 8) * unit}};
+  return {
+      {float(c0 >> 8) * unit, float(c1 >> 8) * unit, float(c2 >> 8) * unit, float(c3 >> 8) * unit}};
 }
 
 // The uniform number of one element.

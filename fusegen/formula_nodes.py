@@ -1,0 +1,77 @@
+"""Formula -> nodes: the row functions, random draws and named parts of a formula become values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import sympy as sp
+
+from fusegen import atoms
+from fusegen.program import Builder, Kind, Value
+
+
+def formula_value(builder: Builder, label: str, expr: sp.Expr, note: str = "") -> Value:
+    """Return the value of a formula over the symbols of `builder`'s values.
+
+    Each reduction's argument becomes a node of its own, which the rest of the formula shares.
+
+    Args:
+        builder: where the nodes are made.
+        label: what the formula's value is called; its parts are called after it.
+        expr: the formula.
+        note: the comment of its node.
+    """
+    return _FormulaNodes(builder, label, note).value(sp.sympify(expr))
+
+
+_REDUCTIONS = {atoms.RowSum: "sum", atoms.RowMax: "max", atoms.RowShift: "max"}
+
+
+class _FormulaNodes:
+    """Turns the row functions, random draws and named parts of one formula into nodes of their own."""
+
+    def __init__(self, builder: Builder, label: str, note: str) -> None:
+        self.builder, self.label, self.note = builder, label, note
+
+    def value(self, expr: sp.Expr) -> Value:
+        """Return the formula's value as a node called after the op."""
+        return self.builder.map(self.label, self._pointwise(expr), self.note)
+
+    def _pointwise(self, expr: sp.Expr) -> sp.Expr:
+        for symbol in (atoms.COLS, atoms.ROWS):
+            if expr.has(symbol):
+                axis: Literal["rows", "cols"] = "cols" if symbol is atoms.COLS else "rows"
+                expr = expr.xreplace({symbol: self.builder.extent(axis).symbol})
+        for draw in sorted(expr.atoms(atoms.Draw), key=str):
+            stream = sum(1 for i in self.builder.inputs if i.source == "random")
+            made = self.builder.input(f"{self.label}_u", Kind.FULL, "random", stream=stream)
+            expr = expr.xreplace({draw: made.symbol})
+        parts = (atoms.Let, *_REDUCTIONS)
+        while found := expr.atoms(*parts):
+            innermost = [f for f in found if not any(arg.has(*parts) for arg in f.args)]
+            part = min(innermost, key=str)
+            if isinstance(part, atoms.Let):
+                expr = expr.xreplace({part: self._named(part).symbol})
+            else:
+                reduced = self._reduced(part)
+                # What is reduced has a node of its own, which the rest of the formula shares.
+                term = self.builder.map(f"{reduced.name}_term", part.args[0])
+                expr = expr.xreplace({part: reduced.symbol}).xreplace({part.args[0]: term.symbol})
+        return expr
+
+    def _named(self, part: sp.Expr) -> Value:
+        name, inner = part.args
+        return self.builder.map(f"{self.label}_{name}", inner, f"{self.label}: {name}")
+
+    def _reduced(self, part: sp.Expr) -> Value:
+        (inner,) = part.args
+        name = f"{self.label}_{_REDUCTIONS[part.func]}"
+        value = self.builder.map(f"{name}_term", inner, f"{self.label}: what is reduced")
+        if part.func is atoms.RowSum:
+            return self.builder.sum_to(name, value, Kind.ROW, over=Kind.COL | Kind.ROW)
+        if Kind.COL not in value.kind:
+            return value
+        shift = part.func is atoms.RowShift
+        return self.builder.reduce(
+            name, "max", value, value.kind & ~Kind.COL, shift_invariant=shift
+        )
