@@ -1,0 +1,53 @@
+"""What the README shows is run as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import ROOT
+
+from fusegen.ops import registry
+
+README = (ROOT / "README.md").read_text()
+
+
+def block(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_it_opens_with_the_two_commands() -> None:
+    first = re.search(r"```\n(.*?)```", README, re.DOTALL)
+    assert first is not None
+    assert first[1].splitlines() == ["make build", "make test"]
+
+
+def test_the_example_builds_and_trains(tmp_path: Path) -> None:
+    (tmp_path / "my_model.yaml").write_text(block("yaml"))
+    (tmp_path / "train.py").write_text(block("python") + "print(loss.item())\n")
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    for command in (["-m", "fusegen", "build", "my_model.yaml", "--backend", "cpu"], ["train.py"]):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert 0 < float(done.stdout) < 1
+
+
+def test_the_number_of_ops_is_true() -> None:
+    assert f"{len(registry())} ops" in README
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
