@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fusegen import builder
+from fusegen.freshness import write_if_different
 from fusegen.ops import Op, registry
 
 #: Attributes whose defaults would leave a branch of the formula untested.
@@ -47,6 +48,7 @@ def build_vocabulary(folder: Path) -> Path:
     specs.mkdir(parents=True, exist_ok=True)
     for name in tested_ops():
         for package, attributes in zip(names_of(name), VARIANTS.get(name, [""]), strict=True):
-            (specs / f"{package}.yaml").write_text(spec_text(registry()[name], attributes))
+            text = spec_text(registry()[name], attributes)
+            write_if_different(specs / f"{package}.yaml", text)  # atomic: other workers read it
     builder.build([specs], out=folder / "generated")
     return folder

@@ -1,0 +1,109 @@
+"""The command line: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from fusegen import __version__
+from fusegen.ops import registry
+
+
+def fusegen(
+    *arguments: str, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", "fusegen", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": search, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_version() -> None:
+    assert fusegen("--version").stdout.strip() == f"fusegen {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("chain:\n  - swich\n", r"wrong.yaml:2: .*swish"),
+        ("chain: [\n", r"wrong.yaml:"),
+        ("chain:\n  - expr: 'x +'\n", r"wrong.yaml:2"),
+        ("chain: []\n", r"wrong.yaml:"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_exit_code_2(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "wrong.yaml").write_text(text)
+    done = fusegen("build", "wrong.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
+    assert re.search(message, done.stderr)
+    assert not (tmp_path / "generated" / "wrong").exists()
+
+
+def test_a_missing_compiler_is_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "fine.yaml").write_text("chain:\n  - swish\n")
+    done = fusegen("build", "fine.yaml", cwd=tmp_path, CXX="no-such-compiler")
+    assert done.returncode == 2
+    assert "install" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_refused_source_is_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "fine.yaml").write_text("chain:\n  - swish\n")
+    done = fusegen("build", "fine.yaml", cwd=tmp_path, CXX="false")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_check_option_tells_what_is_stale(tmp_path: Path) -> None:
+    spec = tmp_path / "stale.yaml"
+    spec.write_text("chain:\n  - swish\n")
+    assert (
+        fusegen("build", "stale.yaml", "--backend", "cpu", "--verbose", cwd=tmp_path).returncode
+        == 0
+    )
+    assert fusegen("build", "stale.yaml", "--check", cwd=tmp_path).returncode == 0
+    spec.write_text("chain:\n  - tanh\n")
+    done = fusegen("build", "stale.yaml", "--check", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "-" in done.stdout
+    assert "Math::tanh" in done.stdout
+    removed = fusegen("clean", cwd=tmp_path)
+    assert "_cpu.so" in removed.stdout
+    assert not list(tmp_path.glob("generated/*/_cpu.so"))
+
+
+def test_ops_lists_every_op() -> None:
+    printed = fusegen("ops").stdout
+    assert all(name in printed for name in registry())
+
+
+def test_show_prints_the_programs() -> None:
+    printed = fusegen("show", "matmul_gelu_softmax").stdout
+    assert "softmax_sum: row = sum(softmax_exp over cols)" in printed
+    assert "-> grad_linear_bias: col" in printed
+    assert "element.h" in printed
+    done = fusegen("show", "matmul_gelu_softmaxx")
+    assert done.returncode == 2
+    assert "did you mean 'matmul_gelu_softmax'?" in done.stderr
+
+
+def test_check_verifies_built_packages(generated: Path) -> None:
+    done = fusegen("check", "specs/residual_add_gelu.yaml", "--out", str(generated))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gradcheck" in done.stdout
+    assert "FAILED" not in done.stdout
