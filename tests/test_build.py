@@ -43,7 +43,10 @@ def run(code: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess
     )
 
 
-BUILD = "from pathlib import Path; from fusegen import builder; builder.build([Path('specs')], out=Path('out'), backend='cpu')"
+BUILD = (
+    "from pathlib import Path; from fusegen import builder;"
+    "builder.build([Path('specs')], out=Path('out'), backend='cpu')"
+)
 LOADS = "import torch, fusegen; print(fusegen.load('{}', 'out').apply(torch.zeros(3)).sum().item())"
 
 
