@@ -137,6 +137,7 @@ def _formatted(text: str) -> str:
     """Return C++ text as clang-format lays it out; the pinned version makes it the same everywhere."""
     from clang_format import get_executable
 
+    text = re.sub(r",\s*\}", " }", text)  # templates end each item of a list with a comma
     done = subprocess.run(
         [get_executable("clang-format"), f"--style={_STYLE}", "--assume-filename=x.cpp"],
         input=re.sub(r"\n{3,}", "\n\n", text),

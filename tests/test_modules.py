@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 from conftest import DEVICES
 from originals import ORIGINALS
 from torch import nn
+
+from fusegen import builder, load
 
 Package = Callable[[str], ModuleType]
 
@@ -121,3 +124,30 @@ def test_beyond_the_generated_order_is_refused(package: Package) -> None:
     (gradient,) = torch.autograd.grad(built.apply(x, bias).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match=r"set `order: 2` in the spec"):
         torch.autograd.grad(gradient.sum(), x)
+
+
+BOTH = """
+arguments: {in_features: int, out_features: int}
+chain:
+  - linear: {name: matmul}
+  - batch_norm: {name: bn}
+  - dropout: {p: 0.25}
+  - softmax
+"""
+
+
+def test_two_steps_that_differ_in_training(tmp_path: Path) -> None:
+    """Batch norm and dropout in one chain: both train or both evaluate, and anything else is refused."""
+    (tmp_path / "norm_and_dropout.yaml").write_text(BOTH)
+    builder.build([tmp_path], out=tmp_path / "out", backend="cpu")
+    model = load("norm_and_dropout", tmp_path / "out").Module(6, 9).double()
+    x = torch.randn(5, 6, dtype=torch.float64)
+    model.eval()
+    wanted = torch.softmax(model.bn(model.matmul(x)), dim=-1)
+    torch.testing.assert_close(model(x), wanted)
+    model.train()
+    assert model(x).sum(dim=-1).allclose(torch.ones(5, dtype=torch.float64))
+    assert model.bn.num_batches_tracked == 1
+    model.bn.eval()
+    with pytest.raises(ValueError, match=r"norm_and_dropout: bn and dropout .* together"):
+        model(x)

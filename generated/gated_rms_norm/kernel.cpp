@@ -24,12 +24,10 @@ void forward(const ForwardArgs& args) {
   const S* const weight = static_cast<const S*>(args.weight);
   S* const y = static_cast<S*>(args.y);
   T* const expr_sum = static_cast<T*>(args.expr_sum);
-
   typename K::Scalar scalar{};
   scalar.eps = T(args.eps);
   scalar.cols = T(cols);
   K::scalars(scalar);
-
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
@@ -42,16 +40,10 @@ void forward(const ForwardArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_expr_sum = 0;
 #pragma omp simd reduction(+ : reduced_expr_sum)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
-          const typename K::Col col{
-              load(weight + j),
-          };
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(weight + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           reduced_expr_sum += out.expr_sum;
@@ -63,16 +55,10 @@ void forward(const ForwardArgs& args) {
       for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
-          const typename K::Col col{
-              load(weight + j),
-          };
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(weight + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage1(full, col, row, scalar, kept, out);
           store(y + at + j, out.y);
@@ -95,12 +81,10 @@ void backward(const BackwardArgs& args) {
   const T* const expr_sum = static_cast<const T*>(args.expr_sum);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_weight = static_cast<S*>(args.grad_weight);
-
   typename K::Scalar scalar{};
   scalar.eps = T(args.eps);
   scalar.cols = T(cols);
   K::scalars(scalar);
-
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
   const Buffer<T> grad_weight_partial(tiling.groups() * cols);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
@@ -121,17 +105,10 @@ void backward(const BackwardArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_expr_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_expr_sum_2)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              load(grad_y + at + j),
-          };
-          const typename K::Col col{
-              load(weight + j),
-          };
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Col col{load(weight + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_d_expr_sum_term[j] = kept.d_expr_sum_term;
@@ -147,17 +124,10 @@ void backward(const BackwardArgs& args) {
       for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              load(grad_y + at + j),
-          };
-          const typename K::Col col{
-              load(weight + j),
-          };
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Col col{load(weight + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.d_expr_sum_term = kept_d_expr_sum_term[j];
           kept.d_expr_x = kept_d_expr_x[j];

@@ -25,13 +25,11 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
   scalar.eps = T(args.eps);
   scalar.cols = T(cols);
   K::scalars(scalar);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -42,9 +40,7 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
         const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v]};
         }
       }
     }
@@ -59,7 +55,6 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
         for (int v = 0; v < V; ++v) {
           col[v].weight = weight_v.value[v];
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -80,7 +75,6 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
         for (int v = 0; v < V; ++v) {
           col[v].weight = weight_v.value[v];
         }
-
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -112,12 +106,10 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
   scalar.eps = T(args.eps);
   scalar.cols = T(cols);
   K::scalars(scalar);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   for (int64_t r = group; r < rows; r += gridDim.x) {
     typename K::Row row{};
-
     T reduced_expr_sum = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
@@ -125,18 +117,14 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto weight_v = fusegen::load_vector<V>(weight + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].weight = weight_v.value[v];
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -153,18 +141,14 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto weight_v = fusegen::load_vector<V>(weight + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].weight = weight_v.value[v];
       }
-
       fusegen::Vector<T, V> y_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -245,7 +229,6 @@ __global__ void __launch_bounds__(512)
   scalar.eps = T(args.eps);
   scalar.cols = T(cols);
   K::scalars(scalar);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
@@ -253,7 +236,6 @@ __global__ void __launch_bounds__(512)
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.expr_sum = expr_sum[r];
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -265,10 +247,7 @@ __global__ void __launch_bounds__(512)
         const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-              grad_y_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v], grad_y_v.value[v]};
         }
       }
     }
@@ -284,14 +263,12 @@ __global__ void __launch_bounds__(512)
         for (int v = 0; v < V; ++v) {
           col[v].weight = weight_v.value[v];
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
           K::stage0(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
           reduced_grad_expr_sum_2 =
               fusegen::Sum::combine(reduced_grad_expr_sum_2, out.grad_expr_sum_2);
-
           grad_weight_sum[item * V + v] += out.grad_weight;
         }
       }
@@ -308,7 +285,6 @@ __global__ void __launch_bounds__(512)
         for (int v = 0; v < V; ++v) {
           col[v].weight = weight_v.value[v];
         }
-
         fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -346,13 +322,11 @@ __global__ void __launch_bounds__(512)
   scalar.eps = T(args.eps);
   scalar.cols = T(cols);
   K::scalars(scalar);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   for (int64_t r = group; r < rows; r += gridDim.x) {
     typename K::Row row{};
     row.expr_sum = expr_sum[r];
-
     K::row0(scalar, row);
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
@@ -362,19 +336,14 @@ __global__ void __launch_bounds__(512)
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto weight_v = fusegen::load_vector<V>(weight + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].weight = weight_v.value[v];
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -382,7 +351,6 @@ __global__ void __launch_bounds__(512)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         reduced_grad_expr_sum_2 =
             fusegen::Sum::combine(reduced_grad_expr_sum_2, out.grad_expr_sum_2);
-
         grad_weight_partial[group * cols + c + v] += out.grad_weight;
       }
     }
@@ -395,19 +363,14 @@ __global__ void __launch_bounds__(512)
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto weight_v = fusegen::load_vector<V>(weight + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].weight = weight_v.value[v];
       }
-
       fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -464,7 +427,6 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   T* partial = static_cast<T*>(workspace);
   T* const grad_weight_partial = partial;
   partial += plan.groups * args.cols;
-
   const auto launch = [&](auto* kernel) {
     kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_weight_partial);
   };

@@ -25,10 +25,8 @@ void forward_train(const ForwardTrainArgs& args) {
   S* const y = static_cast<S*>(args.y);
   T* const softmax_max = static_cast<T*>(args.softmax_max);
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
-
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
-
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
@@ -43,14 +41,10 @@ void forward_train(const ForwardTrainArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_max = -INFINITY;
 #pragma omp simd reduction(maximum : reduced_softmax_max)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
+          const typename K::Full full{load(x + at + j)};
           const typename K::Col col{};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_mul[j] = kept.mul;
@@ -64,14 +58,10 @@ void forward_train(const ForwardTrainArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
+          const typename K::Full full{load(x + at + j)};
           const typename K::Col col{};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.mul = kept_mul[j];
           K::stage1(full, col, row, scalar, kept, out);
@@ -85,14 +75,10 @@ void forward_train(const ForwardTrainArgs& args) {
       for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
+          const typename K::Full full{load(x + at + j)};
           const typename K::Col col{};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
           K::stage2(full, col, row, scalar, kept, out);
@@ -118,10 +104,8 @@ void backward_train(const BackwardTrainArgs& args) {
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_scale = static_cast<S*>(args.grad_scale);
-
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
-
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
   const Buffer<double> grad_scale_partial(tiling.groups());
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
@@ -140,15 +124,10 @@ void backward_train(const BackwardTrainArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              load(grad_y + at + j),
-          };
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
           const typename K::Col col{};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_softmax_exp[j] = kept.softmax_exp;
@@ -162,15 +141,10 @@ void backward_train(const BackwardTrainArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T grad_scale_row = 0;
 #pragma omp simd reduction(+ : grad_scale_row)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              load(grad_y + at + j),
-          };
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
           const typename K::Col col{};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
           K::stage1(full, col, row, scalar, kept, out);
@@ -201,11 +175,9 @@ void forward_eval(const ForwardEvalArgs& args) {
   S* const y = static_cast<S*>(args.y);
   T* const softmax_max = static_cast<T*>(args.softmax_max);
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
-
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
-
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
@@ -220,7 +192,6 @@ void forward_eval(const ForwardEvalArgs& args) {
       K::columns(scalar, col);
       bn_factor[j] = col.bn_factor;
     }
-
     const Buffer<T> kept_mul(cols);
     const Buffer<T> kept_softmax_exp(cols);
     for (int64_t i = first; i < last; ++i) {
@@ -231,17 +202,12 @@ void forward_eval(const ForwardEvalArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_max = -INFINITY;
 #pragma omp simd reduction(maximum : reduced_softmax_max)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
-          const typename K::Col col{
-              load(gemm_bias + j), load(bn_running_mean + j), load(bn_running_var + j),
-              load(bn_weight + j), load(bn_bias + j),         bn_factor[j],
-          };
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
+                                    load(bn_running_var + j), load(bn_weight + j),
+                                    load(bn_bias + j),        bn_factor[j]};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_mul[j] = kept.mul;
@@ -255,17 +221,12 @@ void forward_eval(const ForwardEvalArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
-          const typename K::Col col{
-              load(gemm_bias + j), load(bn_running_mean + j), load(bn_running_var + j),
-              load(bn_weight + j), load(bn_bias + j),         bn_factor[j],
-          };
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
+                                    load(bn_running_var + j), load(bn_weight + j),
+                                    load(bn_bias + j),        bn_factor[j]};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.mul = kept_mul[j];
           K::stage1(full, col, row, scalar, kept, out);
@@ -279,17 +240,12 @@ void forward_eval(const ForwardEvalArgs& args) {
       for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
-          const typename K::Col col{
-              load(gemm_bias + j), load(bn_running_mean + j), load(bn_running_var + j),
-              load(bn_weight + j), load(bn_bias + j),         bn_factor[j],
-          };
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
+                                    load(bn_running_var + j), load(bn_weight + j),
+                                    load(bn_bias + j),        bn_factor[j]};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
           K::stage2(full, col, row, scalar, kept, out);
@@ -323,11 +279,9 @@ void backward_eval(const BackwardEvalArgs& args) {
   S* const grad_bn_weight = static_cast<S*>(args.grad_bn_weight);
   S* const grad_bn_bias = static_cast<S*>(args.grad_bn_bias);
   S* const grad_scale = static_cast<S*>(args.grad_scale);
-
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
-
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
   const Buffer<T> grad_gemm_bias_partial(tiling.groups() * cols);
   const Buffer<T> grad_bn_weight_partial(tiling.groups() * cols);
@@ -348,7 +302,6 @@ void backward_eval(const BackwardEvalArgs& args) {
       bn_factor[j] = col.bn_factor;
       d_bn_weight_factor[j] = col.d_bn_weight_factor;
     }
-
     const Buffer<T> kept_bn(cols);
     const Buffer<T> kept_softmax_exp(cols);
     const Buffer<T> kept_d_bn_weight(cols);
@@ -370,19 +323,13 @@ void backward_eval(const BackwardEvalArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              load(grad_y + at + j),
-          };
-          const typename K::Col col{
-              load(gemm_bias + j),   load(bn_running_mean + j), load(bn_running_var + j),
-              load(bn_weight + j),   load(bn_bias + j),         bn_factor[j],
-              d_bn_weight_factor[j],
-          };
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
+                                    load(bn_running_var + j), load(bn_weight + j),
+                                    load(bn_bias + j),        bn_factor[j],
+                                    d_bn_weight_factor[j]};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_bn[j] = kept.bn;
@@ -398,19 +345,13 @@ void backward_eval(const BackwardEvalArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T grad_scale_row = 0;
 #pragma omp simd reduction(+ : grad_scale_row)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              load(grad_y + at + j),
-          };
-          const typename K::Col col{
-              load(gemm_bias + j),   load(bn_running_mean + j), load(bn_running_var + j),
-              load(bn_weight + j),   load(bn_bias + j),         bn_factor[j],
-              d_bn_weight_factor[j],
-          };
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
+                                    load(bn_running_var + j), load(bn_weight + j),
+                                    load(bn_bias + j),        bn_factor[j],
+                                    d_bn_weight_factor[j]};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
           kept.d_bn_weight = kept_d_bn_weight[j];

@@ -24,13 +24,11 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(scale);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -41,9 +39,7 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
         const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v]};
         }
       }
     }
@@ -117,12 +113,10 @@ __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs a
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(scale);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   for (int64_t r = group; r < rows; r += gridDim.x) {
     typename K::Row row{};
-
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
@@ -130,11 +124,8 @@ __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs a
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
 
 #pragma unroll
@@ -153,11 +144,8 @@ __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs a
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
 
 #pragma unroll
@@ -177,11 +165,8 @@ __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs a
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
 
       fusegen::Vector<T, V> y_v;
@@ -265,7 +250,6 @@ __global__ void __launch_bounds__(512)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(scale);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
@@ -274,7 +258,6 @@ __global__ void __launch_bounds__(512)
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -286,10 +269,7 @@ __global__ void __launch_bounds__(512)
         const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-              grad_y_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v], grad_y_v.value[v]};
         }
       }
     }
@@ -351,7 +331,6 @@ __global__ void __launch_bounds__(512)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(scale);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   T grad_scale_total = T(0);
@@ -359,7 +338,6 @@ __global__ void __launch_bounds__(512)
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
-
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
@@ -369,12 +347,8 @@ __global__ void __launch_bounds__(512)
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       typename K::Col col[V] = {};
 
 #pragma unroll
@@ -395,12 +369,8 @@ __global__ void __launch_bounds__(512)
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       typename K::Col col[V] = {};
 
       fusegen::Vector<T, V> grad_x_v;
@@ -462,7 +432,6 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
   T* partial = static_cast<T*>(workspace);
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
-
   const auto launch = [&](auto* kernel) {
     kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_scale_partial);
   };
@@ -500,13 +469,11 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(scale);
   scalar.bn_eps = T(args.bn_eps);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -517,9 +484,7 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
         const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v]};
         }
       }
     }
@@ -543,7 +508,6 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
           col[v].bn_bias = bn_bias_v.value[v];
           K::columns(scalar, col[v]);
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -573,7 +537,6 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
           col[v].bn_bias = bn_bias_v.value[v];
           K::columns(scalar, col[v]);
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -603,7 +566,6 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
           col[v].bn_bias = bn_bias_v.value[v];
           K::columns(scalar, col[v]);
         }
-
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -641,12 +603,10 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(scale);
   scalar.bn_eps = T(args.bn_eps);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   for (int64_t r = group; r < rows; r += gridDim.x) {
     typename K::Row row{};
-
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
@@ -654,11 +614,8 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
       const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
@@ -674,7 +631,6 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
         col[v].bn_bias = bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -691,11 +647,8 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
       const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
@@ -711,7 +664,6 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
         col[v].bn_bias = bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -729,11 +681,8 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
       const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
@@ -749,7 +698,6 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
         col[v].bn_bias = bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
-
       fusegen::Vector<T, V> y_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -842,7 +790,6 @@ __global__ void __launch_bounds__(512)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(scale);
   scalar.bn_eps = T(args.bn_eps);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
@@ -854,7 +801,6 @@ __global__ void __launch_bounds__(512)
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -866,10 +812,7 @@ __global__ void __launch_bounds__(512)
         const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-              grad_y_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v], grad_y_v.value[v]};
         }
       }
     }
@@ -894,7 +837,6 @@ __global__ void __launch_bounds__(512)
           col[v].bn_bias = bn_bias_v.value[v];
           K::columns(scalar, col[v]);
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -925,7 +867,6 @@ __global__ void __launch_bounds__(512)
           col[v].bn_bias = bn_bias_v.value[v];
           K::columns(scalar, col[v]);
         }
-
         fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -933,7 +874,6 @@ __global__ void __launch_bounds__(512)
           K::stage1(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
-
           grad_gemm_bias_sum[item * V + v] += out.grad_gemm_bias;
           grad_bn_weight_sum[item * V + v] += out.grad_bn_weight;
           grad_bn_bias_sum[item * V + v] += out.grad_bn_bias;
@@ -993,7 +933,6 @@ __global__ void __launch_bounds__(512)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(scale);
   scalar.bn_eps = T(args.bn_eps);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   T grad_scale_total = T(0);
@@ -1001,7 +940,6 @@ __global__ void __launch_bounds__(512)
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
-
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
@@ -1011,12 +949,8 @@ __global__ void __launch_bounds__(512)
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
       const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
@@ -1032,7 +966,6 @@ __global__ void __launch_bounds__(512)
         col[v].bn_bias = bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -1051,12 +984,8 @@ __global__ void __launch_bounds__(512)
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
       const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
@@ -1072,7 +1001,6 @@ __global__ void __launch_bounds__(512)
         col[v].bn_bias = bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
-
       fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -1082,7 +1010,6 @@ __global__ void __launch_bounds__(512)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
         grad_scale_total += out.grad_scale;
-
         grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
         grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
         grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
@@ -1145,7 +1072,6 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
   partial += plan.groups * args.cols;
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
-
   const auto launch = [&](auto* kernel) {
     kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_gemm_bias_partial,
                                                    grad_bn_weight_partial, grad_bn_bias_partial,

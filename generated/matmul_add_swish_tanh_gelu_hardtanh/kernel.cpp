@@ -24,9 +24,7 @@ void forward(const ForwardArgs& args) {
   const S* const matmul_bias = static_cast<const S*>(args.matmul_bias);
   const S* const add_value = static_cast<const S*>(args.add_value);
   S* const y = static_cast<S*>(args.y);
-
   typename K::Scalar scalar{};
-
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
@@ -39,17 +37,10 @@ void forward(const ForwardArgs& args) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
 #pragma omp simd
-
       for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-        };
-        const typename K::Col col{
-            load(matmul_bias + begin + j),
-            load(add_value + begin + j),
-        };
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{load(matmul_bias + begin + j), load(add_value + begin + j)};
         typename K::Out out;
-
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
         store(y + at + j, out.y);
@@ -71,9 +62,7 @@ void backward(const BackwardArgs& args) {
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
   S* const grad_add_value = static_cast<S*>(args.grad_add_value);
-
   typename K::Scalar scalar{};
-
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
   const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
@@ -90,18 +79,10 @@ void backward(const BackwardArgs& args) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
 #pragma omp simd
-
       for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-            load(grad_y + at + j),
-        };
-        const typename K::Col col{
-            load(matmul_bias + begin + j),
-            load(add_value + begin + j),
-        };
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Col col{load(matmul_bias + begin + j), load(add_value + begin + j)};
         typename K::Out out;
-
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
         store(grad_x + at + j, out.grad_x);

@@ -21,7 +21,6 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
   const S* const __restrict__ add_value = static_cast<const S*>(args.add_value);
   S* const __restrict__ y = static_cast<S*>(args.y);
   typename K::Scalar scalar{};
-
   const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.y) * blockDim.y;
@@ -34,20 +33,15 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
       col[v].matmul_bias = matmul_bias_v.value[v];
       col[v].add_value = add_value_v.value[v];
     }
-
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
-
       const int64_t at = r * cols + c;
       typename K::Full full[V];
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       fusegen::Vector<T, V> y_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -113,7 +107,6 @@ __global__ void __launch_bounds__(256)
   const S* const __restrict__ add_value = static_cast<const S*>(args.add_value);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-
   const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.y) * blockDim.y;
@@ -126,24 +119,18 @@ __global__ void __launch_bounds__(256)
       col[v].matmul_bias = matmul_bias_v.value[v];
       col[v].add_value = add_value_v.value[v];
     }
-
     T grad_matmul_bias_sum[V] = {};
     T grad_add_value_sum[V] = {};
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
-
       const int64_t at = r * cols + c;
       typename K::Full full[V];
       const auto x_v = fusegen::load_vector<V>(x + at);
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -151,7 +138,6 @@ __global__ void __launch_bounds__(256)
         typename K::Out out;
         K::stage0(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-
         grad_matmul_bias_sum[v] += out.grad_matmul_bias;
         grad_add_value_sum[v] += out.grad_add_value;
       }
@@ -205,7 +191,6 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   partial += plan.groups * args.cols;
   T* const grad_add_value_partial = partial;
   partial += plan.groups * args.cols;
-
   if (plan.width == 1) {
     backward<S, 1><<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial,
                                                            grad_add_value_partial);

@@ -25,11 +25,9 @@ void forward_train(const ForwardTrainArgs& args) {
   S* const y = static_cast<S*>(args.y);
   T* const softmax_max = static_cast<T*>(args.softmax_max);
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
-
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
@@ -46,17 +44,10 @@ void forward_train(const ForwardTrainArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_max = -INFINITY;
 #pragma omp simd reduction(maximum : reduced_softmax_max)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              dropout_u[j],
-          };
-          const typename K::Col col{
-              load(matmul_bias + j),
-          };
+          const typename K::Full full{load(x + at + j), dropout_u[j]};
+          const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_dropout[j] = kept.dropout;
@@ -70,17 +61,10 @@ void forward_train(const ForwardTrainArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              dropout_u[j],
-          };
-          const typename K::Col col{
-              load(matmul_bias + j),
-          };
+          const typename K::Full full{load(x + at + j), dropout_u[j]};
+          const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.dropout = kept_dropout[j];
           K::stage1(full, col, row, scalar, kept, out);
@@ -94,17 +78,10 @@ void forward_train(const ForwardTrainArgs& args) {
       for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              dropout_u[j],
-          };
-          const typename K::Col col{
-              load(matmul_bias + j),
-          };
+          const typename K::Full full{load(x + at + j), dropout_u[j]};
+          const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
           K::stage2(full, col, row, scalar, kept, out);
@@ -130,11 +107,9 @@ void backward_train(const BackwardTrainArgs& args) {
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
-
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
   const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
@@ -157,18 +132,10 @@ void backward_train(const BackwardTrainArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              load(grad_y + at + j),
-              dropout_u[j],
-          };
-          const typename K::Col col{
-              load(matmul_bias + j),
-          };
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j), dropout_u[j]};
+          const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_d_dropout[j] = kept.d_dropout;
@@ -182,18 +149,10 @@ void backward_train(const BackwardTrainArgs& args) {
       for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              load(grad_y + at + j),
-              dropout_u[j],
-          };
-          const typename K::Col col{
-              load(matmul_bias + j),
-          };
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j), dropout_u[j]};
+          const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
           kept.d_dropout = kept_d_dropout[j];
@@ -218,9 +177,7 @@ void forward_eval(const ForwardEvalArgs& args) {
   S* const y = static_cast<S*>(args.y);
   T* const softmax_max = static_cast<T*>(args.softmax_max);
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
-
   typename K::Scalar scalar{};
-
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
@@ -235,16 +192,10 @@ void forward_eval(const ForwardEvalArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_max = -INFINITY;
 #pragma omp simd reduction(maximum : reduced_softmax_max)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
-          const typename K::Col col{
-              load(matmul_bias + j),
-          };
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_matmul[j] = kept.matmul;
@@ -258,16 +209,10 @@ void forward_eval(const ForwardEvalArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
-          const typename K::Col col{
-              load(matmul_bias + j),
-          };
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.matmul = kept_matmul[j];
           K::stage1(full, col, row, scalar, kept, out);
@@ -281,16 +226,10 @@ void forward_eval(const ForwardEvalArgs& args) {
       for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
-          const typename K::Col col{
-              load(matmul_bias + j),
-          };
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
           K::stage2(full, col, row, scalar, kept, out);
@@ -316,9 +255,7 @@ void backward_eval(const BackwardEvalArgs& args) {
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
-
   typename K::Scalar scalar{};
-
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
   const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
@@ -338,17 +275,10 @@ void backward_eval(const BackwardEvalArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              load(grad_y + at + j),
-          };
-          const typename K::Col col{
-              load(matmul_bias + j),
-          };
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_softmax_exp[j] = kept.softmax_exp;
@@ -361,17 +291,10 @@ void backward_eval(const BackwardEvalArgs& args) {
       for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              load(grad_y + at + j),
-          };
-          const typename K::Col col{
-              load(matmul_bias + j),
-          };
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
           K::stage1(full, col, row, scalar, kept, out);

@@ -25,13 +25,11 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -43,10 +41,7 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
         const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-              dropout_u_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v], dropout_u_v.value[v]};
         }
       }
     }
@@ -61,7 +56,6 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -82,7 +76,6 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -103,7 +96,6 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
-
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -136,12 +128,10 @@ __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs a
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   for (int64_t r = group; r < rows; r += gridDim.x) {
     typename K::Row row{};
-
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
@@ -150,19 +140,14 @@ __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs a
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            dropout_u_v.value[v],
-        };
+        full[v] = {x_v.value[v], dropout_u_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -180,19 +165,14 @@ __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs a
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            dropout_u_v.value[v],
-        };
+        full[v] = {x_v.value[v], dropout_u_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -211,19 +191,14 @@ __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs a
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            dropout_u_v.value[v],
-        };
+        full[v] = {x_v.value[v], dropout_u_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
-
       fusegen::Vector<T, V> y_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -307,7 +282,6 @@ __global__ void __launch_bounds__(512)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
@@ -316,7 +290,6 @@ __global__ void __launch_bounds__(512)
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -329,11 +302,7 @@ __global__ void __launch_bounds__(512)
         const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-              grad_y_v.value[v],
-              dropout_u_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v], grad_y_v.value[v], dropout_u_v.value[v]};
         }
       }
     }
@@ -349,7 +318,6 @@ __global__ void __launch_bounds__(512)
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -371,14 +339,12 @@ __global__ void __launch_bounds__(512)
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
-
         fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
           K::stage1(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
-
           grad_matmul_bias_sum[item * V + v] += out.grad_matmul_bias;
         }
         fusegen::store_vector(grad_x + r * cols + c, grad_x_v);
@@ -412,14 +378,12 @@ __global__ void __launch_bounds__(512)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   for (int64_t r = group; r < rows; r += gridDim.x) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
-
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
@@ -430,20 +394,14 @@ __global__ void __launch_bounds__(512)
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-            dropout_u_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v], dropout_u_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -463,20 +421,14 @@ __global__ void __launch_bounds__(512)
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-            dropout_u_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v], dropout_u_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
-
       fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -485,7 +437,6 @@ __global__ void __launch_bounds__(512)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-
         grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
       }
       fusegen::store_vector(grad_x + at, grad_x_v);
@@ -535,7 +486,6 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
   T* partial = static_cast<T*>(workspace);
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
-
   const auto launch = [&](auto* kernel) {
     kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
   };
@@ -567,13 +517,11 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -584,9 +532,7 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
         const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v]};
         }
       }
     }
@@ -601,7 +547,6 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -622,7 +567,6 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -643,7 +587,6 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
-
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -674,12 +617,10 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   for (int64_t r = group; r < rows; r += gridDim.x) {
     typename K::Row row{};
-
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
@@ -687,18 +628,14 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -715,18 +652,14 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -744,18 +677,14 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
-
       fusegen::Vector<T, V> y_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -836,7 +765,6 @@ __global__ void __launch_bounds__(512)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
@@ -845,7 +773,6 @@ __global__ void __launch_bounds__(512)
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -857,10 +784,7 @@ __global__ void __launch_bounds__(512)
         const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-              grad_y_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v], grad_y_v.value[v]};
         }
       }
     }
@@ -876,7 +800,6 @@ __global__ void __launch_bounds__(512)
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -898,14 +821,12 @@ __global__ void __launch_bounds__(512)
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
-
         fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
           K::stage1(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
-
           grad_matmul_bias_sum[item * V + v] += out.grad_matmul_bias;
         }
         fusegen::store_vector(grad_x + r * cols + c, grad_x_v);
@@ -936,14 +857,12 @@ __global__ void __launch_bounds__(512)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   for (int64_t r = group; r < rows; r += gridDim.x) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
-
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
@@ -953,19 +872,14 @@ __global__ void __launch_bounds__(512)
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -984,19 +898,14 @@ __global__ void __launch_bounds__(512)
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
-
       fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -1005,7 +914,6 @@ __global__ void __launch_bounds__(512)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-
         grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
       }
       fusegen::store_vector(grad_x + at, grad_x_v);
@@ -1055,7 +963,6 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
   T* partial = static_cast<T*>(workspace);
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
-
   const auto launch = [&](auto* kernel) {
     kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
   };

@@ -25,9 +25,7 @@ void forward(const ForwardArgs& args) {
   S* const y = static_cast<S*>(args.y);
   T* const softmax_max = static_cast<T*>(args.softmax_max);
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
-
   typename K::Scalar scalar{};
-
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
@@ -42,16 +40,10 @@ void forward(const ForwardArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_max = -INFINITY;
 #pragma omp simd reduction(maximum : reduced_softmax_max)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
-          const typename K::Col col{
-              load(linear_bias + j),
-          };
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(linear_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_gelu[j] = kept.gelu;
@@ -65,16 +57,10 @@ void forward(const ForwardArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
-          const typename K::Col col{
-              load(linear_bias + j),
-          };
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(linear_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.gelu = kept_gelu[j];
           K::stage1(full, col, row, scalar, kept, out);
@@ -88,16 +74,10 @@ void forward(const ForwardArgs& args) {
       for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-          };
-          const typename K::Col col{
-              load(linear_bias + j),
-          };
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(linear_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
           K::stage2(full, col, row, scalar, kept, out);
@@ -123,9 +103,7 @@ void backward(const BackwardArgs& args) {
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_linear_bias = static_cast<S*>(args.grad_linear_bias);
-
   typename K::Scalar scalar{};
-
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
   const Buffer<T> grad_linear_bias_partial(tiling.groups() * cols);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
@@ -146,17 +124,10 @@ void backward(const BackwardArgs& args) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              load(grad_y + at + j),
-          };
-          const typename K::Col col{
-              load(linear_bias + j),
-          };
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Col col{load(linear_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_d_gelu[j] = kept.d_gelu;
@@ -170,17 +141,10 @@ void backward(const BackwardArgs& args) {
       for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
         const int64_t end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
-
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{
-              load(x + at + j),
-              load(grad_y + at + j),
-          };
-          const typename K::Col col{
-              load(linear_bias + j),
-          };
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Col col{load(linear_bias + j)};
           typename K::Out out;
-
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
           kept.d_gelu = kept_d_gelu[j];

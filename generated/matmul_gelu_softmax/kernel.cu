@@ -23,13 +23,11 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -40,9 +38,7 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
         const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v]};
         }
       }
     }
@@ -57,7 +53,6 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
         for (int v = 0; v < V; ++v) {
           col[v].linear_bias = linear_bias_v.value[v];
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -78,7 +73,6 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
         for (int v = 0; v < V; ++v) {
           col[v].linear_bias = linear_bias_v.value[v];
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -99,7 +93,6 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
         for (int v = 0; v < V; ++v) {
           col[v].linear_bias = linear_bias_v.value[v];
         }
-
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -130,12 +123,10 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   for (int64_t r = group; r < rows; r += gridDim.x) {
     typename K::Row row{};
-
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
@@ -143,18 +134,14 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].linear_bias = linear_bias_v.value[v];
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -171,18 +158,14 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].linear_bias = linear_bias_v.value[v];
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -200,18 +183,14 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].linear_bias = linear_bias_v.value[v];
       }
-
       fusegen::Vector<T, V> y_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -292,7 +271,6 @@ __global__ void __launch_bounds__(512)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
@@ -301,7 +279,6 @@ __global__ void __launch_bounds__(512)
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -313,10 +290,7 @@ __global__ void __launch_bounds__(512)
         const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-              grad_y_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v], grad_y_v.value[v]};
         }
       }
     }
@@ -332,7 +306,6 @@ __global__ void __launch_bounds__(512)
         for (int v = 0; v < V; ++v) {
           col[v].linear_bias = linear_bias_v.value[v];
         }
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -354,14 +327,12 @@ __global__ void __launch_bounds__(512)
         for (int v = 0; v < V; ++v) {
           col[v].linear_bias = linear_bias_v.value[v];
         }
-
         fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
           K::stage1(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
-
           grad_linear_bias_sum[item * V + v] += out.grad_linear_bias;
         }
         fusegen::store_vector(grad_x + r * cols + c, grad_x_v);
@@ -392,14 +363,12 @@ __global__ void __launch_bounds__(512)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   for (int64_t r = group; r < rows; r += gridDim.x) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
-
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
@@ -409,19 +378,14 @@ __global__ void __launch_bounds__(512)
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].linear_bias = linear_bias_v.value[v];
       }
-
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -440,19 +404,14 @@ __global__ void __launch_bounds__(512)
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       typename K::Col col[V] = {};
       const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         col[v].linear_bias = linear_bias_v.value[v];
       }
-
       fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -461,7 +420,6 @@ __global__ void __launch_bounds__(512)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-
         grad_linear_bias_partial[group * cols + c + v] += out.grad_linear_bias;
       }
       fusegen::store_vector(grad_x + at, grad_x_v);
@@ -511,7 +469,6 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   T* partial = static_cast<T*>(workspace);
   T* const grad_linear_bias_partial = partial;
   partial += plan.groups * args.cols;
-
   const auto launch = [&](auto* kernel) {
     kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_linear_bias_partial);
   };

@@ -23,10 +23,8 @@ void forward(const ForwardArgs& args) {
   const S* const x = static_cast<const S*>(args.x);
   const S* const matmul_bias = static_cast<const S*>(args.matmul_bias);
   S* const y = static_cast<S*>(args.y);
-
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
-
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
@@ -39,16 +37,10 @@ void forward(const ForwardArgs& args) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
 #pragma omp simd
-
       for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-        };
-        const typename K::Col col{
-            load(matmul_bias + begin + j),
-        };
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{load(matmul_bias + begin + j)};
         typename K::Out out;
-
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
         store(y + at + j, out.y);
@@ -68,10 +60,8 @@ void backward(const BackwardArgs& args) {
   const S* const matmul_bias = static_cast<const S*>(args.matmul_bias);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
-
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
-
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
   const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
@@ -86,17 +76,10 @@ void backward(const BackwardArgs& args) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
 #pragma omp simd
-
       for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-            load(grad_y + at + j),
-        };
-        const typename K::Col col{
-            load(matmul_bias + begin + j),
-        };
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Col col{load(matmul_bias + begin + j)};
         typename K::Out out;
-
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
         store(grad_x + at + j, out.grad_x);

@@ -21,7 +21,6 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
   S* const __restrict__ y = static_cast<S*>(args.y);
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
-
   const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.y) * blockDim.y;
@@ -32,20 +31,15 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
     for (int v = 0; v < V; ++v) {
       col[v].matmul_bias = matmul_bias_v.value[v];
     }
-
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
-
       const int64_t at = r * cols + c;
       typename K::Full full[V];
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       fusegen::Vector<T, V> y_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -109,7 +103,6 @@ __global__ void __launch_bounds__(256)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
-
   const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.y) * blockDim.y;
@@ -120,23 +113,17 @@ __global__ void __launch_bounds__(256)
     for (int v = 0; v < V; ++v) {
       col[v].matmul_bias = matmul_bias_v.value[v];
     }
-
     T grad_matmul_bias_sum[V] = {};
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
-
       const int64_t at = r * cols + c;
       typename K::Full full[V];
       const auto x_v = fusegen::load_vector<V>(x + at);
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -144,7 +131,6 @@ __global__ void __launch_bounds__(256)
         typename K::Out out;
         K::stage0(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-
         grad_matmul_bias_sum[v] += out.grad_matmul_bias;
       }
       fusegen::store_vector(grad_x + at, grad_x_v);
@@ -192,7 +178,6 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   T* partial = static_cast<T*>(workspace);
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
-
   if (plan.width == 1) {
     backward<S, 1><<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
   } else {

@@ -23,9 +23,7 @@ void forward(const ForwardArgs& args) {
   const S* const x = static_cast<const S*>(args.x);
   const S* const residual = static_cast<const S*>(args.residual);
   S* const y = static_cast<S*>(args.y);
-
   typename K::Scalar scalar{};
-
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
@@ -38,15 +36,10 @@ void forward(const ForwardArgs& args) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
 #pragma omp simd
-
       for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-            load(residual + at + j),
-        };
+        const typename K::Full full{load(x + at + j), load(residual + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
         store(y + at + j, out.y);
@@ -66,9 +59,7 @@ void backward(const BackwardArgs& args) {
   const S* const grad_y = static_cast<const S*>(args.grad_y);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_residual = static_cast<S*>(args.grad_residual);
-
   typename K::Scalar scalar{};
-
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
@@ -81,16 +72,11 @@ void backward(const BackwardArgs& args) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
 #pragma omp simd
-
       for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-            load(residual + at + j),
-            load(grad_y + at + j),
-        };
+        const typename K::Full full{load(x + at + j), load(residual + at + j),
+                                    load(grad_y + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
         store(grad_x + at + j, out.grad_x);

@@ -20,7 +20,6 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
   const S* const __restrict__ residual = static_cast<const S*>(args.residual);
   S* const __restrict__ y = static_cast<S*>(args.y);
   typename K::Scalar scalar{};
-
   const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.y) * blockDim.y;
@@ -29,19 +28,14 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
 
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
-
       const int64_t at = r * cols + c;
       typename K::Full full[V];
       const auto x_v = fusegen::load_vector<V>(x + at);
       const auto residual_v = fusegen::load_vector<V>(residual + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            residual_v.value[v],
-        };
+        full[v] = {x_v.value[v], residual_v.value[v]};
       }
-
       fusegen::Vector<T, V> y_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -104,7 +98,6 @@ __global__ void __launch_bounds__(256) backward(BackwardArgs args) {
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_residual = static_cast<S*>(args.grad_residual);
   typename K::Scalar scalar{};
-
   const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.y) * blockDim.y;
@@ -113,7 +106,6 @@ __global__ void __launch_bounds__(256) backward(BackwardArgs args) {
 
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
-
       const int64_t at = r * cols + c;
       typename K::Full full[V];
       const auto x_v = fusegen::load_vector<V>(x + at);
@@ -121,13 +113,8 @@ __global__ void __launch_bounds__(256) backward(BackwardArgs args) {
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            residual_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], residual_v.value[v], grad_y_v.value[v]};
       }
-
       fusegen::Vector<T, V> grad_x_v;
       fusegen::Vector<T, V> grad_residual_v;
 #pragma unroll

@@ -22,9 +22,7 @@ void forward(const ForwardArgs& args) {
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   S* const y = static_cast<S*>(args.y);
-
   typename K::Scalar scalar{};
-
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
@@ -37,14 +35,10 @@ void forward(const ForwardArgs& args) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
 #pragma omp simd
-
       for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-        };
+        const typename K::Full full{load(x + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
         store(y + at + j, out.y);
@@ -62,9 +56,7 @@ void backward(const BackwardArgs& args) {
   const S* const x = static_cast<const S*>(args.x);
   const S* const grad_y = static_cast<const S*>(args.grad_y);
   S* const grad_x = static_cast<S*>(args.grad_x);
-
   typename K::Scalar scalar{};
-
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
@@ -77,15 +69,10 @@ void backward(const BackwardArgs& args) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
 #pragma omp simd
-
       for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-            load(grad_y + at + j),
-        };
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
         store(grad_x + at + j, out.grad_x);
@@ -105,9 +92,7 @@ void double_backward(const DoubleBackwardArgs& args) {
   const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
-
   typename K::Scalar scalar{};
-
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
@@ -120,16 +105,11 @@ void double_backward(const DoubleBackwardArgs& args) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
 #pragma omp simd
-
       for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{
-            load(x + at + j),
-            load(grad_y + at + j),
-            load(grad_grad_x + at + j),
-        };
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
         store(grad_x + at + j, out.grad_x);

@@ -19,7 +19,6 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   S* const __restrict__ y = static_cast<S*>(args.y);
   typename K::Scalar scalar{};
-
   const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.y) * blockDim.y;
@@ -28,17 +27,13 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
 
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
-
       const int64_t at = r * cols + c;
       typename K::Full full[V];
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       fusegen::Vector<T, V> y_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -98,7 +93,6 @@ __global__ void __launch_bounds__(256) backward(BackwardArgs args) {
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-
   const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.y) * blockDim.y;
@@ -107,19 +101,14 @@ __global__ void __launch_bounds__(256) backward(BackwardArgs args) {
 
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
-
       const int64_t at = r * cols + c;
       typename K::Full full[V];
       const auto x_v = fusegen::load_vector<V>(x + at);
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -182,7 +171,6 @@ __global__ void __launch_bounds__(256) double_backward(DoubleBackwardArgs args) 
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-
   const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.y) * blockDim.y;
@@ -191,7 +179,6 @@ __global__ void __launch_bounds__(256) double_backward(DoubleBackwardArgs args) 
 
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
-
       const int64_t at = r * cols + c;
       typename K::Full full[V];
       const auto x_v = fusegen::load_vector<V>(x + at);
@@ -199,13 +186,8 @@ __global__ void __launch_bounds__(256) double_backward(DoubleBackwardArgs args) 
       const auto grad_grad_x_v = fusegen::load_vector<V>(grad_grad_x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-            grad_grad_x_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v], grad_grad_x_v.value[v]};
       }
-
       fusegen::Vector<T, V> grad_x_v;
       fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll

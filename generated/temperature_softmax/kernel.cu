@@ -24,13 +24,11 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -41,9 +39,7 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
         const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v]};
         }
       }
     }
@@ -117,12 +113,10 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   for (int64_t r = group; r < rows; r += gridDim.x) {
     typename K::Row row{};
-
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
@@ -130,11 +124,8 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
 
 #pragma unroll
@@ -153,11 +144,8 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
 
 #pragma unroll
@@ -177,11 +165,8 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
       const auto x_v = fusegen::load_vector<V>(x + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-        };
+        full[v] = {x_v.value[v]};
       }
-
       typename K::Col col[V] = {};
 
       fusegen::Vector<T, V> y_v;
@@ -263,7 +248,6 @@ __global__ void __launch_bounds__(512) backward_held(BackwardArgs args) {
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const int64_t groups = int64_t(gridDim.x) * blockDim.y;
@@ -271,7 +255,6 @@ __global__ void __launch_bounds__(512) backward_held(BackwardArgs args) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
-
     typename K::Full full[ITEMS * V];
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
 #pragma unroll
@@ -283,10 +266,7 @@ __global__ void __launch_bounds__(512) backward_held(BackwardArgs args) {
         const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {
-              x_v.value[v],
-              grad_y_v.value[v],
-          };
+          (full + item * V)[v] = {x_v.value[v], grad_y_v.value[v]};
         }
       }
     }
@@ -343,14 +323,12 @@ __global__ void __launch_bounds__(512) backward_streamed(BackwardArgs args) {
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-
   [[maybe_unused]] __shared__ T shared[32];
   const int64_t group = blockIdx.x;
   for (int64_t r = group; r < rows; r += gridDim.x) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
-
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
@@ -360,12 +338,8 @@ __global__ void __launch_bounds__(512) backward_streamed(BackwardArgs args) {
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       typename K::Col col[V] = {};
 
 #pragma unroll
@@ -386,12 +360,8 @@ __global__ void __launch_bounds__(512) backward_streamed(BackwardArgs args) {
       const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {
-            x_v.value[v],
-            grad_y_v.value[v],
-        };
+        full[v] = {x_v.value[v], grad_y_v.value[v]};
       }
-
       typename K::Col col[V] = {};
 
       fusegen::Vector<T, V> grad_x_v;
