@@ -18,7 +18,7 @@ using fusegen::store;
 template <class S>
 void forward_train(const ForwardTrainArgs& args) {
   using T = fusegen::compute_t<S>;
-  using K = ForwardTrain<fusegen::Math<T>>;
+  using K = ForwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   const S* const scale = static_cast<const S*>(args.scale);
@@ -95,7 +95,7 @@ void forward_train(const ForwardTrainArgs& args) {
 template <class S>
 void backward_train(const BackwardTrainArgs& args) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardTrain<fusegen::Math<T>>;
+  using K = BackwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   const S* const grad_y = static_cast<const S*>(args.grad_y);
@@ -163,7 +163,7 @@ void backward_train(const BackwardTrainArgs& args) {
 template <class S>
 void forward_eval(const ForwardEvalArgs& args) {
   using T = fusegen::compute_t<S>;
-  using K = ForwardEval<fusegen::Math<T>>;
+  using K = ForwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
@@ -262,7 +262,7 @@ void forward_eval(const ForwardEvalArgs& args) {
 template <class S>
 void backward_eval(const BackwardEvalArgs& args) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardEval<fusegen::Math<T>>;
+  using K = BackwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   const S* const grad_y = static_cast<const S*>(args.grad_y);

@@ -15,7 +15,7 @@ namespace {
 template <class S, int V, int ITEMS>
 __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = ForwardTrain<fusegen::Math<T>>;
+  using K = ForwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ scale = static_cast<const S*>(args.scale);
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
 template <class S, int V>
 __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = ForwardTrain<fusegen::Math<T>>;
+  using K = ForwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ scale = static_cast<const S*>(args.scale);
@@ -240,7 +240,7 @@ template <class S, int V, int ITEMS>
 __global__ void __launch_bounds__(512)
     backward_train_held(BackwardTrainArgs args, fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardTrain<fusegen::Math<T>>;
+  using K = BackwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -321,7 +321,7 @@ template <class S, int V>
 __global__ void __launch_bounds__(512)
     backward_train_streamed(BackwardTrainArgs args, fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardTrain<fusegen::Math<T>>;
+  using K = BackwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -454,7 +454,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
 template <class S, int V, int ITEMS>
 __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = ForwardEval<fusegen::Math<T>>;
+  using K = ForwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
@@ -588,7 +588,7 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
 template <class S, int V>
 __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = ForwardEval<fusegen::Math<T>>;
+  using K = ForwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
@@ -774,7 +774,7 @@ __global__ void __launch_bounds__(512)
                        fusegen::compute_t<S>* grad_bn_bias_partial,
                        fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardEval<fusegen::Math<T>>;
+  using K = BackwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -917,7 +917,7 @@ __global__ void __launch_bounds__(512)
                            fusegen::compute_t<S>* grad_bn_bias_partial,
                            fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardEval<fusegen::Math<T>>;
+  using K = BackwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);

@@ -15,7 +15,7 @@ namespace {
 template <class S, int V, int ITEMS>
 __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = ForwardTrain<fusegen::Math<T>>;
+  using K = ForwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
 template <class S, int V>
 __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = ForwardTrain<fusegen::Math<T>>;
+  using K = ForwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -271,7 +271,7 @@ template <class S, int V, int ITEMS>
 __global__ void __launch_bounds__(512)
     backward_train_held(BackwardTrainArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardTrain<fusegen::Math<T>>;
+  using K = BackwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -367,7 +367,7 @@ __global__ void __launch_bounds__(512)
     backward_train_streamed(BackwardTrainArgs args,
                             fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardTrain<fusegen::Math<T>>;
+  using K = BackwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -509,7 +509,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
 template <class S, int V, int ITEMS>
 __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = ForwardEval<fusegen::Math<T>>;
+  using K = ForwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -609,7 +609,7 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
 template <class S, int V>
 __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = ForwardEval<fusegen::Math<T>>;
+  using K = ForwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -756,7 +756,7 @@ template <class S, int V, int ITEMS>
 __global__ void __launch_bounds__(512)
     backward_eval_held(BackwardEvalArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardEval<fusegen::Math<T>>;
+  using K = BackwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -848,7 +848,7 @@ template <class S, int V>
 __global__ void __launch_bounds__(512)
     backward_eval_streamed(BackwardEvalArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardEval<fusegen::Math<T>>;
+  using K = BackwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);

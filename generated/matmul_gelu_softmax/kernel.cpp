@@ -18,7 +18,7 @@ using fusegen::store;
 template <class S>
 void forward(const ForwardArgs& args) {
   using T = fusegen::compute_t<S>;
-  using K = Forward<fusegen::Math<T>>;
+  using K = Forward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   const S* const linear_bias = static_cast<const S*>(args.linear_bias);
@@ -94,7 +94,7 @@ void forward(const ForwardArgs& args) {
 template <class S>
 void backward(const BackwardArgs& args) {
   using T = fusegen::compute_t<S>;
-  using K = Backward<fusegen::Math<T>>;
+  using K = Backward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   const S* const grad_y = static_cast<const S*>(args.grad_y);

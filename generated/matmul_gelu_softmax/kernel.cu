@@ -15,7 +15,7 @@ namespace {
 template <class S, int V, int ITEMS>
 __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = Forward<fusegen::Math<T>>;
+  using K = Forward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ linear_bias = static_cast<const S*>(args.linear_bias);
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
 template <class S, int V>
 __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = Forward<fusegen::Math<T>>;
+  using K = Forward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ linear_bias = static_cast<const S*>(args.linear_bias);
@@ -262,7 +262,7 @@ template <class S, int V, int ITEMS>
 __global__ void __launch_bounds__(512)
     backward_held(BackwardArgs args, fusegen::compute_t<S>* grad_linear_bias_partial) {
   using T = fusegen::compute_t<S>;
-  using K = Backward<fusegen::Math<T>>;
+  using K = Backward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -354,7 +354,7 @@ template <class S, int V>
 __global__ void __launch_bounds__(512)
     backward_streamed(BackwardArgs args, fusegen::compute_t<S>* grad_linear_bias_partial) {
   using T = fusegen::compute_t<S>;
-  using K = Backward<fusegen::Math<T>>;
+  using K = Backward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);

@@ -14,7 +14,7 @@ namespace {
 template <class S, int V>
 __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = Forward<fusegen::Math<T>>;
+  using K = Forward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -31,6 +31,7 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
     for (int v = 0; v < V; ++v) {
       col[v].matmul_bias = matmul_bias_v.value[v];
     }
+#pragma unroll 2
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
       const int64_t at = r * cols + c;
@@ -95,7 +96,7 @@ template <class S, int V>
 __global__ void __launch_bounds__(256)
     backward(BackwardArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
-  using K = Backward<fusegen::Math<T>>;
+  using K = Backward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -114,6 +115,7 @@ __global__ void __launch_bounds__(256)
       col[v].matmul_bias = matmul_bias_v.value[v];
     }
     T grad_matmul_bias_sum[V] = {};
+#pragma unroll 2
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
       const int64_t at = r * cols + c;
@@ -162,7 +164,7 @@ struct BackwardPlan {
     const int64_t tiles = (columns + across - 1) / across;
     int64_t down = (args.rows + plan.threads.y - 1) / plan.threads.y;
     // Few groups of rows, so that their partial sums cost little beside the tensor.
-    down = std::min(down, std::max<int64_t>(1, fusegen::multiprocessors() * 8 / tiles));
+    down = std::min(down, std::max<int64_t>(1, fusegen::multiprocessors() * 4 / tiles));
     plan.grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
     plan.groups = int64_t(plan.grid.y) * plan.threads.y;
     plan.blocks = int64_t(plan.grid.x) * plan.grid.y;

@@ -18,7 +18,7 @@ using fusegen::store;
 template <class S>
 void forward(const ForwardArgs& args) {
   using T = fusegen::compute_t<S>;
-  using K = Forward<fusegen::Math<T>>;
+  using K = Forward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   S* const y = static_cast<S*>(args.y);
@@ -51,7 +51,7 @@ void forward(const ForwardArgs& args) {
 template <class S>
 void backward(const BackwardArgs& args) {
   using T = fusegen::compute_t<S>;
-  using K = Backward<fusegen::Math<T>>;
+  using K = Backward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   const S* const grad_y = static_cast<const S*>(args.grad_y);
@@ -85,7 +85,7 @@ void backward(const BackwardArgs& args) {
 template <class S>
 void double_backward(const DoubleBackwardArgs& args) {
   using T = fusegen::compute_t<S>;
-  using K = DoubleBackward<fusegen::Math<T>>;
+  using K = DoubleBackward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   const S* const grad_y = static_cast<const S*>(args.grad_y);

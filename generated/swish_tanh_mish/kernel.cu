@@ -14,7 +14,7 @@ namespace {
 template <class S, int V>
 __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = Forward<fusegen::Math<T>>;
+  using K = Forward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   S* const __restrict__ y = static_cast<S*>(args.y);
@@ -25,6 +25,7 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
   if (c < cols) {
     typename K::Col col[V] = {};
 
+#pragma unroll 2
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
       const int64_t at = r * cols + c;
@@ -87,7 +88,7 @@ void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
 template <class S, int V>
 __global__ void __launch_bounds__(256) backward(BackwardArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = Backward<fusegen::Math<T>>;
+  using K = Backward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -99,6 +100,7 @@ __global__ void __launch_bounds__(256) backward(BackwardArgs args) {
   if (c < cols) {
     typename K::Col col[V] = {};
 
+#pragma unroll 2
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
       const int64_t at = r * cols + c;
@@ -163,7 +165,7 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
 template <class S, int V>
 __global__ void __launch_bounds__(256) double_backward(DoubleBackwardArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = DoubleBackward<fusegen::Math<T>>;
+  using K = DoubleBackward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -177,6 +179,7 @@ __global__ void __launch_bounds__(256) double_backward(DoubleBackwardArgs args) 
   if (c < cols) {
     typename K::Col col[V] = {};
 
+#pragma unroll 2
     for (int64_t r = group; r < rows; r += groups) {
       typename K::Row row{};
       const int64_t at = r * cols + c;

@@ -15,7 +15,7 @@ namespace {
 template <class S, int V, int ITEMS>
 __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = Forward<fusegen::Math<T>>;
+  using K = Forward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   S* const __restrict__ y = static_cast<S*>(args.y);
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
 template <class S, int V>
 __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = Forward<fusegen::Math<T>>;
+  using K = Forward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   S* const __restrict__ y = static_cast<S*>(args.y);
@@ -238,7 +238,7 @@ void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
 template <class S, int V, int ITEMS>
 __global__ void __launch_bounds__(512) backward_held(BackwardArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = Backward<fusegen::Math<T>>;
+  using K = Backward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -313,7 +313,7 @@ __global__ void __launch_bounds__(512) backward_held(BackwardArgs args) {
 template <class S, int V>
 __global__ void __launch_bounds__(512) backward_streamed(BackwardArgs args) {
   using T = fusegen::compute_t<S>;
-  using K = Backward<fusegen::Math<T>>;
+  using K = Backward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);

@@ -9,6 +9,7 @@
 
 #include "fusegen/dtype.h"
 #include "fusegen/elementary.h"
+#include "fusegen/precision.h"
 #include "fusegen/random.h"
 
 // torch's own thread pool, by torch's stable C interface (torch/csrc/stable/c/shim.h): it respects

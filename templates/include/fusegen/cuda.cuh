@@ -9,6 +9,7 @@
 
 #include "fusegen/dtype.h"
 #include "fusegen/elementary.h"
+#include "fusegen/precision.h"
 #include "fusegen/random.h"
 
 namespace fusegen {
@@ -122,22 +123,29 @@ __device__ __forceinline__ T sum_block(T value) {
   return value;
 }
 
-// Second stage: out[col] = the sum over groups of partial[group][col], 32 columns and 8 strands a
-// block.
+// Second stage: out[col] = the sum over groups of partial[group][col]: 32 columns and 32 strands a
+// block, each strand with four loads in flight.
 template <class S, class T>
-__global__ void sum_groups(S* out, const T* partial, int64_t groups, int64_t cols) {
-  __shared__ T strand[8][33];
+__global__ void __launch_bounds__(1024)
+    sum_groups(S* out, const T* partial, int64_t groups, int64_t cols) {
+  __shared__ T strand[32][33];
   const int64_t col = int64_t(blockIdx.x) * 32 + threadIdx.x;
-  T sum = T(0);
+  T sum[4] = {};
   if (col < cols) {
-    for (int64_t group = threadIdx.y; group < groups; group += 8)
-      sum += partial[group * cols + col];
+    for (int64_t group = threadIdx.y; group < groups; group += 128) {
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        const int64_t at = group + 32 * n;
+        sum[n] += at < groups ? partial[at * cols + col] : T(0);
+      }
+    }
   }
-  strand[threadIdx.y][threadIdx.x] = sum;
+  strand[threadIdx.y][threadIdx.x] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
   __syncthreads();
   if (threadIdx.y == 0 && col < cols) {
-    for (int s = 1; s < 8; ++s) sum += strand[s][threadIdx.x];
-    out[col] = Storage<S>::store(sum);
+    T total = T(0);
+    for (int s = 0; s < 32; ++s) total += strand[s][threadIdx.x];
+    out[col] = Storage<S>::store(total);
   }
 }
 
@@ -145,8 +153,8 @@ template <class S, class T>
 void launch_sum_groups(S* out, const T* partial, int64_t groups, int64_t cols,
                        cudaStream_t stream) {
   if (cols == 0) return;
-  sum_groups<S, T>
-      <<<unsigned((cols + 31) / 32), dim3(32, 8), 0, stream>>>(out, partial, groups, cols);
+  const dim3 threads(32, 32);
+  sum_groups<S, T><<<unsigned((cols + 31) / 32), threads, 0, stream>>>(out, partial, groups, cols);
 }
 
 inline int multiprocessors() {
