@@ -32,6 +32,17 @@ _MACROS = frozenset(
     major minor signbit isnan isinf isfinite threadIdx blockIdx blockDim gridDim warpSize
     """.split()  # noqa: SIM905
 )
+#: Names that the templates' own code has where a spec's names stand beside them; a test compares them
+#: with the templates.
+_KERNEL = frozenset(
+    """
+    ITEMS K S T V across activation args at begin blocks c col columns count dtype down end first
+    full grid group groups i item items j kept kernel last launch load most out partial plan power r
+    row scalar shared store stored stream task threads tiles tiling v wide widest width workspace y
+    """.split()  # noqa: SIM905
+)
+#: Endings that the templates give to a spec's names.
+_ENDINGS = ("_", "_v", "_out", "_sum", "_row", "_total", "_whole", "_partial")
 #: Public attributes of `torch.nn.Module` (torch 2.13); a test compares them with torch's.
 _MODULE = frozenset(
     """
@@ -50,6 +61,7 @@ _REASONS = {
     **dict.fromkeys(FUNCTIONS, "it is a function of formulas"),
     **dict.fromkeys(_MODULE, "it is an attribute of every torch.nn.Module"),
     **dict.fromkeys(_MACROS, "it is a macro or variable of C++ or CUDA"),
+    **dict.fromkeys(_KERNEL, "the kernels' own code uses it"),
     **dict.fromkeys(_CPP, "it is a keyword of C++"),
     **dict.fromkeys(keyword.kwlist, "it is a keyword of Python"),
     **dict.fromkeys(("rows", "cols"), "it is the activation's own extent"),
@@ -71,6 +83,8 @@ def problem(name: str) -> str | None:
         return f"{shown} may neither start with _ nor contain __; choose another name"
     if name.startswith(("grad_", "tangent_")):
         return f"{shown} is what fusegen calls a derivative; choose another name"
+    if name.endswith(_ENDINGS) or name.startswith(("kept_", "reduced_")):
+        return f"{shown} may clash with a name in the kernels; choose another one"
     if name in _REASONS:
         return f"{shown} cannot be a name here: {_REASONS[name]}"
     return None

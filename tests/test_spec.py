@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sympy as sp
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ from fusegen.errors import SpecError
 from fusegen.ops import registry
 from fusegen.program import Kind
 from fusegen.spec import Operand, Ref, Spec, load, parse
+from fusegen.spec_names import problem
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))
 LINEAR = "arguments: {in_features: int, out_features: int, p: float}\n"
@@ -417,3 +420,19 @@ def test_random_data_raises_nothing_else(data: dict[str, Any], steps: Any) -> No
 def test_random_text_raises_nothing_else(text: str) -> None:
     with pytest.raises(SpecError):
         parse(text, "example")
+
+
+def test_names_of_the_templates_own_code_are_refused() -> None:
+    """An operand called `at` would be a second `at` in a kernel."""
+    kinds = r"auto\*?|int64_t|int|unsigned|bool|T|double|dim3|typename K::[A-Za-z]+|[A-Za-z:]+Plan"
+    declaration = rf"\b(?:{kinds})(?: const)?[&*]? ([a-zA-Z_]+)(?: =|\(|;|,|\{{|\[|\))"
+    found = set()
+    for path in (ROOT / "templates").rglob("*.j2"):
+        if path.name != "module.py.j2":
+            found |= set(re.findall(declaration, path.read_text()))
+    assert {"at", "group", "kept", "plan", "tiling"} <= found
+    assert not [name for name in found if problem(name) is None]
+    for name in ("at", "grad_x", "a_v", "kept_a", "out"):
+        assert problem(name) is not None
+    for name in ("weight", "residual", "temperature", "add_value", "scale", "bias"):
+        assert problem(name) is None
