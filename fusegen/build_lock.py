@@ -3,48 +3,82 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
-
 from fusegen.errors import UserError
+
+_POLL = 0.05  # s
 
 
 @contextmanager
-def build_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def build_lock(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
     """Hold the folder's build lock; while another process has it, say which.
 
+    Yields the lock's file descriptor. A child that inherits it (`pass_fds`) keeps the lock while it
+    lives, so that the compilers of a build that was killed are waited for, not raced.
     The wait ends after FUSEGEN_LOCK_TIMEOUT seconds (600 by default).
 
     Raises:
-        UserError: where the wait ended without the lock.
+        UserError: where the wait ended without the lock, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    patience = _patience()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(
+            f"{folder.parent}: packages cannot be written there ({error.strerror}); choose another folder"
+        ) from None
     holder = folder / "lock.holder"
-    lock = filelock.FileLock(folder / "lock")
-    patience = float(os.environ.get("FUSEGEN_LOCK_TIMEOUT", "600"))
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        say(f"waiting for {_read(holder)}, which is building in {folder.parent}")
-        try:
-            lock.acquire(timeout=patience)
-        except filelock.Timeout:
-            raise UserError(
-                f"{_read(holder)} still builds in {folder.parent} after {patience:g} s; wait for it, stop "
-                "it, or set FUSEGEN_LOCK_TIMEOUT to more seconds"
-            ) from None
-    try:
+        if not _taken(lock):
+            say(f"waiting for {_read(holder)}, which is building in {folder.parent}")
+            _wait(lock, patience, holder, folder.parent)
         now = datetime.datetime.now().isoformat(timespec="seconds")
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()} (since {now})")
-        yield
+        try:
+            yield lock
+        finally:
+            holder.unlink(missing_ok=True)
+            fcntl.flock(lock, fcntl.LOCK_UN)  # for children that inherited it, too
     finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+        os.close(lock)
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _wait(lock: int, patience: float, holder: Path, out: Path) -> None:
+    deadline = time.monotonic() + patience
+    while not _taken(lock):
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"{_read(holder)} still builds in {out} after {patience:g} s; wait for it, stop "
+                "it, or set FUSEGEN_LOCK_TIMEOUT to more seconds"
+            )
+        time.sleep(_POLL)
+
+
+def _patience() -> float:
+    text = os.environ.get("FUSEGEN_LOCK_TIMEOUT", "600")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:  # neither negative nor NaN
+        raise UserError(f"FUSEGEN_LOCK_TIMEOUT={text}: expected a number of seconds")
+    return seconds
 
 
 def _read(holder: Path) -> str:

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,8 +136,10 @@ def build(
         backend == "auto" and compilers.nvcc is not None and bool(gpu_capabilities())
     )
     codes = architectures(arch, compilers.nvcc) if cuda and compilers.nvcc else ()
+    if arch and not cuda:
+        progress.say(f"--arch {','.join(arch)} is not used: this builds for the CPU alone")
     work = out / ".build"
-    with build_lock(work, progress.say):
+    with build_lock(work, progress.say) as lock:
         rendered = _render(files, out, work, progress)
         names = [path.stem for path in files]
         manifest = ninja_text(packages_under(out), compilers, codes)
@@ -147,7 +148,7 @@ def build(
         freshness.write_if_different(ninja_file, manifest)
         backends = ("cpu", "cuda") if cuda else ("cpu",)
         targets = [f"{name}/_{device}.so" for name in names for device in backends]
-        ran = _run_ninja(out, ninja_file, targets, jobs, verbose, progress)
+        ran = _run_ninja(out, ninja_file, targets, jobs, verbose, progress, lock)
     return [
         BuildResult(
             name,
@@ -206,7 +207,7 @@ def check(specs: Sequence[Path], *, out: Path) -> list[str]:
 
 def clean(out: Path) -> list[Path]:
     """Remove what was compiled under `out`; return what was removed."""
-    removed = list(out.glob("*/_c*.so"))
+    removed = [*out.glob("*/_cpu.so"), *out.glob("*/_cuda.so")]
     for path in removed:
         path.unlink()
     if (out / ".build").exists():
@@ -216,12 +217,14 @@ def clean(out: Path) -> list[Path]:
 
 
 def _jobs(requested: int | None) -> int:
-    if requested is None and os.environ.get("MAX_JOBS", "").isdigit():
-        requested = int(os.environ["MAX_JOBS"])
     if requested is not None:
         if requested < 1:
             raise UserError(f"--jobs {requested}: expected at least 1")
         return requested
+    if limit := os.environ.get("MAX_JOBS"):
+        if not (limit.isascii() and limit.isdigit() and int(limit) >= 1):
+            raise UserError(f"MAX_JOBS={limit}: expected a whole number of at least 1")
+        return int(limit)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     return max(1, min(os.cpu_count() or 1, memory // (2 * _GIB)))  # a compiler takes up to 2 GiB
 
@@ -241,6 +244,7 @@ def _run_ninja(
     jobs: int | None,
     verbose: bool,
     progress: Progress,
+    lock: int,
 ) -> dict[str, list[tuple[str, float]]]:
     """Run ninja; return what each package's compilers made, with seconds."""
     command = [
@@ -254,10 +258,16 @@ def _run_ninja(
     ]
     command += [*(["-v"] if verbose else []), *targets]
     environment = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
-    started = time.time()
+    log = out / ".build" / ".ninja_log"
+    known = _log_lines(log)
     output: list[str] = []
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        pass_fds=(lock,),  # where this process is killed, ninja's compilers still hold the lock
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -265,20 +275,23 @@ def _run_ninja(
             status = re.match(r"\[(\d+)/(\d+)\] (.*)", line)
             if status:
                 progress.step(int(status[1]), int(status[2]), status[3])
+            elif verbose:
+                progress.say(line.rstrip())  # what a compiler warns of
     if process.returncode:
         raise compile_error("".join(output), out)
     made: dict[str, list[tuple[str, float]]] = {}
-    for name, file, seconds in _log_since(out / ".build" / ".ninja_log", started):
+    for name, file, seconds in _made(_log_lines(log) - known):
         made.setdefault(name, []).append((file, seconds))
     return made
 
 
-def _log_since(log: Path, started: float) -> Iterator[tuple[str, str, float]]:
-    """Yield package, file and seconds of each output that ninja made since a time."""
-    if not log.exists():
-        return
-    for line in log.read_text().splitlines()[1:]:
+def _log_lines(log: Path) -> set[str]:
+    """Return the lines of ninja's log; each holds the time of what was made, so none comes twice."""
+    return set(log.read_text().splitlines()[1:]) if log.exists() else set()
+
+
+def _made(lines: set[str]) -> Iterator[tuple[str, str, float]]:
+    """Yield package, file and seconds of each output in lines of ninja's log."""
+    for line in sorted(lines):
         begin, end, _, output, *_ = line.split("\t")
-        path = log.parent.parent / output
-        if path.exists() and path.stat().st_mtime >= started - 0.01:
-            yield path.parent.name, path.name, (int(end) - int(begin)) / 1000
+        yield Path(output).parent.name, Path(output).name, (int(end) - int(begin)) / 1000

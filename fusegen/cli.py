@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fusegen import builder
 from fusegen.compile_errors import CompileError
@@ -83,7 +84,7 @@ def build(
     if check:
         differences = builder.check(paths, out=out)
         for difference in differences:
-            _out.print(difference, markup=False)
+            _out.print(difference, markup=False, soft_wrap=True)
         if differences:
             _err.print(
                 f"{len(differences)} files differ from what their specs render to; run `fusegen build`"
@@ -116,7 +117,11 @@ def ops() -> None:
         attributes = ", ".join(f"{k}={v}" for k, v in op.attributes.items())
         known_as = "".join(f", {alias}" for alias in op.aliases)
         table.add_row(
-            name + known_as, ", ".join(op.operands), attributes, op.statement, f"torch.{op.torch}"
+            name + known_as,
+            ", ".join(op.operands),
+            attributes,
+            Text(op.statement),  # its [brackets] are no markup
+            f"torch.{op.torch}",
         )
     _out.print(table)
 
@@ -130,7 +135,7 @@ def show(
     from fusegen.pipeline import derive
 
     derived = derive(_spec(name))
-    _out.print(derived.describe(), markup=False)
+    _out.print(derived.describe(), markup=False, soft_wrap=True)
     folder = out / derived.spec.name
     if folder.is_dir():
         table = Table(title=str(folder), title_justify="left")
@@ -148,12 +153,16 @@ def check(specs: Specs = None, out: Out = Path("generated")) -> None:
     """Gradcheck built packages in float64 and compare them with eager torch in every dtype."""
     from fusegen import verify
 
-    verdicts = verify.check(builder.expand(specs or [Path("specs")]), out)
+    try:
+        verdicts = verify.check(builder.expand(specs or [Path("specs")]), out)
+    except ImportError as error:  # not built, or not loadable; the message says which
+        raise UserError(str(error)) from error
     table = Table()
     for column in ("package", "device", "what", "worst", "bound", ""):
         table.add_column(column, overflow="fold")
     for v in verdicts:
-        table.add_row(v.package, v.device, v.what, v.worst, v.bound, "ok" if v.passed else "FAILED")
+        verdict = "ok" if v.passed else "FAILED"
+        table.add_row(v.package, v.device, v.what, Text(v.worst), v.bound, verdict)
     _out.print(table)
     failed = [v for v in verdicts if not v.passed]
     if failed:
@@ -165,7 +174,7 @@ def check(specs: Specs = None, out: Out = Path("generated")) -> None:
 def clean(out: Out = Path("generated")) -> None:
     """Remove what was compiled; the generated sources stay."""
     for path in builder.clean(out):
-        _out.print(f"removed {path}")
+        _out.print(f"removed {path}", markup=False, soft_wrap=True)
 
 
 def _spec(name: str) -> Path:
@@ -185,7 +194,7 @@ def main() -> None:
     try:
         app()
     except CompileError as error:
-        _err.print(f"error: {error}", markup=False)
+        _err.print(f"error: {error}", markup=False, soft_wrap=True)
         sys.exit(1)
     except UserError as error:
         _err.print(f"error: {error}", markup=False, soft_wrap=True)

@@ -73,7 +73,7 @@ def find_compilers() -> Compilers:
     for name in (wanted,) if wanted else ("g++", "clang++", "c++"):
         found = shutil.which(name)
         if found:
-            return Compilers(Path(found), find_nvcc())
+            return Compilers(Path(found).absolute(), find_nvcc())  # ninja runs elsewhere
     sought = f"CXX={wanted}" if wanted else "g++, clang++ and c++"
     raise UserError(
         f"no C++ compiler found (looked for {sought} on PATH); install one, for example "
@@ -85,9 +85,9 @@ def find_nvcc() -> Path | None:
     """Return CUDA's compiler from CUDA_HOME, CUDA_PATH, PATH or /usr/local/cuda."""
     for root in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")):
         if root and (Path(root) / "bin" / "nvcc").exists():
-            return Path(root) / "bin" / "nvcc"
+            return (Path(root) / "bin" / "nvcc").absolute()
     found = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-    return Path(found) if found else None
+    return Path(found).absolute() if found else None
 
 
 @functools.cache

@@ -41,7 +41,7 @@ class BuildDisplay:
 
     def say(self, text: str) -> None:
         """Show a line."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, done: int, total: int, what: str) -> None:
         """Show that `done` of `total` steps are finished."""

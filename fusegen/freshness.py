@@ -40,6 +40,7 @@ def is_fresh(spec: Path, package: Path, stamp: Path) -> bool:
         FileNotFoundError,
         ValueError,
         KeyError,
+        TypeError,
     ):  # no stamp, or a half-written one: render again
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def ninja_text(packages: Sequence[str], compilers: Compilers, architectures: Seq
         compilers: the compilers.
         architectures: compute capabilities to compile CUDA for; none without CUDA.
     """
-    cxx = compilers.cxx
+    cxx = _joined([str(compilers.cxx)])
     lines = ["ninja_required_version = 1.8", "builddir = .build", ""]
     lines += _rule("kernel_cpu", f"{cxx} {_joined(compilers.kernel_flags())}", "C++  $in")
     lines += _rule("binding_cpu", f"{cxx} {_joined(compilers.binding_flags('cpu'))}", "C++  $in")
@@ -31,7 +32,7 @@ def ninja_text(packages: Sequence[str], compilers: Compilers, architectures: Seq
         assert compilers.nvcc is not None
         lines += _rule(
             "kernel_cuda",
-            f"{compilers.nvcc} {_joined(compilers.cuda_flags(architectures))}",
+            _joined([str(compilers.nvcc), *compilers.cuda_flags(architectures)]),
             "CUDA $in",
         )
         lines += _rule(
@@ -45,7 +46,7 @@ def ninja_text(packages: Sequence[str], compilers: Compilers, architectures: Seq
 
 
 def _joined(flags: Sequence[str]) -> str:
-    return " ".join(flag.replace("$", "$$") for flag in flags)
+    return shlex.join(flags).replace("$", "$$")
 
 
 def _rule(name: str, compiler: str, description: str) -> list[str]:
@@ -66,14 +67,13 @@ def _link_rules(compilers: Compilers, *, cuda: bool) -> list[str]:
     loads them has loaded already: linking need not read torch, and a machine without a GPU links for
     one. CUDA's runtime goes inside.
     """
-    stub = f"printf '' | {compilers.cxx} -shared -x c++ - -Wl,-soname,$name -o $out"
+    cxx, nvcc = (_joined([str(path)]) for path in (compilers.cxx, compilers.nvcc))
+    stub = f"printf '' | {cxx} -shared -x c++ - -Wl,-soname,$name -o $out"
     lines = ["rule stub", f"  command = {stub}", "  description = STUB $name", ""]
     finish = "-o $out.new && mv -f $out.new $out"
-    linkers = {"cpu": f"{compilers.cxx} -shared $objects -Wl,--no-as-needed"}
+    linkers = {"cpu": f"{cxx} -shared $objects -Wl,--no-as-needed"}
     if cuda:
-        linkers["cuda"] = (
-            f"{compilers.nvcc} -shared -cudart static $objects -Xlinker --no-as-needed"
-        )
+        linkers["cuda"] = f"{nvcc} -shared -cudart static $objects -Xlinker --no-as-needed"
     for device, linker in linkers.items():
         libraries = " ".join(f"-l{name}" for name in _TORCH_LIBRARIES[device])
         lines += [
@@ -105,5 +105,8 @@ def _library(name: str, device: str) -> list[str]:
 
 
 def packages_under(out: Path) -> list[str]:
-    """Return the names of the packages that lie under a folder."""
-    return sorted(p.parent.name for p in out.glob("*/binding.cpp"))
+    """Return the names of the packages that lie under a folder.
+
+    A package's name is an identifier; other folders with a binding.cpp are someone else's.
+    """
+    return sorted(p.parent.name for p in out.glob("*/binding.cpp") if p.parent.name.isidentifier())

@@ -107,3 +107,31 @@ def test_check_verifies_built_packages(generated: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "gradcheck" in done.stdout
     assert "FAILED" not in done.stdout
+
+
+def test_a_formula_keeps_its_brackets() -> None:
+    assert "x clipped to [min_val, max_val]" in fusegen("ops").stdout
+
+
+def test_checking_what_is_not_built_is_exit_code_2(tmp_path: Path) -> None:
+    done = fusegen("check", str(ROOT / "specs" / "residual_add_gelu.yaml"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "run `fusegen build`" in done.stderr
+
+
+def test_an_out_that_is_a_file_is_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "fine.yaml").write_text("chain:\n  - swish\n")
+    (tmp_path / "file").write_text("")
+    done = fusegen("build", "fine.yaml", "--out", "file", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_code_and_paths_are_not_wrapped(tmp_path: Path) -> None:
+    """A narrow terminal or a pipe: a diff still applies, a caret still points at its column."""
+    long = "x" * 150
+    (tmp_path / "fine.yaml").write_text(f"description: {long}\nchain:\n  - swish\n")
+    done = fusegen("build", "fine.yaml", "--check", cwd=tmp_path, COLUMNS="40")
+    assert done.returncode == 1
+    assert long in done.stdout
