@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -146,6 +145,3 @@ def _formatted(text: str) -> str:
         check=True,
     )
     return done.stdout
-
-
-__all__ = ["Mapping", "Operator", "render"]

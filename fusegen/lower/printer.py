@@ -147,8 +147,7 @@ class Printer:
 
     def _condition(self, condition: sp.Basic) -> str:
         if isinstance(condition, Relational):
-            operator = {"==": "==", "!=": "!="}.get(condition.rel_op, condition.rel_op)
-            return f"{self(condition.lhs)} {operator} {self(condition.rhs)}"
+            return f"{self(condition.lhs)} {condition.rel_op} {self(condition.rhs)}"
         joint = {sp.And: " && ", sp.Or: " || "}.get(condition.func)
         if joint is None:
             raise TypeError(f"the printer does not know the condition {condition}")
