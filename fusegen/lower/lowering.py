@@ -15,8 +15,6 @@ from fusegen.program import Input, Kind, Program, Reduce, Value, describe
 
 __all__ = ["LoweringError", "lower"]
 
-_STRUCT = {Kind.FULL: "full", Kind.COL: "col", Kind.ROW: "row", Kind.SCALAR: "scalar"}
-
 
 def lower(program: Program, given: Collection[Value] = ()) -> Kernel:
     """Return the kernel that computes a program.
@@ -98,7 +96,7 @@ class _Lowering:
     def _spelled(self, value: Value, stage: int) -> str:
         """Return how a stage reads a value: earlier stages' full values were kept."""
         if isinstance(value, Input) or value.kind != Kind.FULL:
-            return f"{_STRUCT[value.kind]}.{value.name}"
+            return f"{value.kind.label}.{value.name}"
         return value.name if self.plan.level[value] >= stage else f"kept.{value.name}"
 
     def _body(self, stage: int) -> tuple[Line, ...]:
@@ -130,7 +128,7 @@ class _Lowering:
             symbol = sp.Symbol(field, real=True)
             level = max((self.levels[s] for s in part.free_symbols), default=0)
             self.kinds[symbol], self.levels[symbol] = kind, level
-            self.names[symbol] = f"{_STRUCT[kind]}.{field}"
+            self.names[symbol] = f"{kind.label}.{field}"
             self.hoisted[part] = symbol
             inner = hoist(part, self.kinds, name, self._place)
             self._put(kind, level, field, inner, "")
@@ -140,7 +138,7 @@ class _Lowering:
         self.placed.setdefault((kind, stage), []).append((name, expr, note))
 
     def _lines(self, kind: Kind, stage: int) -> tuple[Line, ...]:
-        struct = _STRUCT[kind]
+        struct = kind.label
         found = self.placed.get((kind, stage), [])
         return tuple(Line(f"{struct}.{n}", self.print(e), note) for n, e, note in found)
 
