@@ -35,6 +35,7 @@ __all__ = [
     "row_shift",
     "row_sum",
     "rsqrt",
+    "sech2",
     "sigmoid",
     "sign",
     "softplus",
@@ -44,7 +45,7 @@ __all__ = [
     "where",
 ]
 
-exp, log, tanh, erf, sqrt = sp.exp, sp.log, sp.tanh, sp.erf, sp.sqrt
+exp, log, erf, sqrt = sp.exp, sp.log, sp.erf, sp.sqrt
 
 #: The number of columns of the activation, as a symbol: what `row_mean` divides by.
 COLS = sp.Symbol("cols", integer=True, positive=True)
@@ -60,6 +61,26 @@ class sigmoid(sp.Function):
 
     def fdiff(self, argindex: int = 1) -> sp.Expr:
         return self * (1 - self)
+
+
+class tanh(sp.Function):
+    """(exp(x) - exp(-x)) / (exp(x) + exp(-x)); its derivative is `sech2`."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return sech2(self.args[0])
+
+
+class sech2(sp.Function):
+    """1 / cosh(x)^2, which 1 - tanh(x)^2 loses to cancellation; its derivative is -2 tanh(x) sech2(x)."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return -2 * tanh(self.args[0]) * self
 
 
 class softplus(sp.Function):
@@ -214,6 +235,7 @@ FUNCTIONS: dict[str, tuple[Any, int]] = {
     "normcdf": (normcdf, 1),
     "normpdf": (normpdf, 1),
     "rsqrt": (rsqrt, 1),
+    "sech2": (sech2, 1),
     "sign": (sign, 1),
     "sigmoid": (sigmoid, 1),
     "sin": (sp.sin, 1),

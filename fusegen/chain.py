@@ -12,6 +12,7 @@ from fusegen.calculus import vjp
 from fusegen.errors import SpecError
 from fusegen.formula_nodes import formula_value
 from fusegen.lower import Kernel, lower
+from fusegen.lower.ranges import simplify
 from fusegen.program import Builder, Input, Kind, Output, Program, Reduce, Value
 from fusegen.spec_types import Ref, Spec, Step
 
@@ -219,7 +220,7 @@ def _program(spec: Spec, name: str, steps: Sequence[Step], operands: Sequence[Te
         )
     tensors: list[Input] = [i for i in builder.inputs if i.source == "tensor"]
     rest = [i for i in builder.inputs if i.source != "tensor"]
-    return Program(name, (*tensors, *rest), {"y": Output(value, x)})
+    return simplify(Program(name, (*tensors, *rest), {"y": Output(value, x)}))
 
 
 def _tensors_of(step: Step) -> list[str]:

@@ -36,7 +36,8 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     sp.exp: torch.exp,
     sp.log: torch.log,
     sp.sin: torch.sin,
-    sp.tanh: torch.tanh,
+    atoms.tanh: torch.tanh,
+    atoms.sech2: lambda x: 1 / torch.cosh(x).square(),
     atoms.RowSum: lambda x: x.sum(-1, keepdim=True),
     atoms.RowMax: lambda x: x.amax(-1, keepdim=True),
     atoms.RowShift: lambda x: x.amax(-1, keepdim=True).detach(),
@@ -243,7 +244,7 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
     """
     mask = 0xFFFFFFFF
     count = math.prod(shape)
-    group = torch.arange((count + 3) // 4, dtype=torch.int64)
+    group = torch.arange((count + 7) // 8, dtype=torch.int64)
     c = [group & mask, group >> 32, torch.full_like(group, stream), torch.zeros_like(group)]
     k = [seed & mask, (seed >> 32) & mask]
 
@@ -260,8 +261,8 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
         high1, low1 = product(0xCD9E8D57, c[2])
         c = [high1 ^ c[1] ^ k[0], low1, high0 ^ c[3] ^ k[1], low0]
         k = [(k[0] + 0x9E3779B9) & mask, (k[1] + 0xBB67AE85) & mask]
-    words = torch.stack(c, dim=1).reshape(-1)[:count]
-    return ((words >> 8).double() * 2.0**-24).reshape(shape)
+    halves = torch.stack([half for word in c for half in (word & 0xFFFF, word >> 16)], dim=1)
+    return (halves.reshape(-1)[:count].double() * 2.0**-16).reshape(shape)
 
 
 def random_operand(operand: Tensors, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -31,6 +31,7 @@ NUMERIC: dict[str, Callable[[Any], Any]] = {
     "normpdf": mpmath.npdf,
     "rsqrt": lambda v: 1 / mpmath.sqrt(v),
     "sigmoid": lambda v: 1 / (1 + mpmath.exp(-v)),
+    "sech2": lambda v: mpmath.sech(v) ** 2,
     "sign": mpmath.sign,
     "sin": mpmath.sin,
     "softplus": lambda v: max(v, 0) + mpmath.log1p(mpmath.exp(-abs(v))),

@@ -117,12 +117,14 @@ class Program:
         outputs: in the order in which the operator returns them.
         saved: row statistics of the forward pass that are returned beside the outputs, so that
             the backward need not compute them again.
+        notes: what was left out because it can act on no value, in words.
     """
 
     name: str
     inputs: tuple[Input, ...]
     outputs: Mapping[str, Output]
     saved: tuple[Value, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def nodes(self) -> list[Value]:
         """Return every value that the outputs need, each after its arguments."""
@@ -132,6 +134,7 @@ class Program:
         head = ", ".join(f"{v.name}: {v.kind.label}" for v in self.inputs)
         lines = [f"{self.name}({head})"]
         lines += [f"  {describe(v)}" for v in self.nodes() if not isinstance(v, Input)]
+        lines += [f"  ({note})" for note in self.notes]
         lines += [
             f"  -> {name}: {o.like.kind.label} = {o.value.name}" for name, o in self.outputs.items()
         ]

@@ -13,6 +13,7 @@ import jinja2
 from fusegen import paths
 from fusegen.chain import Chain, Mode
 from fusegen.lower import Kernel
+from fusegen.lower.launch import choose_launch
 from fusegen.module import module_context
 from fusegen.version import __version__
 
@@ -57,6 +58,7 @@ def render(chain: Chain) -> dict[str, str]:
         "chain": _chain_lines(chain),
         "kernels": kernels,
         "operators": operators,
+        "launches": {kernel.name: choose_launch(kernel) for kernel in kernels},
         "rank": chain.rank,
     }
     environment = _environment()
@@ -67,7 +69,7 @@ def render(chain: Chain) -> dict[str, str]:
         if file.endswith(".py"):
             context |= module_context(chain)
         text = environment.get_template(template).render(context)
-        files[file] = text if file.endswith(".py") else _formatted(text)
+        files[file] = text if file.endswith(".py") else formatted(text)
     return files
 
 
@@ -132,7 +134,7 @@ _STYLE = (
 )
 
 
-def _formatted(text: str) -> str:
+def formatted(text: str) -> str:
     """Return C++ text as clang-format lays it out; the pinned version makes it the same everywhere."""
     from clang_format import get_executable
 

@@ -36,13 +36,19 @@ _MACROS = frozenset(
 #: with the templates.
 _KERNEL = frozenset(
     """
-    ITEMS K S T V across activation args at begin blocks c col columns count dtype down end first
-    full grid group groups i item items j kept kernel last launch load most out partial plan power r
-    row scalar shared store stored stream task threads tiles tiling v wide widest width workspace y
+    BLOCKS HOLDERS ITEMS K S T THREADS V across activation ahead apart args at base begin block
+    blocks body bytes c col column columns count down dtype dynamic each end exchange fetch first
+    first_column flight full grid group groups held i item items j kept kernel last launch load
+    most needs out partial place plan power r rescale resident row row_count scalar shared step
+    store stored strand strands stream stride task team thread threads tiles tiling v visit wide
+    widest width workspace y
     """.split()  # noqa: SIM905
 )
 #: Endings that the templates give to a spec's names.
-_ENDINGS = ("_", "_v", "_out", "_sum", "_row", "_total", "_whole", "_partial")
+_ENDINGS = (
+    *("_", "_v", "_out", "_sum", "_sums", "_row", "_total", "_whole", "_partial", "_all"),
+    *("_raw", "_next", "_near", "_warp", "_fitted"),
+)
 #: Public attributes of `torch.nn.Module` (torch 2.13); a test compares them with torch's.
 _MODULE = frozenset(
     """

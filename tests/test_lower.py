@@ -20,7 +20,7 @@ PRINTED = [
     (1 - X**2, "T(1) - x * x"),
     (X * (1 - Y), "x * (T(1) - y)"),
     (X / Y, "x / y"),
-    (X / Y**2, "x * (T(1) / (y * y))"),
+    (X / Y**2, "x * Math::inverse(y * y)"),
     (-X * Y, "-x * y"),
     (X**3, "power<3>(x)"),
     (sp.sqrt(X), "Math::sqrt(x)"),

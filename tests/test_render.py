@@ -31,6 +31,7 @@ LAYERS = [
     {"chain"},
     {"module"},
     {"render"},
+    {"fitted_header"},
     {"pipeline"},
     {"eager"},
     {"compilers", "freshness", "ninja_file", "compile_errors", "build_lock"},

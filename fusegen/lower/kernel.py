@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,6 +46,7 @@ class Result:
         code: what an element (or a row) stores or adds.
         stage: the stage that knows the value.
         per_row: the value is a row's, not an element's.
+        summed_as: the result whose sum this one is too; itself, where no earlier one adds up the same.
     """
 
     name: str
@@ -54,6 +56,12 @@ class Result:
     code: str
     stage: int
     per_row: bool = False
+    summed_as: str = ""
+
+    @property
+    def adds(self) -> bool:
+        """Whether the kernel adds it up, and does not take over the sum of another result."""
+        return self.how == "sum" and self.summed_as == self.name
 
     @property
     def row_sum(self) -> str:
@@ -87,6 +95,9 @@ class Stage:
         reads: values of earlier stages that this one reads.
         reductions: what the pass reduces over the row.
         results: what each element stores or adds to a sum over the grid.
+        provisional: its only reduction is a maximum for which that of some of the row's elements does.
+        shifted_by: the maximum of the stage before, where this one's sums are relative to it.
+        rescaled: values kept relative to that maximum, which this stage is the first to read again.
     """
 
     index: int
@@ -96,11 +107,15 @@ class Stage:
     reads: tuple[str, ...]
     reductions: tuple[RowReduction, ...]
     results: tuple[Result, ...]
+    provisional: bool = False
+    shifted_by: str = ""
+    rescaled: tuple[str, ...] = ()
 
     @property
     def outs(self) -> tuple[tuple[str, str], ...]:
         """The fields of `Out` that the stage sets, each with its code."""
-        leaving: tuple[RowReduction | Result, ...] = (*self.reductions, *self.results)
+        kept = (r for r in self.results if r.how == "store" or r.adds)
+        leaving: tuple[RowReduction | Result, ...] = (*self.reductions, *kept)
         return tuple((item.name, item.code) for item in leaving)
 
     @property
@@ -111,18 +126,52 @@ class Stage:
     @property
     def col_sums(self) -> tuple[Result, ...]:
         """The results that are added up over the rows."""
-        return tuple(r for r in self.results if r.how == "sum" and r.kind == Kind.COL)
+        return tuple(r for r in self.results if r.adds and r.kind == Kind.COL)
 
     @property
     def totals(self) -> tuple[Result, ...]:
         """The results that are added up over all elements."""
-        return tuple(r for r in self.results if r.how == "sum" and r.kind == Kind.SCALAR)
+        return tuple(r for r in self.results if r.adds and r.kind == Kind.SCALAR)
+
+    @property
+    def full_reads(self) -> frozenset[str]:
+        """The full inputs that the stage's code reads."""
+        code = " ".join([*(line.code for line in self.lines), *(code for _, code in self.outs)])
+        return frozenset(re.findall(r"\bfull\.(\w+)", code))
 
     @property
     def purpose(self) -> str:
         """What the stage is for, in words."""
         found = [f"the {'largest' if r.op == 'max' else 'sum'} {r.name}" for r in self.reductions]
         return ", ".join([*found, *(r.name for r in self.results)])
+
+
+@dataclass(frozen=True)
+class FittedBranch:
+    """What a fitted function computes in one precision, and how exactly, in words."""
+
+    precision: str
+    accuracy: str
+    code: str
+
+
+@dataclass(frozen=True)
+class FittedFunction:
+    """A function of one variable `x` that a polynomial stands for on an interval.
+
+    Args:
+        name: its name.
+        formula: the formula and the interval, for the comment.
+        squared: whether the polynomials are in square = x^2.
+        branches: one for each precision that has a polynomial.
+        exact: the formula itself, for every other.
+    """
+
+    name: str
+    formula: str
+    squared: bool
+    branches: tuple[FittedBranch, ...]
+    exact: str
 
 
 @dataclass(frozen=True)
@@ -139,6 +188,7 @@ class Kernel:
         col_lines, scalar_lines: fields of `Col` and `Scalar` that are computed from the loaded ones.
         stages: at least one.
         results: what is written, in the order of the operator's outputs, saved statistics last.
+        fitted: functions that the stages call.
         comment: the program, a line a node.
         signature, returns: its inputs and outputs in words.
     """
@@ -156,6 +206,7 @@ class Kernel:
     scalar_lines: tuple[Line, ...]
     stages: tuple[Stage, ...]
     results: tuple[Result, ...]
+    fitted: tuple[FittedFunction, ...]
     comment: tuple[str, ...]
     signature: str
     returns: str
@@ -164,6 +215,13 @@ class Kernel:
     def struct(self) -> str:
         """The name of its struct of element functions: `backward_train` is `BackwardTrain`."""
         return "".join(word.capitalize() for word in self.name.split("_"))
+
+    @property
+    def form(self) -> Literal["flat", "pointwise", "rows"]:
+        """Which loops it needs: over one long row, down the columns, or over each row as a whole."""
+        if self.reduces_rows:
+            return "rows"
+        return "flat" if self.flat else "pointwise"
 
     @property
     def tensors(self) -> tuple[Field, ...]:
@@ -221,7 +279,42 @@ class Kernel:
     @property
     def row_totals(self) -> tuple[Result, ...]:
         """The results to which each row adds one value."""
-        return tuple(r for r in self.results if r.how == "sum" and r.per_row)
+        return tuple(r for r in self.results if r.adds and r.per_row)
+
+    @property
+    def grid_sums(self) -> tuple[Result, ...]:
+        """Every result that is added up over the grid, also those that share a sum."""
+        return tuple(r for r in self.results if r.how == "sum")
+
+    @property
+    def joint_values(self) -> int:
+        """How many values one exchange among a row's threads carries at most."""
+        return max([1, *(1 + len(s.reductions) for s in self.stages if s.shifted_by)])
+
+    @property
+    def full_reads(self) -> frozenset[str]:
+        """The full inputs that any stage's code reads."""
+        return frozenset().union(*(stage.full_reads for stage in self.stages))
+
+    @property
+    def held(self) -> tuple[tuple[int, int], ...]:
+        """What an element holds before the first stage and behind each but the last.
+
+        As pairs: how many inputs, as they are stored, and how many values, as they are computed.
+        """
+        stored = [f.name for f in self.full]
+        found = [(len(stored), 0)]
+        for stage in self.stages[:-1]:
+            later = self.stages[stage.index + 1 :]
+            inputs = sum(1 for name in stored if any(name in s.full_reads for s in later))
+            values = {
+                name
+                for s in self.stages[: stage.index + 1]
+                for name in s.kept
+                if any(name in t.reads for t in later)
+            }
+            found.append((inputs, len(values)))
+        return tuple(found)
 
     @property
     def col_sums(self) -> tuple[Result, ...]:

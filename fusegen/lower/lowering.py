@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 import sympy as sp
 
 from fusegen.lower.hoist import hoist, kind_of
-from fusegen.lower.kernel import Field, Kernel, Line, Result, RowReduction, Stage
-from fusegen.lower.printer import Printer
+from fusegen.lower.intervals import Fitted, fit_formulas
+from fusegen.lower.kernel import Field, FittedFunction, Kernel, Line, Result, RowReduction, Stage
+from fusegen.lower.printer import Printer, fitted_function
+from fusegen.lower.regroup import regroup
 from fusegen.lower.schedule import LoweringError, Schedule, schedule
+from fusegen.lower.shifts import join_shifts
 from fusegen.lower.temporaries import Named, share
-from fusegen.program import Input, Kind, Program, Reduce, Value, describe
+from fusegen.program import Input, Kind, Map, Program, Reduce, Value, describe
 
 __all__ = ["LoweringError", "lower"]
 
@@ -26,6 +30,7 @@ def lower(program: Program, given: Collection[Value] = ()) -> Kernel:
     Raises:
         LoweringError: where the program needs more than one kernel.
     """
+    program = regroup(program, schedule(program, given))
     return _Lowering(program, schedule(program, given)).kernel()
 
 
@@ -40,7 +45,12 @@ class _Lowering:
         self.hoisted: dict[sp.Expr, sp.Symbol] = {}
         self.taken = {value.name for value in plan.needed}
         self.placed: dict[tuple[Kind, int], list[tuple[str, sp.Expr, str]]] = {}
-        self.print = Printer(self.names, lambda e: len(list(kind_of(e, self.kinds))))
+        self.fitted = fit_formulas(program)
+        self.print = Printer(
+            self.names,
+            lambda e: len(list(kind_of(e, self.kinds))),
+            [formula.name for formula in self.fitted.values()],
+        )
         for value in plan.needed:
             self.kinds[value.symbol] = value.kind
             self.levels[value.symbol] = plan.level[value]
@@ -69,10 +79,16 @@ class _Lowering:
             extents=tuple(f.name for f in self._sourced("extent")),
             col_lines=self._lines(Kind.COL, 0),
             scalar_lines=self._lines(Kind.SCALAR, 0),
-            stages=stages,
+            stages=join_shifts(stages, plan),
             results=results,
-            comment=tuple(
-                describe(v) for v in plan.needed if not isinstance(v, Input) and v not in plan.given
+            fitted=self._fitted_functions(),
+            comment=(
+                *(
+                    describe(v)
+                    for v in plan.needed
+                    if not isinstance(v, Input) and v not in plan.given
+                ),
+                *(f"({note})" for note in self.program.notes),
             ),
             signature=", ".join(f"{i.name}: {i.kind.label}" for i in self.program.inputs),
             returns=", ".join(f"{r.name}: {r.kind.label}" for r in results),
@@ -100,10 +116,9 @@ class _Lowering:
         return value.name if self.plan.level[value] >= stage else f"kept.{value.name}"
 
     def _body(self, stage: int) -> tuple[Line, ...]:
-        nodes = self.plan.at(stage, Kind.FULL)
         exprs = [
-            Named(n.name, hoist(n.expr, self.kinds, n.name, self._place), n.note, n.symbol)
-            for n in nodes
+            Named(n.name, self._expression(n), n.note, n.symbol)
+            for n in self.plan.at(stage, Kind.FULL)
         ]
         for value in self.plan.needed:
             self.names[value.symbol] = self._spelled(value, stage)
@@ -113,6 +128,17 @@ class _Lowering:
             self.names[named.symbol] = named.name
             lines.append(Line(named.name, self.print(named.expr), named.note))
         return tuple(lines)
+
+    def _expression(self, node: Map) -> sp.Expr:
+        """Return a full node's expression: a call of the formula fitted for it, or its own, hoisted."""
+        if node in self.fitted:
+            number = list(self.fitted).index(node)
+            return Fitted(sp.Integer(number), self.fitted[node].symbol)
+        return hoist(node.expr, self.kinds, node.name, self._place)
+
+    def _fitted_functions(self) -> tuple[FittedFunction, ...]:
+        needed = (v for v in self.fitted if v in self.plan.needed)
+        return tuple(fitted_function(self.fitted[v]) for v in needed)
 
     def _place(self, part: sp.Expr, kind: Kind, name: str) -> sp.Symbol:
         """Give a hoisted part a field of its own in `Col`, `Row` or `Scalar`."""
@@ -162,7 +188,7 @@ class _Lowering:
                     value.name, Kind.ROW, None, "store", f"row.{value.name}", self.plan.stages, True
                 )
             )
-        return tuple(results)
+        return _sharing_sums(results)
 
     def _result(self, name: str, value: Value, kind: Kind, like: str) -> Result:
         if kind == Kind.FULL:
@@ -181,3 +207,17 @@ class _Lowering:
         raise LoweringError(
             f"{self.program.name}: {name} ({kind.label}) is not a sum over the activation: {describe(value)}"
         )
+
+
+def _sharing_sums(results: Iterable[Result]) -> tuple[Result, ...]:
+    """Let results that add up the same value share one sum: two biases have the same gradient."""
+    first: dict[tuple[Kind, str, int, bool], str] = {}
+    shared = []
+    for result in results:
+        key = (result.kind, result.code, result.stage, result.per_row)
+        shared.append(
+            replace(result, summed_as=first.setdefault(key, result.name))
+            if result.how == "sum"
+            else result
+        )
+    return tuple(shared)

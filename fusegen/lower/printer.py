@@ -6,12 +6,14 @@ defines `Math` (`templates/include/fusegen/elementary.h`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import sympy as sp
 from sympy.core.relational import Relational
 
 from fusegen import atoms
+from fusegen.lower.intervals import Fitted, FittedFormula
+from fusegen.lower.kernel import FittedBranch, FittedFunction
 
 #: What `Math` calls each atom.
 _FUNCTIONS: dict[type[sp.Basic], str] = {
@@ -20,15 +22,16 @@ _FUNCTIONS: dict[type[sp.Basic], str] = {
     atoms.log1p: "log1p",
     atoms.normcdf: "normcdf",
     atoms.normpdf: "normpdf",
+    atoms.sech2: "sech2",
     atoms.sigmoid: "sigmoid",
     atoms.sign: "sign",
     atoms.softplus: "softplus",
+    atoms.tanh: "tanh",
     sp.cos: "cos",
     sp.erf: "erf",
     sp.exp: "exp",
     sp.log: "log",
     sp.sin: "sin",
-    sp.tanh: "tanh",
 }
 
 _SUM, _PRODUCT, _UNARY, _ATOM = range(4)  # how tightly a piece of code binds
@@ -49,11 +52,18 @@ class Printer:
         names: the C++ spelling of each symbol.
         weight: orders the terms of a sum, heaviest first; large cancelling terms must meet before
             small ones are added, so a sum starts with what varies most.
+        fitted: the names of the fitted formulas, by number.
     """
 
-    def __init__(self, names: Mapping[sp.Symbol, str], weight: Callable[[sp.Expr], int]) -> None:
+    def __init__(
+        self,
+        names: Mapping[sp.Symbol, str],
+        weight: Callable[[sp.Expr], int],
+        fitted: Sequence[str] = (),
+    ) -> None:
         self._names = names
         self._weight = weight
+        self.fitted = fitted
 
     def __call__(self, expr: sp.Expr) -> str:
         """Return the code of an expression."""
@@ -77,10 +87,24 @@ class Printer:
             return self._power(expr)
         if isinstance(expr, sp.Piecewise):
             return self._select(expr), _ATOM
+        if isinstance(expr, Fitted):
+            which, argument = expr.args
+            return f"{self.fitted[int(which)]}({self(argument)})", _ATOM
+        if expr.func is sp.exp and (pair := self._shifted(expr.args[0])):
+            return f"Math::exp_difference({pair[0]}, {pair[1]})", _ATOM
         if expr.func in _FUNCTIONS:
             arguments = ", ".join(self(arg) for arg in expr.args)
             return f"Math::{_FUNCTIONS[expr.func]}({arguments})", _ATOM
         raise TypeError(f"the printer does not know {expr.func.__name__} in {expr}")
+
+    def _shifted(self, expr: sp.Expr) -> tuple[str, str] | None:
+        """Return a and b of a - b where b varies less, such as a row's maximum, or None."""
+        if not expr.is_Add or len(expr.args) != 2:
+            return None
+        a, b = sorted(expr.args, key=lambda term: -self._weight(term))
+        if not b.could_extract_minus_sign() or self._weight(a) == self._weight(b):
+            return None
+        return self(a), self(-b)
 
     def _sum(self, expr: sp.Expr) -> str:
         def rank(term: sp.Expr) -> tuple[bool, int, bool, bool, str]:
@@ -116,7 +140,9 @@ class Printer:
                 below.append(self._wrapped(factor.base, _ATOM))
             else:
                 above.append(self._wrapped(factor, _UNARY))
-        code = " * ".join(above) or literal(1)
+        if not above:
+            return f"Math::inverse({' * '.join(below)})", _ATOM
+        code = " * ".join(above)
         for divisor in below:
             code += f" / {divisor}"
         return code, _PRODUCT
@@ -126,7 +152,7 @@ class Printer:
         if exponent.is_Integer:
             n = int(exponent)
             if n < 0:
-                return f"{literal(1)} / {self._wrapped(base ** (-n), _ATOM)}", _PRODUCT
+                return f"Math::inverse({self(base ** (-n))})", _ATOM
             if base.is_Symbol and n == 2:
                 return f"{self(base)} * {self(base)}", _PRODUCT
             return f"power<{n}>({self(base)})", _ATOM
@@ -152,3 +178,22 @@ class Printer:
         if joint is None:
             raise TypeError(f"the printer does not know the condition {condition}")
         return joint.join(f"({self._condition(c)})" for c in sorted(condition.args, key=str))
+
+
+def fitted_function(formula: FittedFormula) -> FittedFunction:
+    """Return a fitted formula as code."""
+    printer = Printer({formula.symbol: "x"}, lambda _: 1)
+    branches = []
+    for precision, polynomial in formula.polynomials.items():
+        code = polynomial.horner("square" if formula.squared else "x")
+        branches.append(
+            FittedBranch(precision, polynomial.accuracy, formula.outside.format(p=code))
+        )
+    plain = formula.expr.xreplace({formula.symbol: sp.Symbol("x", real=True)})
+    return FittedFunction(
+        name=formula.name,
+        formula=f"{plain} for x in {formula.reach}",
+        squared=formula.squared,
+        branches=tuple(branches),
+        exact=printer(formula.expr),
+    )

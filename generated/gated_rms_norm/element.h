@@ -22,6 +22,7 @@ using fusegen::power;
 template <class Math>
 struct Forward {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -46,7 +47,7 @@ struct Forward {
 
   // Once a call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
-    scalar.cols_inverse = T(1) / scalar.cols;
+    scalar.cols_inverse = Math::inverse(scalar.cols);
   }
 
   // Stage 0: the sum expr_sum.
@@ -77,7 +78,7 @@ struct Forward {
 //   d_expr_sum_term: full = 2*x
 //   d_expr_x: full = weight/sqrt(eps + expr_sum/cols)
 //   expr: full = weight*x/sqrt(eps + expr_sum/cols)
-//   d_expr_2: full = expr*(1 - tanh(softplus(expr))**2)*sigmoid(expr) + tanh(softplus(expr))
+//   d_expr_2: full = expr*sech2(softplus(expr))*sigmoid(expr) + tanh(softplus(expr))
 //   grad_expr: full = d_expr_2*grad_y
 //   d_expr_sum: full = weight*x
 //   grad_expr_sum: full = d_expr_sum*grad_expr
@@ -90,6 +91,7 @@ struct Forward {
 template <class Math>
 struct Backward {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -122,7 +124,7 @@ struct Backward {
 
   // Once a call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
-    scalar.cols_inverse = T(1) / scalar.cols;
+    scalar.cols_inverse = Math::inverse(scalar.cols);
   }
 
   // Once a row, before stage 0.
@@ -140,10 +142,10 @@ struct Backward {
     const T d_expr_x = expr_x_product;
     // x * rsqrt(mean(x**2) + eps) * weight
     const T expr = expr_x_product * full.x;
-    const T expr_2_tanh = Math::tanh(Math::softplus(expr));
+    const T expr_2_softplus = Math::softplus(expr);
     // d expr_2 / d expr
     const T d_expr_2 =
-        expr_2_tanh + expr * (T(1) - expr_2_tanh * expr_2_tanh) * Math::sigmoid(expr);
+        expr * Math::sech2(expr_2_softplus) * Math::sigmoid(expr) + Math::tanh(expr_2_softplus);
     const T grad_expr = d_expr_2 * full.grad_y;
     // d expr / d expr_sum
     const T d_expr_sum = full.x * col.weight;

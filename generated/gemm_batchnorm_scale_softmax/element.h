@@ -25,6 +25,7 @@ using fusegen::power;
 template <class Math>
 struct ForwardTrain {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -60,13 +61,13 @@ struct ForwardTrain {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(kept.mul - row.softmax_max);
+    const T softmax_exp = Math::exp_difference(kept.mul, row.softmax_max);
     kept.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 2: y.
@@ -92,6 +93,7 @@ struct ForwardTrain {
 template <class Math>
 struct BackwardTrain {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -119,7 +121,7 @@ struct BackwardTrain {
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
@@ -128,7 +130,7 @@ struct BackwardTrain {
     // mul: x other
     const T mul = full.x * scalar.scale;
     // softmax: exp
-    const T softmax_exp = Math::exp(mul - row.softmax_max);
+    const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     kept.softmax_exp = softmax_exp;
@@ -166,6 +168,7 @@ struct BackwardTrain {
 template <class Math>
 struct ForwardEval {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -218,13 +221,13 @@ struct ForwardEval {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(kept.mul - row.softmax_max);
+    const T softmax_exp = Math::exp_difference(kept.mul, row.softmax_max);
     kept.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 2: y.
@@ -255,6 +258,7 @@ struct ForwardEval {
 template <class Math>
 struct BackwardEval {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -302,7 +306,7 @@ struct BackwardEval {
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
@@ -316,7 +320,7 @@ struct BackwardEval {
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
-    const T softmax_exp = Math::exp(mul - row.softmax_max);
+    const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // d bn / d bn_weight

@@ -66,7 +66,6 @@ void backward(const BackwardArgs& args) {
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
   const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
-  const Buffer<T> grad_add_value_partial(tiling.groups() * cols);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -74,7 +73,6 @@ void backward(const BackwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
 
     T grad_matmul_bias_sum[widest] = {};
-    T grad_add_value_sum[widest] = {};
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
@@ -87,15 +85,13 @@ void backward(const BackwardArgs& args) {
         K::stage0(full, col, row, scalar, kept, out);
         store(grad_x + at + j, out.grad_x);
         grad_matmul_bias_sum[j] += out.grad_matmul_bias;
-        grad_add_value_sum[j] += out.grad_add_value;
       }
     }
     std::copy_n(grad_matmul_bias_sum, count,
                 grad_matmul_bias_partial.data() + group * cols + begin);
-    std::copy_n(grad_add_value_sum, count, grad_add_value_partial.data() + group * cols + begin);
   });
   fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial.data(), tiling.groups(), cols);
-  fusegen::store_col_sums(grad_add_value, grad_add_value_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_add_value, grad_matmul_bias_partial.data(), tiling.groups(), cols);
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ using fusegen::power;
 template <class Math>
 struct ForwardTrain {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -54,7 +55,7 @@ struct ForwardTrain {
 
   // Once a call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
-    scalar.dropout_factor = T(1) / (T(1) - scalar.dropout_p);
+    scalar.dropout_factor = Math::inverse(T(1) - scalar.dropout_p);
   }
 
   // Stage 0: the largest softmax_max.
@@ -71,13 +72,13 @@ struct ForwardTrain {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(kept.dropout - row.softmax_max);
+    const T softmax_exp = Math::exp_difference(kept.dropout, row.softmax_max);
     kept.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 2: y.
@@ -95,15 +96,15 @@ struct ForwardTrain {
 //   matmul: full = matmul_bias + x
 //   dropout: full = Piecewise((0, dropout_p > dropout_u), (matmul/(1 - dropout_p), True))
 //   softmax_exp: full = exp(dropout - softmax_max)
+//   d_dropout_softmax_exp: full = d_dropout*softmax_exp
 //   grad_softmax_sum: full = grad_y*softmax_exp
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
-//   grad_dropout: full = grad_softmax_exp*softmax_exp
-//   grad_matmul: full = d_dropout*grad_dropout
-//   grad_matmul_bias: col = sum(grad_matmul over rows)
+//   grad_matmul: full = d_dropout_softmax_exp*(-grad_softmax_sum_2/softmax_sum +
+//   grad_y)/softmax_sum grad_matmul_bias: col = sum(grad_matmul over rows)
 template <class Math>
 struct BackwardTrain {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -118,15 +119,14 @@ struct BackwardTrain {
     T softmax_sum;
     T grad_softmax_sum_2;
     T softmax_sum_inverse;
-    T grad_softmax_exp_factor;
+    T grad_matmul_factor;
   };
   struct Scalar {
     T dropout_p;
     T d_dropout_factor;
   };
   struct Kept {
-    T d_dropout;
-    T softmax_exp;
+    T d_dropout_softmax_exp;
   };
   struct Out {
     T grad_softmax_sum_2;
@@ -136,12 +136,12 @@ struct BackwardTrain {
 
   // Once a call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
-    scalar.d_dropout_factor = T(1) / (T(1) - scalar.dropout_p);
+    scalar.d_dropout_factor = Math::inverse(T(1) - scalar.dropout_p);
   }
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
@@ -154,26 +154,24 @@ struct BackwardTrain {
     // dropout: 0 with probability p, else x / (1 - p)
     const T dropout = (scalar.dropout_p > full.dropout_u ? T(0) : matmul * scalar.d_dropout_factor);
     // softmax: exp
-    const T softmax_exp = Math::exp(dropout - row.softmax_max);
+    const T softmax_exp = Math::exp_difference(dropout, row.softmax_max);
+    // known before the row's sums are
+    const T d_dropout_softmax_exp = d_dropout * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.d_dropout = d_dropout;
-    kept.softmax_exp = softmax_exp;
+    kept.d_dropout_softmax_exp = d_dropout_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_matmul_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
   }
 
   // Stage 1: grad_x, grad_matmul_bias.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // sum over all uses
-    const T grad_softmax_exp =
-        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_dropout = grad_softmax_exp * kept.softmax_exp;
-    const T grad_matmul = kept.d_dropout * grad_dropout;
+    const T grad_matmul = kept.d_dropout_softmax_exp * (full.grad_y + row.grad_matmul_factor) *
+                          row.softmax_sum_inverse;
     out.grad_x = grad_matmul;
     out.grad_matmul_bias = grad_matmul;
   }
@@ -189,6 +187,7 @@ struct BackwardTrain {
 template <class Math>
 struct ForwardEval {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -224,13 +223,13 @@ struct ForwardEval {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(kept.matmul - row.softmax_max);
+    const T softmax_exp = Math::exp_difference(kept.matmul, row.softmax_max);
     kept.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 2: y.
@@ -254,6 +253,7 @@ struct ForwardEval {
 template <class Math>
 struct BackwardEval {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -281,7 +281,7 @@ struct BackwardEval {
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
@@ -290,7 +290,7 @@ struct BackwardEval {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // softmax: exp
-    const T softmax_exp = Math::exp(matmul - row.softmax_max);
+    const T softmax_exp = Math::exp_difference(matmul, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     kept.softmax_exp = softmax_exp;

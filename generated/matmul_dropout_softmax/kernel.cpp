@@ -115,8 +115,7 @@ void backward_train(const BackwardTrainArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
 
-    const Buffer<T> kept_d_dropout(cols);
-    const Buffer<T> kept_softmax_exp(cols);
+    const Buffer<T> kept_d_dropout_softmax_exp(cols);
     const Buffer<T> dropout_u(cols);
     T* const grad_matmul_bias_sum = grad_matmul_bias_partial.data() + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
@@ -138,8 +137,7 @@ void backward_train(const BackwardTrainArgs& args) {
           typename K::Out out;
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
-          kept_d_dropout[j] = kept.d_dropout;
-          kept_softmax_exp[j] = kept.softmax_exp;
+          kept_d_dropout_softmax_exp[j] = kept.d_dropout_softmax_exp;
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         }
         grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
@@ -154,8 +152,7 @@ void backward_train(const BackwardTrainArgs& args) {
           const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
           typename K::Kept kept;
-          kept.softmax_exp = kept_softmax_exp[j];
-          kept.d_dropout = kept_d_dropout[j];
+          kept.d_dropout_softmax_exp = kept_d_dropout_softmax_exp[j];
           K::stage1(full, col, row, scalar, kept, out);
           store(grad_x + at + j, out.grad_x);
           grad_matmul_bias_sum[j] += out.grad_matmul_bias;

@@ -10,13 +10,26 @@
 namespace fusegen_matmul_dropout_softmax {
 namespace {
 
-// forward_train: a row in the registers of blockDim.x threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; a block holds blockDim.y rows at a time.
-template <class S, int V, int ITEMS>
-__global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args) {
+// How forward_train is launched.
+struct ForwardTrainLaunch {
+  static constexpr int elements =
+      16;  // at most so many elements of a row in one thread's registers
+  static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int waves =
+      4;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int resident =
+      2;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int full = 1024;  // threads of a block at most
+};
+
+// forward_train: a row in the registers of a team of threads, from one read to one write.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTrainArgs args) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  using Pack = fusegen::Packed<S, V>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
   S* const __restrict__ y = static_cast<S*>(args.y);
@@ -25,31 +38,65 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  [[maybe_unused]] __shared__ T shared[32];
-  const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
-  const int64_t groups = int64_t(gridDim.x) * blockDim.y;
-  for (int64_t r = group; r < rows; r += groups) {
-    typename K::Row row{};
-    typename K::Full full[ITEMS * V];
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  constexpr bool ahead = sizeof(Pack) == 16;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
+  const int row_count = int(rows);
+  const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
+            apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  // Each thread has places of its own in shared memory: for the next row's vectors, and for its
+  // sums.
+  unsigned char* place = dynamic;
+  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+
+  typename K::Row next_row{};
+  const auto fetch = [&](int r) {
+    if (r < row_count) {
+      if constexpr (ahead) {
+        const S* const x_row = x + int64_t(r) * cols;
 #pragma unroll
-    for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
-        const int64_t at = r * cols + c;
-        const auto x_v = fusegen::load_vector<V>(x + at);
-        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {x_v.value[v], dropout_u_v.value[v]};
+        for (int item = 0; item < ITEMS; ++item) {
+          if (column(item) < int(cols)) {
+            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+          }
         }
       }
     }
+  };
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  fetch(begin + int(threadIdx.y));
+  for (int base = begin; base < row_count; base += step) {
+    const int r = base + int(threadIdx.y);
+    const int end =
+        r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] Pack x_raw[ITEMS];
+    if constexpr (ahead) fusegen::await_copies();
+    typename K::Row row = next_row;
+    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+        if constexpr (ahead) {
+          x_raw[item] = x_next[item * threads];
+        } else {
+          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+        }
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[item]);
+        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, int64_t(r) * cols + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].dropout_u = dropout_u_v.value[v];
+        }
         typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
@@ -59,17 +106,20 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
     }
-    row.softmax_max = fusegen::reduce_row<fusegen::Maximum>(reduced_softmax_max, shared);
+    fetch(r + step);  // all of this row has been read
+    T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
+    row.softmax_max = fusegen::anchor(softmax_max_near);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+        typename K::Full full[V];
         typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
@@ -79,17 +129,28 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
     }
-    row.softmax_sum = fusegen::reduce_row<fusegen::Sum>(reduced_softmax_sum, shared);
+    const T softmax_max_warp = softmax_max_near;
+    T softmax_max_sums[] = {reduced_softmax_sum};
+    team.template reduce_shifted<typename K::Functions>(softmax_max_near, softmax_max_sums);
+    [[maybe_unused]] const T rescale =
+        fusegen::shift_factor<typename K::Functions>(softmax_max_warp, softmax_max_near);
+    row.softmax_max = softmax_max_near;
+    row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          kept[item * V + v].softmax_exp *= rescale;
+        }
+        typename K::Full full[V];
         typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
@@ -100,13 +161,14 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + r * cols + c, y_v);
+        fusegen::store_vector(y + int64_t(r) * cols + c, y_v);
       }
     }
-    if (threadIdx.x == 0) {
+
+    if (r < row_count && threadIdx.x == 0 && team.rank() == 0) {
       softmax_max[r] = row.softmax_max;
       softmax_sum[r] = row.softmax_sum;
     }
@@ -116,10 +178,10 @@ __global__ void __launch_bounds__(512) forward_train_held(ForwardTrainArgs args)
 // forward_train: rows too long to hold. Each stage streams the row again and computes what the
 // earlier stages kept anew.
 template <class S, int V>
-__global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs args) {
+__global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArgs args) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
   S* const __restrict__ y = static_cast<S*>(args.y);
@@ -128,19 +190,25 @@ __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs a
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  [[maybe_unused]] __shared__ T shared[32];
-  const int64_t group = blockIdx.x;
-  for (int64_t r = group; r < rows; r += gridDim.x) {
+  using Team = fusegen::Team<T, fusegen::Holders::block, 2>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  [[maybe_unused]] const int64_t group = blockIdx.x;
+
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
     typename K::Row row{};
+
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
+      const auto x_v = fusegen::unpack(x_raw);
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v], dropout_u_v.value[v]};
+        full[v].x = x_v.value[v];
+        full[v].dropout_u = dropout_u_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -156,16 +224,18 @@ __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs a
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
       }
     }
-    row.softmax_max = fusegen::reduce_row<fusegen::Maximum>(reduced_softmax_max, shared);
+    row.softmax_max = team.template reduce<fusegen::Maximum>(reduced_softmax_max);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
+      const auto x_v = fusegen::unpack(x_raw);
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v], dropout_u_v.value[v]};
+        full[v].x = x_v.value[v];
+        full[v].dropout_u = dropout_u_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -182,16 +252,18 @@ __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs a
         reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
       }
     }
-    row.softmax_sum = fusegen::reduce_row<fusegen::Sum>(reduced_softmax_sum, shared);
+    row.softmax_sum = team.template reduce<fusegen::Sum>(reduced_softmax_sum);
     K::row2(scalar, row);
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
+      const auto x_v = fusegen::unpack(x_raw);
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v], dropout_u_v.value[v]};
+        full[v].x = x_v.value[v];
+        full[v].dropout_u = dropout_u_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -218,32 +290,87 @@ __global__ void __launch_bounds__(512) forward_train_streamed(ForwardTrainArgs a
   }
 }
 
-struct ForwardTrainPlan {
-  int width, items;  // elements of one access, accesses of one thread; 0 items: streamed
-  dim3 threads;
-  unsigned grid;
-  int64_t groups, blocks;  // partial sums: one a group of rows, one a block
+struct ForwardTrainRows {
+  // Elements that a thread holds, by the registers they take between two stages.
+  template <class S, int V>
+  static constexpr int items() {
+    using T = fusegen::compute_t<S>;
+    double bytes = 0;
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 0.0 * sizeof(T));
+    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
+    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
+    return fusegen::elements_held<S, V>(bytes, ForwardTrainLaunch::elements) / V;
+  }
 
+  // Calls f with the kernel that a plan chose.
+  template <class S, int V, class F>
+  static bool visit(const fusegen::RowPlan& plan, F&& f) {
+    using fusegen::Holders;
+    constexpr int held = items<S, V>();
+    switch (plan.form) {
+      case fusegen::RowForm::brief:
+        return f(forward_train_held<S, V, 1, 256, 1, Holders::lanes>);
+      case fusegen::RowForm::warp:
+        return f(forward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+      case fusegen::RowForm::block:
+        return f(forward_train_held < S, V, held, 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident, Holders::block >);
+      case fusegen::RowForm::large_block:
+        return f(
+            forward_train_held<S, V, held,
+                               std::min(ForwardTrainLaunch::full,
+                                        fusegen::full_block<S, V>(ForwardTrainLaunch::elements)),
+                               1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(forward_train_held < S, V, fusegen::cluster_items<S>(held), 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident, Holders::cluster >);
+      case fusegen::RowForm::large_cluster:
+        return f(
+            forward_train_held<S, V, fusegen::cluster_items<S>(held),
+                               std::min(ForwardTrainLaunch::full,
+                                        fusegen::full_block<S, V>(ForwardTrainLaunch::elements)),
+                               1, Holders::cluster>);
+      default:
+        return f(forward_train_streamed<S, V>);
+    }
+  }
+};
+
+struct ForwardTrainPlan : fusegen::RowPlan {
   template <class S>
   static ForwardTrainPlan of(const ForwardTrainArgs& args) {
-    ForwardTrainPlan plan{};
-    int width = 16 / sizeof(S);
+    constexpr int wide = 16 / sizeof(S);
+    int width = wide;
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
           fusegen::aligned(args.matmul_bias, 16) && fusegen::aligned(args.y, 16)))
       width = 1;
-    const int most = width == 8   ? 2
-                     : width == 1 ? 8
-                                  : 4;  // up to 16 elements a thread in registers
-    unsigned across = 32;
-    const int items = args.cols <= int64_t(across) * width ? 1 : most;
-    while (across < 512 && int64_t(across) * items * width < args.cols) across *= 2;
-    plan.width = width;
-    plan.items = int64_t(across) * items * width >= args.cols ? items : 0;
-    plan.threads = dim3(across, across == 32 ? 8 : 1);
-    int64_t blocks = (args.rows + plan.threads.y - 1) / plan.threads.y;
-    plan.grid = unsigned(std::clamp<int64_t>(blocks, 1, 1 << 30));
-    plan.groups = int64_t(plan.grid) * plan.threads.y;
-    plan.blocks = plan.grid;
+    return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
+  }
+
+  template <class S, int V>
+  static ForwardTrainPlan sized(const ForwardTrainArgs& args) {
+    using T = fusegen::compute_t<S>;
+    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
+    fusegen::RowNeeds needs{};
+    needs.rows = args.rows;
+    needs.cols = args.cols;
+    needs.width = V;
+    needs.threads =
+        std::min(ForwardTrainLaunch::full, fusegen::full_block<S, V>(ForwardTrainLaunch::elements));
+    needs.preferred = ForwardTrainLaunch::threads;
+    needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
+    needs.cluster_items = fusegen::cluster_items<S>(ForwardTrainRows::items<S, V>());
+    needs.items = ForwardTrainRows::items<S, V>();
+    needs.shared = ahead + sizeof(T) * V * 0;
+    ForwardTrainPlan plan{fusegen::choose_rows(needs)};
+    const auto place = [&](auto* kernel) {
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 sizeof(S) == 4 ? ForwardTrainLaunch::waves : 1);
+    };
+    if (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
+      ForwardTrainRows::visit<S, V>(plan, place);
+    }
     return plan;
   }
 };
@@ -251,28 +378,39 @@ struct ForwardTrainPlan {
 template <class S>
 void launch_forward_train(const ForwardTrainArgs& args, [[maybe_unused]] void* workspace,
                           cudaStream_t stream) {
-  constexpr int wide = 16 / sizeof(S);
   const auto plan = ForwardTrainPlan::of<S>(args);
-  const auto launch = [&](auto* kernel) { kernel<<<plan.grid, plan.threads, 0, stream>>>(args); };
-  if (plan.items == 0) {
-    plan.width == 1 ? launch(forward_train_streamed<S, 1>)
-                    : launch(forward_train_streamed<S, wide>);
-  } else if (plan.items == 1) {
-    plan.width == 1 ? launch(forward_train_held<S, 1, 1>) : launch(forward_train_held<S, wide, 1>);
+
+  const auto launch = [&](auto* kernel) {
+    return fusegen::launch_rows(plan, stream, kernel, args);
+  };
+  if (plan.width == 1) {
+    ForwardTrainRows::visit<S, 1>(plan, launch);
   } else {
-    plan.width == 1 ? launch(forward_train_held<S, 1, 8>)
-                    : launch(forward_train_held < S, wide, wide == 8 ? 2 : 4 >);
+    ForwardTrainRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
 }
 
-// backward_train: a row in the registers of blockDim.x threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; a block holds blockDim.y rows at a time.
-template <class S, int V, int ITEMS>
-__global__ void __launch_bounds__(512)
+// How backward_train is launched.
+struct BackwardTrainLaunch {
+  static constexpr int elements =
+      16;  // at most so many elements of a row in one thread's registers
+  static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int waves =
+      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int resident =
+      2;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int full = 1024;  // threads of a block at most
+};
+
+// backward_train: a row in the registers of a team of threads, from one read to one write.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_train_held(BackwardTrainArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  using Pack = fusegen::Packed<S, V>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -282,36 +420,83 @@ __global__ void __launch_bounds__(512)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  [[maybe_unused]] __shared__ T shared[32];
-  const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
-  const int64_t groups = int64_t(gridDim.x) * blockDim.y;
-  T grad_matmul_bias_sum[ITEMS * V] = {};
-  for (int64_t r = group; r < rows; r += groups) {
-    typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
-    typename K::Full full[ITEMS * V];
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  constexpr bool ahead = sizeof(Pack) == 16;
+  using Team = fusegen::Team<T, HOLDERS, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
+  const int row_count = int(rows);
+  const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
+            apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  // Each thread has places of its own in shared memory: for the next row's vectors, and for its
+  // sums.
+  unsigned char* place = dynamic;
+  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  fusegen::ColumnSums<T, V> grad_matmul_bias_sum(place, thread, threads);
+  grad_matmul_bias_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+
+  typename K::Row next_row{};
+  const auto fetch = [&](int r) {
+    if (r < row_count) {
+      if constexpr (ahead) {
+        const S* const x_row = x + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + int64_t(r) * cols;
 #pragma unroll
-    for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
-        const int64_t at = r * cols + c;
-        const auto x_v = fusegen::load_vector<V>(x + at);
-        const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
-        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {x_v.value[v], grad_y_v.value[v], dropout_u_v.value[v]};
+        for (int item = 0; item < ITEMS; ++item) {
+          if (column(item) < int(cols)) {
+            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+          }
         }
       }
+      next_row.softmax_max = softmax_max[r];
+      next_row.softmax_sum = softmax_sum[r];
     }
+  };
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  fetch(begin + int(threadIdx.y));
+  for (int base = begin; base < row_count; base += step) {
+    const int r = base + int(threadIdx.y);
+    const int end =
+        r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] Pack x_raw[ITEMS];
+    [[maybe_unused]] Pack grad_y_raw[ITEMS];
+    if constexpr (ahead) fusegen::await_copies();
+    typename K::Row row = next_row;
+    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+        if constexpr (ahead) {
+          x_raw[item] = x_next[item * threads];
+        } else {
+          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+        }
+        if constexpr (ahead) {
+          grad_y_raw[item] = grad_y_next[item * threads];
+        } else {
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+        }
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[item]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, int64_t(r) * cols + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].dropout_u = dropout_u_v.value[v];
+        }
         typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
@@ -321,18 +506,26 @@ __global__ void __launch_bounds__(512)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
       }
     }
-    row.grad_softmax_sum_2 = fusegen::reduce_row<fusegen::Sum>(reduced_grad_softmax_sum_2, shared);
+    fetch(r + step);  // all of this row has been read
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+        fusegen::forget(grad_y_raw[item]);
+        typename K::Full full[V];
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].grad_y = grad_y_v.value[v];
+        }
         typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
@@ -340,35 +533,42 @@ __global__ void __launch_bounds__(512)
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
-          grad_matmul_bias_sum[item * V + v] += out.grad_matmul_bias;
+          grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
-        fusegen::store_vector(grad_x + r * cols + c, grad_x_v);
+        grad_matmul_bias_sum.add(item, grad_matmul_bias_v);
+        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
       }
     }
   }
-#pragma unroll
+  // The block's sums, its rows of threads added up in their order.
+  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
-    const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-#pragma unroll
-    for (int v = 0; c < cols && v < V; ++v)
-      grad_matmul_bias_partial[group * cols + c + v] = grad_matmul_bias_sum[item * V + v];
+    const int c = column(item);
+    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
+      T grad_matmul_bias_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_matmul_bias_all += grad_matmul_bias_sum.at(item, v, y * int(blockDim.x));
+      grad_matmul_bias_partial[group * cols + c + v] = grad_matmul_bias_all;
+    }
   }
 }
 
 // backward_train: rows too long to hold. Each stage streams the row again and computes what the
 // earlier stages kept anew.
 template <class S, int V>
-__global__ void __launch_bounds__(512)
+__global__ void __launch_bounds__(512, 1)
     backward_train_streamed(BackwardTrainArgs args,
                             fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -378,9 +578,12 @@ __global__ void __launch_bounds__(512)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  [[maybe_unused]] __shared__ T shared[32];
-  const int64_t group = blockIdx.x;
-  for (int64_t r = group; r < rows; r += gridDim.x) {
+  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  [[maybe_unused]] const int64_t group = blockIdx.x;
+
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
@@ -388,13 +591,17 @@ __global__ void __launch_bounds__(512)
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
-      const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v], grad_y_v.value[v], dropout_u_v.value[v]};
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
+        full[v].dropout_u = dropout_u_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -411,17 +618,21 @@ __global__ void __launch_bounds__(512)
             fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
       }
     }
-    row.grad_softmax_sum_2 = fusegen::reduce_row<fusegen::Sum>(reduced_grad_softmax_sum_2, shared);
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
-      const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v], grad_y_v.value[v], dropout_u_v.value[v]};
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
+        full[v].dropout_u = dropout_u_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -444,35 +655,88 @@ __global__ void __launch_bounds__(512)
   }
 }
 
-struct BackwardTrainPlan {
-  int width, items;  // elements of one access, accesses of one thread; 0 items: streamed
-  dim3 threads;
-  unsigned grid;
-  int64_t groups, blocks;  // partial sums: one a group of rows, one a block
+struct BackwardTrainRows {
+  // Elements that a thread holds, by the registers they take between two stages.
+  template <class S, int V>
+  static constexpr int items() {
+    using T = fusegen::compute_t<S>;
+    double bytes = 0;
+    bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 1.0 * sizeof(T));
+    return fusegen::elements_held<S, V>(bytes, BackwardTrainLaunch::elements) / V;
+  }
 
+  // Calls f with the kernel that a plan chose.
+  template <class S, int V, class F>
+  static bool visit(const fusegen::RowPlan& plan, F&& f) {
+    using fusegen::Holders;
+    constexpr int held = items<S, V>();
+    switch (plan.form) {
+      case fusegen::RowForm::brief:
+        return f(backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
+      case fusegen::RowForm::warp:
+        return f(
+            backward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+      case fusegen::RowForm::block:
+        return f(backward_train_held < S, V, held, 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident, Holders::block >);
+      case fusegen::RowForm::large_block:
+        return f(
+            backward_train_held<S, V, held,
+                                std::min(BackwardTrainLaunch::full,
+                                         fusegen::full_block<S, V>(BackwardTrainLaunch::elements)),
+                                1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(backward_train_held < S, V, fusegen::cluster_items<S>(held), 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident, Holders::cluster >);
+      case fusegen::RowForm::large_cluster:
+        return f(
+            backward_train_held<S, V, fusegen::cluster_items<S>(held),
+                                std::min(BackwardTrainLaunch::full,
+                                         fusegen::full_block<S, V>(BackwardTrainLaunch::elements)),
+                                1, Holders::cluster>);
+      default:
+        return f(backward_train_streamed<S, V>);
+    }
+  }
+};
+
+struct BackwardTrainPlan : fusegen::RowPlan {
   template <class S>
   static BackwardTrainPlan of(const BackwardTrainArgs& args) {
-    BackwardTrainPlan plan{};
-    int width = 16 / sizeof(S);
+    constexpr int wide = 16 / sizeof(S);
+    int width = wide;
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
           fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.matmul_bias, 16) &&
           fusegen::aligned(args.grad_x, 16)))
       width = 1;
-    const int most = width == 8   ? 2
-                     : width == 1 ? 8
-                                  : 4;  // up to 16 elements a thread in registers
-    unsigned across = 32;
-    const int items = args.cols <= int64_t(across) * width ? 1 : most;
-    while (across < 512 && int64_t(across) * items * width < args.cols) across *= 2;
-    plan.width = width;
-    plan.items = int64_t(across) * items * width >= args.cols ? items : 0;
-    plan.threads = dim3(across, across == 32 ? 8 : 1);
-    int64_t blocks = (args.rows + plan.threads.y - 1) / plan.threads.y;
-    // Few groups of rows, so that their partial sums cost little beside the tensor.
-    blocks = std::min<int64_t>(blocks, fusegen::multiprocessors() * (across < 512 ? 4 : 2));
-    plan.grid = unsigned(std::clamp<int64_t>(blocks, 1, 1 << 30));
-    plan.groups = int64_t(plan.grid) * plan.threads.y;
-    plan.blocks = plan.grid;
+    return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
+  }
+
+  template <class S, int V>
+  static BackwardTrainPlan sized(const BackwardTrainArgs& args) {
+    using T = fusegen::compute_t<S>;
+    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
+    fusegen::RowNeeds needs{};
+    needs.rows = args.rows;
+    needs.cols = args.cols;
+    needs.width = V;
+    needs.threads = std::min(BackwardTrainLaunch::full,
+                             fusegen::full_block<S, V>(BackwardTrainLaunch::elements));
+    needs.preferred = BackwardTrainLaunch::threads;
+    needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainRows::items<S, V>());
+    needs.cluster_items = fusegen::cluster_items<S>(BackwardTrainRows::items<S, V>());
+    needs.items = BackwardTrainRows::items<S, V>();
+    needs.shared = ahead + sizeof(T) * V * 1;
+    BackwardTrainPlan plan{fusegen::choose_rows(needs)};
+    const auto place = [&](auto* kernel) {
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1);
+    };
+    if (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
+      BackwardTrainRows::visit<S, V>(plan, place);
+    }
     return plan;
   }
 };
@@ -480,67 +744,110 @@ struct BackwardTrainPlan {
 template <class S>
 void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void* workspace,
                            cudaStream_t stream) {
-  constexpr int wide = 16 / sizeof(S);
   const auto plan = BackwardTrainPlan::of<S>(args);
   using T = fusegen::compute_t<S>;
   T* partial = static_cast<T*>(workspace);
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
-  const auto launch = [&](auto* kernel) {
-    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
-  };
-  if (plan.items == 0) {
+  if (plan.form == fusegen::RowForm::streamed) {
     cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    plan.width == 1 ? launch(backward_train_streamed<S, 1>)
-                    : launch(backward_train_streamed<S, wide>);
-  } else if (plan.items == 1) {
-    plan.width == 1 ? launch(backward_train_held<S, 1, 1>)
-                    : launch(backward_train_held<S, wide, 1>);
-  } else {
-    plan.width == 1 ? launch(backward_train_held<S, 1, 8>)
-                    : launch(backward_train_held < S, wide, wide == 8 ? 2 : 4 >);
   }
-  fusegen::launch_sum_groups(static_cast<S*>(args.grad_matmul_bias), grad_matmul_bias_partial,
-                             plan.groups, args.cols, stream);
+  const auto launch = [&](auto* kernel) {
+    return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);
+  };
+  if (plan.width == 1) {
+    BackwardTrainRows::visit<S, 1>(plan, launch);
+  } else {
+    BackwardTrainRows::visit<S, 16 / sizeof(S)>(plan, launch);
+  }
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
+                                           grad_matmul_bias_partial, plan.groups, args.cols}}},
+                                        stream);
 }
 
-// forward_eval: a row in the registers of blockDim.x threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; a block holds blockDim.y rows at a time.
-template <class S, int V, int ITEMS>
-__global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
+// How forward_eval is launched.
+struct ForwardEvalLaunch {
+  static constexpr int elements =
+      16;  // at most so many elements of a row in one thread's registers
+  static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int waves =
+      4;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int resident =
+      2;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int full = 1024;  // threads of a block at most
+};
+
+// forward_eval: a row in the registers of a team of threads, from one read to one write.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEvalArgs args) {
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  using Pack = fusegen::Packed<S, V>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
   S* const __restrict__ y = static_cast<S*>(args.y);
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  [[maybe_unused]] __shared__ T shared[32];
-  const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
-  const int64_t groups = int64_t(gridDim.x) * blockDim.y;
-  for (int64_t r = group; r < rows; r += groups) {
-    typename K::Row row{};
-    typename K::Full full[ITEMS * V];
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  constexpr bool ahead = sizeof(Pack) == 16;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
+  const int row_count = int(rows);
+  const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
+            apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  // Each thread has places of its own in shared memory: for the next row's vectors, and for its
+  // sums.
+  unsigned char* place = dynamic;
+  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+
+  typename K::Row next_row{};
+  const auto fetch = [&](int r) {
+    if (r < row_count) {
+      if constexpr (ahead) {
+        const S* const x_row = x + int64_t(r) * cols;
 #pragma unroll
-    for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
-        const int64_t at = r * cols + c;
-        const auto x_v = fusegen::load_vector<V>(x + at);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {x_v.value[v]};
+        for (int item = 0; item < ITEMS; ++item) {
+          if (column(item) < int(cols)) {
+            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+          }
         }
       }
     }
+  };
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  fetch(begin + int(threadIdx.y));
+  for (int base = begin; base < row_count; base += step) {
+    const int r = base + int(threadIdx.y);
+    const int end =
+        r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] Pack x_raw[ITEMS];
+    if constexpr (ahead) fusegen::await_copies();
+    typename K::Row row = next_row;
+    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+        if constexpr (ahead) {
+          x_raw[item] = x_next[item * threads];
+        } else {
+          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+        }
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+        }
         typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
@@ -550,17 +857,20 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
     }
-    row.softmax_max = fusegen::reduce_row<fusegen::Maximum>(reduced_softmax_max, shared);
+    fetch(r + step);  // all of this row has been read
+    T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
+    row.softmax_max = fusegen::anchor(softmax_max_near);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+        typename K::Full full[V];
         typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
@@ -570,17 +880,28 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
     }
-    row.softmax_sum = fusegen::reduce_row<fusegen::Sum>(reduced_softmax_sum, shared);
+    const T softmax_max_warp = softmax_max_near;
+    T softmax_max_sums[] = {reduced_softmax_sum};
+    team.template reduce_shifted<typename K::Functions>(softmax_max_near, softmax_max_sums);
+    [[maybe_unused]] const T rescale =
+        fusegen::shift_factor<typename K::Functions>(softmax_max_warp, softmax_max_near);
+    row.softmax_max = softmax_max_near;
+    row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          kept[item * V + v].softmax_exp *= rescale;
+        }
+        typename K::Full full[V];
         typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
@@ -591,13 +912,14 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + r * cols + c, y_v);
+        fusegen::store_vector(y + int64_t(r) * cols + c, y_v);
       }
     }
-    if (threadIdx.x == 0) {
+
+    if (r < row_count && threadIdx.x == 0 && team.rank() == 0) {
       softmax_max[r] = row.softmax_max;
       softmax_sum[r] = row.softmax_sum;
     }
@@ -607,28 +929,33 @@ __global__ void __launch_bounds__(512) forward_eval_held(ForwardEvalArgs args) {
 // forward_eval: rows too long to hold. Each stage streams the row again and computes what the
 // earlier stages kept anew.
 template <class S, int V>
-__global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs args) {
+__global__ void __launch_bounds__(512, 1) forward_eval_streamed(ForwardEvalArgs args) {
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
   S* const __restrict__ y = static_cast<S*>(args.y);
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  [[maybe_unused]] __shared__ T shared[32];
-  const int64_t group = blockIdx.x;
-  for (int64_t r = group; r < rows; r += gridDim.x) {
+  using Team = fusegen::Team<T, fusegen::Holders::block, 2>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  [[maybe_unused]] const int64_t group = blockIdx.x;
+
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
     typename K::Row row{};
+
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
+      const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v]};
+        full[v].x = x_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -644,15 +971,16 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
       }
     }
-    row.softmax_max = fusegen::reduce_row<fusegen::Maximum>(reduced_softmax_max, shared);
+    row.softmax_max = team.template reduce<fusegen::Maximum>(reduced_softmax_max);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
+      const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v]};
+        full[v].x = x_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -669,15 +997,16 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
         reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
       }
     }
-    row.softmax_sum = fusegen::reduce_row<fusegen::Sum>(reduced_softmax_sum, shared);
+    row.softmax_sum = team.template reduce<fusegen::Sum>(reduced_softmax_sum);
     K::row2(scalar, row);
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
+      const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v]};
+        full[v].x = x_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -704,32 +1033,85 @@ __global__ void __launch_bounds__(512) forward_eval_streamed(ForwardEvalArgs arg
   }
 }
 
-struct ForwardEvalPlan {
-  int width, items;  // elements of one access, accesses of one thread; 0 items: streamed
-  dim3 threads;
-  unsigned grid;
-  int64_t groups, blocks;  // partial sums: one a group of rows, one a block
+struct ForwardEvalRows {
+  // Elements that a thread holds, by the registers they take between two stages.
+  template <class S, int V>
+  static constexpr int items() {
+    using T = fusegen::compute_t<S>;
+    double bytes = 0;
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 0.0 * sizeof(T));
+    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
+    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
+    return fusegen::elements_held<S, V>(bytes, ForwardEvalLaunch::elements) / V;
+  }
 
+  // Calls f with the kernel that a plan chose.
+  template <class S, int V, class F>
+  static bool visit(const fusegen::RowPlan& plan, F&& f) {
+    using fusegen::Holders;
+    constexpr int held = items<S, V>();
+    switch (plan.form) {
+      case fusegen::RowForm::brief:
+        return f(forward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
+      case fusegen::RowForm::warp:
+        return f(forward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+      case fusegen::RowForm::block:
+        return f(forward_eval_held < S, V, held, 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident, Holders::block >);
+      case fusegen::RowForm::large_block:
+        return f(forward_eval_held<S, V, held,
+                                   std::min(ForwardEvalLaunch::full,
+                                            fusegen::full_block<S, V>(ForwardEvalLaunch::elements)),
+                                   1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(forward_eval_held < S, V, fusegen::cluster_items<S>(held), 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident, Holders::cluster >);
+      case fusegen::RowForm::large_cluster:
+        return f(forward_eval_held<S, V, fusegen::cluster_items<S>(held),
+                                   std::min(ForwardEvalLaunch::full,
+                                            fusegen::full_block<S, V>(ForwardEvalLaunch::elements)),
+                                   1, Holders::cluster>);
+      default:
+        return f(forward_eval_streamed<S, V>);
+    }
+  }
+};
+
+struct ForwardEvalPlan : fusegen::RowPlan {
   template <class S>
   static ForwardEvalPlan of(const ForwardEvalArgs& args) {
-    ForwardEvalPlan plan{};
-    int width = 16 / sizeof(S);
+    constexpr int wide = 16 / sizeof(S);
+    int width = wide;
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
           fusegen::aligned(args.matmul_bias, 16) && fusegen::aligned(args.y, 16)))
       width = 1;
-    const int most = width == 8   ? 2
-                     : width == 1 ? 8
-                                  : 4;  // up to 16 elements a thread in registers
-    unsigned across = 32;
-    const int items = args.cols <= int64_t(across) * width ? 1 : most;
-    while (across < 512 && int64_t(across) * items * width < args.cols) across *= 2;
-    plan.width = width;
-    plan.items = int64_t(across) * items * width >= args.cols ? items : 0;
-    plan.threads = dim3(across, across == 32 ? 8 : 1);
-    int64_t blocks = (args.rows + plan.threads.y - 1) / plan.threads.y;
-    plan.grid = unsigned(std::clamp<int64_t>(blocks, 1, 1 << 30));
-    plan.groups = int64_t(plan.grid) * plan.threads.y;
-    plan.blocks = plan.grid;
+    return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
+  }
+
+  template <class S, int V>
+  static ForwardEvalPlan sized(const ForwardEvalArgs& args) {
+    using T = fusegen::compute_t<S>;
+    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
+    fusegen::RowNeeds needs{};
+    needs.rows = args.rows;
+    needs.cols = args.cols;
+    needs.width = V;
+    needs.threads =
+        std::min(ForwardEvalLaunch::full, fusegen::full_block<S, V>(ForwardEvalLaunch::elements));
+    needs.preferred = ForwardEvalLaunch::threads;
+    needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
+    needs.cluster_items = fusegen::cluster_items<S>(ForwardEvalRows::items<S, V>());
+    needs.items = ForwardEvalRows::items<S, V>();
+    needs.shared = ahead + sizeof(T) * V * 0;
+    ForwardEvalPlan plan{fusegen::choose_rows(needs)};
+    const auto place = [&](auto* kernel) {
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 sizeof(S) == 4 ? ForwardEvalLaunch::waves : 1);
+    };
+    if (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
+      ForwardEvalRows::visit<S, V>(plan, place);
+    }
     return plan;
   }
 };
@@ -737,27 +1119,39 @@ struct ForwardEvalPlan {
 template <class S>
 void launch_forward_eval(const ForwardEvalArgs& args, [[maybe_unused]] void* workspace,
                          cudaStream_t stream) {
-  constexpr int wide = 16 / sizeof(S);
   const auto plan = ForwardEvalPlan::of<S>(args);
-  const auto launch = [&](auto* kernel) { kernel<<<plan.grid, plan.threads, 0, stream>>>(args); };
-  if (plan.items == 0) {
-    plan.width == 1 ? launch(forward_eval_streamed<S, 1>) : launch(forward_eval_streamed<S, wide>);
-  } else if (plan.items == 1) {
-    plan.width == 1 ? launch(forward_eval_held<S, 1, 1>) : launch(forward_eval_held<S, wide, 1>);
+
+  const auto launch = [&](auto* kernel) {
+    return fusegen::launch_rows(plan, stream, kernel, args);
+  };
+  if (plan.width == 1) {
+    ForwardEvalRows::visit<S, 1>(plan, launch);
   } else {
-    plan.width == 1 ? launch(forward_eval_held<S, 1, 8>)
-                    : launch(forward_eval_held < S, wide, wide == 8 ? 2 : 4 >);
+    ForwardEvalRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
 }
 
-// backward_eval: a row in the registers of blockDim.x threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; a block holds blockDim.y rows at a time.
-template <class S, int V, int ITEMS>
-__global__ void __launch_bounds__(512)
+// How backward_eval is launched.
+struct BackwardEvalLaunch {
+  static constexpr int elements =
+      16;  // at most so many elements of a row in one thread's registers
+  static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int waves =
+      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int resident =
+      2;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int full = 1024;  // threads of a block at most
+};
+
+// backward_eval: a row in the registers of a team of threads, from one read to one write.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_eval_held(BackwardEvalArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  using Pack = fusegen::Packed<S, V>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -765,35 +1159,81 @@ __global__ void __launch_bounds__(512)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-  [[maybe_unused]] __shared__ T shared[32];
-  const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
-  const int64_t groups = int64_t(gridDim.x) * blockDim.y;
-  T grad_matmul_bias_sum[ITEMS * V] = {};
-  for (int64_t r = group; r < rows; r += groups) {
-    typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
-    typename K::Full full[ITEMS * V];
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  constexpr bool ahead = sizeof(Pack) == 16;
+  using Team = fusegen::Team<T, HOLDERS, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
+  const int row_count = int(rows);
+  const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
+            apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  // Each thread has places of its own in shared memory: for the next row's vectors, and for its
+  // sums.
+  unsigned char* place = dynamic;
+  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  fusegen::ColumnSums<T, V> grad_matmul_bias_sum(place, thread, threads);
+  grad_matmul_bias_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+
+  typename K::Row next_row{};
+  const auto fetch = [&](int r) {
+    if (r < row_count) {
+      if constexpr (ahead) {
+        const S* const x_row = x + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + int64_t(r) * cols;
 #pragma unroll
-    for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
-        const int64_t at = r * cols + c;
-        const auto x_v = fusegen::load_vector<V>(x + at);
-        const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {x_v.value[v], grad_y_v.value[v]};
+        for (int item = 0; item < ITEMS; ++item) {
+          if (column(item) < int(cols)) {
+            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+          }
         }
       }
+      next_row.softmax_max = softmax_max[r];
+      next_row.softmax_sum = softmax_sum[r];
     }
+  };
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  fetch(begin + int(threadIdx.y));
+  for (int base = begin; base < row_count; base += step) {
+    const int r = base + int(threadIdx.y);
+    const int end =
+        r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] Pack x_raw[ITEMS];
+    [[maybe_unused]] Pack grad_y_raw[ITEMS];
+    if constexpr (ahead) fusegen::await_copies();
+    typename K::Row row = next_row;
+    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+        if constexpr (ahead) {
+          x_raw[item] = x_next[item * threads];
+        } else {
+          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+        }
+        if constexpr (ahead) {
+          grad_y_raw[item] = grad_y_next[item * threads];
+        } else {
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+        }
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[item]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
         typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
@@ -803,18 +1243,26 @@ __global__ void __launch_bounds__(512)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
       }
     }
-    row.grad_softmax_sum_2 = fusegen::reduce_row<fusegen::Sum>(reduced_grad_softmax_sum_2, shared);
+    fetch(r + step);  // all of this row has been read
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+        fusegen::forget(grad_y_raw[item]);
+        typename K::Full full[V];
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].grad_y = grad_y_v.value[v];
+        }
         typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
@@ -822,34 +1270,41 @@ __global__ void __launch_bounds__(512)
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
-          grad_matmul_bias_sum[item * V + v] += out.grad_matmul_bias;
+          grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
-        fusegen::store_vector(grad_x + r * cols + c, grad_x_v);
+        grad_matmul_bias_sum.add(item, grad_matmul_bias_v);
+        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
       }
     }
   }
-#pragma unroll
+  // The block's sums, its rows of threads added up in their order.
+  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
-    const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-#pragma unroll
-    for (int v = 0; c < cols && v < V; ++v)
-      grad_matmul_bias_partial[group * cols + c + v] = grad_matmul_bias_sum[item * V + v];
+    const int c = column(item);
+    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
+      T grad_matmul_bias_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_matmul_bias_all += grad_matmul_bias_sum.at(item, v, y * int(blockDim.x));
+      grad_matmul_bias_partial[group * cols + c + v] = grad_matmul_bias_all;
+    }
   }
 }
 
 // backward_eval: rows too long to hold. Each stage streams the row again and computes what the
 // earlier stages kept anew.
 template <class S, int V>
-__global__ void __launch_bounds__(512)
+__global__ void __launch_bounds__(512, 1)
     backward_eval_streamed(BackwardEvalArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -857,9 +1312,12 @@ __global__ void __launch_bounds__(512)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-  [[maybe_unused]] __shared__ T shared[32];
-  const int64_t group = blockIdx.x;
-  for (int64_t r = group; r < rows; r += gridDim.x) {
+  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  [[maybe_unused]] const int64_t group = blockIdx.x;
+
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
@@ -867,12 +1325,15 @@ __global__ void __launch_bounds__(512)
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
-      const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v], grad_y_v.value[v]};
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -889,16 +1350,19 @@ __global__ void __launch_bounds__(512)
             fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
       }
     }
-    row.grad_softmax_sum_2 = fusegen::reduce_row<fusegen::Sum>(reduced_grad_softmax_sum_2, shared);
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
-      const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v], grad_y_v.value[v]};
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -921,35 +1385,87 @@ __global__ void __launch_bounds__(512)
   }
 }
 
-struct BackwardEvalPlan {
-  int width, items;  // elements of one access, accesses of one thread; 0 items: streamed
-  dim3 threads;
-  unsigned grid;
-  int64_t groups, blocks;  // partial sums: one a group of rows, one a block
+struct BackwardEvalRows {
+  // Elements that a thread holds, by the registers they take between two stages.
+  template <class S, int V>
+  static constexpr int items() {
+    using T = fusegen::compute_t<S>;
+    double bytes = 0;
+    bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 1.0 * sizeof(T));
+    return fusegen::elements_held<S, V>(bytes, BackwardEvalLaunch::elements) / V;
+  }
 
+  // Calls f with the kernel that a plan chose.
+  template <class S, int V, class F>
+  static bool visit(const fusegen::RowPlan& plan, F&& f) {
+    using fusegen::Holders;
+    constexpr int held = items<S, V>();
+    switch (plan.form) {
+      case fusegen::RowForm::brief:
+        return f(backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
+      case fusegen::RowForm::warp:
+        return f(backward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+      case fusegen::RowForm::block:
+        return f(backward_eval_held < S, V, held, 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident, Holders::block >);
+      case fusegen::RowForm::large_block:
+        return f(
+            backward_eval_held<S, V, held,
+                               std::min(BackwardEvalLaunch::full,
+                                        fusegen::full_block<S, V>(BackwardEvalLaunch::elements)),
+                               1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(backward_eval_held < S, V, fusegen::cluster_items<S>(held), 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident, Holders::cluster >);
+      case fusegen::RowForm::large_cluster:
+        return f(
+            backward_eval_held<S, V, fusegen::cluster_items<S>(held),
+                               std::min(BackwardEvalLaunch::full,
+                                        fusegen::full_block<S, V>(BackwardEvalLaunch::elements)),
+                               1, Holders::cluster>);
+      default:
+        return f(backward_eval_streamed<S, V>);
+    }
+  }
+};
+
+struct BackwardEvalPlan : fusegen::RowPlan {
   template <class S>
   static BackwardEvalPlan of(const BackwardEvalArgs& args) {
-    BackwardEvalPlan plan{};
-    int width = 16 / sizeof(S);
+    constexpr int wide = 16 / sizeof(S);
+    int width = wide;
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
           fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.matmul_bias, 16) &&
           fusegen::aligned(args.grad_x, 16)))
       width = 1;
-    const int most = width == 8   ? 2
-                     : width == 1 ? 8
-                                  : 4;  // up to 16 elements a thread in registers
-    unsigned across = 32;
-    const int items = args.cols <= int64_t(across) * width ? 1 : most;
-    while (across < 512 && int64_t(across) * items * width < args.cols) across *= 2;
-    plan.width = width;
-    plan.items = int64_t(across) * items * width >= args.cols ? items : 0;
-    plan.threads = dim3(across, across == 32 ? 8 : 1);
-    int64_t blocks = (args.rows + plan.threads.y - 1) / plan.threads.y;
-    // Few groups of rows, so that their partial sums cost little beside the tensor.
-    blocks = std::min<int64_t>(blocks, fusegen::multiprocessors() * (across < 512 ? 4 : 2));
-    plan.grid = unsigned(std::clamp<int64_t>(blocks, 1, 1 << 30));
-    plan.groups = int64_t(plan.grid) * plan.threads.y;
-    plan.blocks = plan.grid;
+    return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
+  }
+
+  template <class S, int V>
+  static BackwardEvalPlan sized(const BackwardEvalArgs& args) {
+    using T = fusegen::compute_t<S>;
+    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
+    fusegen::RowNeeds needs{};
+    needs.rows = args.rows;
+    needs.cols = args.cols;
+    needs.width = V;
+    needs.threads =
+        std::min(BackwardEvalLaunch::full, fusegen::full_block<S, V>(BackwardEvalLaunch::elements));
+    needs.preferred = BackwardEvalLaunch::threads;
+    needs.warp_items = fusegen::warp_items<S, V>(BackwardEvalRows::items<S, V>());
+    needs.cluster_items = fusegen::cluster_items<S>(BackwardEvalRows::items<S, V>());
+    needs.items = BackwardEvalRows::items<S, V>();
+    needs.shared = ahead + sizeof(T) * V * 1;
+    BackwardEvalPlan plan{fusegen::choose_rows(needs)};
+    const auto place = [&](auto* kernel) {
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 sizeof(S) == 4 ? BackwardEvalLaunch::waves : 1);
+    };
+    if (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
+      BackwardEvalRows::visit<S, V>(plan, place);
+    }
     return plan;
   }
 };
@@ -957,27 +1473,25 @@ struct BackwardEvalPlan {
 template <class S>
 void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* workspace,
                           cudaStream_t stream) {
-  constexpr int wide = 16 / sizeof(S);
   const auto plan = BackwardEvalPlan::of<S>(args);
   using T = fusegen::compute_t<S>;
   T* partial = static_cast<T*>(workspace);
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
-  const auto launch = [&](auto* kernel) {
-    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
-  };
-  if (plan.items == 0) {
+  if (plan.form == fusegen::RowForm::streamed) {
     cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    plan.width == 1 ? launch(backward_eval_streamed<S, 1>)
-                    : launch(backward_eval_streamed<S, wide>);
-  } else if (plan.items == 1) {
-    plan.width == 1 ? launch(backward_eval_held<S, 1, 1>) : launch(backward_eval_held<S, wide, 1>);
-  } else {
-    plan.width == 1 ? launch(backward_eval_held<S, 1, 8>)
-                    : launch(backward_eval_held < S, wide, wide == 8 ? 2 : 4 >);
   }
-  fusegen::launch_sum_groups(static_cast<S*>(args.grad_matmul_bias), grad_matmul_bias_partial,
-                             plan.groups, args.cols, stream);
+  const auto launch = [&](auto* kernel) {
+    return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);
+  };
+  if (plan.width == 1) {
+    BackwardEvalRows::visit<S, 1>(plan, launch);
+  } else {
+    BackwardEvalRows::visit<S, 16 / sizeof(S)>(plan, launch);
+  }
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
+                                           grad_matmul_bias_partial, plan.groups, args.cols}}},
+                                        stream);
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ using fusegen::power;
 template <class Math>
 struct Forward {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -62,13 +63,13 @@ struct Forward {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(kept.gelu - row.softmax_max);
+    const T softmax_exp = Math::exp_difference(kept.gelu, row.softmax_max);
     kept.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 2: y.
@@ -86,15 +87,15 @@ struct Forward {
 //   d_gelu: full = linear*normpdf(linear) + normcdf(linear)
 //   gelu: full = linear*normcdf(linear)
 //   softmax_exp: full = exp(gelu - softmax_max)
+//   d_gelu_softmax_exp: full = d_gelu*softmax_exp
 //   grad_softmax_sum: full = grad_y*softmax_exp
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
-//   grad_gelu: full = grad_softmax_exp*softmax_exp
-//   grad_linear: full = d_gelu*grad_gelu
+//   grad_linear: full = d_gelu_softmax_exp*(-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
 //   grad_linear_bias: col = sum(grad_linear over rows)
 template <class Math>
 struct Backward {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -108,12 +109,11 @@ struct Backward {
     T softmax_sum;
     T grad_softmax_sum_2;
     T softmax_sum_inverse;
-    T grad_softmax_exp_factor;
+    T grad_linear_factor;
   };
   struct Scalar {};
   struct Kept {
-    T d_gelu;
-    T softmax_exp;
+    T d_gelu_softmax_exp;
   };
   struct Out {
     T grad_softmax_sum_2;
@@ -123,7 +123,7 @@ struct Backward {
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
@@ -137,26 +137,24 @@ struct Backward {
     // gelu: x normcdf(x), or its tanh approximation
     const T gelu = gelu_normcdf * linear;
     // softmax: exp
-    const T softmax_exp = Math::exp(gelu - row.softmax_max);
+    const T softmax_exp = Math::exp_difference(gelu, row.softmax_max);
+    // known before the row's sums are
+    const T d_gelu_softmax_exp = d_gelu * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.d_gelu = d_gelu;
-    kept.softmax_exp = softmax_exp;
+    kept.d_gelu_softmax_exp = d_gelu_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.grad_linear_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
   }
 
   // Stage 1: grad_x, grad_linear_bias.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // sum over all uses
-    const T grad_softmax_exp =
-        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_gelu = grad_softmax_exp * kept.softmax_exp;
-    const T grad_linear = kept.d_gelu * grad_gelu;
+    const T grad_linear =
+        kept.d_gelu_softmax_exp * (full.grad_y + row.grad_linear_factor) * row.softmax_sum_inverse;
     out.grad_x = grad_linear;
     out.grad_linear_bias = grad_linear;
   }

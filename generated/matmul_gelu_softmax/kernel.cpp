@@ -109,8 +109,7 @@ void backward(const BackwardArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
 
-    const Buffer<T> kept_d_gelu(cols);
-    const Buffer<T> kept_softmax_exp(cols);
+    const Buffer<T> kept_d_gelu_softmax_exp(cols);
     T* const grad_linear_bias_sum = grad_linear_bias_partial.data() + group * cols;
     std::fill_n(grad_linear_bias_sum, cols, T(0));
     for (int64_t i = first; i < last; ++i) {
@@ -130,8 +129,7 @@ void backward(const BackwardArgs& args) {
           typename K::Out out;
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
-          kept_d_gelu[j] = kept.d_gelu;
-          kept_softmax_exp[j] = kept.softmax_exp;
+          kept_d_gelu_softmax_exp[j] = kept.d_gelu_softmax_exp;
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         }
         grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
@@ -146,8 +144,7 @@ void backward(const BackwardArgs& args) {
           const typename K::Col col{load(linear_bias + j)};
           typename K::Out out;
           typename K::Kept kept;
-          kept.softmax_exp = kept_softmax_exp[j];
-          kept.d_gelu = kept_d_gelu[j];
+          kept.d_gelu_softmax_exp = kept_d_gelu_softmax_exp[j];
           K::stage1(full, col, row, scalar, kept, out);
           store(grad_x + at + j, out.grad_x);
           grad_linear_bias_sum[j] += out.grad_linear_bias;

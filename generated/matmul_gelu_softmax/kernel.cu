@@ -10,43 +10,89 @@
 namespace fusegen_matmul_gelu_softmax {
 namespace {
 
-// forward: a row in the registers of blockDim.x threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; a block holds blockDim.y rows at a time.
-template <class S, int V, int ITEMS>
-__global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
+// How forward is launched.
+struct ForwardLaunch {
+  static constexpr int elements =
+      16;  // at most so many elements of a row in one thread's registers
+  static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int waves =
+      4;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int resident =
+      2;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int full = 1024;  // threads of a block at most
+};
+
+// forward: a row in the registers of a team of threads, from one read to one write.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  using Pack = fusegen::Packed<S, V>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ linear_bias = static_cast<const S*>(args.linear_bias);
   S* const __restrict__ y = static_cast<S*>(args.y);
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  [[maybe_unused]] __shared__ T shared[32];
-  const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
-  const int64_t groups = int64_t(gridDim.x) * blockDim.y;
-  for (int64_t r = group; r < rows; r += groups) {
-    typename K::Row row{};
-    typename K::Full full[ITEMS * V];
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  constexpr bool ahead = sizeof(Pack) == 16;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
+  const int row_count = int(rows);
+  const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
+            apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  // Each thread has places of its own in shared memory: for the next row's vectors, and for its
+  // sums.
+  unsigned char* place = dynamic;
+  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+
+  typename K::Row next_row{};
+  const auto fetch = [&](int r) {
+    if (r < row_count) {
+      if constexpr (ahead) {
+        const S* const x_row = x + int64_t(r) * cols;
 #pragma unroll
-    for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
-        const int64_t at = r * cols + c;
-        const auto x_v = fusegen::load_vector<V>(x + at);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {x_v.value[v]};
+        for (int item = 0; item < ITEMS; ++item) {
+          if (column(item) < int(cols)) {
+            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+          }
         }
       }
     }
+  };
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  fetch(begin + int(threadIdx.y));
+  for (int base = begin; base < row_count; base += step) {
+    const int r = base + int(threadIdx.y);
+    const int end =
+        r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] Pack x_raw[ITEMS];
+    if constexpr (ahead) fusegen::await_copies();
+    typename K::Row row = next_row;
+    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+        if constexpr (ahead) {
+          x_raw[item] = x_next[item * threads];
+        } else {
+          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+        }
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+        }
         typename K::Col col[V] = {};
         const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
@@ -56,17 +102,20 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
     }
-    row.softmax_max = fusegen::reduce_row<fusegen::Maximum>(reduced_softmax_max, shared);
+    fetch(r + step);  // all of this row has been read
+    T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
+    row.softmax_max = fusegen::anchor(softmax_max_near);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+        typename K::Full full[V];
         typename K::Col col[V] = {};
         const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
@@ -76,17 +125,28 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
     }
-    row.softmax_sum = fusegen::reduce_row<fusegen::Sum>(reduced_softmax_sum, shared);
+    const T softmax_max_warp = softmax_max_near;
+    T softmax_max_sums[] = {reduced_softmax_sum};
+    team.template reduce_shifted<typename K::Functions>(softmax_max_near, softmax_max_sums);
+    [[maybe_unused]] const T rescale =
+        fusegen::shift_factor<typename K::Functions>(softmax_max_warp, softmax_max_near);
+    row.softmax_max = softmax_max_near;
+    row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          kept[item * V + v].softmax_exp *= rescale;
+        }
+        typename K::Full full[V];
         typename K::Col col[V] = {};
         const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
@@ -97,13 +157,14 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + r * cols + c, y_v);
+        fusegen::store_vector(y + int64_t(r) * cols + c, y_v);
       }
     }
-    if (threadIdx.x == 0) {
+
+    if (r < row_count && threadIdx.x == 0 && team.rank() == 0) {
       softmax_max[r] = row.softmax_max;
       softmax_sum[r] = row.softmax_sum;
     }
@@ -113,28 +174,33 @@ __global__ void __launch_bounds__(512) forward_held(ForwardArgs args) {
 // forward: rows too long to hold. Each stage streams the row again and computes what the
 // earlier stages kept anew.
 template <class S, int V>
-__global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
+__global__ void __launch_bounds__(512, 1) forward_streamed(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ linear_bias = static_cast<const S*>(args.linear_bias);
   S* const __restrict__ y = static_cast<S*>(args.y);
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  [[maybe_unused]] __shared__ T shared[32];
-  const int64_t group = blockIdx.x;
-  for (int64_t r = group; r < rows; r += gridDim.x) {
+  using Team = fusegen::Team<T, fusegen::Holders::block, 2>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  [[maybe_unused]] const int64_t group = blockIdx.x;
+
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
     typename K::Row row{};
+
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
+      const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v]};
+        full[v].x = x_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
@@ -150,15 +216,16 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
       }
     }
-    row.softmax_max = fusegen::reduce_row<fusegen::Maximum>(reduced_softmax_max, shared);
+    row.softmax_max = team.template reduce<fusegen::Maximum>(reduced_softmax_max);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
+      const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v]};
+        full[v].x = x_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
@@ -175,15 +242,16 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
         reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
       }
     }
-    row.softmax_sum = fusegen::reduce_row<fusegen::Sum>(reduced_softmax_sum, shared);
+    row.softmax_sum = team.template reduce<fusegen::Sum>(reduced_softmax_sum);
     K::row2(scalar, row);
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
+      const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v]};
+        full[v].x = x_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
@@ -210,32 +278,85 @@ __global__ void __launch_bounds__(512) forward_streamed(ForwardArgs args) {
   }
 }
 
-struct ForwardPlan {
-  int width, items;  // elements of one access, accesses of one thread; 0 items: streamed
-  dim3 threads;
-  unsigned grid;
-  int64_t groups, blocks;  // partial sums: one a group of rows, one a block
+struct ForwardRows {
+  // Elements that a thread holds, by the registers they take between two stages.
+  template <class S, int V>
+  static constexpr int items() {
+    using T = fusegen::compute_t<S>;
+    double bytes = 0;
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 0.0 * sizeof(T));
+    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
+    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
+    return fusegen::elements_held<S, V>(bytes, ForwardLaunch::elements) / V;
+  }
 
+  // Calls f with the kernel that a plan chose.
+  template <class S, int V, class F>
+  static bool visit(const fusegen::RowPlan& plan, F&& f) {
+    using fusegen::Holders;
+    constexpr int held = items<S, V>();
+    switch (plan.form) {
+      case fusegen::RowForm::brief:
+        return f(forward_held<S, V, 1, 256, 1, Holders::lanes>);
+      case fusegen::RowForm::warp:
+        return f(forward_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+      case fusegen::RowForm::block:
+        return f(forward_held < S, V, held, 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident, Holders::block >);
+      case fusegen::RowForm::large_block:
+        return f(forward_held<S, V, held,
+                              std::min(ForwardLaunch::full,
+                                       fusegen::full_block<S, V>(ForwardLaunch::elements)),
+                              1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(forward_held < S, V, fusegen::cluster_items<S>(held), 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident, Holders::cluster >);
+      case fusegen::RowForm::large_cluster:
+        return f(forward_held<S, V, fusegen::cluster_items<S>(held),
+                              std::min(ForwardLaunch::full,
+                                       fusegen::full_block<S, V>(ForwardLaunch::elements)),
+                              1, Holders::cluster>);
+      default:
+        return f(forward_streamed<S, V>);
+    }
+  }
+};
+
+struct ForwardPlan : fusegen::RowPlan {
   template <class S>
   static ForwardPlan of(const ForwardArgs& args) {
-    ForwardPlan plan{};
-    int width = 16 / sizeof(S);
+    constexpr int wide = 16 / sizeof(S);
+    int width = wide;
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
           fusegen::aligned(args.linear_bias, 16) && fusegen::aligned(args.y, 16)))
       width = 1;
-    const int most = width == 8   ? 2
-                     : width == 1 ? 8
-                                  : 4;  // up to 16 elements a thread in registers
-    unsigned across = 32;
-    const int items = args.cols <= int64_t(across) * width ? 1 : most;
-    while (across < 512 && int64_t(across) * items * width < args.cols) across *= 2;
-    plan.width = width;
-    plan.items = int64_t(across) * items * width >= args.cols ? items : 0;
-    plan.threads = dim3(across, across == 32 ? 8 : 1);
-    int64_t blocks = (args.rows + plan.threads.y - 1) / plan.threads.y;
-    plan.grid = unsigned(std::clamp<int64_t>(blocks, 1, 1 << 30));
-    plan.groups = int64_t(plan.grid) * plan.threads.y;
-    plan.blocks = plan.grid;
+    return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
+  }
+
+  template <class S, int V>
+  static ForwardPlan sized(const ForwardArgs& args) {
+    using T = fusegen::compute_t<S>;
+    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
+    fusegen::RowNeeds needs{};
+    needs.rows = args.rows;
+    needs.cols = args.cols;
+    needs.width = V;
+    needs.threads =
+        std::min(ForwardLaunch::full, fusegen::full_block<S, V>(ForwardLaunch::elements));
+    needs.preferred = ForwardLaunch::threads;
+    needs.warp_items = fusegen::warp_items<S, V>(ForwardRows::items<S, V>());
+    needs.cluster_items = fusegen::cluster_items<S>(ForwardRows::items<S, V>());
+    needs.items = ForwardRows::items<S, V>();
+    needs.shared = ahead + sizeof(T) * V * 0;
+    ForwardPlan plan{fusegen::choose_rows(needs)};
+    const auto place = [&](auto* kernel) {
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 sizeof(S) == 4 ? ForwardLaunch::waves : 1);
+    };
+    if (!ForwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
+      ForwardRows::visit<S, V>(plan, place);
+    }
     return plan;
   }
 };
@@ -243,27 +364,39 @@ struct ForwardPlan {
 template <class S>
 void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
                     cudaStream_t stream) {
-  constexpr int wide = 16 / sizeof(S);
   const auto plan = ForwardPlan::of<S>(args);
-  const auto launch = [&](auto* kernel) { kernel<<<plan.grid, plan.threads, 0, stream>>>(args); };
-  if (plan.items == 0) {
-    plan.width == 1 ? launch(forward_streamed<S, 1>) : launch(forward_streamed<S, wide>);
-  } else if (plan.items == 1) {
-    plan.width == 1 ? launch(forward_held<S, 1, 1>) : launch(forward_held<S, wide, 1>);
+
+  const auto launch = [&](auto* kernel) {
+    return fusegen::launch_rows(plan, stream, kernel, args);
+  };
+  if (plan.width == 1) {
+    ForwardRows::visit<S, 1>(plan, launch);
   } else {
-    plan.width == 1 ? launch(forward_held<S, 1, 8>)
-                    : launch(forward_held < S, wide, wide == 8 ? 2 : 4 >);
+    ForwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
 }
 
-// backward: a row in the registers of blockDim.x threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; a block holds blockDim.y rows at a time.
-template <class S, int V, int ITEMS>
-__global__ void __launch_bounds__(512)
+// How backward is launched.
+struct BackwardLaunch {
+  static constexpr int elements =
+      16;  // at most so many elements of a row in one thread's registers
+  static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int waves =
+      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int resident =
+      2;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int full = 1024;  // threads of a block at most
+};
+
+// backward: a row in the registers of a team of threads, from one read to one write.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_held(BackwardArgs args, fusegen::compute_t<S>* grad_linear_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  using Pack = fusegen::Packed<S, V>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ linear_bias = static_cast<const S*>(args.linear_bias);
@@ -271,35 +404,81 @@ __global__ void __launch_bounds__(512)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-  [[maybe_unused]] __shared__ T shared[32];
-  const int64_t group = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
-  const int64_t groups = int64_t(gridDim.x) * blockDim.y;
-  T grad_linear_bias_sum[ITEMS * V] = {};
-  for (int64_t r = group; r < rows; r += groups) {
-    typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
-    typename K::Full full[ITEMS * V];
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  constexpr bool ahead = sizeof(Pack) == 16;
+  using Team = fusegen::Team<T, HOLDERS, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
+  const int row_count = int(rows);
+  const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
+            apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  // Each thread has places of its own in shared memory: for the next row's vectors, and for its
+  // sums.
+  unsigned char* place = dynamic;
+  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  fusegen::ColumnSums<T, V> grad_linear_bias_sum(place, thread, threads);
+  grad_linear_bias_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+
+  typename K::Row next_row{};
+  const auto fetch = [&](int r) {
+    if (r < row_count) {
+      if constexpr (ahead) {
+        const S* const x_row = x + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + int64_t(r) * cols;
 #pragma unroll
-    for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
-        const int64_t at = r * cols + c;
-        const auto x_v = fusegen::load_vector<V>(x + at);
-        const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          (full + item * V)[v] = {x_v.value[v], grad_y_v.value[v]};
+        for (int item = 0; item < ITEMS; ++item) {
+          if (column(item) < int(cols)) {
+            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+          }
         }
       }
+      next_row.softmax_max = softmax_max[r];
+      next_row.softmax_sum = softmax_sum[r];
     }
+  };
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  fetch(begin + int(threadIdx.y));
+  for (int base = begin; base < row_count; base += step) {
+    const int r = base + int(threadIdx.y);
+    const int end =
+        r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] Pack x_raw[ITEMS];
+    [[maybe_unused]] Pack grad_y_raw[ITEMS];
+    if constexpr (ahead) fusegen::await_copies();
+    typename K::Row row = next_row;
+    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+        if constexpr (ahead) {
+          x_raw[item] = x_next[item * threads];
+        } else {
+          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+        }
+        if constexpr (ahead) {
+          grad_y_raw[item] = grad_y_next[item * threads];
+        } else {
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+        }
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[item]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
         typename K::Col col[V] = {};
         const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
@@ -309,18 +488,26 @@ __global__ void __launch_bounds__(512)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
       }
     }
-    row.grad_softmax_sum_2 = fusegen::reduce_row<fusegen::Sum>(reduced_grad_softmax_sum_2, shared);
+    fetch(r + step);  // all of this row has been read
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-      if (c < cols) {
+      const int c = column(item);
+      if (c < end) {
+        fusegen::forget(grad_y_raw[item]);
+        typename K::Full full[V];
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].grad_y = grad_y_v.value[v];
+        }
         typename K::Col col[V] = {};
         const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
@@ -328,34 +515,41 @@ __global__ void __launch_bounds__(512)
           col[v].linear_bias = linear_bias_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_linear_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[item * V + v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
-          grad_linear_bias_sum[item * V + v] += out.grad_linear_bias;
+          grad_linear_bias_v.value[v] = out.grad_linear_bias;
         }
-        fusegen::store_vector(grad_x + r * cols + c, grad_x_v);
+        grad_linear_bias_sum.add(item, grad_linear_bias_v);
+        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
       }
     }
   }
-#pragma unroll
+  // The block's sums, its rows of threads added up in their order.
+  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
-    const int64_t c = (int64_t(item) * blockDim.x + threadIdx.x) * V;
-#pragma unroll
-    for (int v = 0; c < cols && v < V; ++v)
-      grad_linear_bias_partial[group * cols + c + v] = grad_linear_bias_sum[item * V + v];
+    const int c = column(item);
+    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
+      T grad_linear_bias_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_linear_bias_all += grad_linear_bias_sum.at(item, v, y * int(blockDim.x));
+      grad_linear_bias_partial[group * cols + c + v] = grad_linear_bias_all;
+    }
   }
 }
 
 // backward: rows too long to hold. Each stage streams the row again and computes what the
 // earlier stages kept anew.
 template <class S, int V>
-__global__ void __launch_bounds__(512)
+__global__ void __launch_bounds__(512, 1)
     backward_streamed(BackwardArgs args, fusegen::compute_t<S>* grad_linear_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ linear_bias = static_cast<const S*>(args.linear_bias);
@@ -363,9 +557,12 @@ __global__ void __launch_bounds__(512)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-  [[maybe_unused]] __shared__ T shared[32];
-  const int64_t group = blockIdx.x;
-  for (int64_t r = group; r < rows; r += gridDim.x) {
+  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  [[maybe_unused]] const int64_t group = blockIdx.x;
+
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
@@ -373,12 +570,15 @@ __global__ void __launch_bounds__(512)
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
-      const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v], grad_y_v.value[v]};
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
@@ -395,16 +595,19 @@ __global__ void __launch_bounds__(512)
             fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
       }
     }
-    row.grad_softmax_sum_2 = fusegen::reduce_row<fusegen::Sum>(reduced_grad_softmax_sum_2, shared);
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
     for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
       const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
       typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
-      const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v], grad_y_v.value[v]};
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
       }
       typename K::Col col[V] = {};
       const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
@@ -427,35 +630,85 @@ __global__ void __launch_bounds__(512)
   }
 }
 
-struct BackwardPlan {
-  int width, items;  // elements of one access, accesses of one thread; 0 items: streamed
-  dim3 threads;
-  unsigned grid;
-  int64_t groups, blocks;  // partial sums: one a group of rows, one a block
+struct BackwardRows {
+  // Elements that a thread holds, by the registers they take between two stages.
+  template <class S, int V>
+  static constexpr int items() {
+    using T = fusegen::compute_t<S>;
+    double bytes = 0;
+    bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 1.0 * sizeof(T));
+    return fusegen::elements_held<S, V>(bytes, BackwardLaunch::elements) / V;
+  }
 
+  // Calls f with the kernel that a plan chose.
+  template <class S, int V, class F>
+  static bool visit(const fusegen::RowPlan& plan, F&& f) {
+    using fusegen::Holders;
+    constexpr int held = items<S, V>();
+    switch (plan.form) {
+      case fusegen::RowForm::brief:
+        return f(backward_held<S, V, 1, 256, 1, Holders::lanes>);
+      case fusegen::RowForm::warp:
+        return f(backward_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+      case fusegen::RowForm::block:
+        return f(backward_held < S, V, held, 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident, Holders::block >);
+      case fusegen::RowForm::large_block:
+        return f(backward_held<S, V, held,
+                               std::min(BackwardLaunch::full,
+                                        fusegen::full_block<S, V>(BackwardLaunch::elements)),
+                               1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(backward_held < S, V, fusegen::cluster_items<S>(held), 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident, Holders::cluster >);
+      case fusegen::RowForm::large_cluster:
+        return f(backward_held<S, V, fusegen::cluster_items<S>(held),
+                               std::min(BackwardLaunch::full,
+                                        fusegen::full_block<S, V>(BackwardLaunch::elements)),
+                               1, Holders::cluster>);
+      default:
+        return f(backward_streamed<S, V>);
+    }
+  }
+};
+
+struct BackwardPlan : fusegen::RowPlan {
   template <class S>
   static BackwardPlan of(const BackwardArgs& args) {
-    BackwardPlan plan{};
-    int width = 16 / sizeof(S);
+    constexpr int wide = 16 / sizeof(S);
+    int width = wide;
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
           fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.linear_bias, 16) &&
           fusegen::aligned(args.grad_x, 16)))
       width = 1;
-    const int most = width == 8   ? 2
-                     : width == 1 ? 8
-                                  : 4;  // up to 16 elements a thread in registers
-    unsigned across = 32;
-    const int items = args.cols <= int64_t(across) * width ? 1 : most;
-    while (across < 512 && int64_t(across) * items * width < args.cols) across *= 2;
-    plan.width = width;
-    plan.items = int64_t(across) * items * width >= args.cols ? items : 0;
-    plan.threads = dim3(across, across == 32 ? 8 : 1);
-    int64_t blocks = (args.rows + plan.threads.y - 1) / plan.threads.y;
-    // Few groups of rows, so that their partial sums cost little beside the tensor.
-    blocks = std::min<int64_t>(blocks, fusegen::multiprocessors() * (across < 512 ? 4 : 2));
-    plan.grid = unsigned(std::clamp<int64_t>(blocks, 1, 1 << 30));
-    plan.groups = int64_t(plan.grid) * plan.threads.y;
-    plan.blocks = plan.grid;
+    return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
+  }
+
+  template <class S, int V>
+  static BackwardPlan sized(const BackwardArgs& args) {
+    using T = fusegen::compute_t<S>;
+    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
+    fusegen::RowNeeds needs{};
+    needs.rows = args.rows;
+    needs.cols = args.cols;
+    needs.width = V;
+    needs.threads =
+        std::min(BackwardLaunch::full, fusegen::full_block<S, V>(BackwardLaunch::elements));
+    needs.preferred = BackwardLaunch::threads;
+    needs.warp_items = fusegen::warp_items<S, V>(BackwardRows::items<S, V>());
+    needs.cluster_items = fusegen::cluster_items<S>(BackwardRows::items<S, V>());
+    needs.items = BackwardRows::items<S, V>();
+    needs.shared = ahead + sizeof(T) * V * 1;
+    BackwardPlan plan{fusegen::choose_rows(needs)};
+    const auto place = [&](auto* kernel) {
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 sizeof(S) == 4 ? BackwardLaunch::waves : 1);
+    };
+    if (!BackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
+      BackwardRows::visit<S, V>(plan, place);
+    }
     return plan;
   }
 };
@@ -463,26 +716,25 @@ struct BackwardPlan {
 template <class S>
 void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
                      cudaStream_t stream) {
-  constexpr int wide = 16 / sizeof(S);
   const auto plan = BackwardPlan::of<S>(args);
   using T = fusegen::compute_t<S>;
   T* partial = static_cast<T*>(workspace);
   T* const grad_linear_bias_partial = partial;
   partial += plan.groups * args.cols;
-  const auto launch = [&](auto* kernel) {
-    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_linear_bias_partial);
-  };
-  if (plan.items == 0) {
+  if (plan.form == fusegen::RowForm::streamed) {
     cudaMemsetAsync(grad_linear_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    plan.width == 1 ? launch(backward_streamed<S, 1>) : launch(backward_streamed<S, wide>);
-  } else if (plan.items == 1) {
-    plan.width == 1 ? launch(backward_held<S, 1, 1>) : launch(backward_held<S, wide, 1>);
-  } else {
-    plan.width == 1 ? launch(backward_held<S, 1, 8>)
-                    : launch(backward_held < S, wide, wide == 8 ? 2 : 4 >);
   }
-  fusegen::launch_sum_groups(static_cast<S*>(args.grad_linear_bias), grad_linear_bias_partial,
-                             plan.groups, args.cols, stream);
+  const auto launch = [&](auto* kernel) {
+    return fusegen::launch_rows(plan, stream, kernel, args, grad_linear_bias_partial);
+  };
+  if (plan.width == 1) {
+    BackwardRows::visit<S, 1>(plan, launch);
+  } else {
+    BackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
+  }
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_linear_bias),
+                                           grad_linear_bias_partial, plan.groups, args.cols}}},
+                                        stream);
 }
 
 }  // namespace

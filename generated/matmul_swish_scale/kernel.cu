@@ -10,20 +10,30 @@
 namespace fusegen_matmul_swish_scale {
 namespace {
 
-// forward: a thread keeps V columns and walks down the rows.
-template <class S, int V>
-__global__ void __launch_bounds__(256) forward(ForwardArgs args) {
+// How forward is launched.
+struct ForwardLaunch {
+  static constexpr int rows_in_flight =
+      4;  // accesses that a thread has under way at once, of each input
+  static constexpr int tiles =
+      64;  // of columns that a grid has at least, before a block gets wider than a warp
+  static constexpr int threads_across = 256;  // at most so many threads side by side in a row
+  static constexpr int block = 256;           // threads of a block
+};
+
+// forward: a thread keeps V columns and walks down the rows, R of them in flight.
+template <class S, int V, int R>
+__global__ void __launch_bounds__(ForwardLaunch::block) forward(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
   S* const __restrict__ y = static_cast<S*>(args.y);
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
   const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
-  const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
-  const int64_t groups = int64_t(gridDim.y) * blockDim.y;
+  const int64_t stride = int64_t(gridDim.y) * blockDim.y;
+
   if (c < cols) {
     typename K::Col col[V] = {};
     const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -31,25 +41,39 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
     for (int v = 0; v < V; ++v) {
       col[v].matmul_bias = matmul_bias_v.value[v];
     }
-#pragma unroll 2
-    for (int64_t r = group; r < rows; r += groups) {
-      typename K::Row row{};
-      const int64_t at = r * cols + c;
-      typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
+    for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
+         first += stride * R) {
+      fusegen::Packed<S, V> x_raw[R];
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v]};
+      for (int i = 0; i < R; ++i) {
+        const int64_t r = first + i * stride;
+        if (r < rows) {
+          x_raw[i] = fusegen::load_packed<V>(x + r * cols + c);
+        }
       }
-      fusegen::Vector<T, V> y_v;
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        y_v.value[v] = out.y;
+      for (int i = 0; i < R; ++i) {
+        const int64_t r = first + i * stride;
+        if (r < rows) {
+          typename K::Row row{};
+
+          typename K::Full full[V];
+          const auto x_v = fusegen::unpack(x_raw[i]);
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            full[v].x = x_v.value[v];
+          }
+          fusegen::Vector<T, V> y_v;
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            typename K::Kept kept;
+            typename K::Out out;
+            K::stage0(full[v], col[v], row, scalar, kept, out);
+            y_v.value[v] = out.y;
+          }
+          fusegen::store_vector(y + r * cols + c, y_v);
+        }
       }
-      fusegen::store_vector(y + at, y_v);
     }
   }
 }
@@ -57,24 +81,30 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args) {
 struct ForwardPlan {
   int width;               // elements of one access
   dim3 threads, grid;      // of the launch
-  int64_t groups, blocks;  // partial sums: one a group of rows, one a block
+  int64_t groups, blocks;  // partial sums: a group of rows leaves one a column, a block one in all
 
   template <class S>
   static ForwardPlan of(const ForwardArgs& args) {
+    constexpr int wide = 16 / sizeof(S), flight = ForwardLaunch::rows_in_flight;
     ForwardPlan plan{};
-    int width = 16 / sizeof(S);
+    int width = wide;
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
           fusegen::aligned(args.matmul_bias, 16) && fusegen::aligned(args.y, 16)))
       width = 1;
     const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
+    // Threads side by side: a warp at least, and more while the columns still fill the chip with
+    // blocks.
     unsigned across = 1;
-    while (across < 256 && across < columns) across *= 2;
+    while (across < 32 && across < columns) across *= 2;
+    while (across < ForwardLaunch::threads_across && columns / (2 * across) >= ForwardLaunch::tiles)
+      across *= 2;
     plan.width = width;
-    plan.threads = dim3(across, 256 / across);
+    plan.threads = dim3(across, ForwardLaunch::block / across);
     const int64_t tiles = (columns + across - 1) / across;
-    int64_t down = (args.rows + plan.threads.y - 1) / plan.threads.y;
+    // Each thread takes one batch of rows, so that blocks that come late go where there is room.
+    int64_t down = (args.rows + plan.threads.y * flight - 1) / (plan.threads.y * flight);
     plan.grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
-    plan.groups = int64_t(plan.grid.y) * plan.threads.y;
+    plan.groups = plan.grid.y;
     plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
     return plan;
   }
@@ -83,21 +113,37 @@ struct ForwardPlan {
 template <class S>
 void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
                     cudaStream_t stream) {
+  constexpr int flight = ForwardLaunch::rows_in_flight;
   const auto plan = ForwardPlan::of<S>(args);
+
   if (plan.width == 1) {
-    forward<S, 1><<<plan.grid, plan.threads, 0, stream>>>(args);
+    forward<S, 1, flight><<<plan.grid, plan.threads, 0, stream>>>(args);
   } else {
-    forward<S, 16 / sizeof(S)><<<plan.grid, plan.threads, 0, stream>>>(args);
+    forward<S, 16 / sizeof(S), flight><<<plan.grid, plan.threads, 0, stream>>>(args);
   }
 }
 
-// backward: a thread keeps V columns and walks down the rows.
-template <class S, int V>
-__global__ void __launch_bounds__(256)
+// How backward is launched.
+struct BackwardLaunch {
+  static constexpr int rows_in_flight =
+      2;  // accesses that a thread has under way at once, of each input
+  static constexpr int tiles =
+      64;  // of columns that a grid has at least, before a block gets wider than a warp
+  static constexpr int threads_across = 256;  // at most so many threads side by side in a row
+  static constexpr int block = 256;           // threads of a block
+  static constexpr int waves =
+      2;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int batches =
+      2;  // of rows in flight that a thread gets at least, where sums leave partial ones
+};
+
+// backward: a thread keeps V columns and walks down the rows, R of them in flight.
+template <class S, int V, int R>
+__global__ void __launch_bounds__(BackwardLaunch::block)
     backward(BackwardArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -105,8 +151,9 @@ __global__ void __launch_bounds__(256)
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
   const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
-  const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
-  const int64_t groups = int64_t(gridDim.y) * blockDim.y;
+  const int64_t stride = int64_t(gridDim.y) * blockDim.y;
+
+  T grad_matmul_bias_sum[V] = {};
   if (c < cols) {
     typename K::Col col[V] = {};
     const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -114,59 +161,98 @@ __global__ void __launch_bounds__(256)
     for (int v = 0; v < V; ++v) {
       col[v].matmul_bias = matmul_bias_v.value[v];
     }
-    T grad_matmul_bias_sum[V] = {};
-#pragma unroll 2
-    for (int64_t r = group; r < rows; r += groups) {
-      typename K::Row row{};
-      const int64_t at = r * cols + c;
-      typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
-      const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
+    for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
+         first += stride * R) {
+      fusegen::Packed<S, V> x_raw[R];
+      fusegen::Packed<S, V> grad_y_raw[R];
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v], grad_y_v.value[v]};
+      for (int i = 0; i < R; ++i) {
+        const int64_t r = first + i * stride;
+        if (r < rows) {
+          x_raw[i] = fusegen::load_packed<V>(x + r * cols + c);
+          grad_y_raw[i] = fusegen::load_packed<V>(grad_y + r * cols + c);
+        }
       }
-      fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        grad_x_v.value[v] = out.grad_x;
-        grad_matmul_bias_sum[v] += out.grad_matmul_bias;
+      for (int i = 0; i < R; ++i) {
+        const int64_t r = first + i * stride;
+        if (r < rows) {
+          typename K::Row row{};
+
+          typename K::Full full[V];
+          const auto x_v = fusegen::unpack(x_raw[i]);
+          const auto grad_y_v = fusegen::unpack(grad_y_raw[i]);
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            full[v].x = x_v.value[v];
+            full[v].grad_y = grad_y_v.value[v];
+          }
+          fusegen::Vector<T, V> grad_x_v;
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            typename K::Kept kept;
+            typename K::Out out;
+            K::stage0(full[v], col[v], row, scalar, kept, out);
+            grad_x_v.value[v] = out.grad_x;
+            grad_matmul_bias_sum[v] += out.grad_matmul_bias;
+          }
+          fusegen::store_vector(grad_x + r * cols + c, grad_x_v);
+        }
       }
-      fusegen::store_vector(grad_x + at, grad_x_v);
     }
+  }
+  // The block's sums, its rows of threads added up in their order.
+  __shared__ T strands[BackwardLaunch::block * V];
+  __syncthreads();
 #pragma unroll
-    for (int v = 0; v < V; ++v)
-      grad_matmul_bias_partial[group * cols + c + v] = grad_matmul_bias_sum[v];
+  for (int v = 0; v < V; ++v)
+    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = grad_matmul_bias_sum[v];
+  __syncthreads();
+  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
+       j += BackwardLaunch::block) {
+    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
+    T sum = T(0);
+    for (int strand = 0; strand < int(blockDim.y); ++strand)
+      sum += strands[strand * int(blockDim.x) * V + j];
+    if (column < cols) grad_matmul_bias_partial[blockIdx.y * cols + column] = sum;
   }
 }
 
 struct BackwardPlan {
   int width;               // elements of one access
   dim3 threads, grid;      // of the launch
-  int64_t groups, blocks;  // partial sums: one a group of rows, one a block
+  int64_t groups, blocks;  // partial sums: a group of rows leaves one a column, a block one in all
 
   template <class S>
   static BackwardPlan of(const BackwardArgs& args) {
+    constexpr int wide = 16 / sizeof(S), flight = BackwardLaunch::rows_in_flight;
     BackwardPlan plan{};
-    int width = 16 / sizeof(S);
+    int width = wide;
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
           fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.matmul_bias, 16) &&
           fusegen::aligned(args.grad_x, 16)))
       width = 1;
     const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
+    // Threads side by side: a warp at least, and more while the columns still fill the chip with
+    // blocks.
     unsigned across = 1;
-    while (across < 256 && across < columns) across *= 2;
+    while (across < 32 && across < columns) across *= 2;
+    while (across < BackwardLaunch::threads_across &&
+           columns / (2 * across) >= BackwardLaunch::tiles)
+      across *= 2;
     plan.width = width;
-    plan.threads = dim3(across, 256 / across);
+    plan.threads = dim3(across, BackwardLaunch::block / across);
     const int64_t tiles = (columns + across - 1) / across;
-    int64_t down = (args.rows + plan.threads.y - 1) / plan.threads.y;
-    // Few groups of rows, so that their partial sums cost little beside the tensor.
-    down = std::min(down, std::max<int64_t>(1, fusegen::multiprocessors() * 4 / tiles));
+    // Each thread takes one batch of rows, and more where that keeps the partial sums few.
+    int64_t down = (args.rows + plan.threads.y * flight - 1) / (plan.threads.y * flight);
+    const int64_t resident =
+        width == 1 ? fusegen::resident_blocks(backward<S, 1, flight>, plan.threads, 0)
+                   : fusegen::resident_blocks(backward<S, wide, flight>, plan.threads, 0);
+    // Rounded down: a few blocks more than the chip holds would take as long as all others again.
+    down = std::min(down / BackwardLaunch::batches + 1,
+                    std::max<int64_t>(1, resident * BackwardLaunch::waves / tiles));
     plan.grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
-    plan.groups = int64_t(plan.grid.y) * plan.threads.y;
+    plan.groups = plan.grid.y;
     plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
     return plan;
   }
@@ -175,19 +261,21 @@ struct BackwardPlan {
 template <class S>
 void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
                      cudaStream_t stream) {
+  constexpr int flight = BackwardLaunch::rows_in_flight;
   const auto plan = BackwardPlan::of<S>(args);
   using T = fusegen::compute_t<S>;
   T* partial = static_cast<T*>(workspace);
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.width == 1) {
-    backward<S, 1><<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
+    backward<S, 1, flight><<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
   } else {
-    backward<S, 16 / sizeof(S)>
+    backward<S, 16 / sizeof(S), flight>
         <<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
   }
-  fusegen::launch_sum_groups(static_cast<S*>(args.grad_matmul_bias), grad_matmul_bias_partial,
-                             plan.groups, args.cols, stream);
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
+                                           grad_matmul_bias_partial, plan.groups, args.cols}}},
+                                        stream);
 }
 
 }  // namespace

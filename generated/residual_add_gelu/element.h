@@ -21,6 +21,7 @@ using fusegen::power;
 template <class Math>
 struct Forward {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -51,12 +52,13 @@ struct Forward {
 // backward: (x: full, residual: full, grad_y: full)
 //   -> grad_x: full, grad_residual: full
 //   add: full = residual + x
-//   d_gelu: full = (sqrt(2)*add*(1 - tanh(sqrt(2)*add*(0.044715*add**2 +
-//   1)/sqrt(pi))**2)*(0.134145*add**2 + 1)/sqrt(pi) + tanh(sqrt(2)*add*(0.044715*add**2 +
-//   1)/sqrt(pi)) + 1)/2 grad_add: full = d_gelu*grad_y
+//   d_gelu: full = (sqrt(2)*add*(0.134145*add**2 + 1)*sech2(sqrt(2)*add*(0.044715*add**2 +
+//   1)/sqrt(pi))/sqrt(pi) + tanh(sqrt(2)*add*(0.044715*add**2 + 1)/sqrt(pi)) + 1)/2 grad_add: full
+//   = d_gelu*grad_y
 template <class Math>
 struct Backward {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -79,11 +81,11 @@ struct Backward {
     const T add = full.residual + full.x;
     const T gelu_power = add * add;
     const T gelu_product = add * T(0.5641895835477563) * T(1.4142135623730951);
-    const T gelu_tanh = Math::tanh(gelu_product * (gelu_power * T(0.044715) + T(1)));
+    const T gelu_product2 = gelu_product * (gelu_power * T(0.044715) + T(1));
     // d gelu / d add
     const T d_gelu =
-        T(0.5) * gelu_product * (gelu_power * T(0.134145) + T(1)) * (T(1) - gelu_tanh * gelu_tanh) +
-        T(0.5) * gelu_tanh + T(0.5);
+        T(0.5) * gelu_product * (gelu_power * T(0.134145) + T(1)) * Math::sech2(gelu_product2) +
+        T(0.5) * Math::tanh(gelu_product2) + T(0.5);
     const T grad_add = d_gelu * full.grad_y;
     out.grad_x = grad_add;
     out.grad_residual = grad_add;

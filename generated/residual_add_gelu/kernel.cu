@@ -10,68 +10,83 @@
 namespace fusegen_residual_add_gelu {
 namespace {
 
-// forward: a thread keeps V columns and walks down the rows.
-template <class S, int V>
-__global__ void __launch_bounds__(256) forward(ForwardArgs args) {
+// How forward is launched.
+struct ForwardLaunch {
+  static constexpr int rows_in_flight =
+      2;  // accesses that a thread has under way at once, of each input
+};
+
+// forward: elements begin … end - 1 of one long row, V to an access, R accesses in flight.
+template <class S, int V, int R>
+__global__ void __launch_bounds__(256) forward(ForwardArgs args, int64_t begin, int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ residual = static_cast<const S*>(args.residual);
   S* const __restrict__ y = static_cast<S*>(args.y);
   typename K::Scalar scalar{};
-  const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
-  const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
-  const int64_t groups = int64_t(gridDim.y) * blockDim.y;
-  if (c < cols) {
-    typename K::Col col[V] = {};
 
-#pragma unroll 2
-    for (int64_t r = group; r < rows; r += groups) {
-      typename K::Row row{};
-      const int64_t at = r * cols + c;
-      typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
-      const auto residual_v = fusegen::load_vector<V>(residual + at);
+  constexpr int64_t block = 256 * V;  // elements of one access of the whole block
+  for (int64_t first = begin + blockIdx.x * (block * R) + threadIdx.x * V; first < end;
+       first += gridDim.x * (block * R)) {
+    fusegen::Packed<S, V> x_raw[R];
+    fusegen::Packed<S, V> residual_raw[R];
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v], residual_v.value[v]};
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = first + i * block;
+      if (at < end) {
+        x_raw[i] = fusegen::load_packed<V>(x + at);
+        residual_raw[i] = fusegen::load_packed<V>(residual + at);
       }
-      fusegen::Vector<T, V> y_v;
+    }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        y_v.value[v] = out.y;
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = first + i * block;
+      if (at < end) {
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[i]);
+        const auto residual_v = fusegen::unpack(residual_raw[i]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].residual = residual_v.value[v];
+        }
+        fusegen::Vector<T, V> y_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], {}, {}, scalar, kept, out);
+          y_v.value[v] = out.y;
+        }
+        fusegen::store_vector(y + at, y_v);
       }
-      fusegen::store_vector(y + at, y_v);
     }
   }
 }
 
+// In accesses of 16 bytes where the tensors allow it, and the last few elements one by one.
 struct ForwardPlan {
-  int width;               // elements of one access
-  dim3 threads, grid;      // of the launch
-  int64_t groups, blocks;  // partial sums: one a group of rows, one a block
+  int64_t body;  // elements in wide accesses
+  unsigned grid, rest;
+  int64_t groups, blocks;  // partial sums: one a block
 
   template <class S>
   static ForwardPlan of(const ForwardArgs& args) {
+    constexpr int width = 16 / sizeof(S), flight = ForwardLaunch::rows_in_flight;
     ForwardPlan plan{};
-    int width = 16 / sizeof(S);
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.residual, 16) && fusegen::aligned(args.y, 16)))
-      width = 1;
-    const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
-    unsigned across = 1;
-    while (across < 256 && across < columns) across *= 2;
-    plan.width = width;
-    plan.threads = dim3(across, 256 / across);
-    const int64_t tiles = (columns + across - 1) / across;
-    int64_t down = (args.rows + plan.threads.y - 1) / plan.threads.y;
-    plan.grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
-    plan.groups = int64_t(plan.grid.y) * plan.threads.y;
-    plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
+    const bool wide = true && fusegen::aligned(args.x, 16) && fusegen::aligned(args.residual, 16) &&
+                      fusegen::aligned(args.y, 16);
+    plan.body = wide ? args.cols / width * width : 0;
+    const auto blocks = [&](int64_t count, int each) {
+      return (count + 256 * each - 1) / (256 * each);
+    };
+    const int64_t most = 1 << 30;  // each thread one batch
+    plan.grid = unsigned(std::min(blocks(plan.body, width * flight), most));
+    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, flight), most));
+    plan.groups = 0;
+    plan.blocks = int64_t(plan.grid) + plan.rest;
     return plan;
   }
 };
@@ -79,83 +94,104 @@ struct ForwardPlan {
 template <class S>
 void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
                     cudaStream_t stream) {
+  constexpr int flight = ForwardLaunch::rows_in_flight;
   const auto plan = ForwardPlan::of<S>(args);
-  if (plan.width == 1) {
-    forward<S, 1><<<plan.grid, plan.threads, 0, stream>>>(args);
-  } else {
-    forward<S, 16 / sizeof(S)><<<plan.grid, plan.threads, 0, stream>>>(args);
+
+  if (plan.grid) {
+    forward<S, 16 / sizeof(S), flight><<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+  }
+  if (plan.rest) {
+    forward<S, 1, flight><<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
   }
 }
 
-// backward: a thread keeps V columns and walks down the rows.
-template <class S, int V>
-__global__ void __launch_bounds__(256) backward(BackwardArgs args) {
+// How backward is launched.
+struct BackwardLaunch {
+  static constexpr int rows_in_flight =
+      1;  // accesses that a thread has under way at once, of each input
+};
+
+// backward: elements begin … end - 1 of one long row, V to an access, R accesses in flight.
+template <class S, int V, int R>
+__global__ void __launch_bounds__(256) backward(BackwardArgs args, int64_t begin, int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
-  const int64_t rows = args.rows, cols = args.cols;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ residual = static_cast<const S*>(args.residual);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_residual = static_cast<S*>(args.grad_residual);
   typename K::Scalar scalar{};
-  const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
-  const int64_t group = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
-  const int64_t groups = int64_t(gridDim.y) * blockDim.y;
-  if (c < cols) {
-    typename K::Col col[V] = {};
 
-#pragma unroll 2
-    for (int64_t r = group; r < rows; r += groups) {
-      typename K::Row row{};
-      const int64_t at = r * cols + c;
-      typename K::Full full[V];
-      const auto x_v = fusegen::load_vector<V>(x + at);
-      const auto residual_v = fusegen::load_vector<V>(residual + at);
-      const auto grad_y_v = fusegen::load_vector<V>(grad_y + at);
+  constexpr int64_t block = 256 * V;  // elements of one access of the whole block
+  for (int64_t first = begin + blockIdx.x * (block * R) + threadIdx.x * V; first < end;
+       first += gridDim.x * (block * R)) {
+    fusegen::Packed<S, V> x_raw[R];
+    fusegen::Packed<S, V> residual_raw[R];
+    fusegen::Packed<S, V> grad_y_raw[R];
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v] = {x_v.value[v], residual_v.value[v], grad_y_v.value[v]};
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = first + i * block;
+      if (at < end) {
+        x_raw[i] = fusegen::load_packed<V>(x + at);
+        residual_raw[i] = fusegen::load_packed<V>(residual + at);
+        grad_y_raw[i] = fusegen::load_packed<V>(grad_y + at);
       }
-      fusegen::Vector<T, V> grad_x_v;
-      fusegen::Vector<T, V> grad_residual_v;
+    }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        grad_x_v.value[v] = out.grad_x;
-        grad_residual_v.value[v] = out.grad_residual;
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = first + i * block;
+      if (at < end) {
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[i]);
+        const auto residual_v = fusegen::unpack(residual_raw[i]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[i]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].residual = residual_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_residual_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], {}, {}, scalar, kept, out);
+          grad_x_v.value[v] = out.grad_x;
+          grad_residual_v.value[v] = out.grad_residual;
+        }
+        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_vector(grad_residual + at, grad_residual_v);
       }
-      fusegen::store_vector(grad_x + at, grad_x_v);
-      fusegen::store_vector(grad_residual + at, grad_residual_v);
     }
   }
 }
 
+// In accesses of 16 bytes where the tensors allow it, and the last few elements one by one.
 struct BackwardPlan {
-  int width;               // elements of one access
-  dim3 threads, grid;      // of the launch
-  int64_t groups, blocks;  // partial sums: one a group of rows, one a block
+  int64_t body;  // elements in wide accesses
+  unsigned grid, rest;
+  int64_t groups, blocks;  // partial sums: one a block
 
   template <class S>
   static BackwardPlan of(const BackwardArgs& args) {
+    constexpr int width = 16 / sizeof(S), flight = BackwardLaunch::rows_in_flight;
     BackwardPlan plan{};
-    int width = 16 / sizeof(S);
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.residual, 16) && fusegen::aligned(args.grad_y, 16) &&
-          fusegen::aligned(args.grad_x, 16) && fusegen::aligned(args.grad_residual, 16)))
-      width = 1;
-    const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
-    unsigned across = 1;
-    while (across < 256 && across < columns) across *= 2;
-    plan.width = width;
-    plan.threads = dim3(across, 256 / across);
-    const int64_t tiles = (columns + across - 1) / across;
-    int64_t down = (args.rows + plan.threads.y - 1) / plan.threads.y;
-    plan.grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
-    plan.groups = int64_t(plan.grid.y) * plan.threads.y;
-    plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
+    const bool wide = true && fusegen::aligned(args.x, 16) && fusegen::aligned(args.residual, 16) &&
+                      fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_x, 16) &&
+                      fusegen::aligned(args.grad_residual, 16);
+    plan.body = wide ? args.cols / width * width : 0;
+    const auto blocks = [&](int64_t count, int each) {
+      return (count + 256 * each - 1) / (256 * each);
+    };
+    const int64_t most = 1 << 30;  // each thread one batch
+    plan.grid = unsigned(std::min(blocks(plan.body, width * flight), most));
+    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, flight), most));
+    plan.groups = 0;
+    plan.blocks = int64_t(plan.grid) + plan.rest;
     return plan;
   }
 };
@@ -163,11 +199,14 @@ struct BackwardPlan {
 template <class S>
 void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
                      cudaStream_t stream) {
+  constexpr int flight = BackwardLaunch::rows_in_flight;
   const auto plan = BackwardPlan::of<S>(args);
-  if (plan.width == 1) {
-    backward<S, 1><<<plan.grid, plan.threads, 0, stream>>>(args);
-  } else {
-    backward<S, 16 / sizeof(S)><<<plan.grid, plan.threads, 0, stream>>>(args);
+
+  if (plan.grid) {
+    backward<S, 16 / sizeof(S), flight><<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+  }
+  if (plan.rest) {
+    backward<S, 1, flight><<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
   }
 }
 

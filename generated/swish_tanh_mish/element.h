@@ -22,6 +22,7 @@ using fusegen::power;
 template <class Math>
 struct Forward {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -51,15 +52,16 @@ struct Forward {
 //   -> grad_x: full
 //   d_swish: full = (x*(1 - sigmoid(x)) + 1)*sigmoid(x)
 //   swish: full = x*sigmoid(x)
-//   d_tanh: full = 1 - tanh(swish)**2
+//   d_tanh: full = sech2(swish)
 //   tanh: full = tanh(swish)
-//   d_mish: full = tanh*(1 - tanh(softplus(tanh))**2)*sigmoid(tanh) + tanh(softplus(tanh))
+//   d_mish: full = tanh*sech2(softplus(tanh))*sigmoid(tanh) + tanh(softplus(tanh))
 //   grad_tanh: full = d_mish*grad_y
 //   grad_swish: full = d_tanh*grad_tanh
 //   grad_x: full = d_swish*grad_swish
 template <class Math>
 struct Backward {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -81,14 +83,14 @@ struct Backward {
     const T d_swish = swish_sigmoid * (full.x * (T(1) - swish_sigmoid) + T(1));
     // swish: x sigmoid(x)
     const T swish = swish_sigmoid * full.x;
-    const T tanh_tanh = Math::tanh(swish);
     // d tanh / d swish
-    const T d_tanh = T(1) - tanh_tanh * tanh_tanh;
+    const T d_tanh = Math::sech2(swish);
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
-    const T tanh = tanh_tanh;
-    const T mish_tanh = Math::tanh(Math::softplus(tanh));
+    const T tanh = Math::tanh(swish);
+    const T mish_softplus = Math::softplus(tanh);
     // d mish / d tanh
-    const T d_mish = mish_tanh + tanh * (T(1) - mish_tanh * mish_tanh) * Math::sigmoid(tanh);
+    const T d_mish =
+        Math::tanh(mish_softplus) + tanh * Math::sech2(mish_softplus) * Math::sigmoid(tanh);
     const T grad_tanh = d_mish * full.grad_y;
     const T grad_swish = d_tanh * grad_tanh;
     const T grad_x = d_swish * grad_swish;
@@ -100,21 +102,24 @@ struct Backward {
 //   -> grad_x: full, grad_grad_y: full
 //   d_d_swish: full = (-x*(1 - sigmoid(x))*sigmoid(x) + (1 - sigmoid(x))*(x*(1 - sigmoid(x)) + 1) -
 //   sigmoid(x) + 1)*sigmoid(x) d_swish: full = (x*(1 - sigmoid(x)) + 1)*sigmoid(x) swish: full =
-//   x*sigmoid(x) d_tanh: full = 1 - tanh(swish)**2 tanh: full = tanh(swish) d_mish: full = tanh*(1
-//   - tanh(softplus(tanh))**2)*sigmoid(tanh) + tanh(softplus(tanh)) grad_tanh: full = d_mish*grad_y
+//   x*sigmoid(x) d_tanh: full = sech2(swish) tanh: full = tanh(swish) d_mish: full =
+//   tanh*sech2(softplus(tanh))*sigmoid(tanh) + tanh(softplus(tanh)) grad_tanh: full = d_mish*grad_y
 //   grad_swish: full = d_tanh*grad_tanh
 //   grad_d_swish: full = grad_grad_x*grad_swish
-//   d_d_tanh: full = -2*(1 - tanh(swish)**2)*tanh(swish)
+//   d_d_tanh: full = -2*tanh(swish)*sech2(swish)
 //   grad_grad_swish: full = d_swish*grad_grad_x
 //   grad_d_tanh: full = grad_grad_swish*grad_tanh
-//   d_d_mish: full = (1 - tanh(softplus(tanh))**2)*(tanh*(1 - sigmoid(tanh)) -
-//   2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + 2)*sigmoid(tanh) grad_grad_tanh: full =
-//   d_tanh*grad_grad_swish grad_d_mish: full = grad_grad_tanh*grad_y grad_tanh_2: full =
-//   d_d_mish*grad_d_mish grad_swish_2: full = d_d_tanh*grad_d_tanh + d_tanh*grad_tanh_2 grad_x_2:
-//   full = d_d_swish*grad_d_swish + d_swish*grad_swish_2 grad_grad_y: full = d_mish*grad_grad_tanh
+//   d_d_mish: full = (tanh*(1 - sigmoid(tanh)) - 2*tanh*tanh(softplus(tanh))*sigmoid(tanh) +
+//   2)*sech2(softplus(tanh))*sigmoid(tanh) grad_grad_tanh: full = d_tanh*grad_grad_swish
+//   grad_d_mish: full = grad_grad_tanh*grad_y
+//   grad_tanh_2: full = d_d_mish*grad_d_mish
+//   grad_swish_2: full = d_d_tanh*grad_d_tanh + d_tanh*grad_tanh_2
+//   grad_x_2: full = d_d_swish*grad_d_swish + d_swish*grad_swish_2
+//   grad_grad_y: full = d_mish*grad_grad_tanh
 template <class Math>
 struct DoubleBackward {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -145,22 +150,23 @@ struct DoubleBackward {
     const T d_swish = d_swish_sigmoid * d_swish_sum2;
     // swish: x sigmoid(x)
     const T swish = d_swish_sigmoid * full.x;
-    const T tanh_tanh = Math::tanh(swish);
-    const T tanh_sum = T(1) - tanh_tanh * tanh_tanh;
+    const T tanh_sech2 = Math::sech2(swish);
     // d tanh / d swish
-    const T d_tanh = tanh_sum;
+    const T d_tanh = tanh_sech2;
+    const T tanh_tanh = Math::tanh(swish);
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     const T tanh = tanh_tanh;
-    const T mish_tanh = Math::tanh(Math::softplus(tanh));
+    const T mish_softplus = Math::softplus(tanh);
     const T mish_sigmoid = Math::sigmoid(tanh);
-    const T mish_product = mish_sigmoid * (T(1) - mish_tanh * mish_tanh);
+    const T mish_product = mish_sigmoid * Math::sech2(mish_softplus);
+    const T mish_tanh = Math::tanh(mish_softplus);
     // d mish / d tanh
     const T d_mish = mish_tanh + mish_product * tanh;
     const T grad_tanh = d_mish * full.grad_y;
     const T grad_swish = d_tanh * grad_tanh;
     const T grad_d_swish = full.grad_grad_x * grad_swish;
     // d d_tanh / d swish
-    const T d_d_tanh = -T(2) * tanh_tanh * tanh_sum;
+    const T d_d_tanh = -T(2) * tanh_sech2 * tanh_tanh;
     const T grad_grad_swish = d_swish * full.grad_grad_x;
     const T grad_d_tanh = grad_grad_swish * grad_tanh;
     // d d_mish / d tanh

@@ -23,6 +23,7 @@ using fusegen::power;
 template <class Math>
 struct Forward {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -49,7 +50,7 @@ struct Forward {
 
   // Once a call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
-    scalar.temperature_inverse = T(1) / scalar.temperature;
+    scalar.temperature_inverse = Math::inverse(scalar.temperature);
   }
 
   // Stage 0: the largest softmax_max.
@@ -64,13 +65,13 @@ struct Forward {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp(kept.div - row.softmax_max);
+    const T softmax_exp = Math::exp_difference(kept.div, row.softmax_max);
     kept.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 2: y.
@@ -94,6 +95,7 @@ struct Forward {
 template <class Math>
 struct Backward {
   using T = typename Math::Scalar;
+  using Functions = Math;
 
   struct Full {
     T x;
@@ -121,12 +123,12 @@ struct Backward {
 
   // Once a call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
-    scalar.temperature_inverse = T(1) / scalar.temperature;
+    scalar.temperature_inverse = Math::inverse(scalar.temperature);
   }
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = T(1) / row.softmax_sum;
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
@@ -135,7 +137,7 @@ struct Backward {
     // div: x / other
     const T div = full.x * scalar.temperature_inverse;
     // softmax: exp
-    const T softmax_exp = Math::exp(div - row.softmax_max);
+    const T softmax_exp = Math::exp_difference(div, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     kept.softmax_exp = softmax_exp;

@@ -81,10 +81,13 @@ struct Tiling {
 template <class T>
 void fill_uniform(T* out, int64_t count, uint64_t seed, uint32_t stream, uint64_t first) {
   int64_t i = 0;
-  for (; i < count && (first + i) % 4; ++i) out[i] = uniform(seed, stream, first + i);
-  for (; i + 4 <= count; i += 4) {
-    const Uniform4 four = uniform4(seed, stream, (first + i) / 4);
-    for (int lane = 0; lane < 4; ++lane) out[i + lane] = four.value[lane];
+  for (; i < count && (first + i) % 8; ++i) out[i] = uniform(seed, stream, first + i);
+  for (; i + 8 <= count; i += 8) {
+    const Bits bits = philox(seed, stream, (first + i) / 8);
+    for (int k = 0; k < 4; ++k) {
+      out[i + 2 * k] = low_uniform(bits.word[k]);
+      out[i + 2 * k + 1] = high_uniform(bits.word[k]);
+    }
   }
   for (; i < count; ++i) out[i] = uniform(seed, stream, first + i);
 }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #include "fusegen/platform.h"
 
@@ -22,14 +21,6 @@ struct bfloat16 {
 struct float16 {
   uint16_t bits;
 };
-
-template <class To, class From>
-FUSEGEN_FN To bit_cast(From from) {
-  static_assert(sizeof(To) == sizeof(From), "bit_cast keeps the size");
-  To to;
-  memcpy(&to, &from, sizeof(To));
-  return to;
-}
 
 // Storage<S>: how a stored S becomes a number to compute with, and back (to nearest, ties to even).
 template <class S>

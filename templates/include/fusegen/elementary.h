@@ -1,11 +1,17 @@
-// The functions that formulas are made of, for each type that kernels compute in.
+// The functions that formulas are made of, in the precision that a result needs.
 //
-// Math<T> gives every atom a meaning; the printer (fusegen/lower/printer.py) writes `Math::exp(x)`.
-// The same text serves the host and the device: overloads of <cmath> there, CUDA's own here.
+// A Math gives every atom a meaning; the printer (fusegen/lower/printer.py) writes `Math::exp(x)`.
+// The same text serves the host and the device. `Math<T>` is the C library's; `FastMath<P>`
+// computes in float32, within 4 ulp of it for float32 results and within an eighth of an ulp for
+// 16-bit ones, without a branch, so that the host's compiler makes vectors of it. Below the
+// smallest normal float32 number a result may be 0.
 #pragma once
 
 #include <cmath>
+#include <cstdint>
+#include <type_traits>
 
+#include "fusegen/fitted.h"
 #include "fusegen/platform.h"
 
 namespace fusegen {
@@ -25,18 +31,33 @@ FUSEGEN_FN T power(T x) {
 // The larger of the two; NaN where either is NaN, as torch.amax has it.
 template <class T>
 FUSEGEN_FN T maximum(T a, T b) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (std::is_same_v<T, float>) {
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+    return larger;
+  }
+#endif
   return (a > b || a != a) ? a : b;
 }
 
+// What a result is rounded to, which formulas fitted for one spec ask for.
+enum class Digits { exact, single, brief };
+
+// The C library's functions, and what is stable in terms of them.
 template <class T>
 struct Math {
   using Scalar = T;
+  static constexpr Digits digits = Digits::exact;
 
   static FUSEGEN_FN T absolute(T x) { return std::fabs(x); }
   static FUSEGEN_FN T cos(T x) { return std::cos(x); }
   static FUSEGEN_FN T erf(T x) { return std::erf(x); }
   static FUSEGEN_FN T exp(T x) { return std::exp(x); }
   static FUSEGEN_FN T expm1(T x) { return std::expm1(x); }
+
+  // exp(a - b), where b is the same for many a.
+  static FUSEGEN_FN T exp_difference(T a, T b) { return exp(a - b); }
   static FUSEGEN_FN T log(T x) { return std::log(x); }
   static FUSEGEN_FN T log1p(T x) { return std::log1p(x); }
   static FUSEGEN_FN T pow(T x, T y) { return std::pow(x, y); }
@@ -46,11 +67,19 @@ struct Math {
   static FUSEGEN_FN T tanh(T x) { return std::tanh(x); }
   static FUSEGEN_FN T sign(T x) { return T((x > T(0)) - (x < T(0))); }
 
+  static FUSEGEN_FN T inverse(T x) { return T(1) / x; }
+
   // 1 / (1 + exp(-x)); exp overflows to infinity for very negative x, which gives the right 0.
   static FUSEGEN_FN T sigmoid(T x) { return T(1) / (T(1) + exp(-x)); }
 
   // log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), which never overflows.
   static FUSEGEN_FN T softplus(T x) { return (x < T(0) ? T(0) : x) + log1p(exp(-absolute(x))); }
+
+  // 1 / cosh(x)^2 = 4 e / (1 + e)^2 with e = exp(-2 |x|).
+  static FUSEGEN_FN T sech2(T x) {
+    const T e = exp(T(-2) * absolute(x));
+    return T(4) * e / ((T(1) + e) * (T(1) + e));
+  }
 
   // erfc(-x / sqrt 2) / 2 keeps its relative accuracy in the left tail, where (1 + erf) / 2 has
   // none.
@@ -58,6 +87,149 @@ struct Math {
 
   // exp(-x^2 / 2) / sqrt(2 pi)
   static FUSEGEN_FN T normpdf(T x) { return T(0.39894228040143267794) * exp(T(-0.5) * x * x); }
+};
+
+// Functions in float32 for results of precision P (fitted::Single or fitted::Brief), on the
+// hardware's exponential and reciprocal where there are such. TANH says that the hardware's tanh is
+// exact enough too: its relative error is 2^-11, a quarter of an ulp of bfloat16.
+// (CUDA C++ Programming Guide, "Mathematical Functions"; PTX ISA, "Floating Point Instructions".)
+template <class P, bool TANH = false>
+struct FastMath : Math<float> {
+  static constexpr bool brief = std::is_same_v<P, fitted::Brief>;
+  static constexpr Digits digits = brief ? Digits::brief : Digits::single;
+
+#if defined(__CUDA_ARCH__)
+  static FUSEGEN_FN float exp2(float x) {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+    return power;
+  }
+#endif
+
+  static FUSEGEN_FN float exp(float x) {
+#if defined(__CUDA_ARCH__)
+    return brief ? exp2(x * 1.44269504f) : ::expf(x);
+#else
+    // x = n ln 2 + r: exp(x) = 2^n exp(r). Adding 1.5 * 2^23 rounds to a whole number.
+    const float bounded = x > 89.0f ? 89.0f : (x < -104.0f ? -104.0f : x);
+    const float shifted = bounded * 1.44269504f + 12582912.0f;
+    const float n = shifted - 12582912.0f;
+    const float r = (bounded - n * 0.693145752f) - n * 1.42860677e-6f;
+    const uint32_t whole = bit_cast<uint32_t>(shifted) - 0x4b400000u;
+    const uint32_t half = uint32_t(int32_t(whole) >> 1);  // 2^n in two steps: n may be 128 or -150
+    return fitted::exp_fraction(P{}, r) * bit_cast<float>((half + 127u) << 23) *
+           bit_cast<float>((whole - half + 127u) << 23);
+#endif
+  }
+
+  // 2^x and exp(x) where a relative error of |x| / 2 ulp does no harm, since it is 0.2 ulp of 1 at
+  // most.
+  static FUSEGEN_FN float falling_exp2(float x) {
+#if defined(__CUDA_ARCH__)
+    return exp2(x);
+#else
+    return exp(x * 0.693147181f);
+#endif
+  }
+  static FUSEGEN_FN float falling_exp(float x) {
+#if defined(__CUDA_ARCH__)
+    return exp2(x * 1.44269504f);
+#else
+    return exp(x);
+#endif
+  }
+  static FUSEGEN_FN float exp_difference(float a, float b) {
+#if defined(__CUDA_ARCH__)
+    return exp2((a - b) * 1.44269504f);
+#else
+    return exp(a - b);
+#endif
+  }
+
+  static FUSEGEN_FN float inverse(float x) {
+#if defined(__CUDA_ARCH__)
+    float result;
+    asm("rcp.approx.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+#else
+    return 1.0f / x;
+#endif
+  }
+
+  // 1 / x for 1 <= x, up to infinity.
+  static FUSEGEN_FN float reciprocal(float x) {
+#if defined(__CUDA_ARCH__)
+    float inverse;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
+    return inverse;
+#else
+    return 1.0f / x;
+#endif
+  }
+
+  static FUSEGEN_FN float sigmoid(float x) { return reciprocal(1.0f + falling_exp(-x)); }
+
+  // (1 - e) / (1 + e) with e = exp(-2 |x|); near 0, where 1 - e cancels, a polynomial.
+  static FUSEGEN_FN float tanh(float x) {
+#if defined(__CUDA_ARCH__)
+    if constexpr (TANH) {
+      float result;
+      asm("tanh.approx.f32 %0, %1;" : "=f"(result) : "f"(x));
+      return result;
+    }
+#endif
+    const float size = absolute(x), e = falling_exp(-2.0f * size);
+    const float far = std::copysign((1.0f - e) * reciprocal(1.0f + e), x);
+    const float near = x * fitted::tanh_ratio(P{}, x * x);
+    return size < 0.55f ? near : far;
+  }
+
+  // 4 e / (1 + e)^2 with e = exp(-2 |x|); in brief 1 - tanh(x)^2, whose error is below half an ulp
+  // of 1, and a quarter of what eager makes of the rounded tanh(x).
+  static FUSEGEN_FN float sech2(float x) {
+    if constexpr (brief) return 1.0f - tanh(x) * tanh(x);
+    const float e = falling_exp(-2.0f * absolute(x)), inverse = reciprocal(1.0f + e);
+    return 4.0f * e * (inverse * inverse);
+  }
+
+  static FUSEGEN_FN float expm1(float x) {
+    const float near = x * fitted::expm1_ratio(P{}, x), far = exp(x) - 1.0f;
+    return absolute(x) < 0.7f ? near : far;
+  }
+
+  static FUSEGEN_FN float softplus(float x) {
+    const float e = falling_exp(-absolute(x));
+    return (x < 0.0f ? 0.0f : x) + e * fitted::log1p_ratio(P{}, e);
+  }
+
+  // exp(-x^2 / 2)
+  static FUSEGEN_FN float bell(float x) {
+#if defined(__CUDA_ARCH__)
+    return exp2((-0.72134752f * x) * x);
+#else
+    return exp((-0.5f * x) * x);
+#endif
+  }
+
+  // normcdf(-|x|), which keeps its relative accuracy.
+  static FUSEGEN_FN float tail(float x) {
+    if constexpr (brief) return falling_exp2(fitted::tail_log2(fitted::Brief{}, absolute(x)));
+    const float u = reciprocal(1.0f + 0.25f * absolute(x));
+    return bell(x) * (u * fitted::tail_ratio(fitted::Single{}, u));
+  }
+
+  static FUSEGEN_FN float normcdf(float x) {
+    const float below = tail(x);
+    return x < 0.0f ? below : 1.0f - below;
+  }
+
+  static FUSEGEN_FN float normpdf(float x) { return 0.39894228f * bell(x); }
+
+  static FUSEGEN_FN float erf(float x) {
+    const float far = std::copysign(1.0f - 2.0f * tail(1.41421356f * x), x);
+    const float near = x * fitted::erf_ratio(P{}, x * x);
+    return absolute(x) < 0.7f ? near : far;
+  }
 };
 
 }  // namespace fusegen

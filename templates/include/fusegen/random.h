@@ -1,6 +1,8 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as
 // easy as 1, 2, 3"). A number is a function of the seed, the draw's place in the chain and the
 // element's index alone, so forward and backward, CPU and GPU, and every tiling see the same bits.
+//
+// An element gets 16 bits, so that one call serves eight: a probability is exact to 1 / 65536.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +11,13 @@
 
 namespace fusegen {
 
-struct Uniform4 {
-  float value[4];
+// 128 random bits, those of elements 8 group … 8 group + 7; an even element has the low half of its
+// word.
+struct Bits {
+  uint32_t word[4];
 };
 
-// Four uniform numbers in [0, 1), multiples of 2^-24: those of elements 4 group … 4 group + 3.
-FUSEGEN_FN Uniform4 uniform4(uint64_t seed, uint32_t stream, uint64_t group) {
+FUSEGEN_FN Bits philox(uint64_t seed, uint32_t stream, uint64_t group) {
   uint32_t c0 = uint32_t(group), c1 = uint32_t(group >> 32), c2 = stream, c3 = 0;
   uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
   FUSEGEN_UNROLL
@@ -28,18 +31,26 @@ FUSEGEN_FN Uniform4 uniform4(uint64_t seed, uint32_t stream, uint64_t group) {
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  const float unit = 0x1p-24f;
-  return {
-      {float(c0 >> 8) * unit, float(c1 >> 8) * unit, float(c2 >> 8) * unit, float(c3 >> 8) * unit}};
+  return {{c0, c1, c2, c3}};
+}
+
+// The uniform numbers of a word's two elements: multiples of 2^-16 in [0, 1). The bits become the
+// mantissa of 2^23 + n.
+FUSEGEN_FN float low_uniform(uint32_t word) {
+  return bit_cast<float>(0x4b000000u | (word & 0xffffu)) * 0x1p-16f - 128.0f;
+}
+FUSEGEN_FN float high_uniform(uint32_t word) {
+  return bit_cast<float>(0x4b000000u | (word >> 16)) * 0x1p-16f - 128.0f;
 }
 
 // The uniform number of one element.
 FUSEGEN_FN float uniform(uint64_t seed, uint32_t stream, uint64_t index) {
-  const Uniform4 four = uniform4(seed, stream, index / 4);
-  const uint32_t lane = uint32_t(index % 4);
-  const float low = lane & 1u ? four.value[1] : four.value[0];
-  const float high = lane & 1u ? four.value[3] : four.value[2];
-  return lane & 2u ? high : low;
+  const Bits bits = philox(seed, stream, index / 8);
+  const uint32_t lane = uint32_t(index % 8);
+  const uint32_t low = lane & 2u ? bits.word[1] : bits.word[0];
+  const uint32_t high = lane & 2u ? bits.word[3] : bits.word[2];
+  const uint32_t word = lane & 4u ? high : low;
+  return low_uniform(lane & 1u ? word >> 16 : word);
 }
 
 }  // namespace fusegen

@@ -1,0 +1,237 @@
+"""Minimax polynomials, fitted when code is generated, with their errors measured.
+
+The best polynomial of a degree is the one whose weighted error reaches its largest magnitude at
+degree + 2 points with alternating signs (Chebyshev); Remez' exchange finds it. Its coefficients are then
+rounded to float32, and the error is measured in float32 arithmetic on points between those of the fit.
+(Muller, Elementary Functions, 3rd ed. 2016, ch. 3.)
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import mpmath
+
+#: Half an ulp of float32 at 1, relatively.
+ULP = 2.0**-23
+
+#: What each precision may lose in one polynomial: a third of an ulp of float32, or an eighth of half an
+#: ulp of float16 (which is more than enough for bfloat16).
+BUDGET: dict[str, float] = {"single": 2.0**-24.5, "brief": 2.0**-13.5}
+
+_POINTS = 24  # of the grid, for each coefficient
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """A fitted polynomial p(s) on [low, high].
+
+    Args:
+        coefficients: float32 numbers, the constant first.
+        low, high: where it holds.
+        error: the largest |p / f - 1|, evaluated in float32; where `f` has a zero inside, the largest
+            |p - f| relative to the largest |f| / 16, if that is more than |f|. If `absolute`, the
+            largest |p - f|.
+        absolute: whether the error is that of a logarithm, so that what counts is its own size.
+    """
+
+    coefficients: tuple[float, ...]
+    low: float
+    high: float
+    error: float
+    absolute: bool = False
+
+    @property
+    def degree(self) -> int:
+        """The highest power."""
+        return len(self.coefficients) - 1
+
+    def horner(self, variable: str) -> str:
+        """Return the polynomial as C++ in Horner's form, over the scalar type `T`."""
+        *rest, code = [literal(c) for c in self.coefficients]
+        for coefficient in reversed(rest):
+            code = f"{coefficient} + {variable} * {f'({code})' if ' ' in code else code}"
+        return code
+
+    @property
+    def accuracy(self) -> str:
+        """The degree and the error in words."""
+        if self.absolute:
+            return f"degree {self.degree}, absolute error {self.error:.1e}"
+        return (
+            f"degree {self.degree}, error {self.error:.1e} ({self.error / ULP:.2g} ulp of float32)"
+        )
+
+
+def literal(value: float) -> str:
+    """Return a float32 number as C++ of the scalar type `T`: as few digits as name it uniquely."""
+    for digits in range(1, 18):
+        text = f"{value:.{digits}g}"
+        if single(float(text)) == value:
+            break
+    return f"T({text})"
+
+
+def single(value: float) -> float:
+    """Round to float32."""
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
+def evaluate(coefficients: Sequence[float], s: float) -> float:
+    """Return the polynomial at `s` in float32 arithmetic with fused multiply-adds."""
+    value = coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        value = single(value * s + coefficient)
+    return value
+
+
+def fit(
+    function: Callable[[mpmath.mpf], mpmath.mpf],
+    low: float,
+    high: float,
+    budget: float,
+    most: int,
+    *,
+    absolute: bool = False,
+) -> Polynomial | None:
+    """Return the polynomial of the lowest degree within a budget, or None if `most` is not enough.
+
+    Args:
+        function: takes and returns an mpmath number; smooth on [low, high].
+        low, high: the interval.
+        budget: the largest error, as `Polynomial.error` has it, before rounding to float32.
+        most: the highest degree.
+        absolute: whether the budget is an absolute error.
+    """
+    for degree in range(most + 1):
+        coefficients, error = _remez(function, low, high, degree, absolute)
+        if error <= budget:
+            rounded = tuple(single(c) for c in coefficients)
+            measured = _measure(function, rounded, low, high, absolute)
+            return Polynomial(rounded, low, high, measured, absolute)
+    return None
+
+
+def _remez(
+    function: Callable[[mpmath.mpf], mpmath.mpf],
+    low: float,
+    high: float,
+    degree: int,
+    absolute: bool,
+) -> tuple[list[float], float]:
+    """Return the minimax polynomial's coefficients and its weighted error."""
+    count = degree + 2
+    total = _POINTS * count
+    nodes = [
+        (low + high) / 2 - (high - low) / 2 * math.cos(math.pi * k / (total - 1))
+        for k in range(total)
+    ]
+    values = [_value(function, s) for s in nodes]
+    weights = [1.0] * total if absolute else _weights(values)
+    chosen = [round(k * (total - 1) / (count - 1)) for k in range(count)]
+    coefficients: list[float] = []
+    error = math.inf
+    for _ in range(12):
+        with mpmath.workdps(40):
+            matrix = mpmath.matrix(count, count)
+            right = mpmath.matrix(count, 1)
+            for row, k in enumerate(chosen):
+                for power in range(degree + 1):
+                    matrix[row, power] = mpmath.mpf(nodes[k]) ** power
+                matrix[row, degree + 1] = (-1) ** row * weights[k]
+                right[row] = values[k]
+            solved = mpmath.lu_solve(matrix, right)
+            coefficients = [float(solved[p]) for p in range(degree + 1)]
+            levelled = abs(float(solved[degree + 1]))
+        errors = [
+            (_horner(coefficients, s) - v) / w
+            for s, v, w in zip(nodes, values, weights, strict=True)
+        ]
+        error = max(abs(e) for e in errors)
+        if error <= levelled * 1.02 or error < 1e-15:
+            break
+        chosen = _extrema(errors, count)
+    return coefficients, error
+
+
+def _horner(coefficients: Sequence[float], s: float) -> float:
+    value = 0.0
+    for coefficient in reversed(coefficients):
+        value = value * s + coefficient
+    return value
+
+
+@lru_cache(maxsize=200_000)
+def _value(function: Callable[[mpmath.mpf], mpmath.mpf], s: float) -> float:
+    with mpmath.workdps(40):
+        return float(function(mpmath.mpf(s)))
+
+
+def _weights(values: Sequence[float]) -> list[float]:
+    """Relative errors count, but where the function crosses zero not more than at a sixteenth of its size."""
+    least = max(abs(v) for v in values) / 16
+    crosses = min(values) < 0 < max(values) or any(v == 0 for v in values)
+    return [max(abs(v), least) if crosses else abs(v) for v in values]
+
+
+def _extrema(errors: Sequence[float], count: int) -> list[int]:
+    """Return `count` places with alternating signs, each the largest of its run, the largest kept."""
+    runs: list[int] = []
+    for k, e in enumerate(errors):
+        if runs and (e >= 0) == (errors[runs[-1]] >= 0):
+            if abs(e) > abs(errors[runs[-1]]):
+                runs[-1] = k
+        else:
+            runs.append(k)
+    while len(runs) > count:
+        runs.pop(0 if abs(errors[runs[0]]) < abs(errors[runs[-1]]) else -1)
+    if len(runs) < count:  # too few changes of sign to exchange: start again from even places
+        runs = [round(k * (len(errors) - 1) / (count - 1)) for k in range(count)]
+    return runs
+
+
+def _measure(
+    function: Callable[[mpmath.mpf], mpmath.mpf],
+    coefficients: Sequence[float],
+    low: float,
+    high: float,
+    absolute: bool,
+) -> float:
+    """Return the error at 1000 float32 points that the fit did not use."""
+    points = [single(low + (high - low) * (k + 0.37) / 1000) for k in range(1000)]
+    values = [_value(function, s) for s in points]
+    weights = [1.0] * len(values) if absolute else _weights(values)
+    return max(
+        abs(evaluate(coefficients, s) - v) / w
+        for s, v, w in zip(points, values, weights, strict=True)
+    )
+
+
+Parity = Literal["odd", "even", "none"]
+
+
+def parity(function: Callable[[mpmath.mpf], mpmath.mpf], low: float, high: float) -> Parity:
+    """Return the symmetry of f(x) - f(0) on an interval around 0."""
+    if low >= 0 or high <= 0:
+        return "none"
+    with mpmath.workdps(40):
+        constant = function(mpmath.mpf(0))
+        reach = min(-low, high)
+        pairs = [
+            (
+                function(mpmath.mpf(reach) * k / 7) - constant,
+                function(-mpmath.mpf(reach) * k / 7) - constant,
+            )
+            for k in range(1, 8)
+        ]
+        size = max(abs(a) for a, _ in pairs)
+        if all(abs(a + b) < size * mpmath.mpf(10) ** -25 for a, b in pairs):
+            return "odd"
+        if all(abs(a - b) < size * mpmath.mpf(10) ** -25 for a, b in pairs):
+            return "even"
+    return "none"

@@ -1,0 +1,183 @@
+"""Formulas that see a short interval alone become polynomials, fitted for that interval.
+
+gelu behind tanh sees [-1, 1]: there x normcdf(x) is x (1/2 + x p(x^2)) with a p of a few terms. In float64
+the formula stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import mpmath
+import sympy as sp
+
+from fusegen import atoms
+from fusegen.lower.approx import BUDGET, Polynomial, fit, parity
+from fusegen.lower.ranges import Interval, ranges
+from fusegen.program import Kind, Map, Program, Value
+
+#: The longest interval, and the highest degrees, at which a polynomial beats the function.
+_WIDEST = 16.0
+_MOST = {"single": 9, "brief": 6}
+
+#: What makes a formula costly.
+_COSTLY = (
+    *(atoms.tanh, atoms.sech2, atoms.sigmoid, atoms.softplus, atoms.normcdf, atoms.normpdf),
+    *(atoms.expm1, atoms.log1p, sp.erf, sp.exp, sp.log, sp.sin, sp.cos),
+)
+
+Function = Callable[[mpmath.mpf], mpmath.mpf]
+
+_NUMERIC: dict[type[sp.Basic], Function] = {
+    atoms.absolute: abs,
+    atoms.expm1: mpmath.expm1,
+    atoms.log1p: mpmath.log1p,
+    atoms.normcdf: lambda x: mpmath.erfc(-x / mpmath.sqrt(2)) / 2,
+    atoms.normpdf: mpmath.npdf,
+    atoms.sech2: lambda x: mpmath.sech(x) ** 2,
+    atoms.sigmoid: lambda x: 1 / (1 + mpmath.exp(-x)),
+    atoms.softplus: lambda x: mpmath.log1p(mpmath.exp(x)),
+    atoms.tanh: mpmath.tanh,
+    sp.cos: mpmath.cos,
+    sp.erf: mpmath.erf,
+    sp.exp: mpmath.exp,
+    sp.log: mpmath.log,
+    sp.sin: mpmath.sin,
+}
+
+
+class Fitted(sp.Function):
+    """Call of the n-th fitted formula of a kernel: `Fitted(n, x)`."""
+
+    nargs = 2
+    is_real = True
+
+
+@dataclass(frozen=True)
+class FittedFormula:
+    """A formula of one variable, and the polynomials that stand for it on an interval.
+
+    The formula is `base + x^lift * p(s)`, where s is x^2 (`squared`) or x, or with a second step
+    `x * (slope + x p(x^2))`.
+
+    Args:
+        name: what the C++ function is called.
+        expr, symbol: the formula and its variable.
+        reach: where it holds.
+        outside: the code around the polynomial, where `{p}` stands for it.
+        squared: whether the polynomial's variable is x^2.
+        polynomials: by precision, "single" and "brief".
+    """
+
+    name: str
+    expr: sp.Expr
+    symbol: sp.Symbol
+    reach: Interval
+    outside: str
+    squared: bool
+    polynomials: Mapping[str, Polynomial]
+
+
+def fit_formulas(program: Program) -> dict[Value, FittedFormula]:
+    """Return the fitted formula of each node of a program that has one."""
+    found = ranges(program)
+    fitted: dict[Value, FittedFormula] = {}
+    for value in program.nodes():
+        if not isinstance(value, Map) or value.kind != Kind.FULL or len(value.args) != 1:
+            continue
+        (arg,) = value.args
+        reach = found[arg]
+        costly = value.expr.has(*_COSTLY) and not value.expr.has(sp.Piecewise)
+        if costly and reach.bounded and 0 < reach.high - reach.low <= _WIDEST:
+            made = _fit(value.expr, arg.symbol, reach)
+            if made is not None:
+                outside, squared, polynomials = made
+                fitted[value] = FittedFormula(
+                    f"{value.name}_fitted",
+                    value.expr,
+                    arg.symbol,
+                    reach,
+                    outside,
+                    squared,
+                    polynomials,
+                )
+    return fitted
+
+
+@lru_cache(maxsize=1024)
+def _fit(
+    expr: sp.Expr, symbol: sp.Symbol, reach: Interval
+) -> tuple[str, bool, Mapping[str, Polynomial]] | None:
+    function = _numeric(expr, symbol)
+    low, high = reach.low, reach.high
+    outside, core = "{p}", function
+    if low <= 0 <= high:
+        outside, core = _split(function, low, high)
+    squared = outside != "{p}" and parity(core, low, high) == "even"
+    if squared:
+        whole = core
+        core = lambda s: whole(mpmath.sqrt(s))  # noqa: E731
+        low, high = 0.0, max(low * low, high * high)
+    polynomials = {}
+    for precision, budget in BUDGET.items():
+        polynomial = fit(core, low, high, budget, _MOST[precision])
+        if polynomial is None:
+            return None
+        polynomials[precision] = polynomial
+    return outside, squared, polynomials
+
+
+def _split(function: Function, low: float, high: float) -> tuple[str, Function]:
+    """Return the code around a polynomial and the function that it is to be, for an interval with 0 in it.
+
+    Powers of x are taken out until what remains is not 0 at 0; if all but its constant is odd, the constant
+    and one more x are taken out, so that an even function remains.
+    """
+    outside, core = "{p}", function
+    zero = mpmath.mpf(0)
+    with mpmath.workdps(100):
+        if abs(function(zero)) < _NOTHING:
+            outside, core = "x * ({p})", _divided(function, zero, mpmath.mpf(10) ** -30)
+        constant = core(zero)
+        if abs(constant) > _NOTHING and parity(core, low, high) == "odd":
+            inner = f"T({float(constant)!r}) + x * ({{p}})"
+            return outside.format(p=inner), _divided(core, constant, mpmath.mpf(10) ** -10)
+        if outside == "{p}" and parity(core, low, high) == "even":
+            return "({p})", core
+    return outside, core
+
+
+_NOTHING = mpmath.mpf(10) ** -25
+
+
+def _divided(function: Function, constant: mpmath.mpf, least: mpmath.mpf) -> Function:
+    """Return (f(x) - constant) / x, nearer to 0 than `least` its value there."""
+
+    def ratio(x: mpmath.mpf) -> mpmath.mpf:
+        with mpmath.workdps(100):
+            at = x if abs(x) > least else least
+            return (function(at) - constant) / at
+
+    return ratio
+
+
+def _numeric(expr: sp.Basic, symbol: sp.Symbol) -> Function:
+    """Return an expression of one variable as a function of an mpmath number."""
+
+    def at(part: sp.Basic, x: mpmath.mpf) -> mpmath.mpf:
+        if part == symbol:
+            return x
+        if not part.free_symbols:
+            return mpmath.mpf(str(part.evalf(100)))
+        args = [at(a, x) for a in part.args]
+        if part.is_Add:
+            return mpmath.fsum(args)
+        if part.is_Mul:
+            return mpmath.fprod(args)
+        if part.is_Pow:
+            return mpmath.power(args[0], args[1])
+        return _NUMERIC[part.func](*args)
+
+    return lambda x: at(expr, x)

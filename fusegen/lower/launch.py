@@ -1,0 +1,90 @@
+"""Launch parameters of a kernel: what is compiled into it, from a small model of the chip.
+
+A kernel at the speed of memory needs as many bytes in flight as the memory's rate times its latency
+(Little's law): on an H200 4.2 TB/s x 0.7 us, 22 kB for each of 132 multiprocessors. What depends on the
+call's shape or on the device is chosen at the call (templates/include/fusegen/row_plan.cuh, chip.cuh).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from fusegen.lower.kernel import Kernel
+
+#: What each parameter says, as the generated code has it beside the number.
+MEANINGS = {
+    "rows_in_flight": "accesses that a thread has under way at once, of each input",
+    "waves": "blocks for each place on the chip; 1: each block stays and walks on",
+    "batches": "of rows in flight that a thread gets at least, where sums leave partial ones",
+    "tiles": "of columns that a grid has at least, before a block gets wider than a warp",
+    "threads_across": "at most so many threads side by side in a row",
+    "elements": "at most so many elements of a row in one thread's registers",
+    "block": "threads of a block",
+    "resident": "blocks of 512 threads that a multiprocessor has registers for",
+    "full": "threads of a block at most",
+    "threads": "at most so many threads of each block of a cluster",
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The launch parameters of one kernel; `MEANINGS` says what each is, `names` which the kernel has."""
+
+    names: tuple[str, ...]
+    rows_in_flight: int
+    waves: int
+    threads_across: int
+    elements: int
+    threads: int
+    block: int
+    batches: int
+    tiles: int
+    resident: int
+    full: int
+
+    @property
+    def constants(self) -> tuple[tuple[str, int, str], ...]:
+        """Name, value and meaning of each parameter that the kernel has."""
+        return tuple((n, getattr(self, n), MEANINGS[n]) for n in self.names)
+
+
+def _names(kernel: Kernel) -> tuple[str, ...]:
+    """Return which parameters a kernel has: those of its loops."""
+    sums = bool(kernel.col_sums or kernel.totals)
+    if kernel.form == "rows":
+        return "elements", "threads", "waves", "resident", "full"
+    if kernel.form == "flat":
+        return ("rows_in_flight", "waves") if sums else ("rows_in_flight",)
+    shape = ("rows_in_flight", "tiles", "threads_across", "block")
+    return (*shape, "waves", "batches") if sums else shape
+
+
+def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> Launch:
+    """Return the launch parameters of a kernel.
+
+    Args:
+        kernel: the kernel.
+        wanted: parameters that a spec or `fusegen tune` set; those that the form lacks are ignored.
+    """
+    tensors = max(1, len(kernel.full))
+    many = (
+        len(kernel.col) > 2
+    )  # a vector of each is in registers at once: half as many threads then
+    chosen = Launch(
+        names=_names(kernel),
+        rows_in_flight=max(1, 4 // tensors),
+        waves=(1 if kernel.col_sums else 4) if kernel.form == "rows" else 2,
+        batches=2,
+        tiles=64,
+        threads_across=256,
+        elements=8 if many else 16,
+        threads=512,
+        block=256,
+        resident=1 if many else 2,
+        full=512 if many else 1024,
+    )
+    for name, value in (wanted or {}).items():
+        if name in MEANINGS:
+            chosen = replace(chosen, **{name: value})  # type: ignore[arg-type]
+    return chosen

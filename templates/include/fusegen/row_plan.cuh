@@ -1,0 +1,165 @@
+// Which threads hold a row, chosen by its length: some lanes of a warp, a block, or a cluster of
+// blocks. A row is read once and written once; one that no cluster can hold is streamed.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "fusegen/chip.cuh"
+
+namespace fusegen {
+
+// How a row is held: `brief`, one access a thread, by lanes of a warp; `warp`, by one warp;
+// `block`, by up to 512 threads; `large_block`, by up to 1024; `cluster` and `large_cluster`, by
+// several such blocks. Or `streamed`, because it is too long.
+enum class RowForm { brief, warp, block, large_block, cluster, large_cluster, streamed };
+
+// Threads of a full block. Single elements need an address and a test each, doubles two registers a
+// value: there a thread gets 128 registers, not 64, as it does where it is to hold many elements.
+template <class S, int V>
+constexpr int full_block(int elements) {
+  return V == 1 || sizeof(S) == 8 || elements > 16 ? 512 : 1024;
+}
+
+// Elements that a thread of a full block holds where an element needs `bytes` of registers: a power
+// of two, so that they take up to half of its registers.
+template <class S, int V>
+constexpr int elements_held(double bytes, int most) {
+  int elements = V == 1 || sizeof(S) == 8 ? most / 2 : most;
+  const double half = full_block<S, V>(most) == 512 && V > 1 && sizeof(S) < 8 ? 256 : 128;
+  while (elements > V && elements * bytes > half) elements /= 2;
+  return elements;
+}
+
+// Accesses that a thread holds where one warp has the whole row: twice as many, for there are only
+// 256 threads in a block, but not of a wide type's, which would leave too few threads on the chip.
+template <class S, int V>
+constexpr int warp_items(int held) {
+  return V > 1 && sizeof(S) == 2 ? 2 * held : held;
+}
+
+// Accesses that a thread of a cluster holds: its exchange takes registers that wide types lack.
+template <class S>
+constexpr int cluster_items(int held) {
+  return sizeof(S) == 4 && held > 1 ? held / 2 : held;
+}
+
+struct RowPlan {
+  RowForm form;
+  int width;    // elements of one access
+  int cluster;  // blocks that hold a row
+  dim3 threads;
+  size_t shared;           // bytes of a block
+  unsigned grid;           // blocks
+  int64_t groups, blocks;  // partial sums: a group of rows leaves one a column, a block one in all
+};
+
+// What the choice depends on.
+struct RowNeeds {
+  int64_t rows, cols;
+  int width;          // elements of one access
+  int threads;        // of a block, at most
+  int preferred;      // of a block, at most, while a larger cluster can hold the row
+  int items;          // accesses a thread holds where a block holds the row
+  int warp_items;     // where a warp does
+  int cluster_items;  // where a cluster does
+  size_t shared;      // bytes a thread needs for each access it holds
+};
+
+inline RowPlan stream_rows(const RowNeeds& needs) {
+  RowPlan plan{};
+  plan.form = RowForm::streamed;
+  plan.width = needs.width;
+  plan.cluster = 1;
+  plan.threads = dim3(512);
+  return plan;
+}
+
+inline RowPlan choose_rows(const RowNeeds& needs) {
+  constexpr int block = 256;  // threads, where several rows share a block
+  const auto per_thread = [&](int64_t items) { return needs.cols + needs.width * items - 1; };
+  const auto lanes = [&](int64_t items, int64_t blocks) {
+    return per_thread(items * blocks) / (needs.width * items * blocks);
+  };
+  RowPlan plan{};
+  plan.width = needs.width;
+  plan.cluster = 1;
+  const auto several_rows = [&](RowForm form, int items, int lanes) {
+    plan.form = form;
+    plan.threads = dim3(unsigned(lanes), unsigned(block / lanes));
+    plan.shared = needs.shared * size_t(items) * block;
+    return plan;
+  };
+  if (needs.rows <= INT32_MAX && lanes(1, 1) <= 32) {
+    int across = 1;
+    while (across < lanes(1, 1)) across *= 2;
+    return several_rows(RowForm::brief, 1, across);
+  }
+  if (needs.rows <= INT32_MAX && lanes(needs.warp_items, 1) <= 32)
+    return several_rows(RowForm::warp, needs.warp_items, 32);
+  // One block if it can be, even a large one: the blocks of a cluster wait for each other. Else
+  // small blocks, of which a multiprocessor has two that hide each other's waiting.
+  const auto blocks = [&](RowForm form, int cluster, int most) {
+    const int items = cluster > 1 ? needs.cluster_items : needs.items;
+    const int64_t threads = (lanes(items, cluster) + 31) / 32 * 32;
+    const size_t shared = needs.shared * size_t(items) * size_t(threads);
+    if (threads > most || int64_t(shared) > chip().shared_bytes - 3072) return false;
+    plan.form = form;
+    plan.cluster = cluster;
+    plan.threads = dim3(unsigned(threads));
+    plan.shared = shared;
+    return true;
+  };
+  if (needs.rows <= INT32_MAX) {
+    if (blocks(RowForm::block, 1, 512)) return plan;
+    if (blocks(RowForm::large_block, 1, needs.threads)) return plan;
+    for (int cluster = 2; chip().clusters && cluster <= 16; cluster *= 2) {
+      if (blocks(RowForm::cluster, cluster, cluster == 16 ? 512 : needs.preferred)) return plan;
+    }
+    if (chip().clusters && blocks(RowForm::large_cluster, 16, needs.threads)) return plan;
+  }
+  return stream_rows(needs);
+}
+
+// Sets the grid: as many blocks as the chip holds at a time, so that each walks over many rows; or
+// `waves` times as many, so that those that come late go where there is room.
+// Returns whether the chip can hold the plan's blocks at all.
+template <class Kernel>
+bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves) {
+  const int64_t needed = (rows + plan.threads.y - 1) / plan.threads.y;
+  int64_t teams = 0;
+  if (plan.cluster > 1) {
+    teams = resident_clusters(kernel, plan.threads, plan.shared, plan.cluster);
+  } else {
+    teams = resident_blocks(kernel, plan.threads, plan.shared);
+  }
+  if (teams == 0) return false;
+  teams *= std::clamp<int64_t>(needed / (4 * teams), 1, waves);  // four rows each at least
+  teams = std::clamp<int64_t>(needed, 1, teams);
+  plan.grid = unsigned(teams * plan.cluster);
+  plan.groups = teams;
+  plan.blocks = plan.grid;
+  return true;
+}
+
+// Launches on a grid of clusters or of blocks.
+template <class... Parameters, class... Arguments>
+bool launch_rows(const RowPlan& plan, cudaStream_t stream, void (*kernel)(Parameters...),
+                 Arguments... arguments) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = unsigned(plan.cluster);
+  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(plan.grid);
+  config.blockDim = plan.threads;
+  config.dynamicSmemBytes = plan.shared;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = plan.cluster > 1 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, arguments...) == cudaSuccess;
+}
+
+}  // namespace fusegen

@@ -1,0 +1,275 @@
+// Reductions over the threads that hold a row: lanes of one warp, a block, or a cluster of blocks
+// that read each other's shared memory. Every sum has a fixed order.
+#pragma once
+
+#include <cooperative_groups.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "fusegen/elementary.h"
+
+namespace fusegen {
+
+struct Sum {
+  template <class T>
+  static __device__ __forceinline__ T identity() {
+    return T(0);
+  }
+  template <class T>
+  static __device__ __forceinline__ T combine(T a, T b) {
+    return a + b;
+  }
+};
+
+struct Maximum {
+  template <class T>
+  static __device__ __forceinline__ T identity() {
+    return T(-INFINITY);
+  }
+  template <class T>
+  static __device__ __forceinline__ T combine(T a, T b) {
+    return maximum(a, b);
+  }
+};
+
+// Reduces over neighbouring lanes, `lanes` of them, a power of two; each gets the result.
+template <class Op, class T>
+__device__ __forceinline__ T reduce_lanes(T value, int lanes) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    if (offset < lanes) value = Op::combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
+  }
+  return value;
+}
+
+// Reduces over the 32 lanes of a warp. A maximum takes one instruction where numbers are compared
+// as whole ones: flipping the other bits of negative ones orders them, with a NaN above all. (A NaN
+// that comes here is the positive one that `maximum` makes.)
+template <class Op, class T>
+__device__ __forceinline__ T reduce_warp(T value) {
+  if constexpr (std::is_same_v<Op, Maximum> && std::is_same_v<T, float>) {
+    const auto flipped = [](int bits) { return bits ^ ((bits >> 31) & 0x7fffffff); };
+    const int key = flipped(bit_cast<int>(value));
+    return bit_cast<float>(flipped(__reduce_max_sync(0xffffffffu, key)));
+  } else {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) {
+      value = Op::combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
+    }
+    return value;
+  }
+}
+
+// What a term is taken relative to while `largest` is all that is known of the row's maximum.
+template <class T>
+__device__ __forceinline__ T anchor(T largest) {
+  return largest == Maximum::identity<T>() ? T(0) : largest;
+}
+
+// What sums relative to exp(before) are multiplied by to be relative to exp(after); a sum without
+// terms but exp(-infinity) is 0.
+template <class Math, class T>
+__device__ __forceinline__ T shift_factor(T before, T after) {
+  return before == Maximum::identity<T>() ? T(0) : Math::exp_difference(before, after);
+}
+
+// Who holds a row: neighbouring lanes of a warp, blockDim.x of them; a whole block; or the blocks
+// of a cluster.
+enum class Holders { lanes, block, cluster };
+
+// The threads that hold one row together.
+//
+// Two buffers take turns, so one barrier a reduction is enough: whoever writes to a buffer has
+// passed the barrier of the reduction in between, which nobody reaches before reading the first.
+template <class T, Holders HOLDERS, int VALUES>
+class Team {
+ public:
+  struct Exchange {
+    T warps[2][VALUES][HOLDERS == Holders::lanes ? 1 : 32];
+    T blocks[2][VALUES][HOLDERS == Holders::cluster ? 32 : 1];
+    uint64_t arrived[2];  // mbarriers: what the blocks of a cluster sent is there
+  };
+
+  __device__ explicit Team(Exchange& exchange) : exchange_(exchange) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    if constexpr (HOLDERS == Holders::cluster) {
+      if (threadIdx.x < 2) {
+        asm volatile(
+            "mbarrier.init.shared.b64 [%0], 1;" ::"r"(address(&exchange_.arrived[threadIdx.x])));
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+      }
+      cooperative_groups::this_cluster().sync();  // every block runs before another writes to it
+    }
+#endif
+  }
+
+  // This block's place in the row, and the number of blocks that hold it.
+  __device__ __forceinline__ int rank() const {
+    if constexpr (HOLDERS != Holders::cluster) return 0;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    return int(cooperative_groups::this_cluster().block_rank());
+#else
+    return 0;
+#endif
+  }
+  __device__ __forceinline__ int blocks() const {
+    if constexpr (HOLDERS != Holders::cluster) return 1;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    return int(cooperative_groups::this_cluster().num_blocks());
+#else
+    return 1;
+#endif
+  }
+
+  // Reduces one value a thread over those of its warp that are of the same team.
+  template <class Op>
+  __device__ __forceinline__ T reduce_near(T value) const {
+    if constexpr (HOLDERS == Holders::lanes) return reduce_lanes<Op>(value, blockDim.x);
+    return reduce_warp<Op>(value);
+  }
+
+  // Reduces one value a thread; every thread of the team gets the result.
+  template <class Op>
+  __device__ __forceinline__ T reduce(T value) {
+    value = reduce_near<Op>(value);
+    if constexpr (HOLDERS == Holders::lanes) return value;
+    if (threadIdx.x % 32 == 0) exchange_.warps[turn_][0][threadIdx.x / 32] = value;
+    __syncthreads();
+    value = over<Op>(exchange_.warps[turn_][0], blockDim.x / 32);
+    if constexpr (HOLDERS == Holders::cluster) {
+      to_blocks(0, value, 1);
+      await_blocks();
+      value = over<Op>(exchange_.blocks[turn_][0], blocks());
+    }
+    turn_ ^= 1;
+    return value;
+  }
+
+  // Reduces a maximum, and sums of terms that are relative to exp(maximum): `largest` is the same
+  // for the lanes of a warp, whose sums are relative to it. Every thread of the team gets the row's
+  // maximum and the sums relative to that, after one exchange. (Milakov & Gimelshein 2018, "Online
+  // normalizer calculation for softmax", arXiv:1805.02867.)
+  template <class Math>
+  __device__ __forceinline__ void reduce_shifted(T& largest, T (&sums)[VALUES - 1]) {
+#pragma unroll
+    for (int n = 0; n < VALUES - 1; ++n) sums[n] = reduce_near<Sum>(sums[n]);
+    if constexpr (HOLDERS == Holders::lanes) return;
+    if (threadIdx.x % 32 == 0) {
+      exchange_.warps[turn_][0][threadIdx.x / 32] = largest;
+#pragma unroll
+      for (int n = 0; n < VALUES - 1; ++n) {
+        exchange_.warps[turn_][n + 1][threadIdx.x / 32] = sums[n];
+      }
+    }
+    __syncthreads();
+    over_shifted<Math>(exchange_.warps[turn_], largest, sums, blockDim.x / 32);
+    if constexpr (HOLDERS == Holders::cluster) {
+      to_blocks(0, largest, VALUES);
+#pragma unroll
+      for (int n = 0; n < VALUES - 1; ++n) to_blocks(n + 1, sums[n], VALUES);
+      await_blocks();
+      over_shifted<Math>(exchange_.blocks[turn_], largest, sums, blocks());
+    }
+    turn_ ^= 1;
+  }
+
+ private:
+  // Reduces up to 32 values; every lane gets the result.
+  template <class Op>
+  __device__ __forceinline__ T over(const T* values, int count) const {
+    const int from = threadIdx.x % 32;
+    return reduce_warp<Op>(from < count ? values[from] : Op::template identity<T>());
+  }
+
+  template <class Math, int COUNT>
+  __device__ __forceinline__ void over_shifted(const T (&values)[VALUES][COUNT], T& largest,
+                                               T (&sums)[VALUES - 1], int count) const {
+    const int from = threadIdx.x % 32;
+    const T mine = from < count ? values[0][from] : Maximum::identity<T>();
+    largest = reduce_warp<Maximum>(mine);
+    const T factor = shift_factor<Math>(mine, largest);
+#pragma unroll
+    for (int n = 0; n < VALUES - 1; ++n) {
+      sums[n] = reduce_warp<Sum>(from < count ? factor * values[n + 1][from] : T(0));
+    }
+  }
+
+  static __device__ __forceinline__ uint32_t address(const void* shared) {
+    return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  }
+
+  // Writes this block's value into every block of the cluster. A barrier over the cluster would
+  // wait for the stores to global memory too; here each value announces itself at the receiver.
+  __device__ __forceinline__ void to_blocks(int which, T value, int values) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    const int blocks = this->blocks();
+    const uint32_t arrived = address(&exchange_.arrived[turn_]);
+    if (which == 0 && threadIdx.x == 0) {
+      asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(arrived),
+                   "r"(uint32_t(blocks * values * sizeof(T)))
+                   : "memory");
+    }
+    if (int(threadIdx.x) < blocks) {
+      uint32_t to, announce;
+      asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+                   : "=r"(to)
+                   : "r"(address(&exchange_.blocks[turn_][which][rank()])), "r"(threadIdx.x));
+      asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+                   : "=r"(announce)
+                   : "r"(arrived), "r"(threadIdx.x));
+      if constexpr (sizeof(T) == 8) {
+        asm volatile(
+            "st.async.shared::cluster.mbarrier::complete_tx::bytes.b64 [%0], %1, [%2];" ::"r"(to),
+            "l"(bit_cast<uint64_t>(value)), "r"(announce)
+            : "memory");
+      } else {
+        asm volatile(
+            "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(to),
+            "r"(bit_cast<uint32_t>(value)), "r"(announce)
+            : "memory");
+      }
+    }
+#endif
+  }
+
+  // Waits until every block's values of this turn are here.
+  __device__ __forceinline__ void await_blocks() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    const uint32_t arrived = address(&exchange_.arrived[turn_]);
+    uint32_t done = 0;
+    while (!done) {
+      asm volatile(
+          "{.reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2; "
+          "selp.u32 %0, 1, 0, p;}"
+          : "=r"(done)
+          : "r"(arrived), "r"(uint32_t(phase_ >> turn_ & 1))
+          : "memory");
+    }
+    phase_ ^= 1 << turn_;
+#endif
+  }
+
+  Exchange& exchange_;
+  int turn_ = 0;
+  int phase_ = 0;  // of each mbarrier: a bit
+};
+
+// Adds up one value a thread over the whole block; thread (0, 0) gets the sum.
+template <class T>
+__device__ __forceinline__ T sum_block(T value) {
+  __shared__ T shared[32];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
+  const int warps = (blockDim.x * blockDim.y + 31) / 32;
+  value = reduce_warp<Sum>(value);
+  __syncthreads();
+  if (thread % 32 == 0) shared[thread / 32] = value;
+  __syncthreads();
+  value = T(0);
+  if (thread == 0) {
+    for (int warp = 0; warp < warps; ++warp) value += shared[warp];
+  }
+  return value;
+}
+
+}  // namespace fusegen

@@ -1,0 +1,148 @@
+// How a thread reads and writes neighbouring elements: V of them in one access of up to 16 bytes.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "fusegen/dtype.h"
+#include "fusegen/random.h"
+
+namespace fusegen {
+
+// V neighbouring elements in the type computed in.
+template <class T, int V>
+struct Vector {
+  T value[V];
+};
+
+// V neighbouring elements as they are stored.
+template <class S, int V>
+struct alignas(sizeof(S) * V) Packed {
+  S value[V];
+};
+
+template <int V, class S>
+__device__ __forceinline__ Packed<S, V> load_packed(const S* from) {
+  return *reinterpret_cast<const Packed<S, V>*>(from);
+}
+
+template <class S, int V>
+__device__ __forceinline__ Vector<compute_t<S>, V> unpack(const Packed<S, V>& packed) {
+  Vector<compute_t<S>, V> loaded;
+  if constexpr (std::is_same_v<S, bfloat16> && V % 2 == 0) {
+    // Two to a word: one is its upper half already, which costs one instruction, not two.
+    const auto* words = reinterpret_cast<const uint32_t*>(&packed);
+#pragma unroll
+    for (int w = 0; w < V / 2; ++w) {
+      loaded.value[2 * w] = bit_cast<float>(words[w] << 16);
+      loaded.value[2 * w + 1] = bit_cast<float>(words[w] & 0xffff0000u);
+    }
+  } else {
+#pragma unroll
+    for (int v = 0; v < V; ++v) loaded.value[v] = Storage<S>::load(packed.value[v]);
+  }
+  return loaded;
+}
+
+template <int V, class S>
+__device__ __forceinline__ Vector<compute_t<S>, V> load_vector(const S* from) {
+  return unpack(load_packed<V>(from));
+}
+
+template <int V, class S>
+__device__ __forceinline__ void store_vector(S* to, const Vector<compute_t<S>, V>& from) {
+  Packed<S, V> packed;
+#pragma unroll
+  for (int v = 0; v < V; ++v) packed.value[v] = Storage<S>::store(from.value[v]);
+  *reinterpret_cast<Packed<S, V>*>(to) = packed;
+}
+
+// Makes the compiler forget what it knows of a packed vector, so that what was computed from it is
+// computed again and not kept in registers all the while.
+template <class S, int V>
+__device__ __forceinline__ void forget(Packed<S, V>& packed) {
+  if constexpr (sizeof(packed) % 4 == 0) {
+    auto* words = reinterpret_cast<uint32_t*>(&packed);
+#pragma unroll
+    for (int w = 0; w < int(sizeof(packed) / 4); ++w) asm volatile("" : "+r"(words[w]));
+  }
+}
+
+// Copies 16 bytes to shared memory while the thread goes on. Only the thread that asked reads them,
+// after `await_copies`, so that no barrier is needed.
+__device__ __forceinline__ void copy_ahead(void* shared, const void* global) {
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+}
+
+__device__ __forceinline__ void await_copies() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
+// Sums over rows of the columns that a thread holds, in places of its own in shared memory: `place`
+// is where those of the whole block begin, and one access covers up to 16 bytes.
+template <class T, int V>
+class ColumnSums {
+ public:
+  static constexpr int width = V * sizeof(T) <= 16 ? V : 16 / sizeof(T);
+  using Chunk = Packed<T, width>;
+
+  __device__ ColumnSums(void* place, int thread, int threads)
+      : chunks_(static_cast<Chunk*>(place) + thread), threads_(threads) {}
+
+  __device__ __forceinline__ void clear(int items) {
+    for (int k = 0; k < items * (V / width); ++k) chunks_[k * threads_] = Chunk{};
+  }
+
+  __device__ __forceinline__ void add(int item, const Vector<T, V>& values) {
+#pragma unroll
+    for (int k = 0; k < V / width; ++k) {
+      Chunk& chunk = chunks_[(item * (V / width) + k) * threads_];
+      Chunk sum = chunk;
+#pragma unroll
+      for (int w = 0; w < width; ++w) sum.value[w] += values.value[k * width + w];
+      chunk = sum;
+    }
+  }
+
+  // The sum of a column of the thread that is `apart` threads further.
+  __device__ __forceinline__ T at(int item, int v, int apart) const {
+    return chunks_[(item * (V / width) + v / width) * threads_ + apart].value[v % width];
+  }
+
+ private:
+  Chunk* chunks_;
+  int threads_;
+};
+
+// The uniform numbers of elements index … index + V - 1; index is a multiple of V.
+template <class T, int V>
+__device__ __forceinline__ Vector<T, V> draw_vector(uint64_t seed, uint32_t stream,
+                                                    uint64_t index) {
+  static_assert(V == 8 || V <= 4, "one call of philox serves eight elements");
+  Vector<T, V> drawn;
+  if constexpr (V == 1) {
+    drawn.value[0] = T(uniform(seed, stream, index));
+  } else {
+    const Bits bits = philox(seed, stream, index / 8);
+    uint32_t word[V / 2];
+#pragma unroll
+    for (int k = 0; k < V / 2; ++k) {
+      word[k] = bits.word[k];
+      if constexpr (V == 4) word[k] = index & 4 ? bits.word[k + 2] : word[k];
+    }
+    if constexpr (V == 2) {
+      const uint32_t low = index & 2 ? bits.word[1] : bits.word[0];
+      const uint32_t high = index & 2 ? bits.word[3] : bits.word[2];
+      word[0] = index & 4 ? high : low;
+    }
+#pragma unroll
+    for (int k = 0; k < V / 2; ++k) {
+      drawn.value[2 * k] = T(low_uniform(word[k]));
+      drawn.value[2 * k + 1] = T(high_uniform(word[k]));
+    }
+  }
+  return drawn;
+}
+
+}  // namespace fusegen
