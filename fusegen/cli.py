@@ -127,6 +127,53 @@ def ops() -> None:
 
 
 @app.command()
+def bench(
+    specs: Annotated[
+        list[str] | None, typer.Argument(help="Names of specs in specs/.", show_default="the tails")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cpu",
+    output: Annotated[Path, typer.Option(help="The record, as JSON.")] = Path("bench.json"),
+    chart: Annotated[Path | None, typer.Option(help="A picture of the record, as SVG.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="Such as bfloat16.")] = None,
+    shape: Annotated[list[str] | None, typer.Option(help="Such as 8192x8192.")] = None,
+    models: Annotated[bool, typer.Option(help="Whole models too.")] = False,
+    compile: Annotated[bool, typer.Option(help="Measure torch.compile too.")] = True,
+    autotune: Annotated[bool, typer.Option(help="And its max-autotune mode.")] = True,
+    rounds: Annotated[int, typer.Option(help="Measurements of each cell.")] = 25,
+    resume: Annotated[bool, typer.Option(help="Keep the cells that the record has.")] = False,
+    shard: Annotated[str, typer.Option(help="n/m: every m-th group from the n-th.")] = "0/1",
+    render: Annotated[
+        bool, typer.Option(help="Measure nothing: show what the record has.")
+    ] = False,
+    readme: Annotated[
+        Path | None, typer.Option(help="Put the record's table into a README.")
+    ] = None,
+    out: Out = Path("generated"),
+) -> None:
+    """Measure built packages against eager, torch.compile and a copy."""
+    from fusegen.bench import chart as charts
+    from fusegen.bench import record, run, table
+    from fusegen.bench.cells import COMPILED, Bench
+
+    if render:
+        found = record.read(output)
+    else:
+        compiled = tuple(COMPILED)[: (2 if autotune else 1) if compile else 0]
+        first, step = (int(n) for n in shard.split("/"))
+        chosen = run.Selection(device, specs or (), dtype or (), shape or (), models, (first, step))
+        measured = Bench(device, Path("specs"), out, compiled, rounds)
+        found = run.run(measured, chosen, output, resume=resume, say=_err.print)
+    _out.print(table.cells_table(found["cells"]))
+    for line in table.summary(found["cells"]):
+        _out.print(line)
+    if chart:
+        charts.draw(found, chart)
+    if readme:
+        block = table.update_block(readme.read_text(), f"bench:{device}", table.markdown(found))
+        readme.write_text(block)
+
+
+@app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A spec file, or the name of a spec in specs/.")],
     out: Out = Path("generated"),

@@ -36,7 +36,7 @@ LAYERS = [
     {"eager"},
     {"compilers", "freshness", "ninja_file", "compile_errors", "build_lock"},
     {"builder"},
-    {"display", "verify"},
+    {"display", "verify", "bench"},
     {"cli"},
 ]
 
