@@ -14,10 +14,7 @@ from fusegen.formula_nodes import formula_value
 from fusegen.lower import Kernel, lower
 from fusegen.lower.ranges import simplify
 from fusegen.program import Builder, Input, Kind, Output, Program, Reduce, Value
-from fusegen.spec_types import Ref, Spec, Step
-
-#: What the derivative of each order is called.
-PASSES = ("forward", "backward", "double_backward", "triple_backward")
+from fusegen.spec_types import PASSES, Ref, Spec, Step
 
 
 @dataclass(frozen=True)

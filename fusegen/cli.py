@@ -106,6 +106,28 @@ def build(
 
 
 @app.command()
+def tune(
+    specs: Annotated[list[str], typer.Argument(help="Spec files, or names of specs in specs/.")],
+    shape: Annotated[str, typer.Option(help="Such as 8192x8192.")] = "8192x8192",
+    dtype: Annotated[str, typer.Option(help="Such as bfloat16.")] = "bfloat16",
+    device: Annotated[str, typer.Option(help="cuda, or cpu to try the command.")] = "cuda",
+) -> None:
+    """Measure launch parameters on this GPU; `build` reads what is kept beside each spec."""
+    import torch
+
+    from fusegen.tune import Case
+    from fusegen.tune import tune as tune_spec
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("fusegen tune measures on a GPU, and there is none here")
+    rows, cols = (int(n) for n in shape.split("x"))
+    for name in specs:
+        path = _spec(name)
+        _err.print(f"{path}", markup=False)
+        tune_spec(path, Case(rows, cols, getattr(torch, dtype), device), _err.print)
+
+
+@app.command()
 def ops() -> None:
     """List the ops that a chain can name."""
     from fusegen.ops import registry

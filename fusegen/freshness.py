@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from fusegen import paths
+from fusegen import paths, tuned
 
 
 def write_if_different(path: Path, text: str) -> bool:
@@ -33,7 +33,7 @@ def is_fresh(spec: Path, package: Path, stamp: Path) -> bool:
     """
     try:
         recorded = json.loads(stamp.read_text())
-        if recorded["spec"] != _sha(spec) or recorded["fusegen"] != _generator():
+        if recorded["spec"] != _spec_sha(spec) or recorded["fusegen"] != _generator():
             return False
         return all(_sha(package / name) == sha for name, sha in recorded["files"].items())
     except (
@@ -48,11 +48,17 @@ def is_fresh(spec: Path, package: Path, stamp: Path) -> bool:
 def write_stamp(spec: Path, files: Mapping[str, str], stamp: Path) -> None:
     """Record what a package was rendered from, and to."""
     record = {
-        "spec": _sha(spec),
+        "spec": _spec_sha(spec),
         "fusegen": _generator(),
         "files": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()},
     }
     write_if_different(stamp, json.dumps(record, indent=1))
+
+
+def _spec_sha(spec: Path) -> str:
+    """Return a hash of a spec and of what `fusegen tune` found for it."""
+    found = tuned.path_of(spec)
+    return _sha(spec) + (_sha(found) if found.exists() else "")
 
 
 def _sha(path: Path) -> str:

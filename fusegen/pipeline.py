@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusegen import chain, render, spec
+from fusegen import chain, render, spec, tuned
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,4 @@ def render_package(path: Path) -> RenderedPackage:
         SpecError: where the spec is wrong.
     """
     derived = derive(path)
-    return RenderedPackage(derived.spec.name, render.render(derived))
+    return RenderedPackage(derived.spec.name, render.render(derived, tuned.read(path)))

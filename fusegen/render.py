@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,6 +16,7 @@ from fusegen.chain import Chain, Mode
 from fusegen.lower import Kernel
 from fusegen.lower.launch import choose_launch
 from fusegen.module import module_context
+from fusegen.spec_types import PASSES
 from fusegen.version import __version__
 
 #: Template of each file of a package.
@@ -34,19 +36,29 @@ class Operator:
 
     Args:
         kernel: what it runs.
+        passed: which pass that is, such as "backward".
         schema: its schema, as torch's dispatcher reads it.
         cpp_parameters, cpp_returns, cpp_result: the same in C++.
     """
 
     kernel: Kernel
+    passed: str
     schema: str
     cpp_parameters: str
     cpp_returns: str
     cpp_result: str
 
 
-def render(chain: Chain) -> dict[str, str]:
-    """Return the text of each file of the chain's package, formatted, by file name."""
+def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -> dict[str, str]:
+    """Return the text of each file of the chain's package, formatted, by file name.
+
+    Args:
+        chain: what to render.
+        tuned: launch parameters by pass and name, which those of the spec override.
+    """
+    launch = {
+        name: {**(tuned or {}).get(name, {}), **chain.spec.launch.get(name, {})} for name in PASSES
+    }
     operators = [
         _operator(mode, order) for mode in chain.modes for order in range(len(mode.kernels))
     ]
@@ -58,7 +70,9 @@ def render(chain: Chain) -> dict[str, str]:
         "chain": _chain_lines(chain),
         "kernels": kernels,
         "operators": operators,
-        "launches": {kernel.name: choose_launch(kernel) for kernel in kernels},
+        "launches": {
+            op.kernel.name: choose_launch(op.kernel, launch.get(op.passed, {})) for op in operators
+        },
         "rank": chain.rank,
     }
     environment = _environment()
@@ -118,6 +132,7 @@ def _operator(mode: Mode, order: int) -> Operator:
     together = ", ".join(returned)
     return Operator(
         kernel=kernel,
+        passed=PASSES[order],
         schema=f"{kernel.name}({', '.join(typed)}) -> {together if one else f'({together})'}",
         cpp_parameters=", ".join(
             [f"[[maybe_unused]] Tensor {t}" for t in tensors]

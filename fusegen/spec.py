@@ -61,4 +61,5 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         operands=operands,
         steps=steps(document, arguments, operands),
         order=model.order,
+        launch=model.launch,
     )

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from fusegen.errors import nearest
 from fusegen.program import Kind
 from fusegen.spec_names import problem
-from fusegen.spec_types import Argument, Init, Operand, Shape, Type
+from fusegen.spec_types import LAUNCH_PARAMETERS, PASSES, Argument, Init, Operand, Shape, Type
 from fusegen.spec_yaml import Document, Place
 
 __all__ = ["Sections", "sections"]
@@ -105,6 +105,7 @@ class Sections(_Model):
     arguments: Annotated[dict[str, _Argument], _empty_as(dict)] = {}
     operands: Annotated[dict[str, _Operand], _empty_as(dict)] = {}
     order: int = 1
+    launch: Annotated[dict[str, dict[str, int]], _empty_as(dict)] = {}
 
 
 def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[Operand, ...]]:
@@ -131,8 +132,24 @@ def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[
         raise document.error(place, _message(details)) from None
     if not 1 <= model.order <= 3:
         raise document.error(("order",), "order must be 1, 2 or 3")
+    _check_launch(model, document)
     arguments = _arguments(model, document)
     return model, arguments, _operands(model, document, arguments)
+
+
+def _check_launch(model: Sections, document: Document) -> None:
+    for name, parameters in model.launch.items():
+        if name not in PASSES:
+            raise document.error(("launch", name), f"{name!r} is no pass{nearest(name, PASSES)}")
+        for parameter, value in parameters.items():
+            place = ("launch", name, parameter)
+            if parameter not in LAUNCH_PARAMETERS:
+                message = (
+                    f"{parameter!r} is no launch parameter{nearest(parameter, LAUNCH_PARAMETERS)}"
+                )
+                raise document.error(place, message)
+            if not 1 <= value <= 1024 or value & (value - 1):
+                raise document.error(place, f"{parameter} must be a power of two up to 1024")
 
 
 def _place(details: ErrorDetails, document: Document) -> Place:

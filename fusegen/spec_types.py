@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,18 @@ import sympy as sp
 from fusegen.ops import Op
 from fusegen.program import Kind
 
-__all__ = ["Argument", "Init", "Operand", "Ref", "Shape", "Spec", "Step", "Type"]
+__all__ = [
+    "LAUNCH_PARAMETERS",
+    "PASSES",
+    "Argument",
+    "Init",
+    "Operand",
+    "Ref",
+    "Shape",
+    "Spec",
+    "Step",
+    "Type",
+]
 
 #: What an argument may be.
 Type = Literal["int", "float", "shape"]
@@ -93,6 +104,16 @@ class Step:
     line: int
 
 
+#: What the derivative of each order is called.
+PASSES = ("forward", "backward", "double_backward", "triple_backward")
+
+#: The launch parameters that a spec may set; `fusegen.lower.launch` says what each is.
+LAUNCH_PARAMETERS = (
+    *("rows_in_flight", "waves", "batches", "tiles", "threads_across", "block"),
+    *("elements", "threads", "resident", "full"),
+)
+
+
 @dataclass(frozen=True)
 class Spec:
     """One spec.
@@ -106,6 +127,7 @@ class Spec:
         operands: the declared operands, in order.
         steps: the chain.
         order: how many derivatives are generated.
+        launch: launch parameters of the GPU's kernels that the spec sets, by pass and name.
     """
 
     name: str
@@ -116,3 +138,4 @@ class Spec:
     operands: tuple[Operand, ...]
     steps: tuple[Step, ...]
     order: int
+    launch: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

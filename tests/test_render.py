@@ -19,7 +19,7 @@ TEMPLATES = sorted(p for p in (ROOT / "templates").rglob("*") if p.is_file())
 
 #: The pipeline, from top to bottom: a module imports only what stands above it.
 LAYERS = [
-    {"version", "errors", "paths", "atoms"},
+    {"version", "errors", "paths", "atoms", "tuned"},
     {"program"},
     {"formula_nodes"},
     {"ops"},
@@ -37,6 +37,7 @@ LAYERS = [
     {"compilers", "freshness", "ninja_file", "compile_errors", "build_lock"},
     {"builder"},
     {"display", "verify", "bench"},
+    {"tune"},
     {"cli"},
 ]
 

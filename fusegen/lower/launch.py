@@ -85,6 +85,5 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         full=512 if many else 1024,
     )
     for name, value in (wanted or {}).items():
-        if name in MEANINGS:
-            chosen = replace(chosen, **{name: value})  # type: ignore[arg-type]
+        chosen = replace(chosen, **{name: value})  # type: ignore[arg-type]
     return chosen

@@ -1,0 +1,40 @@
+"""What `fusegen tune` found for a spec: a file beside it, `NAME.tuned.json`, that `build` reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fusegen.errors import UserError
+
+Parameters = Mapping[str, Mapping[str, int]]
+
+
+def path_of(spec: Path) -> Path:
+    """Return where what was found for a spec lies."""
+    return spec.with_suffix(".tuned.json")
+
+
+def read(spec: Path) -> Parameters:
+    """Return the launch parameters found for a spec, by pass and name; nothing where none were.
+
+    Raises:
+        UserError: where the file is not what `fusegen tune` writes.
+    """
+    path = path_of(spec)
+    if not path.exists():
+        return {}
+    try:
+        found: Parameters = json.loads(path.read_text())["launch"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is not what `fusegen tune` writes; remove it") from None
+    return found
+
+
+def write(spec: Path, parameters: Parameters, measured: Mapping[str, Any]) -> None:
+    """Write what was found for a spec, and on what."""
+    path_of(spec).write_text(
+        json.dumps({"measured": measured, "launch": parameters}, indent=1) + "\n"
+    )
