@@ -24,4 +24,3 @@ timeout 460 python3 -m pytest -q -n 14 -p no:cacheprovider ${FUSEGEN_TESTS:-} > 
 echo "pytest: exit $?" | tee -a "$out/machine.txt"
 grep -E '^(FAILED|ERROR|E   )' "$out/tests.txt" | cut -c1-220 | head -60
 tail -3 "$out/tests.txt" | tee -a "$out/machine.txt"
-[ -z "${FUSEGEN_TIMES:-}" ] || python3 benchmarks/tails.py cuda "$out/tails.json" 2>&1 | tee "$out/tails.txt"

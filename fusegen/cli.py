@@ -34,6 +34,13 @@ Specs = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="The folder of the generated packages.")]
 
 
+class Device(enum.StrEnum):
+    """Where to run."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class BackendChoice(enum.StrEnum):
     """What to build for."""
 
@@ -151,48 +158,85 @@ def ops() -> None:
 @app.command()
 def bench(
     specs: Annotated[
-        list[str] | None, typer.Argument(help="Names of specs in specs/.", show_default="the tails")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cpu",
-    output: Annotated[Path, typer.Option(help="The record, as JSON.")] = Path("bench.json"),
-    chart: Annotated[Path | None, typer.Option(help="A picture of the record, as SVG.")] = None,
-    dtype: Annotated[list[str] | None, typer.Option(help="Such as bfloat16.")] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Such as 8192x8192.")] = None,
-    models: Annotated[bool, typer.Option(help="Whole models too.")] = False,
-    compile: Annotated[bool, typer.Option(help="Measure torch.compile too.")] = True,
-    autotune: Annotated[bool, typer.Option(help="And its max-autotune mode.")] = True,
-    rounds: Annotated[int, typer.Option(help="Measurements of each cell.")] = 25,
-    resume: Annotated[bool, typer.Option(help="Keep the cells that the record has.")] = False,
-    shard: Annotated[str, typer.Option(help="n/m: every m-th group from the n-th.")] = "0/1",
-    render: Annotated[
-        bool, typer.Option(help="Measure nothing: show what the record has.")
-    ] = False,
-    readme: Annotated[
-        Path | None, typer.Option(help="Put the record's table into a README.")
+        list[str] | None,
+        typer.Argument(help="Spec files, or names in specs/.", show_default="the reference specs"),
     ] = None,
     out: Out = Path("generated"),
+    device: Annotated[
+        Device | None, typer.Option(help="Where to run.", show_default="cuda where there is a GPU")
+    ] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option(help="A dtype; of models also tf32.", show_default="all")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="A tail's rows and columns, such as 8192x8192.", show_default="all"),
+    ] = None,
+    direction: Annotated[
+        list[str] | None,
+        typer.Option(help="forward or backward; of models, both at once.", show_default="both"),
+    ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Measure torch.compile too.")
+    ] = True,
+    max_autotune: Annotated[
+        bool, typer.Option("--max-autotune/--no-max-autotune", help="Also in its slowest mode.")
+    ] = True,
+    tails: Annotated[
+        bool, typer.Option("--tails/--no-tails", help="Chains without their matmul.")
+    ] = True,
+    models: Annotated[
+        bool | None,
+        typer.Option("--models/--no-models", help="Whole models.", show_default="on a GPU"),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(min=1, help="How often each is timed.", show_default="21, short calls 41"),
+    ] = None,
+    shard: Annotated[str, typer.Option(help="i/n: every n-th group from the i-th on.")] = "1/1",
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Only compile, into torch's cache on disk.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option(help="The record, a JSON file.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the record's cells, measure the others.")
+    ] = False,
+    render: Annotated[
+        Path | None, typer.Option(help="A record to show, in place of measuring.")
+    ] = None,
+    chart: Annotated[Path | None, typer.Option(help="A picture to draw, .svg or .png.")] = None,
+    readme: Annotated[
+        Path | None, typer.Option(help="A file whose table between markers is written anew.")
+    ] = None,
 ) -> None:
-    """Measure built packages against eager, torch.compile and a copy."""
-    from fusegen.bench import chart as charts
-    from fusegen.bench import record, run, table
-    from fusegen.bench.cells import COMPILED, Bench
+    """Time built packages beside eager torch, torch.compile and a copy."""
+    from fusegen.bench import cells, command, record
 
-    if render:
-        found = record.read(output)
-    else:
-        compiled = tuple(COMPILED)[: (2 if autotune else 1) if compile else 0]
-        first, step = (int(n) for n in shard.split("/"))
-        chosen = run.Selection(device, specs or (), dtype or (), shape or (), models, (first, step))
-        measured = Bench(device, Path("specs"), out, compiled, rounds)
-        found = run.run(measured, chosen, output, resume=resume, say=_err.print)
-    _out.print(table.cells_table(found["cells"]))
-    for line in table.summary(found["cells"]):
-        _out.print(line)
-    if chart:
-        charts.draw(found, chart)
-    if readme:
-        block = table.update_block(readme.read_text(), f"bench:{device}", table.markdown(found))
-        readme.write_text(block)
+    if render is not None:
+        command.show(record.read(render), _out, chart, readme)
+        return
+    where = command.device(device and device.value)
+    groups = cells.groups(
+        where,
+        [_spec(spec) for spec in specs or []],
+        cells.one_of("--dtype", dtype or [], cells.VALID_DTYPES),
+        [cells.parse_shape(text) for text in shape or []],
+        tails=tails,
+        models=where == "cuda" if models is None else models,
+    )
+    wanted = command.wanted(
+        cells.shard(groups, shard),
+        where,
+        out,
+        cells.one_of("--direction", direction or [], cells.VALID_DIRECTIONS),
+        modes=compile_ + (compile_ and max_autotune),
+        rounds=rounds,
+        output=output,
+        resume=resume,
+    )
+    measured = command.perform(wanted, _err, warm=warm)
+    if measured is not None:
+        command.show(measured, _out, chart, readme)
 
 
 @app.command()

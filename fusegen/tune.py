@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from fusegen import builder, pipeline, tuned
-from fusegen.bench.record import machine
-from fusegen.bench.timing import Clock, medians
+from fusegen.bench.machine import describe
+from fusegen.bench.timing import Prepare, clock, medians
 from fusegen.chain import Chain
 from fusegen.eager import random_operand
 from fusegen.runtime.loading import load_package
@@ -65,7 +65,7 @@ def tune(spec: Path, case: Case, say: Callable[[str], None]) -> dict[str, Parame
         for value in values
         if any(name in known for known in names.values())
     ]
-    first = _measure(spec, singles, case)
+    first = _measure(spec, singles, case, "alone")
     found: dict[str, Parameters] = {}
     for place, passed in enumerate(("forward", "backward")):
         base = first[0][place]
@@ -76,13 +76,13 @@ def tune(spec: Path, case: Case, say: Callable[[str], None]) -> dict[str, Parame
                 best[name] = (times[place], value)
         found[passed] = {name: value for name, (_, value) in best.items()}
         say(f"{passed}: {base:.4f} ms; gains alone: {found[passed] or 'none'}")
-    together = _measure(spec, [{}, found], case)
+    together = _measure(spec, [{}, found], case, "together")
     for place, passed in enumerate(("forward", "backward")):
         if together[1][place] >= GAIN * together[0][place]:
             found[passed] = {}
         say(f"{passed}: {together[0][place]:.4f} -> {together[1][place]:.4f} ms {found[passed]}")
     measured = {
-        **machine(case.device),
+        **{k: v for k, v in describe(case.device).items() if v is not None},
         "shape": f"{case.rows}x{case.cols}",
         "dtype": str(case.dtype).removeprefix("torch."),
     }
@@ -100,15 +100,20 @@ def _constants(spec: Path) -> dict[str, tuple[tuple[str, int, str], ...]]:
     }
 
 
-def _measure(spec: Path, candidates: list[Any], case: Case) -> list[tuple[float, float]]:
-    """Return the forward's and the backward's milliseconds of each candidate."""
+def _measure(
+    spec: Path, candidates: list[Any], case: Case, label: str
+) -> list[tuple[float, float]]:
+    """Return the forward's and the backward's milliseconds of each candidate.
+
+    A process imports a package once, so `label` keeps the names of one call's packages from another's.
+    """
     chain = pipeline.derive(spec)
     with tempfile.TemporaryDirectory() as folder:
         specs, out = Path(folder) / "specs", Path(folder) / "generated"
         specs.mkdir()
         paths = []
         for number, candidate in enumerate(candidates):
-            path = specs / f"{spec.stem}_t{number}.yaml"
+            path = specs / f"{spec.stem}_{label}{number}.yaml"
             shutil.copy(spec, path)
             by_pass = candidate
             if not any(isinstance(v, dict) for v in candidate.values()):
@@ -116,16 +121,14 @@ def _measure(spec: Path, candidates: list[Any], case: Case) -> list[tuple[float,
             tuned.write(path, by_pass, {})
             paths.append(path)
         builder.build(paths, out=out, backend="cuda" if case.device == "cuda" else "cpu")
-        variants: dict[str, Callable[[int], Callable[[], object]]] = {}
+        variants: dict[str, Prepare] = {}
         for path in paths:
             variants |= dict(_calls(chain, load_package(path.stem, out), path.stem, case))
-        times = medians(variants, Clock(case.device), 15)
+        times = medians(variants, clock(case.device), 15)
         return [(times[f"{p.stem} forward"], times[f"{p.stem} backward"]) for p in paths]
 
 
-def _calls(
-    chain: Chain, package: Any, name: str, case: Case
-) -> Iterator[tuple[str, Callable[[int], Callable[[], object]]]]:
+def _calls(chain: Chain, package: Any, name: str, case: Case) -> Iterator[tuple[str, Prepare]]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(case.rows, case.cols, device=case.device, dtype=case.dtype)
     leaves = [x, *(random_operand(o, x, generator) for o in chain.operands)]
@@ -139,14 +142,14 @@ def _calls(
     if len(chain.modes) == 2:
         options["training"] = True
 
-    def forward(_turn: int) -> Callable[[], object]:
+    def forward() -> Callable[[], object]:
         def call() -> object:
             with torch.no_grad():
                 return package.apply(*leaves, **options)
 
         return call
 
-    def backward(_turn: int) -> Callable[[], object]:
+    def backward() -> Callable[[], object]:
         value = package.apply(*leaves, **options)
         return lambda: torch.autograd.grad(value, leaves, cotangent)
 

@@ -151,7 +151,9 @@ def test_extremes_are_exact(
 ) -> None:
     """±inf, NaN, ±1e4, overflow and subnormals, against float64: eager's own gelu(3e38) is NaN where
     its vector code takes it (torch 2.11 with AVX-512)."""
-    check_extremes(name, EXTREMES, special, device, package, derived)
+    # A scale above 1 takes 3e38 to infinity in float32, in eager too, and not in float64.
+    values = EXTREMES[:-1] if name == "scale_softmax" else EXTREMES
+    check_extremes(name, values, special, device, package, derived)
 
 
 def check_extremes(

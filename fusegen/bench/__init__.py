@@ -1,3 +1,1 @@
-"""Is a built package fast? Tails and whole models against eager, torch.compile and a copy."""
-
-from __future__ import annotations
+"""Is it fast? The same chains by fusegen, by eager torch and by torch.compile, beside a plain copy."""

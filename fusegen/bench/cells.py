@@ -1,24 +1,16 @@
-"""What is measured: a cell is one tail or model, dtype, shape and direction."""
+"""What is measured: which chains, in which dtypes and shapes, in which directions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from functools import partial
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from fusegen.bench.record import Direction, Kind, cell_key
+from fusegen.errors import UserError, nearest
 
-from fusegen import pipeline
-from fusegen.bench.eager import EagerModel, eager_tail
-from fusegen.bench.timing import Clock, medians
-from fusegen.chain import Chain
-from fusegen.eager import random_operand
-from fusegen.runtime.loading import load_package
-
-#: The tails of the reference models.
+#: The tails of the reference models, and a learnable scale before a softmax.
 TAILS = (
     "matmul_add_swish_tanh_gelu_hardtanh",
     "matmul_swish_scale",
@@ -26,7 +18,7 @@ TAILS = (
     "scale_softmax",
     "matmul_dropout_softmax",
 )
-#: The reference models with their batch, in_features and out_features.
+#: The reference models, each with its batch, in_features and out_features.
 MODELS = {
     "matmul_add_swish_tanh_gelu_hardtanh": (1024, 8192, 8192),
     "matmul_swish_scale": (128, 32768, 32768),
@@ -34,214 +26,139 @@ MODELS = {
     "gemm_batchnorm_scale_softmax": (1024, 8192, 8192),
     "matmul_dropout_softmax": (128, 16384, 16384),
 }
-SHAPES = {
-    "cuda": ("8192x8192", "4096x16384", "32768x1024", "2048x65536", "1024x8192", "128x32768"),
-    "cpu": ("1024x8192", "128x32768", "16384x512", "64x64"),
-}
 DTYPES = {"cuda": ("float32", "bfloat16", "float16"), "cpu": ("float32", "bfloat16")}
-#: What a variant is compiled with; `None` is torch.compile's default.
-COMPILED = {"compile": None, "compile_max_autotune": "max-autotune-no-cudagraphs"}
+MODEL_DTYPES = ("bfloat16", "tf32")
+SHAPES = {
+    "cuda": (
+        (8192, 8192),
+        (4096, 16384),
+        (32768, 1024),
+        (2048, 65536),
+        (1024, 8192),
+        (128, 32768),
+    ),
+    "cpu": ((1024, 8192), (128, 32768), (16384, 512), (64, 64)),
+}
+#: What `--dtype` and `--direction` take.
+VALID_DTYPES = ("float64", "float32", "bfloat16", "float16", "tf32")
+VALID_DIRECTIONS = ("forward", "backward")
 
 
 @dataclass(frozen=True)
 class Group:
-    """The cells that share tensors and compiled functions.
+    """The cells that are measured together: one chain in one dtype and shape.
 
     Args:
         kind: "tail" or "model".
-        spec: the spec's name.
-        dtype: such as "bfloat16", or "tf32" for a model in float32 whose matmuls may use tf32.
-        rows, cols: the activation's shape.
-        in_features: of a model.
+        spec: the spec file.
+        dtype: see `Cell`.
+        rows: the rows of the activation.
+        cols: its columns.
+        in_features: a model's columns of x; None for tails.
     """
 
-    kind: str
-    spec: str
+    kind: Kind
+    spec: Path
     dtype: str
     rows: int
     cols: int
     in_features: int | None = None
 
     @property
-    def torch_dtype(self) -> torch.dtype:
-        """The dtype of its tensors."""
-        found: torch.dtype = getattr(torch, "float32" if self.dtype == "tf32" else self.dtype)
-        return found
+    def name(self) -> str:
+        """The spec's name."""
+        return self.spec.stem
 
-    def __str__(self) -> str:
-        return f"{self.kind} {self.spec} {self.rows}x{self.cols} {self.dtype}"
+    @property
+    def title(self) -> str:
+        """The group in one line."""
+        between = f"{self.in_features}x" if self.in_features else ""
+        return f"{self.kind} {self.name} {self.dtype} {self.rows}x{between}{self.cols}"
 
+    def directions(self, wanted: Sequence[str]) -> tuple[Direction, ...]:
+        """Return what is timed: of a model never the backward alone, since training runs both."""
+        second: Direction = "backward" if self.kind == "tail" else "forward+backward"
+        return (
+            *(("forward",) if "forward" in wanted else ()),
+            *((second,) if "backward" in wanted else ()),
+        )
 
-@dataclass(frozen=True)
-class Cell:
-    """One line of the record; times in milliseconds, None where not measured."""
-
-    kind: str
-    spec: str
-    dtype: str
-    rows: int
-    cols: int
-    direction: str
-    tensor_bytes: int
-    fusegen_ms: float
-    eager_ms: float
-    compile_ms: float | None
-    compile_max_autotune_ms: float | None
-    copy_ms: float
-    limit_ms: float
-    linear_ms: float | None = None
-    in_features: int | None = None
-
-    def record(self) -> dict[str, Any]:
-        """Return the cell as JSON has it."""
-        found = asdict(self)
-        if self.kind == "tail":
-            del found["linear_ms"], found["in_features"]
-        return {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in found.items()}
+    def key(self, direction: str) -> tuple[object, ...]:
+        """Return the key of one of the group's cells."""
+        shape = (self.rows, self.cols, self.in_features)
+        return cell_key(self.kind, self.name, self.dtype, shape, direction)
 
 
-@dataclass
-class Bench:
-    """Measures groups of cells.
+def groups(
+    device: str,
+    specs: Sequence[Path],
+    dtypes: Sequence[str] = (),
+    shapes: Sequence[tuple[int, int]] = (),
+    *,
+    tails: bool = True,
+    models: bool = True,
+) -> list[Group]:
+    """Return the groups of a run, the defaults of the device where nothing is given.
 
     Args:
         device: "cuda" or "cpu".
-        specs: the folder of the specs.
-        out: the folder of the built packages.
-        compiled: which of `COMPILED` to measure too.
-        rounds: of each cell.
+        specs: spec files; with none, the reference specs in specs/.
+        dtypes: of tails and models; of a model also "tf32".
+        shapes: rows and columns of tails; models have their own.
+        tails: whether to measure chains behind their matmul.
+        models: whether to measure whole models, those that `MODELS` has a size for.
     """
-
-    device: str
-    specs: Path
-    out: Path
-    compiled: tuple[str, ...] = tuple(COMPILED)
-    rounds: int = 25
-    clock: Clock = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.clock = Clock(self.device)
-
-    def measure(self, group: Group) -> Iterator[Cell]:
-        """Yield the cells of a group."""
-        torch._dynamo.reset()
-        torch.backends.cuda.matmul.allow_tf32 = group.dtype == "tf32"
-        chain = pipeline.derive(self.specs / f"{group.spec}.yaml")
-        torch.manual_seed(0)
-        yield from (self._tail if group.kind == "tail" else self._model)(group, chain)
-
-    def _tail(self, group: Group, chain: Chain) -> Iterator[Cell]:
-        package = load_package(chain.spec.name, self.out)
-        numbers = _numbers(chain)
-        options: dict[str, Any] = dict(numbers)
-        if len(chain.modes) == 2:
-            options["training"] = True
-
-        def fused(x: Tensor, *operands: Tensor) -> Tensor:
-            result: Tensor = package.apply(x, *operands, **options)
-            return result
-
-        functions = self._with_compiled(fused, eager_tail(chain, numbers))
-        generator = torch.Generator().manual_seed(0)
-        sets = []
-        for _ in range(2 if self.device == "cuda" else 4):
-            x = torch.randn(group.rows, group.cols, device=self.device, dtype=group.torch_dtype)
-            operands = [random_operand(o, x, generator) for o in chain.operands]
-            leaves = [t.detach().requires_grad_() for t in (x, *operands)]
-            sets.append((leaves, torch.randn_like(x)))
-        copied = torch.empty_like(sets[0][1])
-
-        def forward(function: Callable[..., Tensor], turn: int) -> Callable[[], object]:
-            leaves, _ = sets[turn % len(sets)]
-
-            def call() -> object:
-                with torch.no_grad():
-                    return function(*leaves)
-
-            return call
-
-        def backward(function: Callable[..., Tensor], turn: int) -> Callable[[], object]:
-            leaves, cotangent = sets[turn % len(sets)]
-            value = function(*leaves)
-            return lambda: torch.autograd.grad(value, leaves, cotangent)
-
-        def copy(turn: int) -> Callable[[], object]:
-            return lambda: copied.copy_(sets[turn % len(sets)][1])
-
-        for direction, prepare, tensors in (("forward", forward, 2), ("backward", backward, 3)):
-            variants = {name: partial(prepare, f) for name, f in functions.items()}
-            times = medians({**variants, "copy": copy}, self.clock, self.rounds)
-            yield _cell(group, direction, times, times["copy"] * tensors / 2)
-
-    def _model(self, group: Group, chain: Chain) -> Iterator[Cell]:
-        assert group.in_features is not None
-        package = load_package(chain.spec.name, self.out)
-        numbers = _numbers(chain)
-        made = package.Module(group.in_features, group.cols)
-        fused = made.to(self.device, group.torch_dtype)
-        eager = EagerModel(chain, fused, numbers)
-        linear = nn.Linear(group.in_features, group.cols).to(self.device, group.torch_dtype)
-        models = {**self._with_compiled(fused, eager), "linear": linear}
-        shape = (group.rows, group.in_features)
-        x = torch.randn(shape, device=self.device, dtype=group.torch_dtype, requires_grad=True)
-        cotangent = torch.randn(group.rows, group.cols, device=self.device, dtype=group.torch_dtype)
-        copied = torch.empty_like(cotangent)
-
-        def forward(model: Callable[[Tensor], Tensor]) -> object:
-            with torch.no_grad():
-                return model(x)
-
-        def both(model: Callable[[Tensor], Tensor]) -> object:
-            parameters = [p for p in _owner(model).parameters() if p.requires_grad]
-            return torch.autograd.grad(model(x), [x, *parameters], cotangent)
-
-        for direction, run in (("forward", forward), ("forward+backward", both)):
-            variants = {name: _always(partial(run, m)) for name, m in models.items()}
-            variants["copy"] = _always(partial(copied.copy_, cotangent))
-            times = medians(variants, self.clock, self.rounds)
-            yield _cell(group, direction, times, times["linear"])
-
-    def _with_compiled(self, fused: Any, eager: Any) -> dict[str, Any]:
-        functions = {"fusegen": fused, "eager": eager}
-        for name in self.compiled:
-            mode = COMPILED[name]
-            functions[name] = torch.compile(eager, mode=mode, fullgraph=True, dynamic=False)
-        return functions
-
-
-def _always(call: Callable[[], object]) -> Callable[[int], Callable[[], object]]:
-    """Return what prepares the same call every time."""
-    return lambda _turn: call
-
-
-def _owner(model: Any) -> nn.Module:
-    found: nn.Module = getattr(model, "_orig_mod", model)
+    folder = Path("specs")
+    found = []
+    if tails:
+        paths = specs or [folder / f"{name}.yaml" for name in TAILS]
+        chosen = [d for d in dtypes or DTYPES[device] if d != "tf32"]
+        for path, dtype, (rows, cols) in itertools.product(paths, chosen, shapes or SHAPES[device]):
+            found.append(Group("tail", path, dtype, rows, cols))
+    if models:
+        paths = specs or [folder / f"{name}.yaml" for name in MODELS]
+        for path, dtype in itertools.product(paths, dtypes or MODEL_DTYPES):
+            if path.stem in MODELS:
+                rows, wide, cols = MODELS[path.stem]
+                found.append(Group("model", path, dtype, rows, cols, wide))
     return found
 
 
-def _numbers(chain: Chain) -> dict[str, float]:
-    return {
-        a.name: float(a.default) if a.default is not None else 1.5  # type: ignore[arg-type]
-        for a in chain.spec.arguments
-        if a.name in chain.attributes
-    }
+def shard(found: Sequence[Group], text: str) -> list[Group]:
+    """Return every n-th group from the i-th on, for "i/n" with i from 1 to n.
+
+    Raises:
+        UserError: where the text says something else.
+    """
+    first, _, count = text.partition("/")
+    if not (_is_number(first) and _is_number(count) and 1 <= int(first) <= int(count)):
+        raise UserError(f"--shard {text}: expected i/n with i from 1 to n, such as 1/16")
+    return list(found[int(first) - 1 :: int(count)])
 
 
-def _cell(group: Group, direction: str, times: dict[str, float], limit: float) -> Cell:
-    return Cell(
-        kind=group.kind,
-        spec=group.spec,
-        dtype=group.dtype,
-        rows=group.rows,
-        cols=group.cols,
-        direction=direction,
-        tensor_bytes=group.rows * group.cols * group.torch_dtype.itemsize,
-        fusegen_ms=times["fusegen"],
-        eager_ms=times["eager"],
-        compile_ms=times.get("compile"),
-        compile_max_autotune_ms=times.get("compile_max_autotune"),
-        copy_ms=times["copy"],
-        limit_ms=limit,
-        linear_ms=times.get("linear"),
-        in_features=group.in_features,
-    )
+def parse_shape(text: str) -> tuple[int, int]:
+    """Return rows and columns of "8192x8192".
+
+    Raises:
+        UserError: where the text says something else.
+    """
+    rows, _, cols = text.partition("x")
+    if not (_is_number(rows) and _is_number(cols) and int(rows) and int(cols)):
+        raise UserError(f"--shape {text}: expected rows and columns, such as 8192x8192")
+    return int(rows), int(cols)
+
+
+def one_of(option: str, words: Sequence[str], valid: Sequence[str]) -> list[str]:
+    """Return the words, each of which must be valid for an option.
+
+    Raises:
+        UserError: where one is not.
+    """
+    for word in words:
+        if word not in valid:
+            raise UserError(f"{option} {word}: not known{nearest(word, valid)}")
+    return list(words)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

@@ -68,12 +68,14 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         wanted: parameters that a spec or `fusegen tune` set; those that the form lacks are ignored.
     """
     tensors = max(1, len(kernel.full))
-    many = (
-        len(kernel.col) > 2
-    )  # a vector of each is in registers at once: half as many threads then
+    # A vector of each column operand is in registers at once: half as many threads then.
+    many = len(kernel.col) > 2
+    # Where the math is light, a thread is soon done: more threads beat more of each one's loads.
+    code = " ".join(line.code for stage in kernel.stages for line in stage.lines)
+    light = code.count("Math::") < 2
     chosen = Launch(
         names=_names(kernel),
-        rows_in_flight=max(1, 4 // tensors),
+        rows_in_flight=max(1, (2 if light else 4) // tensors),
         waves=(1 if kernel.col_sums else 4) if kernel.form == "rows" else 2,
         batches=2,
         tiles=64,

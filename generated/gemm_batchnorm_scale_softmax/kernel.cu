@@ -330,7 +330,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? ForwardTrainLaunch::waves : 1);
+                                 sizeof(S) == 4 ? ForwardTrainLaunch::waves : 1, false);
     };
     if (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -662,7 +662,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1);
+                                 sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1, false);
     };
     if (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -1102,7 +1102,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? ForwardEvalLaunch::waves : 1);
+                                 sizeof(S) == 4 ? ForwardEvalLaunch::waves : 1, false);
     };
     if (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -1543,7 +1543,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardEvalLaunch::waves : 1);
+                                 sizeof(S) == 4 ? BackwardEvalLaunch::waves : 1, true);
     };
     if (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);

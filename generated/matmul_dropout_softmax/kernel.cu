@@ -365,7 +365,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? ForwardTrainLaunch::waves : 1);
+                                 sizeof(S) == 4 ? ForwardTrainLaunch::waves : 1, false);
     };
     if (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -731,7 +731,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1);
+                                 sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1, true);
     };
     if (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -1106,7 +1106,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? ForwardEvalLaunch::waves : 1);
+                                 sizeof(S) == 4 ? ForwardEvalLaunch::waves : 1, false);
     };
     if (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -1460,7 +1460,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardEvalLaunch::waves : 1);
+                                 sizeof(S) == 4 ? BackwardEvalLaunch::waves : 1, true);
     };
     if (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);

@@ -350,8 +350,8 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.shared = ahead + sizeof(T) * V * 0;
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? ForwardLaunch::waves : 1);
+      return fusegen::place_rows(plan, kernel, args.rows, sizeof(S) == 4 ? ForwardLaunch::waves : 1,
+                                 false);
     };
     if (!ForwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -703,7 +703,7 @@ struct BackwardPlan : fusegen::RowPlan {
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardLaunch::waves : 1);
+                                 sizeof(S) == 4 ? BackwardLaunch::waves : 1, true);
     };
     if (!BackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);

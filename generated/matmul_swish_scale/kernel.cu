@@ -13,7 +13,7 @@ namespace {
 // How forward is launched.
 struct ForwardLaunch {
   static constexpr int rows_in_flight =
-      4;  // accesses that a thread has under way at once, of each input
+      2;  // accesses that a thread has under way at once, of each input
   static constexpr int tiles =
       64;  // of columns that a grid has at least, before a block gets wider than a warp
   static constexpr int threads_across = 256;  // at most so many threads side by side in a row
@@ -126,7 +126,7 @@ void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
 // How backward is launched.
 struct BackwardLaunch {
   static constexpr int rows_in_flight =
-      2;  // accesses that a thread has under way at once, of each input
+      1;  // accesses that a thread has under way at once, of each input
   static constexpr int tiles =
       64;  // of columns that a grid has at least, before a block gets wider than a warp
   static constexpr int threads_across = 256;  // at most so many threads side by side in a row

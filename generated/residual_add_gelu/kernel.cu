@@ -13,7 +13,7 @@ namespace {
 // How forward is launched.
 struct ForwardLaunch {
   static constexpr int rows_in_flight =
-      2;  // accesses that a thread has under way at once, of each input
+      1;  // accesses that a thread has under way at once, of each input
 };
 
 // forward: elements begin … end - 1 of one long row, V to an access, R accesses in flight.

@@ -90,10 +90,11 @@ struct Math {
 };
 
 // Functions in float32 for results of precision P (fitted::Single or fitted::Brief), on the
-// hardware's exponential and reciprocal where there are such. TANH says that the hardware's tanh is
-// exact enough too: its relative error is 2^-11, a quarter of an ulp of bfloat16.
-// (CUDA C++ Programming Guide, "Mathematical Functions"; PTX ISA, "Floating Point Instructions".)
-template <class P, bool TANH = false>
+// hardware's exponential and reciprocal where there are such. TANH says what the hardware's tanh,
+// with a relative error of 2^-11, is exact enough for: 0, nothing; 1, tanh, of which it is an ulp
+// in float16; 2, its derivative too, since it is a quarter of an ulp of bfloat16. (CUDA C++
+// Programming Guide, "Mathematical Functions"; PTX ISA, "Floating Point Instructions".)
+template <class P, int TANH = 0>
 struct FastMath : Math<float> {
   static constexpr bool brief = std::is_same_v<P, fitted::Brief>;
   static constexpr Digits digits = brief ? Digits::brief : Digits::single;
@@ -172,7 +173,7 @@ struct FastMath : Math<float> {
   // (1 - e) / (1 + e) with e = exp(-2 |x|); near 0, where 1 - e cancels, a polynomial.
   static FUSEGEN_FN float tanh(float x) {
 #if defined(__CUDA_ARCH__)
-    if constexpr (TANH) {
+    if constexpr (TANH > 0) {
       float result;
       asm("tanh.approx.f32 %0, %1;" : "=f"(result) : "f"(x));
       return result;
@@ -184,10 +185,10 @@ struct FastMath : Math<float> {
     return size < 0.55f ? near : far;
   }
 
-  // 4 e / (1 + e)^2 with e = exp(-2 |x|); in brief 1 - tanh(x)^2, whose error is below half an ulp
-  // of 1, and a quarter of what eager makes of the rounded tanh(x).
+  // 4 e / (1 + e)^2 with e = exp(-2 |x|); or 1 - tanh(x)^2, whose error is below half an ulp of 1,
+  // and a quarter of what eager makes of the rounded tanh(x).
   static FUSEGEN_FN float sech2(float x) {
-    if constexpr (brief) return 1.0f - tanh(x) * tanh(x);
+    if constexpr (TANH == 2) return 1.0f - tanh(x) * tanh(x);
     const float e = falling_exp(-2.0f * absolute(x)), inverse = reciprocal(1.0f + e);
     return 4.0f * e * (inverse * inverse);
   }

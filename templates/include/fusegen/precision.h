@@ -18,11 +18,11 @@ struct Precision<float> {
 };
 template <>
 struct Precision<bfloat16> {
-  using Type = FastMath<fitted::Brief, true>;
+  using Type = FastMath<fitted::Brief, 2>;
 };
 template <>
 struct Precision<float16> {
-  using Type = FastMath<fitted::Brief>;
+  using Type = FastMath<fitted::Brief, 1>;
 };
 
 template <class S>

@@ -127,7 +127,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
 // `waves` times as many, so that those that come late go where there is room.
 // Returns whether the chip can hold the plan's blocks at all.
 template <class Kernel>
-bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves) {
+bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves, bool sums) {
   const int64_t needed = (rows + plan.threads.y - 1) / plan.threads.y;
   int64_t teams = 0;
   if (plan.cluster > 1) {
@@ -137,6 +137,9 @@ bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves) {
   }
   if (teams == 0) return false;
   teams *= std::clamp<int64_t>(needed / (4 * teams), 1, waves);  // four rows each at least
+  if (sums) {  // each leaves a row of partial sums: eight rows each, if the chip stays busy
+    teams = std::min(teams, std::max<int64_t>(chip().multiprocessors / plan.cluster, needed / 8));
+  }
   teams = std::clamp<int64_t>(needed, 1, teams);
   plan.grid = unsigned(teams * plan.cluster);
   plan.groups = teams;

@@ -134,15 +134,15 @@ class Team {
   __device__ __forceinline__ T reduce(T value) {
     value = reduce_near<Op>(value);
     if constexpr (HOLDERS == Holders::lanes) return value;
-    if (threadIdx.x % 32 == 0) exchange_.warps[turn_][0][threadIdx.x / 32] = value;
+    if (threadIdx.x % 32 == 0) exchange_.warps[turn()][0][threadIdx.x / 32] = value;
     __syncthreads();
-    value = over<Op>(exchange_.warps[turn_][0], blockDim.x / 32);
+    value = over<Op>(exchange_.warps[turn()][0], blockDim.x / 32);
     if constexpr (HOLDERS == Holders::cluster) {
       to_blocks(0, value, 1);
       await_blocks();
-      value = over<Op>(exchange_.blocks[turn_][0], blocks());
+      value = over<Op>(exchange_.blocks[turn()][0], blocks());
     }
-    turn_ ^= 1;
+    state_ ^= 1;
     return value;
   }
 
@@ -156,22 +156,22 @@ class Team {
     for (int n = 0; n < VALUES - 1; ++n) sums[n] = reduce_near<Sum>(sums[n]);
     if constexpr (HOLDERS == Holders::lanes) return;
     if (threadIdx.x % 32 == 0) {
-      exchange_.warps[turn_][0][threadIdx.x / 32] = largest;
+      exchange_.warps[turn()][0][threadIdx.x / 32] = largest;
 #pragma unroll
       for (int n = 0; n < VALUES - 1; ++n) {
-        exchange_.warps[turn_][n + 1][threadIdx.x / 32] = sums[n];
+        exchange_.warps[turn()][n + 1][threadIdx.x / 32] = sums[n];
       }
     }
     __syncthreads();
-    over_shifted<Math>(exchange_.warps[turn_], largest, sums, blockDim.x / 32);
+    over_shifted<Math>(exchange_.warps[turn()], largest, sums, blockDim.x / 32);
     if constexpr (HOLDERS == Holders::cluster) {
       to_blocks(0, largest, VALUES);
 #pragma unroll
       for (int n = 0; n < VALUES - 1; ++n) to_blocks(n + 1, sums[n], VALUES);
       await_blocks();
-      over_shifted<Math>(exchange_.blocks[turn_], largest, sums, blocks());
+      over_shifted<Math>(exchange_.blocks[turn()], largest, sums, blocks());
     }
-    turn_ ^= 1;
+    state_ ^= 1;
   }
 
  private:
@@ -195,6 +195,8 @@ class Team {
     }
   }
 
+  __device__ __forceinline__ int turn() const { return state_ & 1; }
+
   static __device__ __forceinline__ uint32_t address(const void* shared) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   }
@@ -204,7 +206,7 @@ class Team {
   __device__ __forceinline__ void to_blocks(int which, T value, int values) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     const int blocks = this->blocks();
-    const uint32_t arrived = address(&exchange_.arrived[turn_]);
+    const uint32_t arrived = address(&exchange_.arrived[turn()]);
     if (which == 0 && threadIdx.x == 0) {
       asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(arrived),
                    "r"(uint32_t(blocks * values * sizeof(T)))
@@ -214,7 +216,7 @@ class Team {
       uint32_t to, announce;
       asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
                    : "=r"(to)
-                   : "r"(address(&exchange_.blocks[turn_][which][rank()])), "r"(threadIdx.x));
+                   : "r"(address(&exchange_.blocks[turn()][which][rank()])), "r"(threadIdx.x));
       asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
                    : "=r"(announce)
                    : "r"(arrived), "r"(threadIdx.x));
@@ -236,23 +238,22 @@ class Team {
   // Waits until every block's values of this turn are here.
   __device__ __forceinline__ void await_blocks() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    const uint32_t arrived = address(&exchange_.arrived[turn_]);
+    const uint32_t arrived = address(&exchange_.arrived[turn()]);
     uint32_t done = 0;
     while (!done) {
       asm volatile(
           "{.reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2; "
           "selp.u32 %0, 1, 0, p;}"
           : "=r"(done)
-          : "r"(arrived), "r"(uint32_t(phase_ >> turn_ & 1))
+          : "r"(arrived), "r"(uint32_t(state_ >> (1 + turn()) & 1))
           : "memory");
     }
-    phase_ ^= 1 << turn_;
+    state_ ^= 2 << turn();
 #endif
   }
 
   Exchange& exchange_;
-  int turn_ = 0;
-  int phase_ = 0;  // of each mbarrier: a bit
+  int state_ = 0;  // whose turn it is, and the phase of each mbarrier: a bit each
 };
 
 // Adds up one value a thread over the whole block; thread (0, 0) gets the sum.

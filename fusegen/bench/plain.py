@@ -1,0 +1,202 @@
+"""A chain as one writes it by hand in torch: a list of calls, which torch.compile can trace whole."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sympy as sp
+import torch
+from sympy.core.relational import Relational
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fusegen.chain import Chain
+from fusegen.spec_types import Ref, Step
+
+#: A step: the activation, and the operands by name.
+Call = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+#: A part of a formula: the tensors by name, x among them.
+Part = Callable[[Mapping[str, Tensor]], Any]
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "RowMax": lambda x: x.amax(-1, keepdim=True),
+    "RowSum": lambda x: x.sum(-1, keepdim=True),
+    "absolute": torch.abs,
+    "cos": torch.cos,
+    "erf": torch.erf,
+    "exp": torch.exp,
+    "expm1": torch.expm1,
+    "log": torch.log,
+    "log1p": torch.log1p,
+    "normcdf": torch.special.ndtr,
+    "normpdf": lambda x: torch.exp(x * x * -0.5) * 0.3989422804014327,
+    "sech2": lambda x: 1 / torch.cosh(x).square(),
+    "sigmoid": torch.sigmoid,
+    "sign": torch.sign,
+    "sin": torch.sin,
+    "softplus": functional.softplus,
+    "tanh": torch.tanh,
+}
+_COMPARE: dict[str, Callable[..., Any]] = {
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+}
+
+
+def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
+    """Return the chain behind its matmul as a function of x and the operands, as in training.
+
+    Args:
+        chain: the chain.
+        numbers: the float arguments, by name.
+    """
+    calls = [_step(step, numbers) for step in chain.spec.steps]
+    names = [o.name for o in chain.operands]
+
+    def run(x: Tensor, *operands: Tensor) -> Tensor:
+        bound = dict(zip(names, operands, strict=True))
+        for call in calls:
+            x = call(x, bound)
+        return x
+
+    return run
+
+
+class Model(nn.Module):
+    """The model that a generated Module replaces, with the very same parameters.
+
+    Args:
+        chain: the chain.
+        fused: the generated Module, whose submodules and parameters this one has too.
+    """
+
+    def __init__(self, chain: Chain, fused: nn.Module) -> None:
+        super().__init__()
+        for name, held in fused.named_children():
+            self.add_module(name, held)
+        for name, parameter in fused.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        numbers = {n: getattr(fused, n) for n in chain.attributes if hasattr(fused, n)}
+        held_by_torch = [bool(s.op and s.op.submodule) for s in chain.spec.steps]
+        self._steps = [
+            (step.label, None if held else _step(step, numbers))
+            for step, held in zip(chain.spec.steps, held_by_torch, strict=True)
+        ]
+        self._own = [o.name for o in chain.operands if o.owner == o.name]
+        self._inputs = [o.name for o in chain.operands if o.owner is None]
+
+    def forward(self, x: Tensor, *inputs: Tensor) -> Tensor:
+        """Return the model's output at `x`."""
+        operands = dict(zip(self._inputs, inputs, strict=True))
+        for name in self._own:
+            operands[name] = getattr(self, name)
+        for label, call in self._steps:
+            x = getattr(self, label)(x) if call is None else call(x, operands)
+        return x
+
+
+def _step(step: Step, numbers: Mapping[str, float]) -> Call:
+    """Return the call of one step, with its attributes bound."""
+    if step.formula is not None:
+        part = _part(step.formula, numbers)
+        return lambda x, operands: part({"x": x, **operands})
+    assert step.op is not None
+    if step.op.source:
+        if step.settings.get("bias") is False:
+            return lambda x, _: x
+        bias = f"{step.label}_bias"
+        return lambda x, operands: x + operands[bias]
+    function: Any = functools.reduce(getattr, step.op.torch.split("."), torch)
+    keywords: dict[str, Any] = {
+        name: numbers[value.name] if isinstance(value, Ref) else value
+        for name, value in step.attributes.items()
+    }
+    if step.op.train_in_torch or step.op.eval_mode == "identity":
+        keywords["training"] = True
+    taken = [_operand(step, name, numbers) for name in step.op.operands]
+    if _takes_shape(function):
+        names = list(step.op.operands)
+        return lambda x, operands: function(
+            x,
+            normalized_shape=x.shape[-1:],
+            **{n: _value(t, operands) for n, t in zip(names, taken, strict=True)},
+            **keywords,
+        )
+    return lambda x, operands: function(x, *[_value(t, operands) for t in taken], **keywords)
+
+
+def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float:
+    """Return what fills an operand's place: the name of a tensor, or a number."""
+    assert step.op is not None
+    if step.op.submodule:
+        place = list(step.op.operands).index(name)
+        return f"{step.label}_{step.op.submodule.operands[place]}"
+    value = step.operands[name]
+    if isinstance(value, Ref):
+        return numbers[value.name] if value.is_argument else value.name
+    return value
+
+
+def _value(taken: str | float, operands: Mapping[str, Tensor]) -> Tensor | float:
+    return operands[taken] if isinstance(taken, str) else taken
+
+
+def _takes_shape(function: Callable[..., Any]) -> bool:
+    try:
+        return "normalized_shape" in inspect.signature(function).parameters
+    except ValueError:  # a builtin of torch has no signature, and none of them takes a shape
+        return False
+
+
+def _part(expr: sp.Basic, numbers: Mapping[str, float]) -> Part:
+    """Return a formula's part as a function; what is known beforehand is worked out here."""
+    names = {str(symbol) for symbol in expr.free_symbols}
+    if not names or names <= set(numbers):
+        value = _number(expr, {name: numbers[name] for name in names})
+        return lambda _: value
+    if expr.is_Symbol:
+        name = str(expr)
+        if name == "cols":
+            return lambda values: values["x"].shape[-1]
+        return lambda values: values[name]
+    if isinstance(expr, sp.Piecewise):
+        return _where(expr, numbers)
+    parts = [_part(arg, numbers) for arg in expr.args]
+    if expr.is_Add:
+        return lambda values: functools.reduce(lambda a, b: a + b, [p(values) for p in parts])
+    if expr.is_Mul:
+        return lambda values: functools.reduce(lambda a, b: a * b, [p(values) for p in parts])
+    if expr.is_Pow:
+        base, exponent = parts
+        return lambda values: base(values) ** exponent(values)
+    function = _FUNCTIONS[expr.func.__name__]
+    return lambda values: function(*[p(values) for p in parts])
+
+
+def _number(expr: sp.Basic, numbers: Mapping[str, float]) -> float:
+    """Return the value of a part without tensors."""
+    if not numbers:
+        return int(expr) if expr.is_Integer else float(expr)
+    exact = {name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()}
+    return float(_part(expr, {})(exact))
+
+
+def _where(expr: sp.Piecewise, numbers: Mapping[str, float]) -> Part:
+    *cases, (last, _) = expr.args
+    result = _part(last, numbers)
+    for value, condition in reversed(cases):
+        assert isinstance(condition, Relational)
+        left, right = _part(condition.lhs, numbers), _part(condition.rhs, numbers)
+        result = _chosen(_COMPARE[condition.rel_op], left, right, _part(value, numbers), result)
+    return result
+
+
+def _chosen(compare: Callable[..., Any], left: Part, right: Part, value: Part, other: Part) -> Part:
+    return lambda values: torch.where(
+        compare(left(values), right(values)), value(values), other(values)
+    )

@@ -1,0 +1,387 @@
+"""The benchmark: what it measures, how it records it, how it shows it. No test asserts a time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from conftest import NAMES, ROOT
+from originals import ORIGINALS
+from rich.console import Console
+from test_cli import fusegen
+
+from fusegen import pipeline
+from fusegen.bench import (
+    cells,
+    chart,
+    command,
+    compiling,
+    markdown,
+    measure,
+    plain,
+    record,
+    subjects,
+    summary,
+    timing,
+)
+from fusegen.bench.cells import Group
+from fusegen.bench.record import Cell, Record
+from fusegen.chain import Chain
+from fusegen.eager import random_operand, run_chain
+from fusegen.errors import UserError
+
+TAIL_KEYS = [
+    *("kind", "spec", "dtype", "rows", "cols", "direction", "tensor_bytes"),
+    *("fusegen_ms", "eager_ms", "compile_ms", "compile_max_autotune_ms", "copy_ms", "limit_ms"),
+]
+MACHINE_KEYS = {
+    *("chip", "driver", "cuda", "torch", "triton", "python", "nvcc", "command", "date", "commit")
+}
+
+
+def spec(name: str) -> Path:
+    return ROOT / "specs" / f"{name}.yaml"
+
+
+def run_of(groups: list[Group], out: Path, modes: int = 0, **options: object) -> measure.Run:
+    choice = subjects.Choice("cpu", out, dict(list(compiling.MODES.items())[:modes]))
+    wanted = measure.Run(groups, choice, cells.VALID_DIRECTIONS, rounds=1)
+    return replace(wanted, **options)  # type: ignore[arg-type]
+
+
+def silent(text: str) -> None:
+    del text
+
+
+def cell(**changes: object) -> Cell:
+    base = Cell(
+        kind="tail",
+        spec="some_tail",
+        dtype="float32",
+        rows=8192,
+        cols=8192,
+        in_features=None,
+        direction="forward",
+        tensor_bytes=2**28,
+        fusegen_ms=0.13,
+        eager_ms=0.9,
+        compile_ms=0.2,
+        compile_max_autotune_ms=0.18,
+        copy_ms=0.125,
+        limit_ms=0.125,
+        linear_ms=None,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def sample() -> Record:
+    found = []
+    for name, dtype, factor in (("a", "float32", 1.0), ("a", "bfloat16", 1.1), ("b", "float32", 2)):
+        for rows in (8192, 64):
+            for direction in ("forward", "backward"):
+                found.append(
+                    cell(
+                        spec=name,
+                        dtype=dtype,
+                        rows=rows,
+                        direction=direction,
+                        fusegen_ms=0.125 * factor,
+                    )
+                )
+    found.append(cell(kind="model", in_features=512, linear_ms=0.125, direction="forward+backward"))
+    return Record(
+        {"device": "cuda", "chip": "a chip", "torch": "2.11.0", "date": "2026-11-21"}, found
+    )
+
+
+def test_the_default_run_is_the_reference_tails_and_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = cells.groups("cuda", [])
+    assert sum(g.kind == "tail" for g in found) == 5 * 3 * 6
+    assert sum(g.kind == "model" for g in found) == 10
+    assert sum(len(g.directions(cells.VALID_DIRECTIONS)) for g in found) == 200
+    assert all(g.spec.is_file() for g in found)
+    assert len(cells.groups("cpu", [], models=False)) == 5 * 2 * 4
+    only = cells.groups("cuda", [spec("scale_softmax")], ["tf32", "float16"])
+    assert {(g.kind, g.dtype) for g in only} == {("tail", "float16")}
+
+
+def test_shards_part_the_groups() -> None:
+    found = cells.groups("cuda", [])
+    parts = [cells.shard(found, f"{i}/7") for i in range(1, 8)]
+    assert sorted((g for part in parts for g in part), key=found.index) == found
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    for wrong in ("0/2", "3/2", "1", "a/b", "1/0"):
+        with pytest.raises(UserError, match="--shard"):
+            cells.shard(found, wrong)
+
+
+def test_shapes_and_words_are_checked() -> None:
+    assert cells.parse_shape("64x128") == (64, 128)
+    for wrong in ("64", "x", "64x0", "axb", "1x2x3"):
+        with pytest.raises(UserError, match="--shape"):
+            cells.parse_shape(wrong)
+    with pytest.raises(UserError, match="did you mean 'bfloat16'"):
+        cells.one_of("--dtype", ["bfloat6"], cells.VALID_DTYPES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_chain_by_hand_is_the_chain(name: str, derived: Callable[[str], Chain]) -> None:
+    chain = derived(name)
+    numbers = {a.name: float(a.default or 1.5) for a in chain.spec.arguments if a.type == "float"}
+    x = torch.randn(33, 17, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    operands = {o.name: random_operand(o, x, generator) for o in chain.operands}
+    kept = {n: t.clone() for n, t in operands.items()}  # batch norm moves its buffers
+    got = plain.tail(chain, numbers)(x, *operands.values())
+    if any(mode.random for mode in chain.modes):
+        assert got.shape == x.shape
+        return
+    torch.testing.assert_close(got, run_chain(chain.spec, x, kept, numbers, training=True))
+
+
+def test_a_formula_by_hand_is_the_formula(tmp_path: Path) -> None:
+    path = tmp_path / "formulas.yaml"
+    path.write_text(
+        "arguments:\n  t: {type: float, default: 2.0}\nchain:\n"
+        '  - expr: "where(x < t, x * exp(t) + 1, abs(x)) / (1 + max(x)**2)"\n'
+        '  - expr: "softplus(x) * normcdf(x) + normpdf(x) * cos(x) - sqrt(x**2 + 1) * mean(x)"\n'
+    )
+    chain = pipeline.derive(path)
+    x = torch.randn(5, 7, dtype=torch.float64) * 3
+    got = plain.tail(chain, {"t": 2.0})(x)
+    torch.testing.assert_close(got, run_chain(chain.spec, x, {}, {"t": 2.0}))
+
+
+@pytest.mark.parametrize("name", sorted(set(ORIGINALS) - {"matmul_dropout_softmax"}))
+def test_the_model_by_hand_is_the_original(
+    name: str, package: Callable[[str], ModuleType], derived: Callable[[str], Chain]
+) -> None:
+    original_type, arguments = ORIGINALS[name]
+    original, fused = original_type(*arguments), package(name).Module(*arguments)
+    model = plain.Model(derived(name), fused)
+    model.load_state_dict(original.state_dict())
+    x = torch.randn(8, 24)
+    torch.testing.assert_close(model(x), original(x))
+    assert all(a is b for a, b in zip(model.parameters(), fused.parameters(), strict=True))
+
+
+def test_the_limit_counts_each_tensor_once(generated: Path) -> None:
+    assert measure.limit_ms(moved=2000, tensor_bytes=1000, copy_ms=0.5) == 0.5
+    assert measure.limit_ms(moved=3000, tensor_bytes=1000, copy_ms=0.5) == 0.75
+    group = Group("tail", spec("matmul_add_swish_tanh_gelu_hardtanh"), "bfloat16", 4, 10)
+    example = subjects.subject(group, subjects.Choice("cpu", generated, {})).example
+    full, two_cols = 4 * 10 * 2, 2 * 10 * 2
+    assert example.bytes_moved("forward") == 2 * full + two_cols
+    assert example.bytes_moved("backward") == 3 * full + 2 * two_cols  # and their gradients
+    assert example.cotangent.nbytes == full
+
+
+def test_a_run_writes_its_cells_and_resumes(generated: Path, tmp_path: Path) -> None:
+    groups = [
+        Group("tail", spec("scale_softmax"), "float32", 5, 16),
+        Group("tail", spec("matmul_dropout_softmax"), "bfloat16", 5, 16),
+    ]
+    output = tmp_path / "deep" / "record.json"
+    measure.run(run_of(groups[:1], generated, output=output, directions=["forward"]), silent)
+    first = json.loads(output.read_text())
+    assert len(first["cells"]) == 1
+    assert set(first["machine"]) >= MACHINE_KEYS
+    said: list[str] = []
+    measure.run(run_of(groups, generated, output=output, resume=True), said.append)
+    found = json.loads(output.read_text())["cells"]
+    assert found[0] == first["cells"][0]
+    assert [c["direction"] for c in found] == ["forward", "backward"] * 2
+    assert len(said) == 3
+    for given in found:
+        assert list(given) == TAIL_KEYS
+        assert given["compile_ms"] is None and given["compile_max_autotune_ms"] is None
+        assert 0 < given["fusegen_ms"] == float(f"{given['fusegen_ms']:.5g}")
+    assert [c["tensor_bytes"] for c in found] == [320, 320, 160, 160]
+    assert not list(output.parent.glob(".*"))
+    again = measure.run(run_of(groups, generated, output=output, resume=True), said.append)
+    assert len(said) == 3
+    assert again.cells == record.read(output).cells
+
+
+def test_another_machines_record_is_not_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    sample().write(path)
+    same = {"device": "cuda", "chip": "a chip", "torch": "2.11.0", "driver": "1", "commit": "abc"}
+    assert record.resumed(path, same).machine["commit"] == "abc"
+    record.resumed(path, same).write(path)
+    assert record.resumed(path, {**same, "commit": "def"}).machine["commit"] == "abc | def"
+    with pytest.raises(UserError, match="another chip"):
+        record.resumed(path, {**same, "chip": "another chip"})
+    path.write_text('{"machine": {}, "cells": [{"kind": "tail"}]}')
+    with pytest.raises(UserError, match="no record"):
+        record.read(path)
+
+
+@pytest.mark.parametrize("name", ["matmul_gelu_softmax", "gemm_batchnorm_scale_softmax"])
+def test_a_model_is_measured_beside_its_linear(name: str, generated: Path) -> None:
+    group = Group("model", spec(name), "tf32", 8, 32, 16)
+    found = measure.run(run_of([group], generated), silent).cells
+    assert [c.direction for c in found] == ["forward", "forward+backward"]
+    for measured in found:
+        assert measured.linear_ms == measured.limit_ms
+        assert list(measured.to_json()) == [
+            *TAIL_KEYS[:5], "in_features", *TAIL_KEYS[5:], "linear_ms"
+        ]  # fmt: skip
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_torch_compile_is_measured(generated: Path) -> None:
+    group = Group("tail", spec("scale_softmax"), "float32", 8, 32)
+    wanted = run_of([group], generated, modes=1, directions=["forward"])
+    measure.warm(wanted, silent)
+    (measured,) = measure.run(wanted, silent).cells
+    assert measured.compile_ms is not None and measured.compile_ms > 0
+    assert measured.compile_max_autotune_ms is None
+
+
+def test_variants_take_turns_and_late_calls_do_not_count() -> None:
+    called: list[str] = []
+    late = iter([True, False] * 1000)
+
+    def variant(label: str) -> timing.Prepare:
+        return lambda: lambda: called.append(label)
+
+    def clock(call: Callable[[], object]) -> float | None:
+        call()
+        return None if next(late) else float(len(called))
+
+    times = timing.medians({"a": variant("a"), "b": variant("b")}, clock, rounds=4)
+    assert set(times) == {"a", "b"}
+    warm = 2 * (timing.WARM_CALLS + 2)  # and one that is timed, at the second try
+    assert called[warm:] == ["a", "a", "b", "b"] * 4
+    with pytest.raises(RuntimeError, match="busy"):
+        timing.medians({"a": variant("a")}, lambda call: None, rounds=1)  # noqa: ARG005
+
+
+def test_short_calls_are_timed_more_often() -> None:
+    for ms, rounds in ((0.01, timing.SHORT_ROUNDS), (5.0, timing.ROUNDS)):
+        timed: list[float] = []
+        timing.medians({"a": lambda: str}, lambda call, ms=ms, t=timed: t.append(ms) or ms)  # type: ignore[misc] # noqa: ARG005
+        assert len(timed) == 1 + rounds
+
+
+def test_means_and_targets() -> None:
+    assert summary.geometric_mean([2.0, 8.0, None]) == pytest.approx(4.0)
+    assert summary.geometric_mean([None]) is None
+    assert summary.best_compile_ms(cell()) == 0.18
+    assert summary.best_compile_ms(cell(compile_ms=None, compile_max_autotune_ms=None)) is None
+    assert summary.multiple(cell(), "eager") == pytest.approx(7.2)
+    assert summary.speedup(cell(), "best compile") == pytest.approx(0.18 / 0.13)
+    assert summary.misses(cell()) == []
+    assert summary.misses(cell(fusegen_ms=0.136)) == ["over 1.08 x limit"]
+    assert summary.misses(cell(fusegen_ms=0.136, direction="backward")) == []
+    assert summary.misses(cell(fusegen_ms=0.136, tensor_bytes=2**26)) == []
+    assert summary.misses(cell(fusegen_ms=0.19)) == ["over 1.08 x limit", "slower than compile"]
+    assert summary.misses(cell(kind="model", fusegen_ms=0.18)) == []
+    found = sample()
+    parts = summary.parts(found.cells)
+    assert {k: len(v) for k, v in parts.items()} == {
+        "tails forward": 6, "tails backward": 6, "tails": 12,
+        "models forward+backward": 1, "models": 1,
+    }  # fmt: skip
+    mean = math.prod([1.0, 1.0, 1.1, 1.1, 2.0, 2.0]) ** (1 / 6)
+    assert summary.mean_multiple(parts["tails forward"], "fusegen") == pytest.approx(mean)
+
+
+def test_the_table_has_a_row_a_cell() -> None:
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    from fusegen.bench import table
+
+    shown = table.cells_table(sample())
+    assert shown.row_count == len(sample().cells)
+    console.print(shown)
+    console.print(table.means_table(sample()))
+    text = console.export_text()
+    assert "8192x512x8192" in text
+    assert "slower than compile" in text
+    assert "tails forward" in text
+
+
+def test_the_picture_is_the_same_each_time(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for name in ("one.svg", "two.svg"):
+        chart.draw(sample(), tmp_path / name)
+    one, two = (tmp_path / name for name in ("one.svg", "two.svg"))
+    assert one.read_bytes() == two.read_bytes()
+    assert "<dc:date>" not in one.read_text()
+    with pytest.raises(UserError, match=r"\.svg or \.png"):
+        chart.draw(sample(), tmp_path / "one.jpg")
+    with pytest.raises(UserError, match="no tails"):
+        chart.draw(Record({"device": "cpu"}), two)
+
+
+def test_a_readme_is_updated_between_its_markers(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("before\n<!-- bench:cuda -->\nold\n<!-- /bench:cuda -->\nafter\n")
+    assert markdown.update(path, sample())
+    assert not markdown.update(path, sample())
+    text = path.read_text()
+    assert text.startswith("before\n<!-- bench:cuda -->\n") and text.endswith("\nafter\n")
+    assert "| `a` | fp32 | **1.00** | 1.44 | 7.20 | **1.00** | 1.44 | 7.20 |" in text
+    assert "old" not in text
+    path.write_text("no markers\n")
+    with pytest.raises(UserError, match="bench:cuda"):
+        markdown.update(path, sample())
+
+
+@pytest.mark.parametrize("name", ["h200", "cpu"])
+def test_the_readmes_table_is_the_committed_record(name: str) -> None:
+    path = ROOT / "benchmarks" / f"{name}.json"
+    if not path.exists():
+        pytest.skip(f"benchmarks/{name}.json is not there yet")
+    kept = record.read(path)
+    opening, closing = markdown.markers(kept)
+    text = (ROOT / "README.md").read_text()
+    assert opening in text and closing in text
+    assert text.split(opening)[1].split(closing)[0] == "\n" + markdown.render(kept)
+
+
+def test_the_command_measures_and_renders(generated: Path, tmp_path: Path) -> None:
+    output, readme = tmp_path / "record.json", tmp_path / "README.md"
+    chosen = ["scale_softmax", "--shape", "3x8", "--dtype", "float32", "--direction", "forward"]
+    done = fusegen(
+        "bench", *chosen, "--device", "cpu", "--no-compile", "--rounds", "1",
+        "--out", str(generated), "--output", str(output),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "geometric means" in done.stdout
+    assert len(json.loads(output.read_text())["cells"]) == 1
+    readme.write_text("<!-- bench:cpu -->\n<!-- /bench:cpu -->\n")
+    again = fusegen("bench", "--render", str(output), "--readme", str(readme))
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == done.stdout
+    assert "`scale_softmax`" in readme.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["scale_softmaxx"], "did you mean 'scale_softmax'"),
+        (["--dtype", "float3"], "--dtype"),
+        (["--device", "cpu", "--no-tails"], "nothing to measure"),
+        (["--render", "nowhere.json"], "nowhere.json is not there"),
+        (["scale_softmax", "--device", "cpu", "--out", "nowhere"], "run `fusegen build`"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], message: str) -> None:
+    done = fusegen("bench", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+def test_the_device_is_what_is_there() -> None:
+    assert command.device("cpu") == "cpu"
+    assert command.device(None) == ("cuda" if torch.cuda.is_available() else "cpu")
