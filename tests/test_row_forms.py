@@ -1,0 +1,42 @@
+"""Every way in which the GPU holds a row, at the lengths where the choice changes, against float64 truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+import torch
+from conftest import DTYPES, dtype_name
+
+from fusegen import verify
+from fusegen.chain import Chain
+
+#: What a thread, a warp, a block and a cluster hold are powers of two (row_plan.cuh): each form ends at
+#: one of these lengths, and one access (16 bytes) or one element beyond it the next begins.
+POWERS = [2**k for k in range(3, 19)]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize(
+    "name", ["matmul_gelu_softmax", "matmul_dropout_softmax", "gemm_batchnorm_scale_softmax"]
+)
+def test_every_form_at_its_boundaries(
+    name: str,
+    dtype: torch.dtype,
+    package: Callable[[str], ModuleType],
+    derived: Callable[[str], Chain],
+) -> None:
+    """From lanes of a warp to streamed rows: in 16-byte accesses, and one element at a time."""
+    chain, built = derived(name), package(name)
+    access = 16 // dtype.itemsize
+    for power in POWERS:
+        for cols in {power - access, power, power + access, power + 1} - {0}:
+            rows = 3 if cols > 4096 else 67
+            case = verify.make_case(
+                chain, (rows, cols), training=len(chain.modes) == 2, device="cuda"
+            )
+            for error in verify.compare(built, chain, case, dtype):
+                assert error.within, f"{cols} columns: {error}"
