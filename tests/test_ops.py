@@ -214,3 +214,13 @@ def test_a_declaration_is_short_and_says_where_it_comes_from(name: str) -> None:
 
 def test_no_alias_hides_an_op() -> None:
     assert not set(aliases()) & set(registry())
+
+
+@pytest.mark.parametrize("name", ["dropout", "alpha_dropout"])
+def test_what_is_dropped_and_what_is_kept_have_torchs_values(name: str) -> None:
+    x = torch.ones(64, 64, dtype=torch.float64)
+    dropped = torch_call(registry()[name], {"p": 0.3}, training=True)
+    assert dropped is not None
+    got = run_program(program_of(registry()[name], {"p": 0.3}), {"x": x})["y"]
+    torch.testing.assert_close(got.unique(), dropped(x, []).unique())
+    assert 0.25 < (got == got.min()).double().mean() < 0.35
