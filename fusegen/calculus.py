@@ -29,7 +29,7 @@ def vjp(program: Program, name: str) -> Program:
     active = _active(nodes)
     adjoints: dict[Value, list[sp.Expr]] = {}
     for output_name, output in program.outputs.items():
-        cotangent = builder.input(f"grad_{output_name}", output.like.kind)
+        cotangent = builder.input(f"grad_{output_name}", output.kind)
         arrived = builder.sum_to(
             f"grad_{output_name}", cotangent, output.value.kind, cotangent.kind
         )
@@ -87,7 +87,7 @@ def jvp(program: Program, name: str) -> Program:
             if added != 0:
                 tangents[node] = builder.map(f"tangent_{node.name}", added)
     outputs = {
-        f"tangent_{output_name}": Output(tangents[output.value], output.like)
+        f"tangent_{output_name}": Output(tangents[output.value], output.like, output.outline)
         for output_name, output in program.outputs.items()
         if output.value in tangents
     }

@@ -42,6 +42,7 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.RowSum: lambda x: x.sum(-1, keepdim=True),
     atoms.RowMax: lambda x: x.amax(-1, keepdim=True),
     atoms.RowShift: lambda x: x.amax(-1, keepdim=True).detach(),
+    atoms.Total: torch.sum,
 }
 _COMPARE = {
     **{">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le},
@@ -61,10 +62,12 @@ def evaluate(expr: sp.Basic, values: Mapping[str, Tensor], draws: Callable[[int]
         return values[str(expr)]
     if isinstance(expr, atoms.Draw):
         return draws(int(expr.args[0]))
+    if isinstance(expr, atoms.Special):
+        return math.inf if expr == atoms.infinity else math.nan
     if not expr.has(atoms.Draw) and expr.is_number:
         return float(expr)
     if isinstance(expr, atoms.Let):
-        return evaluate(expr.args[1], values, draws)
+        return evaluate(expr.value, values, draws)
     if isinstance(expr, sp.Piecewise):
         *cases, (last, _) = expr.args
         result = evaluate(last, values, draws)
@@ -104,16 +107,17 @@ def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -
     rows, cols = x.shape
     for node in program.nodes():
         if isinstance(node, Input) and node.name not in values:
-            if node.source == "extent":
+            if node.source == "index":
+                values[node.name] = torch.arange(cols).to(x)
+            elif node.source == "extent":
                 values[node.name] = torch.tensor(
                     float(rows if node.name == "rows" else cols), dtype=x.dtype
                 )
             else:
                 values[node.name] = uniform(seed, node.stream, x.shape).to(x)
         elif isinstance(node, Map):
-            values[node.name] = torch.as_tensor(
-                evaluate(node.expr, values, _no_draws), dtype=x.dtype
-            )
+            value = evaluate(node.expr, values, _no_draws)
+            values[node.name] = torch.as_tensor(value, dtype=x.dtype, device=x.device)
         elif isinstance(node, Reduce):
             whole = values[node.arg.name]
             if node.arg.kind == Kind.FULL:
@@ -123,10 +127,13 @@ def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -
             ]
             reduce = torch.sum if node.op == "sum" else torch.amax
             values[node.name] = reduce(whole, dim=dims, keepdim=node.kind == Kind.ROW)
-    return {
-        name: values[out.value.name].expand(inputs[out.like.name].shape)
-        for name, out in program.outputs.items()
-    }
+    found = {}
+    for name, out in program.outputs.items():
+        shapes = {"like": inputs[out.like.name].shape, "scalar": ()}
+        value = values[out.value.name]
+        found[name] = value.reshape(()) if out.outline == "scalar" else value
+        found[name] = found[name].expand(shapes.get(out.outline, (rows, 1)))
+    return found
 
 
 def _drawn(numbers: Tensor, stream: int) -> Tensor:
@@ -175,9 +182,15 @@ def run_chain(
                 x = call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
         else:
             assert step.formula is not None
-            formula = step.formula.subs({atoms.COLS: x.shape[-1]})
-            x = evaluate(formula, {"x": x, **operands, **_numbers(attributes, x)}, _no_draws)
+            given = {"x": x, **operands, **_numbers(attributes, x)}
+            x = evaluate(_sized(step.formula, x), given, _no_draws)
     return x
+
+
+def _sized(formula: sp.Expr, x: Tensor) -> sp.Expr:
+    cols = x.shape[-1] if x.dim() else 1
+    rows = x.numel() // max(cols, 1)
+    return formula.xreplace({atoms.COLS: sp.Integer(cols), atoms.ROWS: sp.Integer(rows)})
 
 
 def _run_formula(
@@ -192,8 +205,7 @@ def _run_formula(
     names = {name: sp.Symbol(name, real=True) for name in step.op.operands}
     expr = ops.call(step.op, sp.Symbol("x", real=True), names, _attributes(step, attributes))
     given = {
-        name: torch.as_tensor(_operand(step, name, operands, attributes), dtype=x.dtype)
-        for name in names
+        name: torch.as_tensor(_operand(step, name, operands, attributes)).to(x) for name in names
     }
     result: Tensor = evaluate(expr, {"x": x, **given}, draws)
     return result
@@ -201,12 +213,12 @@ def _run_formula(
 
 def _operand(
     step: Step, name: str, operands: Mapping[str, Tensor], attributes: Mapping[str, float]
-) -> Tensor | float:
+) -> Tensor | float | None:
     assert step.op is not None
     if step.op.submodule:
         place = list(step.op.operands).index(name)
         return operands[f"{step.label}_{step.op.submodule.operands[place]}"]
-    value = step.operands[name]
+    value = step.operands.get(name)
     if isinstance(value, Ref):
         return attributes[value.name] if value.is_argument else operands[value.name]
     return value
@@ -256,7 +268,11 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
 
 
 def random_operand(operand: Tensors, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a random operand for `x` [..., cols]; variances are positive, so all lie in [0.5, 1.5)."""
+    """Return a random operand for `x` [..., cols]: all in [0.5, 1.5), as variances are positive; classes
+    are columns."""
+    if operand.integer:
+        drawn = torch.randint(max(x.shape[-1], 1), x.shape[:-1], generator=generator)
+        return drawn.to(x.device)
     shape = {
         Kind.FULL: tuple(x.shape),
         Kind.COL: (x.shape[-1],),

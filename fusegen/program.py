@@ -48,9 +48,12 @@ class Value:
         return sp.Symbol(self.name, real=True)
 
 
-#: Where an input comes from: a tensor, a number given at the call, the random generator, or the
-#: activation's own extent.
-Source = Literal["tensor", "attribute", "random", "extent"]
+#: Where an input comes from: a tensor, a number given at the call, the random generator, the
+#: activation's own extent, or the number of the column.
+Source = Literal["tensor", "attribute", "random", "extent", "index"]
+#: The shape of an output: that of an input, the activation's without its columns (the dim dropped, or
+#: kept with size 1), or one number.
+Outline = Literal["like", "row", "keepdim", "scalar"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +64,13 @@ class Input(Value):
         source: where from.
         differentiable: whether `vjp` gives it a cotangent.
         stream: for a random input, which of the chain's draws it is.
+        integer: whether the tensor holds int64 numbers.
     """
 
     source: Source = "tensor"
     differentiable: bool = True
     stream: int = 0
+    integer: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +104,21 @@ class Output:
     """What a program returns under one name.
 
     Args:
-        value: what is returned; where its kind is smaller than `like`'s, it is broadcast.
+        value: what is returned; where its kind is smaller than the output's, it is broadcast.
         like: the input whose kind and shape the output has.
+        outline: where it is not "like", the shape it has instead.
     """
 
     value: Value
     like: Input
+    outline: Outline = "like"
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of what is returned."""
+        if self.outline == "like":
+            return self.like.kind
+        return Kind.SCALAR if self.outline == "scalar" else Kind.ROW
 
 
 @dataclass(frozen=True)
@@ -115,8 +129,8 @@ class Program:
         name: what the program computes, such as "forward" or "backward".
         inputs: in the order in which the operator takes them.
         outputs: in the order in which the operator returns them.
-        saved: row statistics of the forward pass that are returned beside the outputs, so that
-            the backward need not compute them again.
+        saved: row statistics and totals of the forward pass that are returned beside the outputs, so
+            that the backward need not compute them again.
         notes: what was left out because it can act on no value, in words.
     """
 
@@ -136,7 +150,7 @@ class Program:
         lines += [f"  {describe(v)}" for v in self.nodes() if not isinstance(v, Input)]
         lines += [f"  ({note})" for note in self.notes]
         lines += [
-            f"  -> {name}: {o.like.kind.label} = {o.value.name}" for name, o in self.outputs.items()
+            f"  -> {name}: {o.kind.label} = {o.value.name}" for name, o in self.outputs.items()
         ]
         lines += [f"  saved {v.name}: {v.kind.label}" for v in self.saved]
         return "\n".join(lines)
@@ -224,24 +238,27 @@ class Builder:
         *,
         differentiable: bool = True,
         stream: int = 0,
+        integer: bool = False,
     ) -> Input:
         """Add an input."""
-        made = Input(
-            self._unique(name), kind, source, differentiable and source == "tensor", stream
-        )
+        differentiable = differentiable and source == "tensor" and not integer
+        made = Input(self._unique(name), kind, source, differentiable, stream, integer)
         self.inputs.append(made)
         return self._keep(made)
 
     def extent(self, axis: Literal["rows", "cols"]) -> Input:
         """Return the input that holds the number of rows or columns."""
-        for existing in self._by_symbol.values():
-            if (
-                isinstance(existing, Input)
-                and existing.source == "extent"
-                and existing.name == axis
-            ):
-                return existing
-        return self._keep(Input(axis, Kind.SCALAR, "extent", differentiable=False))
+        return self._known(axis, Kind.SCALAR, "extent")
+
+    def index(self) -> Input:
+        """Return the input that holds the number of the column, from 0."""
+        return self._known("column", Kind.COL, "index")
+
+    def _known(self, name: str, kind: Kind, source: Source) -> Input:
+        existing = self._by_symbol.get(sp.Symbol(name, real=True))
+        if isinstance(existing, Input) and existing.source == source:
+            return existing
+        return self._keep(Input(name, kind, source, differentiable=False))
 
     def map(self, name: str, expr: sp.Expr, note: str = "") -> Value:
         """Return the value of a pointwise expression over the symbols of known values."""

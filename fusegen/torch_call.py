@@ -39,13 +39,18 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
             **dict(zip(op.operands, given, strict=True)),
             **keywords,
         )
+    if op.optional:
+        return lambda x, given: function(
+            x, **dict(zip(op.operands, given, strict=True)), **keywords
+        )
     wants_tensors = function in (torch.minimum, torch.maximum, torch.lerp, torch.addcmul)
 
     def call(x: Tensor, given: Sequence[Given]) -> Tensor:
         if wants_tensors:
             given = [v if isinstance(v, Tensor) else x.new_tensor(v) for v in given]
-        result: Tensor = function(x, *given, **keywords)
-        return result
+        result = function(x, *given, **keywords)
+        found: Tensor = result if isinstance(result, Tensor) else result.values
+        return found
 
     return call
 

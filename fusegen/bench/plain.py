@@ -24,6 +24,7 @@ Part = Callable[[Mapping[str, Any]], Any]
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "RowMax": lambda x: x.amax(-1, keepdim=True),
+    "RowShift": lambda x: x.amax(-1, keepdim=True).detach(),
     "RowSum": lambda x: x.sum(-1, keepdim=True),
     "absolute": torch.abs,
     "cos": torch.cos,
@@ -131,19 +132,19 @@ def _step(step: Step, numbers: Mapping[str, float]) -> Call:
     )
 
 
-def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float:
+def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float | None:
     """Return what fills an operand's place: the name of a tensor, or a number."""
     assert step.op is not None
     if step.op.submodule:
         place = list(step.op.operands).index(name)
         return f"{step.label}_{step.op.submodule.operands[place]}"
-    value = step.operands[name]
+    value = step.operands.get(name)
     if isinstance(value, Ref):
         return numbers[value.name] if value.is_argument else value.name
     return value
 
 
-def _value(taken: str | float, operands: Mapping[str, Tensor]) -> Tensor | float:
+def _value(taken: str | float | None, operands: Mapping[str, Tensor]) -> Tensor | float | None:
     return operands[taken] if isinstance(taken, str) else taken
 
 
@@ -160,6 +161,8 @@ def _part(expr: sp.Basic, numbers: Mapping[str, float]) -> Part:
         return lambda values: values[name]
     if isinstance(expr, sp.Piecewise):
         return _where(expr, numbers)
+    if expr.func.__name__ == "Let":
+        return _part(expr.value, numbers)
     parts = [_part(arg, numbers) for arg in expr.args]
     if expr.is_Add:
         return lambda values: functools.reduce(lambda a, b: a + b, [p(values) for p in parts])

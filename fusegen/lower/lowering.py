@@ -77,9 +77,13 @@ class _Lowering:
             attributes=self._sourced("attribute"),
             random=self._sourced("random"),
             extents=tuple(f.name for f in self._sourced("extent")),
+            indices=tuple(f.name for f in self._sourced("index")),
             col_lines=self._lines(Kind.COL, 0),
             scalar_lines=self._lines(Kind.SCALAR, 0),
             stages=join_shifts(stages, plan),
+            final_lines=tuple(
+                Line(f"total.{v.name}", self.print(v.expr), v.note) for v in plan.final
+            ),
             results=results,
             fitted=self._fitted_functions(),
             comment=(
@@ -111,6 +115,8 @@ class _Lowering:
 
     def _spelled(self, value: Value, stage: int) -> str:
         """Return how a stage reads a value: earlier stages' full values were kept."""
+        if value in self.plan.final or value in self.plan.totals:
+            return f"total.{value.name}"
         if isinstance(value, Input) or value.kind != Kind.FULL:
             return f"{value.kind.label}.{value.name}"
         return value.name if self.plan.level[value] >= stage else f"kept.{value.name}"
@@ -171,8 +177,12 @@ class _Lowering:
     def _fields(self, kind: Kind) -> tuple[Field, ...]:
         """Return the tensor inputs of a kind, in the order of the program's inputs."""
         needed = set(self.plan.needed)
-        inputs: Iterable[Value] = (i for i in self.program.inputs if i.source == "tensor")
-        return tuple(Field(v.name, v.kind) for v in inputs if v.kind == kind and v in needed)
+        inputs = (i for i in self.program.inputs if i.source == "tensor")
+        return tuple(
+            Field(v.name, v.kind, integer=v.integer)
+            for v in inputs
+            if v.kind == kind and v in needed
+        )
 
     def _sourced(self, source: str) -> tuple[Field, ...]:
         found = (v for v in self.plan.needed if isinstance(v, Input) and v.source == source)
@@ -181,16 +191,19 @@ class _Lowering:
     def _results(self) -> tuple[Result, ...]:
         results = []
         for name, output in self.program.outputs.items():
-            results.append(self._result(name, output.value, output.like.kind, output.like.name))
+            result = self._result(name, output.value, output.kind, output.like.name)
+            results.append(replace(result, outline=output.outline))
         for value in self.program.saved:
-            results.append(
-                Result(
-                    value.name, Kind.ROW, None, "store", f"row.{value.name}", self.plan.stages, True
-                )
-            )
+            results.append(self._result(value.name, value, value.kind, None))
+        for value in self.plan.totals:
+            if value not in self.program.saved:
+                result = self._result(value.name, value, value.kind, None)
+                results.append(replace(result, hidden=True))
         return _sharing_sums(results)
 
-    def _result(self, name: str, value: Value, kind: Kind, like: str) -> Result:
+    def _result(self, name: str, value: Value, kind: Kind, like: str | None) -> Result:
+        if value in self.plan.final and kind == Kind.SCALAR:
+            return Result(name, kind, like, "final", f"total.{value.name}", self.plan.stages)
         if kind == Kind.FULL:
             stage = self.plan.level[value]
             return Result(name, kind, like, "store", self._spelled(value, stage), stage)

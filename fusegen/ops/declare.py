@@ -27,6 +27,10 @@ _REGISTRY: dict[str, Op] = {}
 _ALIASES: dict[str, str] = {}
 
 
+class RefusedError(ValueError):
+    """Attributes that a formula cannot have together; the message goes on from the op's name."""
+
+
 @dataclass(frozen=True)
 class Submodule:
     """The `torch.nn` module that holds an op's parameters and buffers.
@@ -60,6 +64,9 @@ class Op:
         torch: the torch function it equals, as a dotted name below `torch`; none where torch has none.
         own: attributes that the torch function lacks; it is meant only where they are the default.
         constant: operands that get no gradient.
+        optional: operands that may be left out; the formula then gets None.
+        classes: the operand that holds a class for each row, as int64.
+        rank: the number of dims that x must have, or 0 for any.
         eval_mode: what it is in eval mode.
         submodule: the module that a generated `Module` keeps for it, if any.
         train_in_torch: in training mode torch runs the op and the chain starts behind it.
@@ -76,6 +83,9 @@ class Op:
     torch: str
     own: tuple[str, ...] = ()
     constant: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
+    classes: str = ""
+    rank: int = 0
     eval_mode: EvalMode = "same"
     submodule: Submodule | None = None
     train_in_torch: bool = False
@@ -100,6 +110,8 @@ def op(
     *,
     own: tuple[str, ...] = (),
     constant: tuple[str, ...] = (),
+    classes: str = "",
+    rank: int = 0,
     aliases: tuple[str, ...] = (),
     kinds: Mapping[str, Kind] | None = None,
     eval_mode: EvalMode = "same",
@@ -115,7 +127,7 @@ def op(
         name = formula.__name__.rstrip("_")
         operands: dict[str, Kind | None] = {}
         attributes: dict[str, Attribute | None] = {}
-        required = []
+        required, optional = [], []
         for parameter in list(inspect.signature(formula).parameters.values())[1:]:
             if parameter.kind is parameter.KEYWORD_ONLY:
                 missing = parameter.default is parameter.empty
@@ -123,6 +135,7 @@ def op(
                 required += [parameter.name] if missing else []
             else:
                 operands[parameter.name] = (kinds or {}).get(parameter.name)
+                optional += [] if parameter.default is parameter.empty else [parameter.name]
         declared = Op(
             name=name,
             formula=formula,
@@ -131,7 +144,10 @@ def op(
             required=frozenset(required),
             torch=torch,
             own=own,
-            constant=constant,
+            constant=(*constant, classes) if classes else constant,
+            optional=frozenset(optional),
+            classes=classes,
+            rank=rank,
             eval_mode=eval_mode,
             submodule=submodule,
             train_in_torch=train_in_torch,
@@ -171,4 +187,5 @@ def call(
     """Return the op's expression of `x`, with its operands and attributes bound."""
     given = {**declared.attributes, **attributes}
     given = {k: number(v) if isinstance(v, float) else v for k, v in given.items()}
-    return sp.sympify(declared.formula(x, *(operands[name] for name in declared.operands), **given))
+    taken = (operands.get(name) for name in declared.operands)
+    return sp.sympify(declared.formula(x, *taken, **given))

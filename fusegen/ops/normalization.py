@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sympy as sp
 
-from fusegen.atoms import let, row_mean, rsqrt
+from fusegen.atoms import let, row_mean, rsqrt, where
 from fusegen.ops.declare import Submodule, op
+from fusegen.ops.reductions import norm
 from fusegen.program import Kind
 
 _COLS = {"running_mean": Kind.COL, "running_var": Kind.COL, "weight": Kind.COL, "bias": Kind.COL}
@@ -38,13 +39,23 @@ def batch_norm(
 
 
 @op("nn.functional.layer_norm", kinds={"weight": Kind.COL, "bias": Kind.COL})
-def layer_norm(x: sp.Expr, weight: sp.Expr, bias: sp.Expr, *, eps: float = 1e-5) -> sp.Expr:
+def layer_norm(
+    x: sp.Expr, weight: sp.Expr | None = None, bias: sp.Expr | None = None, *, eps: float = 1e-5
+) -> sp.Expr:
     """(x - mean) rsqrt(var + eps) weight + bias over the last dim. Ba et al. 2016, arXiv:1607.06450."""
     centred = let("centred", x - row_mean(x))
-    return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
+    normal = centred * let("rstd", rsqrt(row_mean(centred**2) + eps))
+    return normal * (1 if weight is None else weight) + (0 if bias is None else bias)
 
 
 @op("nn.functional.rms_norm", kinds={"weight": Kind.COL})
-def rms_norm(x: sp.Expr, weight: sp.Expr, *, eps: float = 1e-6) -> sp.Expr:
+def rms_norm(x: sp.Expr, weight: sp.Expr | None = None, *, eps: float) -> sp.Expr:
     """x rsqrt(mean(x^2) + eps) weight over the last dim. Zhang & Sennrich 2019, arXiv:1910.07467."""
-    return x * let("rstd", rsqrt(row_mean(x**2) + eps)) * weight
+    return x * let("rstd", rsqrt(row_mean(x**2) + eps)) * (1 if weight is None else weight)
+
+
+@op("nn.functional.normalize", dims=("dim",))
+def normalize(x: sp.Expr, *, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> sp.Expr:
+    """x / max(norm, eps), norm = (sum |x|^p)^(1/p). torch.nn.functional.normalize."""
+    size = let("norm", norm.formula(x, p=p, dim=dim))
+    return x / let("length", where(size < eps, eps, size))

@@ -20,6 +20,8 @@ class _Operand(Protocol):
     def name(self) -> str: ...
     @property
     def kind(self) -> str: ...
+    @property
+    def integer(self) -> bool: ...
 
 
 def fits(x: Any, operands: Sequence[tuple[_Operand, Any]], rank: int) -> bool:
@@ -30,9 +32,11 @@ def fits(x: Any, operands: Sequence[tuple[_Operand, Any]], rank: int) -> bool:
     if device.type not in {"cpu", "cuda"}:
         return False
     for operand, tensor in operands:
-        if not isinstance(tensor, Tensor) or tensor.dtype is not dtype or tensor.device != device:
+        if not isinstance(tensor, Tensor) or tensor.device != device:
             return False
-        if not _fits(operand.kind, tensor, x):
+        if tensor.dtype is not (torch.int64 if operand.integer else dtype):
+            return False
+        if not _fits(operand, tensor, x):
             return False
     return True
 
@@ -64,15 +68,17 @@ def explain(package: str, x: Any, operands: Sequence[tuple[_Operand, Any]], rank
         place = f"{package}: {operand.name}"
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{place}: expected a tensor, got {type(tensor).__name__}")
-        if tensor.dtype != x.dtype:
+        if operand.integer and tensor.dtype != torch.int64:
+            raise TypeError(f"{place}: expected int64, got {_dtype(tensor)}")
+        if not operand.integer and tensor.dtype != x.dtype:
             raise TypeError(f"{place}: expected {_dtype(x)} as x has, got {_dtype(tensor)}")
         if tensor.device != x.device:
             raise ValueError(
                 f"{place}: expected a tensor on {x.device} as x is, got one on {tensor.device}"
             )
-        if not _fits(operand.kind, tensor, x):
+        if not _fits(operand, tensor, x):
             raise ValueError(
-                f"{place}: expected {_expected(operand.kind, x)} for x of shape {tuple(x.shape)}, "
+                f"{place}: expected {_expected(operand, x)} for x of shape {tuple(x.shape)}, "
                 f"got {tuple(tensor.shape)}"
             )
     raise ValueError(f"{package}: x: expected a tensor on cpu or cuda, got one on {x.device}")
@@ -86,7 +92,10 @@ def _width(x: Tensor) -> int:
     return x.shape[-1] if x.dim() else 1
 
 
-def _fits(kind: str, tensor: Tensor, x: Tensor) -> bool:
+def _fits(operand: _Operand, tensor: Tensor, x: Tensor) -> bool:
+    kind = operand.kind
+    if operand.integer:
+        return tensor.shape == x.shape[:-1]
     if kind == "full":
         return tensor.shape == x.shape
     if kind == "col":
@@ -96,7 +105,10 @@ def _fits(kind: str, tensor: Tensor, x: Tensor) -> bool:
     return tensor.numel() == 1
 
 
-def _expected(kind: str, x: Tensor) -> str:
+def _expected(operand: _Operand, x: Tensor) -> str:
+    kind = operand.kind
+    if operand.integer:
+        return f"shape {tuple(x.shape[:-1])}"
     if kind == "full":
         return f"shape {tuple(x.shape)}"
     if kind == "col":

@@ -62,22 +62,45 @@ class Activation {
     return checked(t, name, t.numel() == width_ && t.dim() && t.size(t.dim() - 1) == width_);
   }
   Tensor row(const Tensor& t, const char* name) const {
-    return checked(t, name,
-                   t.numel() == height_ && t.dim() == x_.dim() && t.size(t.dim() - 1) == 1);
+    return checked(t, name, t.numel() == height_);
   }
   Tensor scalar(const Tensor& t, const char* name) const {
     return checked(t, name, t.numel() == 1);
   }
 
-  // Row statistics that the forward pass saved.
+  // One int64 a row: the number of a column.
+  Tensor labels(const Tensor& t, const char* name) const {
+    STD_TORCH_CHECK(t.numel() == height_ && t.scalar_type() == ScalarType::Long, name,
+                    ": expected one int64 a row");
+    STD_TORCH_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(),
+                    name, ": its device is not that of x");
+    return t.is_contiguous() ? t : torch::stable::contiguous(t);
+  }
+
+  // Row statistics, and sums over all rows, that the forward pass saved.
   Tensor saved(const Tensor& t, const char* name) const {
     STD_TORCH_CHECK(t.numel() == height_ && t.scalar_type() == computed() && t.is_contiguous(),
                     name, ": not what the forward pass of this x saved");
     return t;
   }
+  Tensor saved_total(const Tensor& t, const char* name) const {
+    STD_TORCH_CHECK(t.numel() == 1 && t.scalar_type() == computed(), name,
+                    ": not what the forward pass of this x saved");
+    return t;
+  }
 
   // New tensors for results.
   Tensor like(const Tensor& t) const { return torch::stable::new_empty(x_, t.sizes()); }
+  Tensor row_result(bool keepdim) const {
+    std::vector<int64_t> sizes;
+    for (int64_t dim = 0; dim + 1 < x_.dim(); ++dim) sizes.push_back(x_.size(dim));
+    if (keepdim) sizes.push_back(1);
+    return torch::stable::new_empty(x_, sizes);
+  }
+  Tensor one_result() const { return torch::stable::new_empty(x_, std::vector<int64_t>{}); }
+  Tensor total() const {
+    return torch::stable::new_empty(x_, std::vector<int64_t>{1}, computed());
+  }
   Tensor statistics() const {
     return torch::stable::new_empty(x_, std::vector<int64_t>{height_}, computed());
   }
