@@ -42,7 +42,7 @@ def vjp(program: Program, name: str) -> Program:
         if total is None:
             continue
         if isinstance(node, Input):
-            outputs[node] = total
+            outputs[node] = _spread(builder, node, total)
             continue
         for arg in dict.fromkeys(arguments(node)):
             if arg in active:
@@ -129,6 +129,18 @@ def _total(builder: Builder, node: Value, parts: list[sp.Expr]) -> Value | None:
     note = "sum over all uses" if len(parts) > 1 else ""
     total = builder.map(name, sp.factor_terms(added) if len(parts) > 1 else added, note)
     return builder.sum_to(name, total, node.kind, joint)
+
+
+def _spread(builder: Builder, node: Input, total: Value) -> Value:
+    """Return the adjoint of a column as a sum over rows also where it is the same for all columns."""
+    if node.kind != Kind.COL or total.kind != Kind.SCALAR:
+        return total
+    if isinstance(total, Reduce):
+        part = total.arg  # one value a row
+    else:
+        part = builder.map(f"{total.name}_part", total.symbol / builder.extent("rows").symbol)
+    name = f"grad_{node.name}"
+    return builder.reduce(name, "sum", builder.broadcast(f"{name}_part", part), Kind.COL)
 
 
 def _pull(

@@ -165,7 +165,11 @@ def run_chain(
         seed: the seed of the draws.
     """
     stream = 0
+    dims = x.dim()
     for step in spec.steps:
+        if x.dim() < dims:  # the columns are gone, also from what holds one value a row
+            operands = {n: t[..., 0] if t.dim() == dims else t for n, t in operands.items()}
+            dims = x.dim()
         if step.op is not None and step.op.source:
             bias = f"{step.label}_bias"
             x = x + operands[bias] if bias in operands else x

@@ -272,6 +272,11 @@ class Builder:
         self._maps[expr] = made
         return made
 
+    def broadcast(self, name: str, value: Value) -> Value:
+        """Return a value as one of each element."""
+        made = Map(self._unique(name), Kind.FULL, value.symbol, (value,), "for each element")
+        return self._keep(made)
+
     def reduce(
         self,
         name: str,
@@ -311,5 +316,7 @@ class Builder:
         """
         counts = self.extents(over & ~kind & ~value.kind)
         value = self.map(name, sp.Mul(value.symbol, *(c.symbol for c in counts)))
+        if value.kind == Kind.COL and kind == Kind.ROW:  # each row adds up the same columns
+            value = self.broadcast(f"{name}_part", value)
         kept = value.kind & kind
         return value if kept == value.kind else self.reduce(name, "sum", value, kept)

@@ -192,7 +192,9 @@ def _build(folder: Path) -> None:
     specs.mkdir()
     packages = []
     texts = {package: text for name in lone_ops() for package, text in specs_of(name).items()}
-    texts |= {name: "order: 2\n" * ("order" not in t) + textwrap.dedent(t) for name, t in CHAINS.items()}
+    texts |= {
+        name: "order: 2\n" * ("order" not in t) + textwrap.dedent(t) for name, t in CHAINS.items()
+    }
     for package, text in texts.items():
         (specs / f"{package}.yaml").write_text(text)
         packages.append(package)

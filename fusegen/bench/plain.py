@@ -65,7 +65,11 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
 
     def run(x: Tensor, *operands: Tensor) -> Tensor:
         bound = dict(zip(names, operands, strict=True))
+        dims = x.dim()
         for call in calls:
+            if x.dim() < dims:  # the columns are gone, also from what holds one value a row
+                bound = {n: t[..., 0] if t.dim() == dims else t for n, t in bound.items()}
+                dims = x.dim()
             x = call(x, bound)
         return x
 

@@ -204,6 +204,8 @@ class _Lowering:
     def _result(self, name: str, value: Value, kind: Kind, like: str | None) -> Result:
         if value in self.plan.final and kind == Kind.SCALAR:
             return Result(name, kind, like, "final", f"total.{value.name}", self.plan.stages)
+        if kind == Kind.SCALAR and isinstance(value, Map):
+            return Result(name, kind, like, "final", self.names[value.symbol], self.plan.stages)
         if kind == Kind.FULL:
             stage = self.plan.level[value]
             return Result(name, kind, like, "store", self._spelled(value, stage), stage)
