@@ -40,7 +40,7 @@ _KERNEL = frozenset(
     blocks body bytes c col column columns count down dtype dynamic each end exchange fetch first
     first_column flight full grid group groups held i item items j kept kernel last launch load
     most needs out partial place plan power r rescale resident row row_count scalar shared step
-    square store stored strand strands stream stride task team thread threads tiles tiling v visit wide
+    square store stored strand strands stream stride task team thread threads tiles tiling total v visit wide
     widest width workspace y
     """.split()  # noqa: SIM905
 )
