@@ -7,7 +7,6 @@ walking the expression, in whatever dtype the tensors have: float64 gives the tr
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +20,7 @@ from fusegen import atoms, ops
 from fusegen.chain import Tensors
 from fusegen.program import Input, Kind, Map, Program, Reduce
 from fusegen.spec_types import Ref, Spec, Step
+from fusegen.torch_call import torch_call
 
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.absolute: torch.abs,
@@ -36,13 +36,17 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     sp.exp: torch.exp,
     sp.log: torch.log,
     sp.sin: torch.sin,
+    atoms.power: torch.pow,
     atoms.tanh: torch.tanh,
     atoms.sech2: lambda x: 1 / torch.cosh(x).square(),
     atoms.RowSum: lambda x: x.sum(-1, keepdim=True),
     atoms.RowMax: lambda x: x.amax(-1, keepdim=True),
     atoms.RowShift: lambda x: x.amax(-1, keepdim=True).detach(),
 }
-_COMPARE = {">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le, "==": torch.eq}
+_COMPARE = {
+    **{">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le},
+    **{"==": torch.eq, "!=": torch.ne},
+}
 
 
 def evaluate(expr: sp.Basic, values: Mapping[str, Tensor], draws: Callable[[int], Tensor]) -> Any:
@@ -161,16 +165,14 @@ def run_chain(
         elif step.op is not None and step.op.eval_mode == "identity":
             if training:
                 drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
-                expr = ops.call(
-                    step.op,
-                    sp.Symbol("x", real=True),
-                    {},
-                    _attributes(step, attributes, symbolic=True),
-                )
-                x = evaluate(expr, {"x": x, **_numbers(attributes, x)}, drawn)
+                x = _run_formula(step, x, operands, attributes, drawn)
                 stream += 1
         elif step.op is not None:
-            x = _run_op(step, x, operands, attributes, training)
+            call = torch_call(step.op, _attributes(step, attributes), training=training)
+            if call is None:
+                x = _run_formula(step, x, operands, attributes, _no_draws)
+            else:
+                x = call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
         else:
             assert step.formula is not None
             formula = step.formula.subs({atoms.COLS: x.shape[-1]})
@@ -178,29 +180,22 @@ def run_chain(
     return x
 
 
-def _run_op(
+def _run_formula(
     step: Step,
     x: Tensor,
     operands: Mapping[str, Tensor],
     attributes: Mapping[str, float],
-    training: bool,
+    draws: Callable[[int], Tensor],
 ) -> Tensor:
+    """Return an op's value by its own formula."""
     assert step.op is not None
-    function: Any = functools.reduce(getattr, step.op.torch.split("."), torch)
-    given: list[Any] = [_operand(step, name, operands, attributes) for name in step.op.operands]
-    keywords: dict[str, Any] = _attributes(step, attributes)
-    if step.op.train_in_torch:
-        keywords["training"] = training
-    try:
-        takes_shape = "normalized_shape" in inspect.signature(function).parameters
-    except ValueError:  # a builtin of torch has no signature, and none of them takes a shape
-        takes_shape = False
-    if takes_shape:
-        keywords["normalized_shape"] = x.shape[-1:]
-        keywords |= dict(zip(step.op.operands, given, strict=True))
-        result: Tensor = function(x, **keywords)
-    else:
-        result = function(x, *given, **keywords)
+    names = {name: sp.Symbol(name, real=True) for name in step.op.operands}
+    expr = ops.call(step.op, sp.Symbol("x", real=True), names, _attributes(step, attributes))
+    given = {
+        name: torch.as_tensor(_operand(step, name, operands, attributes), dtype=x.dtype)
+        for name in names
+    }
+    result: Tensor = evaluate(expr, {"x": x, **given}, draws)
     return result
 
 
@@ -217,16 +212,11 @@ def _operand(
     return value
 
 
-def _attributes(
-    step: Step, attributes: Mapping[str, float], *, symbolic: bool = False
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in step.attributes.items():
-        if isinstance(value, Ref):
-            found[name] = sp.Symbol(value.name, real=True) if symbolic else attributes[value.name]
-        else:
-            found[name] = value
-    return found
+def _attributes(step: Step, attributes: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        name: attributes[value.name] if isinstance(value, Ref) else value
+        for name, value in step.attributes.items()
+    }
 
 
 def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
