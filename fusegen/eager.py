@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fusegen import atoms, ops
 from fusegen.chain import Tensors
+from fusegen.layout import Layout
 from fusegen.program import Input, Kind, Map, Program, Reduce
 from fusegen.spec_types import Ref, Spec, Step
 
@@ -157,7 +158,7 @@ def run_chain(
     for step in spec.steps:
         if step.op is not None and step.op.source:
             bias = f"{step.label}_bias"
-            x = x + operands[bias] if bias in operands else x
+            x = x + _per_channel(operands[bias], x) if bias in operands else x
         elif step.op is not None and step.op.eval_mode == "identity":
             if training:
                 drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
@@ -176,6 +177,11 @@ def run_chain(
             formula = step.formula.subs({atoms.COLS: x.shape[-1]})
             x = evaluate(formula, {"x": x, **operands, **_numbers(attributes, x)}, _no_draws)
     return x
+
+
+def _per_channel(tensor: Tensor, x: Tensor) -> Tensor:
+    """Return what holds one number a channel as it broadcasts with x."""
+    return tensor.reshape(-1, *[1] * max(x.dim() - 2, 0))
 
 
 def _run_op(
@@ -265,12 +271,26 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
     return (halves.reshape(-1)[:count].double() * 2.0**-16).reshape(shape)
 
 
-def random_operand(operand: Tensors, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a random operand for `x` [..., cols]; variances are positive, so all lie in [0.5, 1.5)."""
-    shape = {
-        Kind.FULL: tuple(x.shape),
-        Kind.COL: (x.shape[-1],),
-        Kind.ROW: (*x.shape[:-1], 1),
-        Kind.SCALAR: (1,),
-    }[operand.kind]
+def operand_shape(operand: Tensors, x: Tensor, layout: Layout) -> tuple[int, ...]:
+    """Return the shape of an operand for `x`; what a submodule holds of each channel is [C]."""
+    if operand.kind is Kind.SCALAR:
+        return (1,)
+    dims = range(-x.dim(), 0)
+    if operand.kind is Kind.CHANNEL:
+        of_channel = 1 - x.dim() if layout.rank >= 3 else -1
+        held = operand.owner is not None and operand.owner != operand.name
+        behind = 0 if held else -1 - of_channel
+        return (x.shape[of_channel], *[1] * behind) if x.dim() else (1,)
+    sizes = {d: x.shape[d] for d in dims}
+    columns = [d for d in dims if layout.first <= d <= layout.last]
+    if operand.kind is Kind.COL:
+        return tuple(sizes[d] for d in columns) + (1,) * (-1 - layout.last)
+    return tuple(1 if operand.kind is Kind.ROW and d in columns else sizes[d] for d in dims)
+
+
+def random_operand(
+    operand: Tensors, x: Tensor, layout: Layout, generator: torch.Generator
+) -> Tensor:
+    """Return a random operand for `x`; variances are positive, so all lie in [0.5, 1.5)."""
+    shape = operand_shape(operand, x, layout)
     return torch.rand(shape, generator=generator, dtype=torch.float64).add(0.5).to(x)

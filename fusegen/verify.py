@@ -92,7 +92,9 @@ def make_case(
     """Return a random call: x from a normal distribution, operands in [0.5, 1.5)."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(tuple(shape), generator=generator, dtype=torch.float64)
-    operands = {o.name: random_operand(o, x, generator).to(device) for o in derived.operands}
+    operands = {
+        o.name: random_operand(o, x, derived.layout, generator).to(device) for o in derived.operands
+    }
     options: dict[str, Any] = {
         a.name: a.default if a.default is not None else 1.5
         for a in derived.spec.arguments

@@ -20,11 +20,11 @@ _chain = Chain(
     "gemm_batchnorm_scale_softmax",
     __file__,
     operands=[
-        Operand("gemm_bias", "col"),
-        Operand("bn_running_mean", "col"),
-        Operand("bn_running_var", "col"),
-        Operand("bn_weight", "col"),
-        Operand("bn_bias", "col"),
+        Operand("gemm_bias", "channel"),
+        Operand("bn_running_mean", "channel"),
+        Operand("bn_running_var", "channel"),
+        Operand("bn_weight", "channel"),
+        Operand("bn_bias", "channel"),
         Operand("scale", "scalar"),
     ],
     modes={
@@ -69,12 +69,12 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 1 in x and the operands.
 
     Args:
-        x: the activation, the matmul's product without its bias; float64, float32, bfloat16 or float16.
-        gemm_bias: col operand, [cols].
-        bn_running_mean: col operand, [cols]; it gets no gradient.
-        bn_running_var: col operand, [cols]; it gets no gradient.
-        bn_weight: col operand, [cols].
-        bn_bias: col operand, [cols].
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
+        gemm_bias: channel operand, [channels].
+        bn_running_mean: channel operand, [channels]; it gets no gradient.
+        bn_running_var: channel operand, [channels]; it gets no gradient.
+        bn_weight: channel operand, [channels].
+        bn_bias: channel operand, [channels].
         scale: scalar operand, [].
         bn_eps: a number of the chain.
         bn_momentum: a number of the chain.
@@ -96,7 +96,7 @@ apply.__qualname__ = "gemm_batchnorm_scale_softmax.apply"
 
 
 class Module(nn.Module):
-    """The model with everything behind the matmul fused: same constructor, state_dict and results."""
+    """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Module(nn.Module):
                 (self.gemm.bias, self.bn.running_mean, self.bn.running_var, self.bn.weight, self.bn.bias, self.scale),
                 (self.bn.eps, self.bn.momentum),
             )
-        x = nn.functional.linear(x, self.gemm.weight)
+        x = torch.nn.functional.linear(x, self.gemm.weight)
         return apply(
             x,
             self.gemm.bias,

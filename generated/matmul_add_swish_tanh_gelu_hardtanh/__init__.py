@@ -20,7 +20,7 @@ _chain = Chain(
     "matmul_add_swish_tanh_gelu_hardtanh",
     __file__,
     operands=[
-        Operand("matmul_bias", "col"),
+        Operand("matmul_bias", "channel"),
         Operand("add_value", "col"),
     ],
     modes={
@@ -47,8 +47,8 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 1 in x and the operands.
 
     Args:
-        x: the activation, the matmul's product without its bias; float64, float32, bfloat16 or float16.
-        matmul_bias: col operand, [cols].
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
+        matmul_bias: channel operand, [channels].
         add_value: col operand, [cols].
     """
     return _chain(
@@ -63,7 +63,7 @@ apply.__qualname__ = "matmul_add_swish_tanh_gelu_hardtanh.apply"
 
 
 class Module(nn.Module):
-    """The model with everything behind the matmul fused: same constructor, state_dict and results."""
+    """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Module(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = nn.functional.linear(x, self.matmul.weight)
+        x = torch.nn.functional.linear(x, self.matmul.weight)
         return apply(
             x,
             self.matmul.bias,

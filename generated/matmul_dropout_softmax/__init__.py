@@ -18,7 +18,7 @@ _chain = Chain(
     "matmul_dropout_softmax",
     __file__,
     operands=[
-        Operand("matmul_bias", "col"),
+        Operand("matmul_bias", "channel"),
     ],
     modes={
         "train": Mode(
@@ -57,8 +57,8 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 1 in x and the operands.
 
     Args:
-        x: the activation, the matmul's product without its bias; float64, float32, bfloat16 or float16.
-        matmul_bias: col operand, [cols].
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
+        matmul_bias: channel operand, [channels].
         dropout_p: a number of the chain.
         training: whether the chain runs as it does in training.
         seed: the seed of the draws; None takes one from torch's generator of x's device.
@@ -76,7 +76,7 @@ apply.__qualname__ = "matmul_dropout_softmax.apply"
 
 
 class Module(nn.Module):
-    """The model with everything behind the matmul fused: same constructor, state_dict and results."""
+    """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Module(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = nn.functional.linear(x, self.matmul.weight)
+        x = torch.nn.functional.linear(x, self.matmul.weight)
         return apply(
             x,
             self.matmul.bias,
