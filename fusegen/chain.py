@@ -189,15 +189,21 @@ def _operands(spec: Spec) -> tuple[Tensors, ...]:
                 if step.op.source and step.settings.get("bias") is False:
                     continue
                 full = f"{step.label}_{attribute}"
-                kind = step.op.operands[name] or Kind.CHANNEL
+                kind = _resolved(step.op.operands[name] or Kind.CHANNEL, spec)
                 trained = attribute not in held.buffers
                 found[full] = Tensors(full, kind, trained, f"{step.label}.{attribute}")
         for name in _names_in(step):
             if name in declared:
                 operand = declared[name]
                 owner = name if operand.init else None
-                found.setdefault(name, Tensors(name, operand.kind, True, owner))
+                kind = _resolved(operand.kind, spec)
+                found.setdefault(name, Tensors(name, kind, True, owner))
     return tuple(found.values())
+
+
+def _resolved(kind: Kind, spec: Spec) -> Kind:
+    """Return an operand's kind; where the channel is the last dim, it is that of a column."""
+    return Kind.COL if kind is Kind.CHANNEL and spec.dims < 3 else kind
 
 
 def _names_in(step: Step) -> list[str]:

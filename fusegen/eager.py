@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fusegen import atoms, ops
 from fusegen.chain import Tensors
-from fusegen.layout import Layout
+from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Input, Kind, Map, Program, Reduce
 from fusegen.spec_types import Ref, Spec, Step
 
@@ -158,7 +158,8 @@ def run_chain(
     for step in spec.steps:
         if step.op is not None and step.op.source:
             bias = f"{step.label}_bias"
-            x = x + _per_channel(operands[bias], x) if bias in operands else x
+            if bias in operands:
+                x = x + operands[bias].reshape(-1, *[1] * max(spec.dims - 2, 0))
         elif step.op is not None and step.op.eval_mode == "identity":
             if training:
                 drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
@@ -177,11 +178,6 @@ def run_chain(
             formula = step.formula.subs({atoms.COLS: x.shape[-1]})
             x = evaluate(formula, {"x": x, **operands, **_numbers(attributes, x)}, _no_draws)
     return x
-
-
-def _per_channel(tensor: Tensor, x: Tensor) -> Tensor:
-    """Return what holds one number a channel as it broadcasts with x."""
-    return tensor.reshape(-1, *[1] * max(x.dim() - 2, 0))
 
 
 def _run_op(
@@ -277,10 +273,8 @@ def operand_shape(operand: Tensors, x: Tensor, layout: Layout) -> tuple[int, ...
         return (1,)
     dims = range(-x.dim(), 0)
     if operand.kind is Kind.CHANNEL:
-        of_channel = 1 - x.dim() if layout.rank >= 3 else -1
         held = operand.owner is not None and operand.owner != operand.name
-        behind = 0 if held else -1 - of_channel
-        return (x.shape[of_channel], *[1] * behind) if x.dim() else (1,)
+        return (x.shape[CHANNEL_DIM], *[1] * (0 if held else layout.rank - 2))
     sizes = {d: x.shape[d] for d in dims}
     columns = [d for d in dims if layout.first <= d <= layout.last]
     if operand.kind is Kind.COL:

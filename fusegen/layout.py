@@ -36,7 +36,7 @@ class Layout:
         if self.rank < 3:
             return Kind.COL  # the last dim is the channel
         first, last = self.rank + self.first, self.rank + self.last
-        if CHANNEL_DIM < first:
+        if first > CHANNEL_DIM:
             return Kind.ROW
         return Kind.COL if first == last == CHANNEL_DIM else Kind.FULL
 

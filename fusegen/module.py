@@ -178,7 +178,7 @@ def _submodule(step: Step, rank: int) -> str:
             arguments.append(f"{keyword}={value.name if isinstance(value, Ref) else repr(value)}")
     if step.settings.get("bias") is False:
         arguments.append("bias=False")
-    return f"{held.module.format(n=max(rank - 2, 1))}({', '.join(arguments)})"
+    return f"{held.module_for(rank)}({', '.join(arguments)})"
 
 
 def _size(step: Step, size: str) -> str:
@@ -197,15 +197,16 @@ def _tuple(sizes: Sequence[int | str]) -> str:
     return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
 
 
-def _source_call(chain: Chain) -> str:
+def _source_call(chain: Chain) -> tuple[str, list[str]] | None:
+    """Return torch's function for the source, and its arguments."""
     if chain.source is None:
-        return ""
+        return None
     op, held = chain.source.op, f"self.{chain.source.label}"
     assert op is not None
     given = [*_inputs(chain), *([f"{held}.weight"] if op.submodule else [])]
     if op.submodule:
         given += [f"{name}={held}.{name}" for name in op.submodule.geometry]
-    return f"x = torch.{op.torch}({', '.join(['x', *given])})"
+    return f"torch.{op.torch}", ["x", *given]
 
 
 def _inputs(chain: Chain) -> tuple[str, ...]:

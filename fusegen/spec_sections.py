@@ -188,7 +188,7 @@ def _arguments(model: Sections, document: Document) -> tuple[Argument, ...]:
     arguments: list[Argument] = []
     for name, given in model.arguments.items():
         place = ("arguments", name)
-        wrong = problem(name)
+        wrong = problem(name, in_kernels=given.type == "float")
         if wrong:
             raise document.error(place, wrong)
         default: Any = None

@@ -123,7 +123,7 @@ class _Binder:
         if key in self._keys:
             return
         if self._op.submodule and key in self._inside:
-            module = f"torch.{self._op.submodule.module}"
+            module = f"torch.{self._op.submodule.module_for(self._names.dims)}"
             message = f"{key!r} of {self._word} lives in its {module}: a spec does not give it"
             raise self._error(key, message)
         near = nearest(key[:64], [*self._keys, "name"])

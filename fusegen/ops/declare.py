@@ -50,6 +50,10 @@ class Submodule:
     operands: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
 
+    def module_for(self, dims: int) -> str:
+        """Return the module's name for an activation of so many dims, or of any (0)."""
+        return self.module.format(n=max(dims - 2, 1))
+
 
 @dataclass(frozen=True)
 class Op:

@@ -48,19 +48,19 @@ def _convolution(
 
 @_convolution(1)
 def conv1d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
-    """x * W + bias over the last dim. torch computes x * W, the kernel adds the bias. torch.nn.Conv1d."""
+    """x * W + bias over the last dim; torch computes x * W. torch.nn.Conv1d."""
     return x + bias
 
 
 @_convolution(2)
 def conv2d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
-    """x * W + bias over the last two dims. torch computes x * W, the kernel adds the bias. torch.nn.Conv2d."""
+    """x * W + bias over the last two dims; torch computes x * W. torch.nn.Conv2d."""
     return x + bias
 
 
 @_convolution(3)
 def conv3d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
-    """x * W + bias over the last three dims. torch computes x * W, the kernel adds the bias. torch.nn.Conv3d."""
+    """x * W + bias over the last three dims; torch computes x * W. torch.nn.Conv3d."""
     return x + bias
 
 

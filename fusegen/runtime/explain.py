@@ -89,18 +89,13 @@ def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _channel(x: Tensor) -> int:
-    """Return the dim of the channels: the second, as torch has it, or the last of fewer than three."""
-    return 1 if x.dim() >= 3 else x.dim() - 1
-
-
 def _shape(kind: str, x: Tensor, columns: tuple[int, int]) -> tuple[int, ...]:
     """Return the shape of an operand that broadcasts with x; ones in front may be missing."""
     if kind == "full" or not x.dim():
         return tuple(x.shape)
     first, last = columns[0] % x.dim(), columns[1] % x.dim()
     if kind == "channel":
-        first = last = _channel(x)
+        first = last = 1  # as torch has it
     kept = [(first <= dim <= last) != (kind == "row") for dim in range(x.dim())]
     return tuple([size if keep else 1 for size, keep in zip(x.shape, kept, strict=True)])
 
@@ -111,7 +106,7 @@ def _fits(kind: str, tensor: Tensor, x: Tensor, columns: tuple[int, int]) -> boo
     if kind == "scalar":
         return tensor.numel() == 1
     if tensor.dim() == 1 and x.dim() and kind == "channel":  # as torch's own modules hold it
-        return tensor.shape[0] == x.shape[_channel(x)]
+        return tensor.shape[0] == x.shape[1]
     if tensor.dim() == 1 and x.dim() and kind == "col" and columns == (-1, -1):
         return tensor.shape[0] == x.shape[-1]  # the most common, and there is no faster way
     shape = _shape(kind, x, columns)

@@ -20,11 +20,11 @@ _chain = Chain(
     "gemm_batchnorm_scale_softmax",
     __file__,
     operands=[
-        Operand("gemm_bias", "channel"),
-        Operand("bn_running_mean", "channel"),
-        Operand("bn_running_var", "channel"),
-        Operand("bn_weight", "channel"),
-        Operand("bn_bias", "channel"),
+        Operand("gemm_bias", "col"),
+        Operand("bn_running_mean", "col"),
+        Operand("bn_running_var", "col"),
+        Operand("bn_weight", "col"),
+        Operand("bn_bias", "col"),
         Operand("scale", "scalar"),
     ],
     modes={
@@ -70,11 +70,11 @@ def apply(
 
     Args:
         x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
-        gemm_bias: channel operand, [channels].
-        bn_running_mean: channel operand, [channels]; it gets no gradient.
-        bn_running_var: channel operand, [channels]; it gets no gradient.
-        bn_weight: channel operand, [channels].
-        bn_bias: channel operand, [channels].
+        gemm_bias: col operand, [cols].
+        bn_running_mean: col operand, [cols]; it gets no gradient.
+        bn_running_var: col operand, [cols]; it gets no gradient.
+        bn_weight: col operand, [cols].
+        bn_bias: col operand, [cols].
         scale: scalar operand, [].
         bn_eps: a number of the chain.
         bn_momentum: a number of the chain.
@@ -122,7 +122,10 @@ class Module(nn.Module):
                 (self.gemm.bias, self.bn.running_mean, self.bn.running_var, self.bn.weight, self.bn.bias, self.scale),
                 (self.bn.eps, self.bn.momentum),
             )
-        x = torch.nn.functional.linear(x, self.gemm.weight)
+        x = torch.nn.functional.linear(
+            x,
+            self.gemm.weight,
+        )
         return apply(
             x,
             self.gemm.bias,

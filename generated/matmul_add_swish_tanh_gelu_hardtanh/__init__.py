@@ -20,7 +20,7 @@ _chain = Chain(
     "matmul_add_swish_tanh_gelu_hardtanh",
     __file__,
     operands=[
-        Operand("matmul_bias", "channel"),
+        Operand("matmul_bias", "col"),
         Operand("add_value", "col"),
     ],
     modes={
@@ -48,7 +48,7 @@ def apply(
 
     Args:
         x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
-        matmul_bias: channel operand, [channels].
+        matmul_bias: col operand, [cols].
         add_value: col operand, [cols].
     """
     return _chain(
@@ -79,7 +79,10 @@ class Module(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = torch.nn.functional.linear(x, self.matmul.weight)
+        x = torch.nn.functional.linear(
+            x,
+            self.matmul.weight,
+        )
         return apply(
             x,
             self.matmul.bias,

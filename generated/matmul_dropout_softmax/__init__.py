@@ -18,7 +18,7 @@ _chain = Chain(
     "matmul_dropout_softmax",
     __file__,
     operands=[
-        Operand("matmul_bias", "channel"),
+        Operand("matmul_bias", "col"),
     ],
     modes={
         "train": Mode(
@@ -58,7 +58,7 @@ def apply(
 
     Args:
         x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
-        matmul_bias: channel operand, [channels].
+        matmul_bias: col operand, [cols].
         dropout_p: a number of the chain.
         training: whether the chain runs as it does in training.
         seed: the seed of the draws; None takes one from torch's generator of x's device.
@@ -90,7 +90,10 @@ class Module(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = torch.nn.functional.linear(x, self.matmul.weight)
+        x = torch.nn.functional.linear(
+            x,
+            self.matmul.weight,
+        )
         return apply(
             x,
             self.matmul.bias,

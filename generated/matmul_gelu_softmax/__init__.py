@@ -18,7 +18,7 @@ _chain = Chain(
     "matmul_gelu_softmax",
     __file__,
     operands=[
-        Operand("linear_bias", "channel"),
+        Operand("linear_bias", "col"),
     ],
     modes={
         "same": Mode(
@@ -44,7 +44,7 @@ def apply(
 
     Args:
         x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
-        linear_bias: channel operand, [channels].
+        linear_bias: col operand, [cols].
     """
     return _chain(
         "same",
@@ -70,7 +70,10 @@ class Module(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = torch.nn.functional.linear(x, self.linear.weight)
+        x = torch.nn.functional.linear(
+            x,
+            self.linear.weight,
+        )
         return apply(
             x,
             self.linear.bias,

@@ -18,7 +18,7 @@ _chain = Chain(
     "matmul_swish_scale",
     __file__,
     operands=[
-        Operand("matmul_bias", "channel"),
+        Operand("matmul_bias", "col"),
     ],
     modes={
         "same": Mode(
@@ -46,7 +46,7 @@ def apply(
 
     Args:
         x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
-        matmul_bias: channel operand, [channels].
+        matmul_bias: col operand, [cols].
         scaling_factor: a number of the chain.
     """
     return _chain(
@@ -75,7 +75,10 @@ class Module(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = torch.nn.functional.linear(x, self.matmul.weight)
+        x = torch.nn.functional.linear(
+            x,
+            self.matmul.weight,
+        )
         return apply(
             x,
             self.matmul.bias,
