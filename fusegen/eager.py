@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fusegen import atoms, ops
 from fusegen.chain import Tensors
+from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Input, Kind, Map, Program, Reduce
 from fusegen.spec_types import Ref, Spec, Step
 from fusegen.torch_call import torch_call
@@ -161,7 +162,8 @@ def run_chain(
     for step in spec.steps:
         if step.op is not None and step.op.source:
             bias = f"{step.label}_bias"
-            x = x + operands[bias] if bias in operands else x
+            if bias in operands:
+                x = x + operands[bias].reshape(-1, *[1] * max(spec.dims - 2, 0))
         elif step.op is not None and step.op.eval_mode == "identity":
             if training:
                 drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
@@ -255,12 +257,24 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
     return (halves.reshape(-1)[:count].double() * 2.0**-16).reshape(shape)
 
 
-def random_operand(operand: Tensors, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a random operand for `x` [..., cols]; variances are positive, so all lie in [0.5, 1.5)."""
-    shape = {
-        Kind.FULL: tuple(x.shape),
-        Kind.COL: (x.shape[-1],),
-        Kind.ROW: (*x.shape[:-1], 1),
-        Kind.SCALAR: (1,),
-    }[operand.kind]
+def operand_shape(operand: Tensors, x: Tensor, layout: Layout) -> tuple[int, ...]:
+    """Return the shape of an operand for `x`; what a submodule holds of each channel is [C]."""
+    if operand.kind is Kind.SCALAR:
+        return (1,)
+    dims = range(-x.dim(), 0)
+    if operand.kind is Kind.CHANNEL:
+        held = operand.owner is not None and operand.owner != operand.name
+        return (x.shape[CHANNEL_DIM], *[1] * (0 if held else layout.rank - 2))
+    sizes = {d: x.shape[d] for d in dims}
+    columns = [d for d in dims if layout.first <= d <= layout.last]
+    if operand.kind is Kind.COL:
+        return tuple(sizes[d] for d in columns) + (1,) * (-1 - layout.last)
+    return tuple(1 if operand.kind is Kind.ROW and d in columns else sizes[d] for d in dims)
+
+
+def random_operand(
+    operand: Tensors, x: Tensor, layout: Layout, generator: torch.Generator
+) -> Tensor:
+    """Return a random operand for `x`; variances are positive, so all lie in [0.5, 1.5)."""
+    shape = operand_shape(operand, x, layout)
     return torch.rand(shape, generator=generator, dtype=torch.float64).add(0.5).to(x)

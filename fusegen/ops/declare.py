@@ -36,15 +36,24 @@ class Submodule:
         sized_by: its leading constructor parameters, each a size known from the chain:
             "in_features", "out_features" or "features" (the width of the activation there).
         keywords: the op's attributes that its constructor takes.
+        geometry: further constructor parameters with their defaults: sizes, or one a dim. A source's
+            function takes those whose names are attributes of the module.
         operands: the module's attribute for each operand of the op, in the op's order.
         buffers: those of them that are buffers, so take no gradient.
+
+    `module` may hold `{n}`, which is the number of the activation's dims behind the channel.
     """
 
     module: str
     sized_by: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
+    geometry: Mapping[str, int] = field(default_factory=dict)
     operands: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
+
+    def module_for(self, dims: int) -> str:
+        """Return the module's name for an activation of so many dims, or of any (0)."""
+        return self.module.format(n=max(dims - 2, 1))
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,8 @@ class Op:
         submodule: the module that a generated `Module` keeps for it, if any.
         train_in_torch: in training mode torch runs the op and the chain starts behind it.
         source: whether it is what the chain starts from (a matmul that torch runs).
+        rank: the number of dims that a source's product has; 0 for any, the channel then the last.
+        inputs: what a source takes beside x, as inputs of `Module.forward`.
         dims: the attributes that name a dim.
         choices: the valid values of string attributes.
     """
@@ -80,6 +91,8 @@ class Op:
     submodule: Submodule | None = None
     train_in_torch: bool = False
     source: bool = False
+    rank: int = 0
+    inputs: tuple[str, ...] = ()
     dims: tuple[str, ...] = ()
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
@@ -106,6 +119,8 @@ def op(
     submodule: Submodule | None = None,
     train_in_torch: bool = False,
     source: bool = False,
+    rank: int = 0,
+    inputs: tuple[str, ...] = (),
     dims: tuple[str, ...] = (),
     choices: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
@@ -136,6 +151,8 @@ def op(
             submodule=submodule,
             train_in_torch=train_in_torch,
             source=source,
+            rank=rank,
+            inputs=inputs,
             dims=dims,
             choices=choices or {},
             aliases=aliases,
