@@ -59,7 +59,11 @@ def report(compiler: str, kernel: Path, dtype: str, level: str, folder: Path) ->
     only.write_text(_ONE_DTYPE.format(dtype=dtype))
     path = shutil.which(compiler)
     assert path is not None
-    flags = [f for f in Compilers(Path(path), None).kernel_flags() if not f.startswith(("-march", "-mpref"))]
+    flags = [
+        f
+        for f in Compilers(Path(path), None).kernel_flags()
+        if not f.startswith(("-march", "-mpref"))
+    ]
     command = [path, *flags, *_LEVELS[level], *_REPORT[compiler]]
     command += ["-include", str(only), "-c", str(kernel), "-o", str(folder / "kernel.o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -289,7 +289,11 @@ class Kernel:
     @property
     def block_reductions(self) -> tuple[str, ...]:
         """The names of what each block of a row is reduced to, over all stages."""
-        return tuple(r.block for s in self.stages for r in (*s.reductions, *s.totals))
+        found: list[str] = []
+        for stage in self.stages:
+            found += [r.block for r in stage.reductions]
+            found += [r.block for r in stage.totals]
+        return tuple(found)
 
     @property
     def row_totals(self) -> tuple[Result, ...]:
