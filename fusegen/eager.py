@@ -237,7 +237,7 @@ def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
 
 
 def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """Return the kernels' uniform numbers in [0, 1), float64: Philox4x32-10 in integer arithmetic.
+    """Return the kernels' uniform numbers in [0, 1), float64: Philox4x32-7 in integer arithmetic.
 
     Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the same as
     templates/include/fusegen/random.h.
@@ -256,7 +256,7 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
             low & 0xFFFF
         )
 
-    for _ in range(10):
+    for _ in range(7):
         high0, low0 = product(0xD2511F53, c[0])
         high1, low1 = product(0xCD9E8D57, c[2])
         c = [high1 ^ c[1] ^ k[0], low1, high0 ^ c[3] ^ k[1], low0]
