@@ -29,7 +29,8 @@ def vjp(program: Program, name: str) -> Program:
     active = _active(nodes)
     adjoints: dict[Value, list[sp.Expr]] = {}
     for output_name, output in program.outputs.items():
-        cotangent = builder.input(f"grad_{output_name}", output.kind)
+        spread = output.outline == "like" and output.like.per_channel
+        cotangent = builder.input(f"grad_{output_name}", output.kind, per_channel=spread)
         arrived = builder.sum_to(
             f"grad_{output_name}", cotangent, output.value.kind, cotangent.kind
         )
@@ -75,7 +76,9 @@ def jvp(program: Program, name: str) -> Program:
     tangents: dict[Value, Value] = {}
     for source in program.inputs:
         if source.differentiable:
-            tangents[source] = builder.input(f"tangent_{source.name}", source.kind)
+            tangents[source] = builder.input(
+                f"tangent_{source.name}", source.kind, per_channel=source.per_channel
+            )
     for node in nodes:
         if node in active and not isinstance(node, Input):
             parts = [

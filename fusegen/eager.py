@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fusegen import atoms, ops
 from fusegen.chain import Tensors
+from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Input, Kind, Map, Program, Reduce
 from fusegen.spec_types import Ref, Spec, Step
 from fusegen.torch_call import torch_call
@@ -172,7 +173,8 @@ def run_chain(
             dims = x.dim()
         if step.op is not None and step.op.source:
             bias = f"{step.label}_bias"
-            x = x + operands[bias] if bias in operands else x
+            if bias in operands:
+                x = x + operands[bias].reshape(-1, *[1] * max(spec.dims - 2, 0))
         elif step.op is not None and step.op.eval_mode == "identity":
             if training:
                 drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
@@ -243,7 +245,7 @@ def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
 
 
 def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """Return the kernels' uniform numbers in [0, 1), float64: Philox4x32-10 in integer arithmetic.
+    """Return the kernels' uniform numbers in [0, 1), float64: Philox4x32-7 in integer arithmetic.
 
     Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the same as
     templates/include/fusegen/random.h.
@@ -262,7 +264,7 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
             low & 0xFFFF
         )
 
-    for _ in range(10):
+    for _ in range(7):
         high0, low0 = product(0xD2511F53, c[0])
         high1, low1 = product(0xCD9E8D57, c[2])
         c = [high1 ^ c[1] ^ k[0], low1, high0 ^ c[3] ^ k[1], low0]
@@ -271,16 +273,27 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
     return (halves.reshape(-1)[:count].double() * 2.0**-16).reshape(shape)
 
 
-def random_operand(operand: Tensors, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a random operand for `x` [..., cols]: all in [0.5, 1.5), as variances are positive; classes
-    are columns."""
+def operand_shape(operand: Tensors, x: Tensor, layout: Layout) -> tuple[int, ...]:
+    """Return the shape of an operand for `x`; what a submodule holds of each channel is [C]."""
+    if operand.kind is Kind.SCALAR:
+        return (1,)
+    dims = range(-x.dim(), 0)
+    if operand.kind is Kind.CHANNEL:
+        held = operand.owner is not None and operand.owner != operand.name
+        return (x.shape[CHANNEL_DIM], *[1] * (0 if held else layout.rank - 2))
+    sizes = {d: x.shape[d] for d in dims}
+    columns = [d for d in dims if layout.first <= d <= layout.last]
+    if operand.kind is Kind.COL:
+        return tuple(sizes[d] for d in columns) + (1,) * (-1 - layout.last)
+    return tuple(1 if operand.kind is Kind.ROW and d in columns else sizes[d] for d in dims)
+
+
+def random_operand(
+    operand: Tensors, x: Tensor, layout: Layout, generator: torch.Generator
+) -> Tensor:
+    """Return a random operand for `x`: all in [0.5, 1.5), as variances are positive; classes are columns."""
     if operand.integer:
         drawn = torch.randint(max(x.shape[-1], 1), x.shape[:-1], generator=generator)
         return drawn.to(x.device)
-    shape = {
-        Kind.FULL: tuple(x.shape),
-        Kind.COL: (x.shape[-1],),
-        Kind.ROW: (*x.shape[:-1], 1),
-        Kind.SCALAR: (1,),
-    }[operand.kind]
+    shape = operand_shape(operand, x, layout)
     return torch.rand(shape, generator=generator, dtype=torch.float64).add(0.5).to(x)

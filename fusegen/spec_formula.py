@@ -52,7 +52,7 @@ def read_formula(names: Names, place: Place, given: Any) -> tuple[sp.Expr, str, 
         for name in used
         if symbols[name] in expr.free_symbols
     }
-    kinds = {symbols[name]: names.operands[name].kind for name in refs if name in names.operands}
+    kinds = {symbols[name]: names.kind(name) & Kind.FULL for name in refs if name in names.operands}
     wrong = _problem(expr, {**kinds, _X: Kind.FULL})
     if wrong:
         raise names.document.error(place, f"the formula {_short(text)!r} {wrong}")

@@ -19,6 +19,7 @@ __all__ = [
     "Init",
     "Operand",
     "Ref",
+    "Setting",
     "Shape",
     "Spec",
     "Step",
@@ -79,6 +80,10 @@ class Ref:
     is_argument: bool
 
 
+#: What construction needs beside operands and attributes.
+Setting = Ref | int | bool | tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of the chain.
@@ -91,8 +96,9 @@ class Step:
         operands: what fills each operand of the op (none for those that live in a submodule); for a
             formula, what each of its names is, in the order of their first mention.
         attributes: every attribute of the op, defaults included; a Ref is always a float argument.
-        settings: what only construction needs: "in_features" and "out_features" (an int, or a Ref
-            to an int argument) and "bias" of a source, "features" of an op that is sized by them.
+        settings: what only construction needs: the sizes of a source and its "bias", "features" of
+            an op that is sized by them. A size is an int or a Ref to an int argument; one of the
+            source's geometry may also be a tuple, or a Ref to a shape argument.
         line: where the spec has it.
     """
 
@@ -102,7 +108,7 @@ class Step:
     text: str
     operands: Mapping[str, Ref | float]
     attributes: Mapping[str, Ref | float | int | bool | str | None]
-    settings: Mapping[str, Ref | int | bool]
+    settings: Mapping[str, Setting]
     line: int
 
 
@@ -128,6 +134,7 @@ class Spec:
         arguments: the constructor's arguments, in order.
         operands: the declared operands, in order.
         steps: the chain.
+        dims: the number of dims of the activation, or 0 for any.
         order: how many derivatives are generated.
         launch: launch parameters of the GPU's kernels that the spec sets, by pass and name.
     """
@@ -139,5 +146,6 @@ class Spec:
     arguments: tuple[Argument, ...]
     operands: tuple[Operand, ...]
     steps: tuple[Step, ...]
+    dims: int
     order: int
     launch: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -25,7 +25,7 @@ def modes(chain: Chain) -> tuple[bool, ...]:
 
 def usable(chain: Chain, shape: tuple[int, ...], training: bool) -> bool:
     """Whether torch itself takes the shape: `dim: 1` wants two dims, batch norm more than one row."""
-    if chain.rank and len(shape) != chain.rank:
+    if chain.layout.rank and len(shape) != chain.layout.rank:
         return False
     return not (training and chain.torch_steps and shape[0] == 1)
 

@@ -29,6 +29,7 @@ LAYERS = [
     {"program"},
     {"formula_nodes"},
     {"ops"},
+    {"layout"},
     {"formula", "formula_syntax"},
     {"spec_types", "spec_names", "spec_yaml", "spec_sections", "spec_formula", "spec_step"},
     {"spec_chain", "spec"},

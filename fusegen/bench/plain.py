@@ -119,7 +119,8 @@ def _step(step: Step, numbers: Mapping[str, float]) -> Call:
         if step.settings.get("bias") is False:
             return lambda x, _: x
         bias = f"{step.label}_bias"
-        return lambda x, operands: x + operands[bias]
+        behind = [1] * max(step.op.rank - 2, 0)
+        return lambda x, operands: x + operands[bias].reshape(-1, *behind)
     attributes: dict[str, Any] = {
         name: numbers[value.name] if isinstance(value, Ref) else value
         for name, value in step.attributes.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import Literal
 
 import sympy as sp
 
@@ -94,7 +95,7 @@ class _Lowering:
                 ),
                 *(f"({note})" for note in self.program.notes),
             ),
-            signature=", ".join(f"{i.name}: {i.kind.label}" for i in self.program.inputs),
+            signature=", ".join(f"{i.name}: {i.declared.label}" for i in self.program.inputs),
             returns=", ".join(f"{r.name}: {r.kind.label}" for r in results),
         )
 
@@ -177,11 +178,11 @@ class _Lowering:
     def _fields(self, kind: Kind) -> tuple[Field, ...]:
         """Return the tensor inputs of a kind, in the order of the program's inputs."""
         needed = set(self.plan.needed)
-        inputs = (i for i in self.program.inputs if i.source == "tensor")
+        inputs = (i for i in self.program.inputs if i.source == "tensor" and i.kind == kind)
         return tuple(
-            Field(v.name, v.kind, integer=v.integer)
-            for v in inputs
-            if v.kind == kind and v in needed
+            Field(i.name, kind, integer=i.integer, per_channel=i.per_channel)
+            for i in inputs
+            if i in needed
         )
 
     def _sourced(self, source: str) -> tuple[Field, ...]:
@@ -191,28 +192,28 @@ class _Lowering:
     def _results(self) -> tuple[Result, ...]:
         results = []
         for name, output in self.program.outputs.items():
-            result = self._result(name, output.value, output.kind, output.like.name)
+            result = self._result(name, output.value, output.declared, output.like)
             results.append(replace(result, outline=output.outline))
         for value in self.program.saved:
-            results.append(self._result(value.name, value, value.kind, None))
+            results.append(self._result(value.name, value, value.kind))
         for value in self.plan.totals:
             if value not in self.program.saved:
-                result = self._result(value.name, value, value.kind, None)
+                result = self._result(value.name, value, value.kind)
                 results.append(replace(result, hidden=True))
         return _sharing_sums(results)
 
-    def _result(self, name: str, value: Value, kind: Kind, like: str | None) -> Result:
-        if value in self.plan.final and kind == Kind.SCALAR:
-            return Result(name, kind, like, "final", f"total.{value.name}", self.plan.stages)
+    def _result(self, name: str, value: Value, kind: Kind, given: Input | None = None) -> Result:
+        like = given.name if given else None
         if kind == Kind.SCALAR and isinstance(value, Map):
             return Result(name, kind, like, "final", self.names[value.symbol], self.plan.stages)
         if kind == Kind.FULL:
             stage = self.plan.level[value]
             return Result(name, kind, like, "store", self._spelled(value, stage), stage)
-        if kind == Kind.ROW and value.kind in (Kind.ROW, Kind.SCALAR):
-            return Result(
-                name, kind, like, "store", self.names[value.symbol], self.plan.stages, True
-            )
+        # What holds one number a channel may vary along rows: then it is added up over them.
+        along_rows = kind == Kind.ROW or (given is not None and given.kind == Kind.ROW)
+        if along_rows and value.kind in (Kind.ROW, Kind.SCALAR):
+            how: Literal["store", "sum"] = "store" if kind == Kind.ROW else "sum"
+            return Result(name, kind, like, how, self.names[value.symbol], self.plan.stages, True)
         if isinstance(value, Reduce) and value.op == "sum" and value.kind == kind:
             per_row = value.arg.kind == Kind.ROW
             if value.arg.kind in (Kind.FULL, Kind.ROW):

@@ -40,15 +40,24 @@ class Submodule:
         sized_by: its leading constructor parameters, each a size known from the chain:
             "in_features", "out_features" or "features" (the width of the activation there).
         keywords: the op's attributes that its constructor takes.
+        geometry: further constructor parameters with their defaults: sizes, or one a dim. A source's
+            function takes those whose names are attributes of the module.
         operands: the module's attribute for each operand of the op, in the op's order.
         buffers: those of them that are buffers, so take no gradient.
+
+    `module` may hold `{n}`, which is the number of the activation's dims behind the channel.
     """
 
     module: str
     sized_by: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
+    geometry: Mapping[str, int] = field(default_factory=dict)
     operands: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
+
+    def module_for(self, dims: int) -> str:
+        """Return the module's name for an activation of so many dims, or of any (0)."""
+        return self.module.format(n=max(dims - 2, 1))
 
 
 @dataclass(frozen=True)
@@ -66,11 +75,13 @@ class Op:
         constant: operands that get no gradient.
         optional: operands that may be left out; the formula then gets None.
         classes: the operand that holds a class for each row, as int64.
-        rank: the number of dims that x must have, or 0 for any.
+        matrix: whether x must have two dims, as its torch function takes them for rows and columns.
         eval_mode: what it is in eval mode.
         submodule: the module that a generated `Module` keeps for it, if any.
         train_in_torch: in training mode torch runs the op and the chain starts behind it.
         source: whether it is what the chain starts from (a matmul that torch runs).
+        rank: the number of dims that a source's product has; 0 for any, the channel then the last.
+        inputs: what a source takes beside x, as inputs of `Module.forward`.
         dims: the attributes that name a dim.
         choices: the valid values of string attributes.
     """
@@ -85,11 +96,13 @@ class Op:
     constant: tuple[str, ...] = ()
     optional: frozenset[str] = frozenset()
     classes: str = ""
-    rank: int = 0
+    matrix: bool = False
     eval_mode: EvalMode = "same"
     submodule: Submodule | None = None
     train_in_torch: bool = False
     source: bool = False
+    rank: int = 0
+    inputs: tuple[str, ...] = ()
     dims: tuple[str, ...] = ()
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
@@ -111,13 +124,15 @@ def op(
     own: tuple[str, ...] = (),
     constant: tuple[str, ...] = (),
     classes: str = "",
-    rank: int = 0,
+    matrix: bool = False,
     aliases: tuple[str, ...] = (),
     kinds: Mapping[str, Kind] | None = None,
     eval_mode: EvalMode = "same",
     submodule: Submodule | None = None,
     train_in_torch: bool = False,
     source: bool = False,
+    rank: int = 0,
+    inputs: tuple[str, ...] = (),
     dims: tuple[str, ...] = (),
     choices: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
@@ -147,11 +162,13 @@ def op(
             constant=(*constant, classes) if classes else constant,
             optional=frozenset(optional),
             classes=classes,
-            rank=rank,
+            matrix=matrix,
             eval_mode=eval_mode,
             submodule=submodule,
             train_in_torch=train_in_torch,
             source=source,
+            rank=rank,
+            inputs=inputs,
             dims=dims,
             choices=choices or {},
             aliases=aliases,

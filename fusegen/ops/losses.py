@@ -123,7 +123,7 @@ _ROWS: dict[str, Any] = {
     "classes": "target",
     "constant": ("weight",),
     "kinds": {"weight": Kind.COL},
-    "rank": 2,
+    "matrix": True,
     "choices": _REDUCTIONS,
 }
 
