@@ -53,6 +53,9 @@ def given_of(name: str) -> list[dict[str, Any]]:
     return [yaml.safe_load(f"{{{text}}}") for text in texts]
 
 
+#: The kind of an operand whose kind the op leaves open, and of one with a number for each channel.
+KINDS = {None: Kind.FULL, Kind.CHANNEL: Kind.COL}
+
 CASES = [
     pytest.param(name, given, id=f"{name} {given}" if given else name)
     for name in lone_ops()
@@ -84,7 +87,7 @@ def program_of(op: Op, given: dict[str, Any]) -> Program:
         if name not in numbers and not left_out:
             operands[name] = b.input(
                 name,
-                Kind.ROW if name == op.classes else Kind.FULL if kind is None else kind,
+                Kind.ROW if name == op.classes else KINDS.get(kind, kind),
                 differentiable=name not in op.constant,
                 integer=name == op.classes,
             ).symbol

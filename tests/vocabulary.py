@@ -172,6 +172,12 @@ def specs_of(name: str) -> dict[str, str]:
     return {f"only_{name}_{n}": text for n, text in enumerate(texts)}
 
 
+def chain_text(name: str) -> str:
+    """Return the spec of one of `CHAINS`."""
+    text = textwrap.dedent(CHAINS[name])
+    return text if "order" in text else f"order: 2\n{text}"
+
+
 def names_of(op: str) -> list[str]:
     """Return the package names of an op's variants."""
     return list(specs_of(op))
@@ -192,9 +198,7 @@ def _build(folder: Path) -> None:
     specs.mkdir()
     packages = []
     texts = {package: text for name in lone_ops() for package, text in specs_of(name).items()}
-    texts |= {
-        name: "order: 2\n" * ("order" not in t) + textwrap.dedent(t) for name, t in CHAINS.items()
-    }
+    texts |= {name: chain_text(name) for name in CHAINS}
     for package, text in texts.items():
         (specs / f"{package}.yaml").write_text(text)
         packages.append(package)
