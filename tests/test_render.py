@@ -26,7 +26,7 @@ COMMON = """
 #: The pipeline, from top to bottom: a module imports only what stands above it.
 LAYERS = [
     {"version", "errors", "paths", "atoms", "formula_constants", "tuned"},
-    {"program"},
+    {"formula_functions", "program"},
     {"formula_nodes"},
     {"ops"},
     {"layout"},

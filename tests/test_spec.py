@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from vocabulary import lone_ops, specs_of
 
 from fusegen import spec_names
-from fusegen.atoms import FUNCTIONS
 from fusegen.errors import SpecError
+from fusegen.formula_functions import FUNCTIONS
 from fusegen.ops import registry
 from fusegen.program import Kind
 from fusegen.spec import Operand, Ref, Spec, load, parse
