@@ -16,6 +16,7 @@ __all__ = [
     "COLS",
     "FUNCTIONS",
     "ROWS",
+    "ROW_FUNCTIONS",
     "Draw",
     "Let",
     "RowMax",
@@ -199,6 +200,9 @@ def let(name: str, value: Any) -> sp.Expr:
 
 
 row_sum, row_max, row_shift = RowSum, RowMax, RowShift
+
+#: The functions of a whole row.
+ROW_FUNCTIONS = (RowSum, RowMax, RowShift)
 
 
 def row_mean(value: Any) -> sp.Expr:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import sympy as sp
 
 from fusegen import ops
+from fusegen.atoms import ROW_FUNCTIONS
 from fusegen.calculus import vjp
 from fusegen.errors import SpecError
 from fusegen.formula_nodes import formula_value
@@ -99,7 +100,7 @@ def derive(spec: Spec) -> Chain:
     operands = _operands(spec)
     in_torch = _torch_steps(spec)
     differs = any(s.op and (s.op.eval_mode == "identity" or s.op.train_in_torch) for s in steps)
-    layout = _layout(spec, operands)
+    layout = layout_of(spec)
     modes = []
     for name in ("train", "eval") if differs else ("same",):
         kept = _steps_of(steps, name, in_torch)
@@ -122,7 +123,7 @@ def derive(spec: Spec) -> Chain:
     )
 
 
-def _layout(spec: Spec, operands: Sequence[Tensors]) -> Layout:
+def layout_of(spec: Spec) -> Layout:
     """Return the layout that the steps' dims ask for.
 
     Raises:
@@ -131,11 +132,11 @@ def _layout(spec: Spec, operands: Sequence[Tensors]) -> Layout:
     dims = [(s, s.attributes[d]) for s in spec.steps if s.op for d in s.op.dims]
     if spec.dims < 3:
         return Layout(2 if spec.dims or any(dim == 1 for _, dim in dims) else 0)
+    asked = [(s, _over(s, spec.dims)) for s in spec.steps]
     found: Layout | None = None
-    for step, dim in dims:
-        assert isinstance(dim, int)
-        place = dim % spec.dims - spec.dims
-        layout = Layout(spec.dims, place, place)
+    for step, layout in asked:
+        if layout is None:
+            continue
         if found is not None and layout != found:
             raise SpecError(
                 f"{step.label} reduces over {layout.shape}, but an earlier step over {found.shape}: one "
@@ -144,7 +145,24 @@ def _layout(spec: Spec, operands: Sequence[Tensors]) -> Layout:
                 step.line,
             )
         found = layout
-    return found or pointwise_layout(spec.dims, (o.kind for o in operands))
+    if found is None and any(
+        s.formula is not None and s.formula.has(*ROW_FUNCTIONS) for s in spec.steps
+    ):
+        return Layout(spec.dims)
+    return found or pointwise_layout(spec.dims, (o.kind for o in spec.operands))
+
+
+def _over(step: Step, rank: int) -> Layout | None:
+    """Return the layout that a step needs, or None if it goes with any."""
+    if step.op is None:
+        return None
+    if step.op.over == "last":
+        return Layout(rank)
+    for name in step.op.dims:
+        dim = step.attributes[name]
+        assert isinstance(dim, int)
+        return Layout(rank, dim % rank - rank, dim % rank - rank)
+    return None
 
 
 def _steps_of(steps: Sequence[Step], mode: str, in_torch: int) -> tuple[Step, ...]:
@@ -225,7 +243,10 @@ def _mode(
         v for v in forward.nodes() if isinstance(v, Reduce) and v.kind == Kind.ROW and v in later
     )
     programs[0] = replace(forward, saved=saved)
-    kernels = [lower(programs[0]), *(lower(p, given=saved) for p in programs[1:])]
+    kernels = [
+        lower(p, given=saved if order else (), strided=layout.strided)
+        for order, p in enumerate(programs)
+    ]
     return Mode(name, tuple(steps), tuple(programs), tuple(kernels))
 
 

@@ -18,7 +18,7 @@ from sympy.core.relational import Relational
 from torch import Tensor
 
 from fusegen import atoms, ops
-from fusegen.chain import Tensors
+from fusegen.chain import Tensors, layout_of
 from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Input, Kind, Map, Program, Reduce
 from fusegen.spec_types import Ref, Spec, Step
@@ -39,20 +39,29 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     sp.sin: torch.sin,
     atoms.tanh: torch.tanh,
     atoms.sech2: lambda x: 1 / torch.cosh(x).square(),
-    atoms.RowSum: lambda x: x.sum(-1, keepdim=True),
-    atoms.RowMax: lambda x: x.amax(-1, keepdim=True),
-    atoms.RowShift: lambda x: x.amax(-1, keepdim=True).detach(),
+}
+#: Functions of a tensor and the dims that make up a row.
+_REDUCTIONS: dict[Any, Callable[..., Tensor]] = {
+    atoms.RowSum: lambda x, dims: x.sum(dims, keepdim=True),
+    atoms.RowMax: lambda x, dims: x.amax(dims, keepdim=True),
+    atoms.RowShift: lambda x, dims: x.amax(dims, keepdim=True).detach(),
 }
 _COMPARE = {">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le, "==": torch.eq}
 
 
-def evaluate(expr: sp.Basic, values: Mapping[str, Tensor], draws: Callable[[int], Tensor]) -> Any:
+def evaluate(
+    expr: sp.Basic,
+    values: Mapping[str, Tensor],
+    draws: Callable[[int], Tensor],
+    dims: tuple[int, ...] = (-1,),
+) -> Any:
     """Return an expression's value.
 
     Args:
         expr: over symbols whose names are in `values`.
         values: tensors that broadcast with one another.
         draws: gives the uniform numbers of a stream.
+        dims: the dims that make up a row.
     """
     if expr.is_Symbol:
         return values[str(expr)]
@@ -61,26 +70,28 @@ def evaluate(expr: sp.Basic, values: Mapping[str, Tensor], draws: Callable[[int]
     if not expr.has(atoms.Draw) and expr.is_number:
         return float(expr)
     if isinstance(expr, atoms.Let):
-        return evaluate(expr.args[1], values, draws)
+        return evaluate(expr.args[1], values, draws, dims)
     if isinstance(expr, sp.Piecewise):
         *cases, (last, _) = expr.args
-        result = evaluate(last, values, draws)
+        result = evaluate(last, values, draws, dims)
         for value, condition in reversed(cases):
             assert isinstance(condition, Relational)
-            left, right = (evaluate(s, values, draws) for s in (condition.lhs, condition.rhs))
+            left, right = (evaluate(s, values, draws, dims) for s in (condition.lhs, condition.rhs))
             holds = _COMPARE[condition.rel_op](torch.as_tensor(left), right)
-            chosen, other = evaluate(value, values, draws), result
+            chosen, other = evaluate(value, values, draws, dims), result
             result = torch.where(
                 holds, *(torch.as_tensor(v, dtype=_dtype(values)) for v in (chosen, other))
             )
         return result
-    args = [evaluate(arg, values, draws) for arg in expr.args]
+    args = [evaluate(arg, values, draws, dims) for arg in expr.args]
     if expr.is_Add:
         return functools.reduce(lambda a, b: a + b, args)
     if expr.is_Mul:
         return functools.reduce(lambda a, b: a * b, args)
     if expr.is_Pow:
         return args[0] ** args[1]
+    if expr.func in _REDUCTIONS:
+        return _REDUCTIONS[expr.func](args[0], dims)
     return _FUNCTIONS[expr.func](*args)
 
 
@@ -175,8 +186,11 @@ def run_chain(
             x = _run_op(step, x, operands, attributes, training)
         else:
             assert step.formula is not None
-            formula = step.formula.subs({atoms.COLS: x.shape[-1]})
-            x = evaluate(formula, {"x": x, **operands, **_numbers(attributes, x)}, _no_draws)
+            dims = layout_of(spec).columns
+            cols = math.prod(x.shape[dim] for dim in dims) if x.dim() else 1
+            formula = step.formula.subs({atoms.COLS: cols})
+            named = {"x": x, **operands, **_numbers(attributes, x)}
+            x = evaluate(formula, named, _no_draws, dims)
     return x
 
 

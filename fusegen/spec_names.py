@@ -39,7 +39,8 @@ _KERNEL = frozenset(
     BLOCKS HOLDERS ITEMS K S T THREADS V across activation ahead apart args at base begin block
     blocks body bytes c channel_run channels col column columns count down dtype dynamic each end
     exchange fetch first first_column flight full grid group groups held i item items j kept kernel
-    last launch load most needs out partial place plan power r rescale resident row row_count scalar shared step
+    last launch load most needs out partial place plan power r rescale resident row row_count scalar
+    shared step
     square store stored strand strands stream stride task team thread threads tiles tiling v visit
     wide widest width workspace y
     """.split()  # noqa: SIM905

@@ -21,6 +21,8 @@ from fusegen.program import Kind
 Attribute = float | int | bool | str
 #: What becomes of an op in eval mode: the same formula, or nothing at all.
 EvalMode = Literal["same", "identity"]
+#: The dims that an op reduces over: the last, or those behind the channel.
+Over = Literal["last", "inner"]
 
 _REGISTRY: dict[str, Op] = {}
 _ALIASES: dict[str, str] = {}
@@ -72,6 +74,7 @@ class Op:
         rank: the number of dims that a source's product has; 0 for any, the channel then the last.
         inputs: what a source takes beside x, as inputs of `Module.forward`.
         dims: the attributes that name a dim.
+        over: the dims that it reduces over where no attribute names them.
         choices: the valid values of string attributes.
     """
 
@@ -87,6 +90,7 @@ class Op:
     rank: int = 0
     inputs: tuple[str, ...] = ()
     dims: tuple[str, ...] = ()
+    over: Over | None = None
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 
@@ -113,6 +117,7 @@ def op(
     rank: int = 0,
     inputs: tuple[str, ...] = (),
     dims: tuple[str, ...] = (),
+    over: Over | None = None,
     choices: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
     """Declare the decorated function as an op under its own name; see `Op` for the arguments."""
@@ -140,6 +145,7 @@ def op(
             rank=rank,
             inputs=inputs,
             dims=dims,
+            over=over,
             choices=choices or {},
             aliases=aliases,
         )

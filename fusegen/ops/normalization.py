@@ -37,14 +37,14 @@ def batch_norm(
     return (x - running_mean) * (rsqrt(running_var + eps) * weight) + bias
 
 
-@op("nn.functional.layer_norm", kinds={"weight": Kind.COL, "bias": Kind.COL})
+@op("nn.functional.layer_norm", over="last", kinds={"weight": Kind.COL, "bias": Kind.COL})
 def layer_norm(x: sp.Expr, weight: sp.Expr, bias: sp.Expr, *, eps: float = 1e-5) -> sp.Expr:
     """(x - mean) rsqrt(var + eps) weight + bias over the last dim. Ba et al. 2016, arXiv:1607.06450."""
     centred = let("centred", x - row_mean(x))
     return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
 
 
-@op("nn.functional.rms_norm", kinds={"weight": Kind.COL})
+@op("nn.functional.rms_norm", over="last", kinds={"weight": Kind.COL})
 def rms_norm(x: sp.Expr, weight: sp.Expr, *, eps: float = 1e-6) -> sp.Expr:
     """x rsqrt(mean(x^2) + eps) weight over the last dim. Zhang & Sennrich 2019, arXiv:1910.07467."""
     return x * let("rstd", rsqrt(row_mean(x**2) + eps)) * weight

@@ -51,7 +51,8 @@ class Activation {
       const bool column = dim >= dims + layout.first && dim <= dims + layout.last;
       (column ? width_ : height_) *= x.size(dim);
       // Places of a channel that follow one another: rows, where the channel is among them.
-      if (dim > 1 && dim < dims + layout.first) channel_run_ *= x.size(dim);
+      if (dim > 1 && !column) channel_run_ *= x.size(dim);
+      if (dim > dims + layout.last) inner_ *= x.size(dim);
     }
     rows_ = flat ? (numel_ ? 1 : 0) : height_;
     cols_ = flat ? numel_ : width_;
@@ -59,6 +60,7 @@ class Activation {
 
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
+  int64_t inner() const { return inner_; }
   int64_t channels() const { return x_.size(1); }
   int64_t channel_run() const { return channel_run_; }
   DType dtype() const { return dtype_; }
@@ -109,7 +111,7 @@ class Activation {
   }
 
   const Tensor& x_;
-  int64_t numel_, width_ = 1, height_ = 1, channel_run_ = 1, rows_, cols_;
+  int64_t numel_, width_ = 1, height_ = 1, inner_ = 1, channel_run_ = 1, rows_, cols_;
   DType dtype_;
 };
 

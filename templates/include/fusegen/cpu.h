@@ -77,6 +77,19 @@ struct Tiling {
   }
 };
 
+// Rows that lie side by side, those of matrices [cols, inner]: tasks of up to `lanes` of them, so that
+// what is kept of their columns stays in the second-level cache.
+struct AcrossTiling {
+  int64_t rows, inner, lanes;
+
+  static AcrossTiling of(int64_t rows, int64_t cols, int64_t inner) {
+    const int64_t wanted = std::clamp<int64_t>(32768 / std::max<int64_t>(cols, 1), 64, 1024);
+    return {rows, inner, std::min(inner, wanted / 16 * 16)};
+  }
+  int64_t tiles() const { return (inner + lanes - 1) / lanes; }
+  int64_t tasks() const { return rows / inner * tiles(); }
+};
+
 // Fills out[0 … count) with the uniform numbers of elements first … first + count - 1.
 template <class T>
 void fill_uniform(T* out, int64_t count, uint64_t seed, uint32_t stream, uint64_t first) {
