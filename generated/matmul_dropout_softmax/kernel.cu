@@ -1500,8 +1500,10 @@ int64_t forward_train_cuda_workspace(fusegen::DType dtype, const ForwardTrainArg
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = ForwardTrainPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
+    };
+    return bytes(ForwardTrainPlan::of<S>(args));
   });
 }
 
@@ -1517,8 +1519,10 @@ int64_t backward_train_cuda_workspace(fusegen::DType dtype, const BackwardTrainA
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = BackwardTrainPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    };
+    return bytes(BackwardTrainPlan::of<S>(args));
   });
 }
 
@@ -1534,8 +1538,10 @@ int64_t forward_eval_cuda_workspace(fusegen::DType dtype, const ForwardEvalArgs&
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = ForwardEvalPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
+    };
+    return bytes(ForwardEvalPlan::of<S>(args));
   });
 }
 
@@ -1551,8 +1557,10 @@ int64_t backward_eval_cuda_workspace(fusegen::DType dtype, const BackwardEvalArg
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = BackwardEvalPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    };
+    return bytes(BackwardEvalPlan::of<S>(args));
   });
 }
 

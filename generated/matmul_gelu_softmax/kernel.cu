@@ -743,8 +743,10 @@ int64_t forward_cuda_workspace(fusegen::DType dtype, const ForwardArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = ForwardPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
+    };
+    return bytes(ForwardPlan::of<S>(args));
   });
 }
 
@@ -760,8 +762,10 @@ int64_t backward_cuda_workspace(fusegen::DType dtype, const BackwardArgs& args) 
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = BackwardPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    };
+    return bytes(BackwardPlan::of<S>(args));
   });
 }
 

@@ -77,8 +77,8 @@ struct Tiling {
   }
 };
 
-// Rows that lie side by side, those of matrices [cols, inner]: tasks of up to `lanes` of them, so that
-// what is kept of their columns stays in the second-level cache.
+// Rows that lie side by side, those of matrices [cols, inner]: tasks of up to `lanes` of them, so
+// that what is kept of their columns stays in the second-level cache.
 struct AcrossTiling {
   int64_t rows, inner, lanes;
 
