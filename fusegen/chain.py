@@ -11,6 +11,7 @@ from fusegen import ops
 from fusegen.atoms import ROW_FUNCTIONS
 from fusegen.calculus import vjp
 from fusegen.errors import SpecError
+from fusegen.formula_constants import number
 from fusegen.formula_nodes import formula_value
 from fusegen.layout import Layout, pointwise_layout
 from fusegen.lower import Kernel, lower
@@ -215,8 +216,17 @@ def _operands(spec: Spec) -> tuple[Tensors, ...]:
                 operand = declared[name]
                 owner = name if operand.init else None
                 kind = _resolved(operand.kind, spec)
-                found.setdefault(name, Tensors(name, kind, True, owner))
+                moves = name not in _constants_of(step)
+                before = found.get(name)
+                moves = moves or (before is not None and before.differentiable)
+                found[name] = Tensors(name, kind, moves, owner)
     return tuple(found.values())
+
+
+def _constants_of(step: Step) -> list[str]:
+    """Return the operands of a step through which no gradient runs."""
+    constant = step.op.constant if step.op else ()
+    return [r.name for n, r in step.operands.items() if n in constant and isinstance(r, Ref)]
 
 
 def _resolved(kind: Kind, spec: Spec) -> Kind:
@@ -321,11 +331,4 @@ def _symbol(value: Ref | float) -> sp.Expr:
 
 
 def _constant(value: object) -> object:
-    if isinstance(value, Ref):
-        return sp.Symbol(value.name, real=True)
-    return number(value) if isinstance(value, float) else value
-
-
-def number(value: float) -> sp.Expr:
-    """Return a constant as sympy should see it: whole numbers exact, others to 17 digits."""
-    return sp.Integer(int(value)) if float(value).is_integer() else sp.Float(repr(float(value)), 17)
+    return sp.Symbol(value.name, real=True) if isinstance(value, Ref) else value

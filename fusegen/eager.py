@@ -7,7 +7,6 @@ walking the expression, in whatever dtype the tensors have: float64 gives the tr
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +21,7 @@ from fusegen.chain import Tensors, layout_of
 from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Input, Kind, Map, Program, Reduce
 from fusegen.spec_types import Ref, Spec, Step
+from fusegen.torch_call import torch_call
 
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.absolute: torch.abs,
@@ -37,6 +37,7 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     sp.exp: torch.exp,
     sp.log: torch.log,
     sp.sin: torch.sin,
+    atoms.power: torch.pow,
     atoms.tanh: torch.tanh,
     atoms.sech2: lambda x: 1 / torch.cosh(x).square(),
 }
@@ -46,7 +47,10 @@ _REDUCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.RowMax: lambda x, dims: x.amax(dims, keepdim=True),
     atoms.RowShift: lambda x, dims: x.amax(dims, keepdim=True).detach(),
 }
-_COMPARE = {">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le, "==": torch.eq}
+_COMPARE = {
+    **{">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le},
+    **{"==": torch.eq, "!=": torch.ne},
+}
 
 
 def evaluate(
@@ -174,16 +178,14 @@ def run_chain(
         elif step.op is not None and step.op.eval_mode == "identity":
             if training:
                 drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
-                expr = ops.call(
-                    step.op,
-                    sp.Symbol("x", real=True),
-                    {},
-                    _attributes(step, attributes, symbolic=True),
-                )
-                x = evaluate(expr, {"x": x, **_numbers(attributes, x)}, drawn)
+                x = _run_formula(step, x, operands, attributes, drawn)
                 stream += 1
         elif step.op is not None:
-            x = _run_op(step, x, operands, attributes, training)
+            call = torch_call(step.op, _attributes(step, attributes), training=training)
+            if call is None:
+                x = _run_formula(step, x, operands, attributes, _no_draws)
+            else:
+                x = call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
         else:
             assert step.formula is not None
             dims = layout_of(spec).columns
@@ -194,29 +196,22 @@ def run_chain(
     return x
 
 
-def _run_op(
+def _run_formula(
     step: Step,
     x: Tensor,
     operands: Mapping[str, Tensor],
     attributes: Mapping[str, float],
-    training: bool,
+    draws: Callable[[int], Tensor],
 ) -> Tensor:
+    """Return an op's value by its own formula."""
     assert step.op is not None
-    function: Any = functools.reduce(getattr, step.op.torch.split("."), torch)
-    given: list[Any] = [_operand(step, name, operands, attributes) for name in step.op.operands]
-    keywords: dict[str, Any] = _attributes(step, attributes)
-    if step.op.train_in_torch:
-        keywords["training"] = training
-    try:
-        takes_shape = "normalized_shape" in inspect.signature(function).parameters
-    except ValueError:  # a builtin of torch has no signature, and none of them takes a shape
-        takes_shape = False
-    if takes_shape:
-        keywords["normalized_shape"] = x.shape[-1:]
-        keywords |= dict(zip(step.op.operands, given, strict=True))
-        result: Tensor = function(x, **keywords)
-    else:
-        result = function(x, *given, **keywords)
+    names = {name: sp.Symbol(name, real=True) for name in step.op.operands}
+    expr = ops.call(step.op, sp.Symbol("x", real=True), names, _attributes(step, attributes))
+    given = {
+        name: torch.as_tensor(_operand(step, name, operands, attributes), dtype=x.dtype)
+        for name in names
+    }
+    result: Tensor = evaluate(expr, {"x": x, **given}, draws)
     return result
 
 
@@ -233,16 +228,11 @@ def _operand(
     return value
 
 
-def _attributes(
-    step: Step, attributes: Mapping[str, float], *, symbolic: bool = False
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in step.attributes.items():
-        if isinstance(value, Ref):
-            found[name] = sp.Symbol(value.name, real=True) if symbolic else attributes[value.name]
-        else:
-            found[name] = value
-    return found
+def _attributes(step: Step, attributes: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        name: attributes[value.name] if isinstance(value, Ref) else value
+        for name, value in step.attributes.items()
+    }
 
 
 def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
@@ -253,7 +243,7 @@ def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
 
 
 def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """Return the kernels' uniform numbers in [0, 1), float64: Philox4x32-10 in integer arithmetic.
+    """Return the kernels' uniform numbers in [0, 1), float64: Philox4x32-7 in integer arithmetic.
 
     Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the same as
     templates/include/fusegen/random.h.
@@ -272,7 +262,7 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
             low & 0xFFFF
         )
 
-    for _ in range(10):
+    for _ in range(7):
         high0, low0 = product(0xD2511F53, c[0])
         high1, low1 = product(0xCD9E8D57, c[2])
         c = [high1 ^ c[1] ^ k[0], low1, high0 ^ c[3] ^ k[1], low0]

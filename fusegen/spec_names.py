@@ -39,9 +39,8 @@ _KERNEL = frozenset(
     BLOCKS HOLDERS ITEMS K S T THREADS V across activation ahead apart args at base begin block
     blocks body bytes c channel_run channels col column columns count down dtype dynamic each end
     exchange fetch first first_column flight full grid group groups held i item items j kept kernel
-    last launch load most needs out partial place plan power r rescale resident row row_count scalar
-    shared step
-    square store stored strand strands stream stride task team thread threads tiles tiling v visit
+    last launch load most needs out partial place plan power r rescale resident row row_count scalar shared
+    step square store stored strand strands stream stride task team thread threads tiles tiling v visit
     wide widest width workspace y
     """.split()  # noqa: SIM905
 )
@@ -95,7 +94,7 @@ def problem(name: str, *, in_kernels: bool = True) -> str | None:
         return f"{shown} may neither start with _ nor contain __; choose another name"
     if name.startswith(("grad_", "tangent_")):
         return f"{shown} is what fusegen calls a derivative; choose another name"
-    if in_kernels and (name.endswith(_ENDINGS) or name.startswith(("kept_", "reduced_"))):
+    if in_kernels and (name.endswith(_ENDINGS) or name.startswith(("kept_", "reduced_", "lanes_"))):
         return f"{shown} may clash with a name in the kernels; choose another one"
     if name in _REASONS and (in_kernels or name not in _KERNEL):
         return f"{shown} cannot be a name here: {_REASONS[name]}"

@@ -51,7 +51,7 @@ class Bound:
 
     text: str
     operands: dict[str, Ref | float] = field(default_factory=dict)
-    attributes: dict[str, Ref | float | int | bool | str] = field(default_factory=dict)
+    attributes: dict[str, Ref | float | int | bool | str | None] = field(default_factory=dict)
     settings: dict[str, Setting] = field(default_factory=dict)
 
 
@@ -103,9 +103,10 @@ class _Binder:
             bound.operands[slot] = self._operand(slot, values.get(slot))
         for name, default in self._op.attributes.items():
             value = values.get(name, default)
-            if value is None:
+            if value is None and name in self._op.required:
                 raise self._error(name, f"{self._word} needs {name!r}; write {self._example()}")
-            bound.attributes[name] = self._attribute(name, value) if name in values else value
+            given = value is not None and name in values
+            bound.attributes[name] = self._attribute(name, value) if given else value
         for name in self._sized:
             known = name not in self._sizes
             bound.settings[name] = self._known[name] if known else self._size(name, values)
@@ -206,7 +207,8 @@ class _Binder:
         default = self._op.attributes[name]
         if default is not None:
             return type(default).__name__
-        return str(inspect.signature(self._op.formula).parameters[name].annotation)
+        declared = str(inspect.signature(self._op.formula).parameters[name].annotation)
+        return declared.removesuffix(" | None")
 
     def _check_dim(self, name: str, value: int) -> None:
         dims = self._names.dims

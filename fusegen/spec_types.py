@@ -105,7 +105,7 @@ class Step:
     formula: sp.Expr | None
     text: str
     operands: Mapping[str, Ref | float]
-    attributes: Mapping[str, Ref | float | int | bool | str]
+    attributes: Mapping[str, Ref | float | int | bool | str | None]
     settings: Mapping[str, Setting]
     line: int
 

@@ -195,13 +195,27 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
     return errors
 
 
-def gradcheck(package: Any, derived: chain.Chain, *, training: bool, device: str = "cpu") -> None:
+def gradcheck(
+    package: Any,
+    derived: chain.Chain,
+    *,
+    training: bool,
+    device: str = "cpu",
+    case: Case | None = None,
+) -> None:
     """Run torch's gradcheck, and gradgradcheck where the order allows, over x and every operand.
+
+    Args:
+        package: the built package.
+        derived: its chain.
+        training: the mode.
+        device: where to run.
+        case: the call, by default a random one.
 
     Raises:
         RuntimeError: where a derivative is not that of finite differences.
     """
-    case = make_case(
+    case = case or make_case(
         derived, example_shape(derived, 3, 5), training=training, seed=1, device=device
     )
     tensors = [case.x, *case.operands.values()]

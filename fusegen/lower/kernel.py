@@ -76,6 +76,11 @@ class Result:
         """The name of a row's part of the sum."""
         return f"{self.name}_row"
 
+    @property
+    def block(self) -> str:
+        """The name of the sums of a row's blocks."""
+        return f"{self.name}_blocks"
+
 
 @dataclass(frozen=True)
 class RowReduction:
@@ -89,6 +94,11 @@ class RowReduction:
     def local(self) -> str:
         """The name of what a thread has reduced so far."""
         return f"reduced_{self.name}"
+
+    @property
+    def block(self) -> str:
+        """The name of what the blocks of a row are reduced to."""
+        return f"{self.name}_blocks"
 
 
 @dataclass(frozen=True)
@@ -297,6 +307,15 @@ class Kernel:
     def row_stores(self) -> tuple[Result, ...]:
         """The results with one value a row."""
         return tuple(r for r in self.results if r.how == "store" and r.per_row)
+
+    @property
+    def block_reductions(self) -> tuple[str, ...]:
+        """The names of what each block of a row is reduced to, over all stages."""
+        found: list[str] = []
+        for stage in self.stages:
+            found += [r.block for r in stage.reductions]
+            found += [r.block for r in stage.totals]
+        return tuple(found)
 
     @property
     def row_totals(self) -> tuple[Result, ...]:

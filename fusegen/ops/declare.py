@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import sympy as sp
 
+from fusegen.formula_constants import number
 from fusegen.program import Kind
 
 #: What an attribute may be.
@@ -65,8 +66,11 @@ class Op:
         name: what a spec calls it.
         formula: the declared function.
         operands: its operands by name, each with the kind it has where the op fixes one.
-        attributes: its attributes by name with their defaults (None: must be given).
-        torch: the torch function it equals, as a dotted name below `torch`; tests resolve it.
+        attributes: its attributes by name with their defaults.
+        required: those that have no default.
+        torch: the torch function it equals, as a dotted name below `torch`; none where torch has none.
+        own: attributes that the torch function lacks; it is meant only where they are the default.
+        constant: operands that get no gradient.
         eval_mode: what it is in eval mode.
         submodule: the module that a generated `Module` keeps for it, if any.
         train_in_torch: in training mode torch runs the op and the chain starts behind it.
@@ -82,7 +86,10 @@ class Op:
     formula: Callable[..., sp.Expr]
     operands: Mapping[str, Kind | None]
     attributes: Mapping[str, Attribute | None]
+    required: frozenset[str]
     torch: str
+    own: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()
     eval_mode: EvalMode = "same"
     submodule: Submodule | None = None
     train_in_torch: bool = False
@@ -106,8 +113,10 @@ class Op:
 
 
 def op(
-    torch: str,
+    torch: str = "",
     *,
+    own: tuple[str, ...] = (),
+    constant: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
     kinds: Mapping[str, Kind] | None = None,
     eval_mode: EvalMode = "same",
@@ -126,10 +135,12 @@ def op(
         name = formula.__name__.rstrip("_")
         operands: dict[str, Kind | None] = {}
         attributes: dict[str, Attribute | None] = {}
+        required = []
         for parameter in list(inspect.signature(formula).parameters.values())[1:]:
             if parameter.kind is parameter.KEYWORD_ONLY:
                 missing = parameter.default is parameter.empty
                 attributes[parameter.name] = None if missing else parameter.default
+                required += [parameter.name] if missing else []
             else:
                 operands[parameter.name] = (kinds or {}).get(parameter.name)
         declared = Op(
@@ -137,7 +148,10 @@ def op(
             formula=formula,
             operands=operands,
             attributes=attributes,
+            required=frozenset(required),
             torch=torch,
+            own=own,
+            constant=constant,
             eval_mode=eval_mode,
             submodule=submodule,
             train_in_torch=train_in_torch,
@@ -179,4 +193,5 @@ def call(
 ) -> sp.Expr:
     """Return the op's expression of `x`, with its operands and attributes bound."""
     given = {**declared.attributes, **attributes}
+    given = {k: number(v) if isinstance(v, float) else v for k, v in given.items()}
     return sp.sympify(declared.formula(x, *(operands[name] for name in declared.operands), **given))
