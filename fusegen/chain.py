@@ -13,7 +13,7 @@ from fusegen.calculus import vjp
 from fusegen.errors import SpecError
 from fusegen.formula_constants import number
 from fusegen.formula_nodes import formula_value
-from fusegen.layout import Layout, pointwise_layout
+from fusegen.layout import CHANNEL_DIM, Layout, pointwise_layout
 from fusegen.lower import Kernel, lower
 from fusegen.lower.ranges import simplify
 from fusegen.program import Builder, Input, Kind, Output, Program, Reduce, Value
@@ -132,6 +132,14 @@ def layout_of(spec: Spec) -> Layout:
     """
     dims = [(s, s.attributes[d]) for s in spec.steps if s.op for d in s.op.dims]
     if spec.dims < 3:
+        needy = next((s for s in spec.steps if s.op and s.op.over == "inner"), None)
+        if needy is not None:
+            raise SpecError(
+                f"{needy.label} needs dims behind the channel: start the chain from a convolution, or say "
+                "how many dims the activation has (`dims: 4`)",
+                spec.path,
+                needy.line,
+            )
         return Layout(2 if spec.dims or any(dim == 1 for _, dim in dims) else 0)
     asked = [(s, _over(s, spec.dims)) for s in spec.steps]
     found: Layout | None = None
@@ -159,6 +167,8 @@ def _over(step: Step, rank: int) -> Layout | None:
         return None
     if step.op.over == "last":
         return Layout(rank)
+    if step.op.over == "inner":
+        return Layout(rank, first=CHANNEL_DIM + 1 - rank)
     for name in step.op.dims:
         dim = step.attributes[name]
         assert isinstance(dim, int)
@@ -204,9 +214,7 @@ def _operands(spec: Spec) -> tuple[Tensors, ...]:
     for step in spec.steps:
         if step.op and step.op.submodule:
             held = step.op.submodule
-            for name, attribute in zip(step.op.operands, held.operands, strict=False):
-                if step.op.source and step.settings.get("bias") is False:
-                    continue
+            for name, attribute in step.held.items():
                 full = f"{step.label}_{attribute}"
                 kind = _resolved(step.op.operands[name] or Kind.CHANNEL, spec)
                 trained = attribute not in held.buffers
@@ -294,14 +302,7 @@ def _program(
 
 
 def _tensors_of(step: Step) -> list[str]:
-    held: list[str] = []
-    if (
-        step.op
-        and step.op.submodule
-        and not (step.op.source and step.settings.get("bias") is False)
-    ):
-        held = [f"{step.label}_{attribute}" for attribute in step.op.submodule.operands]
-    return held + _names_in(step)
+    return [f"{step.label}_{attribute}" for attribute in step.held.values()] + _names_in(step)
 
 
 def _arguments_of(step: Step) -> set[str]:
@@ -315,12 +316,9 @@ def _apply(builder: Builder, step: Step, x: Value) -> Value:
         formula = step.formula.xreplace({sp.Symbol("x", real=True): x.symbol})
         return formula_value(builder, step.label, formula, step.text)
     assert step.op is not None
-    if step.op.source and step.settings.get("bias") is False:
-        return x
     bound: dict[str, sp.Expr] = {k: _symbol(v) for k, v in step.operands.items()}
-    if step.op.submodule:
-        for name, attribute in zip(step.op.operands, step.op.submodule.operands, strict=False):
-            bound[name] = sp.Symbol(f"{step.label}_{attribute}", real=True)
+    for name, attribute in step.held.items():
+        bound[name] = sp.Symbol(f"{step.label}_{attribute}", real=True)
     attributes: Mapping[str, object] = {k: _constant(v) for k, v in step.attributes.items()}
     expr = ops.call(step.op, x.symbol, bound, attributes)
     return formula_value(builder, step.label, expr, f"{step.label}: {step.op.statement}")

@@ -21,7 +21,7 @@ from fusegen.chain import Tensors, layout_of
 from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Input, Kind, Map, Program, Reduce
 from fusegen.spec_types import Ref, Spec, Step
-from fusegen.torch_call import torch_call
+from fusegen.torch_call import Given, torch_call
 
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.absolute: torch.abs,
@@ -217,11 +217,10 @@ def _run_formula(
 
 def _operand(
     step: Step, name: str, operands: Mapping[str, Tensor], attributes: Mapping[str, float]
-) -> Tensor | float:
+) -> Given:
     assert step.op is not None
     if step.op.submodule:
-        place = list(step.op.operands).index(name)
-        return operands[f"{step.label}_{step.op.submodule.operands[place]}"]
+        return operands[f"{step.label}_{step.held[name]}"] if name in step.held else None
     value = step.operands[name]
     if isinstance(value, Ref):
         return attributes[value.name] if value.is_argument else operands[value.name]

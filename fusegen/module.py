@@ -111,9 +111,9 @@ def _torch_prefix(chain: Chain) -> list[str]:
     lines = []
     for step in chain.spec.steps[: chain.torch_steps]:
         assert step.op is not None and step.op.submodule is not None
-        held = [f"{step.label}_{a}" for a in step.op.submodule.operands]
+        held = [f"{step.label}_{a}" for a in step.held.values()]
         if step.op.source:
-            if step.settings.get("bias") is not False:
+            if held:
                 lines.append(f"x = x + {held[0]}")
             continue
         given = {**step.op.attributes, **step.attributes}
@@ -176,8 +176,9 @@ def _submodule(step: Step, rank: int) -> str:
         if keyword in step.attributes:
             value = step.attributes[keyword]
             arguments.append(f"{keyword}={value.name if isinstance(value, Ref) else repr(value)}")
-    if step.settings.get("bias") is False:
-        arguments.append("bias=False")
+    flag = step.settings.get(held.flag, held.flagged)
+    if flag is not held.flagged:
+        arguments.append(f"{held.flag}={flag}")
     return f"{held.module_for(rank)}({', '.join(arguments)})"
 
 

@@ -39,6 +39,10 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
             **dict(zip(op.operands, given, strict=True)),
             **keywords,
         )
+    if op.submodule and op.operands:  # its operands may stand anywhere, and be absent
+        return lambda x, given: function(
+            x, **dict(zip(op.operands, given, strict=True)), **keywords
+        )
     wants_tensors = function in (torch.minimum, torch.maximum, torch.lerp, torch.addcmul)
 
     def call(x: Tensor, given: Sequence[Given]) -> Tensor:

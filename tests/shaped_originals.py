@@ -108,6 +108,16 @@ class ConvTranspose3dLogSoftmaxDropout(nn.Module):
         return self.dropout(x - x.amax(1, keepdim=True))
 
 
+class ConvTranspose1dInstanceNormResidual(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose1d(in_channels, out_channels, kernel_size)
+        self.norm = nn.InstanceNorm1d(out_channels, affine=True)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return (self.norm(self.conv(x)) + residual) * residual
+
+
 #: Original by spec name, with the constructor's arguments and the shapes of a small call's inputs.
 SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ...], ...]]] = {
     "conv3d_leaky_relu_sum_gelu": (
@@ -129,6 +139,11 @@ SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ..
         ConvTranspose3dLogSoftmaxDropout,
         (3, 6, 2),
         ((2, 3, 3, 2, 4), (2, 1, 4, 3, 5)),
+    ),
+    "conv_transpose1d_instance_norm_residual": (
+        ConvTranspose1dInstanceNormResidual,
+        (4, 6, 3),
+        ((3, 4, 9), (3, 6, 11)),
     ),
     "bmm_bias_softmax": (BmmBiasSoftmax, (), ((3, 5, 4), (3, 4, 7), (7,), (3, 5, 1))),
     "conv1d_mish_softmax": (Conv1dMishSoftmax, (4, 6, 3), ((3, 4, 15), (3, 6, 11))),

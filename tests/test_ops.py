@@ -81,8 +81,9 @@ def program_of(op: Op, given: dict[str, Any]) -> Program:
     }
     for name, kind in op.operands.items():
         if name not in numbers:
+            given_kind = {None: Kind.FULL, Kind.CHANNEL: Kind.COL}.get(kind, kind)
             operands[name] = b.input(
-                name, Kind.FULL if kind is None else kind, differentiable=name not in op.constant
+                name, given_kind, differentiable=name not in op.constant
             ).symbol
     value = formula_value(b, op.name, call(op, x.symbol, operands, attributes))
     return Program("forward", tuple(b.inputs), {"y": Output(value, x)})

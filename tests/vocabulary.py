@@ -46,8 +46,12 @@ _TOGETHER = 12
 
 
 def lone_ops() -> list[str]:
-    """Return the ops that a chain without a matmul can hold by themselves."""
-    return [name for name, op in registry().items() if not (op.source or op.train_in_torch)]
+    """Return the ops that a chain without a source can hold by themselves, on any number of dims."""
+    return [
+        name
+        for name, op in registry().items()
+        if not (op.source or op.train_in_torch or op.over == "inner")
+    ]
 
 
 def spec_text(op: Op, given: str, *, numbers: bool = False) -> str:

@@ -42,6 +42,9 @@ class Submodule:
             function takes those whose names are attributes of the module.
         operands: the module's attribute for each operand of the op, in the op's order.
         buffers: those of them that are buffers, so take no gradient.
+        flag: the constructor parameter that says whether the module has the operands, if it has one;
+            where it has not, each is what the formula's parameters have for a default.
+        flagged: the flag's default.
 
     `module` may hold `{n}`, which is the number of the activation's dims behind the channel.
     """
@@ -52,6 +55,8 @@ class Submodule:
     geometry: Mapping[str, int] = field(default_factory=dict)
     operands: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
+    flag: str = ""
+    flagged: bool = True
 
     def module_for(self, dims: int) -> str:
         """Return the module's name for an activation of so many dims, or of any (0)."""
@@ -68,6 +73,7 @@ class Op:
         operands: its operands by name, each with the kind it has where the op fixes one.
         attributes: its attributes by name with their defaults.
         required: those that have no default.
+        absent: what an operand is that the submodule lacks.
         torch: the torch function it equals, as a dotted name below `torch`; none where torch has none.
         own: attributes that the torch function lacks; it is meant only where they are the default.
         constant: operands that get no gradient.
@@ -87,6 +93,7 @@ class Op:
     operands: Mapping[str, Kind | None]
     attributes: Mapping[str, Attribute | None]
     required: frozenset[str]
+    absent: Mapping[str, int]
     torch: str
     own: tuple[str, ...] = ()
     constant: tuple[str, ...] = ()
@@ -136,6 +143,7 @@ def op(
         operands: dict[str, Kind | None] = {}
         attributes: dict[str, Attribute | None] = {}
         required = []
+        absent: dict[str, int] = {}
         for parameter in list(inspect.signature(formula).parameters.values())[1:]:
             if parameter.kind is parameter.KEYWORD_ONLY:
                 missing = parameter.default is parameter.empty
@@ -143,12 +151,15 @@ def op(
                 required += [parameter.name] if missing else []
             else:
                 operands[parameter.name] = (kinds or {}).get(parameter.name)
+                if parameter.default is not parameter.empty:
+                    absent[parameter.name] = parameter.default
         declared = Op(
             name=name,
             formula=formula,
             operands=operands,
             attributes=attributes,
             required=frozenset(required),
+            absent=absent,
             torch=torch,
             own=own,
             constant=constant,
@@ -194,4 +205,5 @@ def call(
     """Return the op's expression of `x`, with its operands and attributes bound."""
     given = {**declared.attributes, **attributes}
     given = {k: number(v) if isinstance(v, float) else v for k, v in given.items()}
-    return sp.sympify(declared.formula(x, *(operands[name] for name in declared.operands), **given))
+    bound = {**declared.absent, **operands}
+    return sp.sympify(declared.formula(x, *(bound[name] for name in declared.operands), **given))

@@ -37,6 +37,27 @@ def batch_norm(
     return (x - running_mean) * (rsqrt(running_var + eps) * weight) + bias
 
 
+@op(
+    "nn.functional.instance_norm",
+    over="inner",
+    kinds=dict.fromkeys(("weight", "bias"), Kind.CHANNEL),
+    submodule=Submodule(
+        "nn.InstanceNorm{n}d",
+        sized_by=("features",),
+        keywords=("eps",),
+        operands=("weight", "bias"),
+        flag="affine",
+        flagged=False,
+    ),
+)
+def instance_norm(
+    x: sp.Expr, weight: sp.Expr = 1, bias: sp.Expr = 0, *, eps: float = 1e-5
+) -> sp.Expr:
+    """(x - mean) rsqrt(var + eps) weight + bias of each channel. Ulyanov et al. 2016, arXiv:1607.08022."""
+    centred = let("centred", x - row_mean(x))
+    return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
+
+
 @op("nn.functional.layer_norm", over="last", kinds={"weight": Kind.COL, "bias": Kind.COL})
 def layer_norm(x: sp.Expr, weight: sp.Expr, bias: sp.Expr, *, eps: float = 1e-5) -> sp.Expr:
     """(x - mean) rsqrt(var + eps) weight + bias over the last dim. Ba et al. 2016, arXiv:1607.06450."""
