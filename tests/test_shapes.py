@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fusegen import load, pipeline, verify
 from fusegen.chain import Chain
+from fusegen.errors import SpecError
 
 Shaped = Callable[[str], tuple[Chain, ModuleType]]
 CHAINS = Path(__file__).resolve().parent / "chains"
@@ -225,3 +226,22 @@ def test_another_number_of_dims_is_refused(shaped: Shaped) -> None:
     case = verify.make_case(chain, (2, 3, 4, 5, 6), training=False)
     with pytest.raises(ValueError, match=r"x: expected 5 dims, got shape \(2, 3, 4, 5\)"):
         package.apply(case.x[..., 0], *case.operands.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "dims: 4\nchain:\n  - softmax: 1\n  - softmax: 2\n",
+            "example.yaml:4: softmax_2 reduces over dim 2, but an earlier step over dim 1",
+        ),
+        (
+            "chain:\n  - instance_norm: {features: 3}\n",
+            "example.yaml:2: instance_norm needs dims behind the channel",
+        ),
+    ],
+)
+def test_a_chain_that_no_layout_fits_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "example.yaml").write_text(text)
+    with pytest.raises(SpecError, match=message):
+        pipeline.derive(tmp_path / "example.yaml")
