@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from conftest import NAMES, ROOT
+from vocabulary import chain_text
 
-from fusegen import paths
+from fusegen import paths, pipeline
 from fusegen.compilers import find_nvcc, known_architectures
 
 NVCC = find_nvcc()
@@ -21,6 +22,25 @@ FUNCTION = re.compile(
 )
 #: A double's kernels call libm's functions, which save registers on the stack: that counts as a spill.
 OF_DOUBLE = re.compile(r"Id(Li|E|L)")
+
+
+#: Chains of tests/vocabulary.py that end in a row value, and in one number.
+REDUCED = ["reduced_and_dropped", "loss_behind_an_activation"]
+
+
+@pytest.mark.nvcc
+@pytest.mark.skipif(NVCC is None, reason="no nvcc here")
+@pytest.mark.parametrize("name", REDUCED)
+def test_row_values_and_totals_compile(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.yaml").write_text(chain_text(name))
+    for file, text in pipeline.render_package(tmp_path / f"{name}.yaml").files.items():
+        (tmp_path / file).write_text(text)
+    command = [
+        *(str(NVCC), "-O3", "-std=c++17", "-Werror=all-warnings", "-arch=sm_90", "--threads", "2"),
+        *(f"-I{paths.include()}", "-c", str(tmp_path / "kernel.cu"), "-o", str(tmp_path / "k.o")),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.nvcc

@@ -120,7 +120,7 @@ def _measured(
         times = timing.medians(subject.calls(direction), clock, rounds)
     times = {label: rounded(taken) for label, taken in times.items()}
     moved = subject.example.bytes_moved(direction)
-    activation = subject.example.cotangent.nbytes
+    activation = subject.example.out.nbytes
     linear = times.get("linear")
     at_copy_rate = rounded(limit_ms(moved, activation, times["copy"]))
     return Cell(

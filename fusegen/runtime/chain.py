@@ -24,10 +24,12 @@ class Operand:
         name: its name in `apply`.
         kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with a last dim of 1) or
             "scalar" (one element); "channel": one number a channel, [C, 1, 1] or [C].
+        integer: whether it holds int64 numbers: one a row, in x's shape without the last dim.
     """
 
     name: str
     kind: Literal["full", "col", "row", "channel", "scalar"]
+    integer: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Mode:
         operands: the operands it takes, by their place in the chain's.
         attributes: the attributes it takes, by their place in the chain's.
         passes: the forward pass and its derivatives, by order.
-        saved: how many row statistics the forward pass saves for the derivatives.
+        saved: how many row statistics and totals the forward pass saves for the derivatives.
         random: whether it draws random numbers, so takes a seed.
     """
 

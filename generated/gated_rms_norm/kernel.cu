@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   T* const __restrict__ expr_sum = static_cast<T*>(args.expr_sum);
   typename K::Scalar scalar{};
   scalar.eps = T(args.eps);
-  scalar.cols = T(cols);
+  scalar.cols = T(args.cols);
   K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1>;
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(512, 1) forward_streamed(ForwardArgs args) {
   T* const __restrict__ expr_sum = static_cast<T*>(args.expr_sum);
   typename K::Scalar scalar{};
   scalar.eps = T(args.eps);
-  scalar.cols = T(cols);
+  scalar.cols = T(args.cols);
   K::scalars(scalar);
   using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
   __shared__ typename Team::Exchange exchange;
@@ -352,7 +352,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.eps = T(args.eps);
-  scalar.cols = T(cols);
+  scalar.cols = T(args.cols);
   K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1>;
@@ -500,7 +500,7 @@ __global__ void __launch_bounds__(512, 1)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.eps = T(args.eps);
-  scalar.cols = T(cols);
+  scalar.cols = T(args.cols);
   K::scalars(scalar);
   using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
   __shared__ typename Team::Exchange exchange;
