@@ -103,6 +103,11 @@ FUSEGEN_FN void store(S* stored, compute_t<S> value) {
   *stored = Storage<S>::store(value);
 }
 
+// The bytes of a stored number.
+constexpr int size_of(DType dtype) {
+  return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
+}
+
 // Calls f with a value of the storage type that `dtype` names.
 template <class F>
 auto with_dtype(DType dtype, F&& f) {
