@@ -26,11 +26,18 @@ class Field:
         name: its name in the structs and among the kernel's arguments.
         kind: the axes it varies along.
         stream: for random inputs, which of the chain's draws it is.
+        per_channel: whether the tensor holds one number a channel, spread along `kind`.
     """
 
     name: str
     kind: Kind
     stream: int = 0
+    per_channel: bool = False
+
+    @property
+    def declared(self) -> Kind:
+        """The kind of the tensor itself."""
+        return Kind.CHANNEL if self.per_channel else self.kind
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ class Result:
         kind: its kind.
         like: the tensor input whose shape it has; None for saved row statistics, which are in the
             type that the kernel computes in.
-        how: "store" for one value an element (or a row), "sum" for one added up over the grid.
+        how: "store" for one value an element (or a row), "sum" for one added up over the grid: in all
+            (scalar), by columns (col) or by channels (channel).
         code: what an element (or a row) stores or adds.
         stage: the stage that knows the value.
         per_row: the value is a row's, not an element's.
@@ -298,7 +306,12 @@ class Kernel:
     @property
     def row_totals(self) -> tuple[Result, ...]:
         """The results to which each row adds one value."""
-        return tuple(r for r in self.results if r.adds and r.per_row)
+        return tuple(r for r in self.results if r.adds and r.per_row and r.kind == Kind.SCALAR)
+
+    @property
+    def row_sums(self) -> tuple[Result, ...]:
+        """The results to which each row adds one value for its channel."""
+        return tuple(r for r in self.results if r.adds and r.per_row and r.kind == Kind.CHANNEL)
 
     @property
     def grid_sums(self) -> tuple[Result, ...]:

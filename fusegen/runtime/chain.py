@@ -23,11 +23,11 @@ class Operand:
     Args:
         name: its name in `apply`.
         kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with a last dim of 1) or
-            "scalar" (one element).
+            "scalar" (one element); "channel": one number a channel, [C, 1, 1] or [C].
     """
 
     name: str
-    kind: Literal["full", "col", "row", "scalar"]
+    kind: Literal["full", "col", "row", "channel", "scalar"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Chain:
         operands: every tensor the chain names, in order.
         modes: "same", or "train" and "eval".
         rank: the number of dims that x must have, or 0 for any.
+        columns: the first and the last dim along which a row runs, counted from the end.
 
     Raises:
         ImportError: where the binaries were not built.
@@ -83,10 +84,12 @@ class Chain:
         operands: Sequence[Operand],
         modes: Mapping[str, Mode],
         rank: int = 0,
+        columns: tuple[int, int] = (-1, -1),
     ) -> None:
         self._has_cuda = load_binaries(package, Path(file).parent)
         namespace = getattr(torch.ops, f"fusegen_{package}")
-        self.package, self.operands, self.rank = package, tuple(operands), rank
+        self.package, self.operands = package, tuple(operands)
+        self.rank, self.columns = rank, columns
         self._modes = {
             name: _Bound(
                 package, mode, [getattr(namespace, p.operator).default for p in mode.passes]
@@ -109,8 +112,8 @@ class Chain:
         """
         bound = self._modes[mode]
         taken = [(self.operands[i], operands[i]) for i in bound.mode.operands]
-        if not fits(x, taken, self.rank):
-            explain(self.package, x, taken, self.rank)
+        if not fits(x, taken, self.rank, self.columns):
+            explain(self.package, x, taken, self.rank, self.columns)
         if x.is_cuda and not self._has_cuda:
             raise ValueError(
                 f"{self.package}: x: expected a tensor on cpu, for which alone the package was built, got "

@@ -163,7 +163,7 @@ struct Backward {
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     row.grad_expr_sum_3 = -T(0.5) * row.grad_expr_sum_2 *
-                          Math::pow(row.expr_sum * scalar.cols_inverse + scalar.eps, -T(1.5)) *
+                          power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
                           scalar.cols_inverse;
   }
 

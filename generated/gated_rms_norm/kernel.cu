@@ -46,25 +46,26 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
-  const int across = int(blockDim.x), block_column = team.rank() * ITEMS * across * V;
-  const auto column = [&](int item) {
-    return block_column + (item * across + int(threadIdx.x)) * V;
-  };
-  using Ahead = fusegen::RowAhead<S, V, ITEMS, HOLDERS>;
-  __shared__ typename Ahead::Barriers barriers;
-  Ahead next(barriers, block_column, int(cols));
+  const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
+            apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   unsigned char* place = dynamic;
-  Pack* const x_next = next.place(place);
+  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
   typename K::Row next_row{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        next.expect(1);
-        next.copy(x_next, x + int64_t(r) * cols);
+        const S* const x_row = x + int64_t(r) * cols;
+#pragma unroll
+        for (int item = 0; item < ITEMS; ++item) {
+          if (column(item) < int(cols)) {
+            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+          }
+        }
       }
     }
   };
@@ -75,7 +76,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
-    if (ahead && r < row_count) next.await();
+    if constexpr (ahead) fusegen::await_copies();
     typename K::Row row = next_row;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_expr_sum = fusegen::Sum::identity<T>();
@@ -84,7 +85,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
       const int c = column(item);
       if (c < end) {
         if constexpr (ahead) {
-          x_raw[item] = x_next[item * across];
+          x_raw[item] = x_next[item * threads];
         } else {
           x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
         }
@@ -108,8 +109,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         }
       }
     }
+    fetch(r + step);  // all of this row has been read
     row.expr_sum = team.template reduce<fusegen::Sum>(reduced_expr_sum);
-    fetch(r + step);  // the whole team has read this row
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -361,19 +362,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
-  const int across = int(blockDim.x), block_column = team.rank() * ITEMS * across * V;
-  const auto column = [&](int item) {
-    return block_column + (item * across + int(threadIdx.x)) * V;
-  };
-  using Ahead = fusegen::RowAhead<S, V, ITEMS, HOLDERS>;
-  __shared__ typename Ahead::Barriers barriers;
-  Ahead next(barriers, block_column, int(cols));
+  const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
+            apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   unsigned char* place = dynamic;
-  Pack* const x_next = next.place(place);
+  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = next.place(place);
+  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   fusegen::ColumnSums<T, V> grad_weight_sum(place, thread, threads);
   grad_weight_sum.clear(ITEMS);
@@ -383,9 +380,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        next.expect(2);
-        next.copy(x_next, x + int64_t(r) * cols);
-        next.copy(grad_y_next, grad_y + int64_t(r) * cols);
+        const S* const x_row = x + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + int64_t(r) * cols;
+#pragma unroll
+        for (int item = 0; item < ITEMS; ++item) {
+          if (column(item) < int(cols)) {
+            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+          }
+        }
       }
       next_row.expr_sum = expr_sum[r];
     }
@@ -398,7 +401,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
-    if (ahead && r < row_count) next.await();
+    if constexpr (ahead) fusegen::await_copies();
     typename K::Row row = next_row;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
@@ -408,12 +411,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       const int c = column(item);
       if (c < end) {
         if constexpr (ahead) {
-          x_raw[item] = x_next[item * across];
+          x_raw[item] = x_next[item * threads];
         } else {
           x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * across];
+          grad_y_raw[item] = grad_y_next[item * threads];
         } else {
           grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
         }
@@ -443,8 +446,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         grad_weight_sum.add(item, grad_weight_v);
       }
     }
+    fetch(r + step);  // all of this row has been read
     row.grad_expr_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_2);
-    fetch(r + step);  // the whole team has read this row
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -674,7 +677,8 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
     BackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_weight), grad_weight_partial, plan.groups, args.cols}}}, stream);
+      {{{static_cast<S*>(args.grad_weight), grad_weight_partial, plan.groups, args.cols, 1}}},
+      stream);
 }
 
 }  // namespace

@@ -183,6 +183,19 @@ void store_col_sums(S* out, const T* partial, int64_t groups, int64_t cols) {
   });
 }
 
+// Adds up partial[row] over the rows of each channel, in order, and stores the sums: the rows are
+// [groups, channels, run].
+template <class S, class T>
+void store_channel_sums(S* out, const T* partial, int64_t rows, int64_t channels, int64_t run) {
+  parallel_for(channels, 256, [&](int64_t channel) {
+    double sum = 0;
+    for (int64_t row = channel * run; row < rows; row += channels * run) {
+      for (int64_t i = 0; i < run; ++i) sum += partial[row + i];
+    }
+    store(out + channel, compute_t<S>(sum));
+  });
+}
+
 // Adds up the tasks' totals, in order, and stores the sum.
 template <class S>
 void store_total(S* out, const double* partial, int64_t tasks) {

@@ -12,7 +12,6 @@
 #include "fusegen/partial_sums.cuh"
 #include "fusegen/precision.h"
 #include "fusegen/random.h"
-#include "fusegen/row_ahead.cuh"
 #include "fusegen/row_plan.cuh"
 #include "fusegen/team.cuh"
 #include "fusegen/vector.cuh"

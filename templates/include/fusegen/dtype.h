@@ -108,6 +108,12 @@ constexpr int size_of(DType dtype) {
   return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
 }
 
+// The channel of place `at`, where each channel has runs of `run` places.
+FUSEGEN_FN int64_t channel_of(int64_t at, int64_t run, int64_t channels) {
+  if ((at | run | channels) >> 31) return at / run % channels;
+  return uint32_t(at) / uint32_t(run) % uint32_t(channels);  // several times faster
+}
+
 // Calls f with a value of the storage type that `dtype` names.
 template <class F>
 auto with_dtype(DType dtype, F&& f) {

@@ -8,7 +8,6 @@
 #include <type_traits>
 
 #include "fusegen/elementary.h"
-#include "fusegen/vector.cuh"
 
 namespace fusegen {
 
@@ -96,8 +95,8 @@ class Team {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     if constexpr (HOLDERS == Holders::cluster) {
       if (threadIdx.x < 2) {
-        asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(
-            shared_address(&exchange_.arrived[threadIdx.x])));
+        asm volatile(
+            "mbarrier.init.shared.b64 [%0], 1;" ::"r"(address(&exchange_.arrived[threadIdx.x])));
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
       }
       cooperative_groups::this_cluster().sync();  // every block runs before another writes to it
@@ -198,12 +197,16 @@ class Team {
 
   __device__ __forceinline__ int turn() const { return state_ & 1; }
 
+  static __device__ __forceinline__ uint32_t address(const void* shared) {
+    return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  }
+
   // Writes this block's value into every block of the cluster. A barrier over the cluster would
   // wait for the stores to global memory too; here each value announces itself at the receiver.
   __device__ __forceinline__ void to_blocks(int which, T value, int values) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     const int blocks = this->blocks();
-    const uint32_t arrived = shared_address(&exchange_.arrived[turn()]);
+    const uint32_t arrived = address(&exchange_.arrived[turn()]);
     if (which == 0 && threadIdx.x == 0) {
       asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(arrived),
                    "r"(uint32_t(blocks * values * sizeof(T)))
@@ -213,8 +216,7 @@ class Team {
       uint32_t to, announce;
       asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
                    : "=r"(to)
-                   : "r"(shared_address(&exchange_.blocks[turn()][which][rank()])),
-                     "r"(threadIdx.x));
+                   : "r"(address(&exchange_.blocks[turn()][which][rank()])), "r"(threadIdx.x));
       asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
                    : "=r"(announce)
                    : "r"(arrived), "r"(threadIdx.x));
@@ -236,7 +238,7 @@ class Team {
   // Waits until every block's values of this turn are here.
   __device__ __forceinline__ void await_blocks() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    const uint32_t arrived = shared_address(&exchange_.arrived[turn()]);
+    const uint32_t arrived = address(&exchange_.arrived[turn()]);
     uint32_t done = 0;
     while (!done) {
       asm volatile(

@@ -68,16 +68,11 @@ __device__ __forceinline__ void forget(Packed<S, V>& packed) {
   }
 }
 
-__device__ __forceinline__ uint32_t shared_address(const void* shared) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-}
-
 // Copies 16 bytes to shared memory while the thread goes on. Only the thread that asked reads them,
 // after `await_copies`, so that no barrier is needed.
 __device__ __forceinline__ void copy_ahead(void* shared, const void* global) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)),
-               "l"(global)
-               : "memory");
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
 }
 
 __device__ __forceinline__ void await_copies() {
