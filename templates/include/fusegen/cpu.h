@@ -126,7 +126,7 @@ struct Tiling {
     const int64_t wanted = std::max<int64_t>(1, elements_per_thread / tile_cols);
     uint32_t threads = 1;
     torch_get_num_threads(&threads);
-    return {rows, cols, std::clamp<int64_t>(rows / parts, std::min<int64_t>(wanted, 8), 128),
+    return {rows, cols, std::clamp<int64_t>(rows / parts, std::min<int64_t>(wanted, 32), 128),
             tile_cols, rows < threads && cols >= 2 * elements_per_thread};
   }
   int64_t groups() const { return (rows + tile_rows - 1) / tile_rows; }
