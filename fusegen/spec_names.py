@@ -48,7 +48,7 @@ _KERNEL = frozenset(
 #: Endings that the templates give to a spec's names.
 _ENDINGS = (
     *("_", "_v", "_out", "_sum", "_sums", "_row", "_total", "_whole", "_partial", "_all"),
-    *("_raw", "_next", "_near", "_warp", "_fitted"),
+    *("_raw", "_next", "_near", "_warp", "_fitted", "_blocks", "_memory"),
 )
 #: Public attributes of `torch.nn.Module` (torch 2.13); a test compares them with torch's.
 _MODULE = frozenset(

@@ -60,6 +60,11 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
 }  // namespace fusegen_gated_rms_norm
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_gated_rms_norm, library) {
   library.def("forward(Tensor x, Tensor weight, float eps) -> (Tensor, Tensor)");
   library.def(

@@ -144,6 +144,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
 }  // namespace fusegen_gemm_batchnorm_scale_softmax
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_gemm_batchnorm_scale_softmax, library) {
   library.def("forward_train(Tensor x, Tensor scale) -> (Tensor, Tensor, Tensor)");
   library.def(

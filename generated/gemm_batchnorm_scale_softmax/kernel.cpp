@@ -2,6 +2,7 @@
 // edit: `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
+// Compiled once for each instruction set (fusegen/levels.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -27,7 +28,7 @@ void forward_train(const ForwardTrainArgs& args) {
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -115,7 +116,7 @@ void backward_train(const BackwardTrainArgs& args) {
   S* const grad_scale = static_cast<S*>(args.grad_scale);
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   const Buffer<double> grad_scale_partial_memory(tiling.groups());
   double* const grad_scale_partial = grad_scale_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -196,7 +197,7 @@ void forward_eval(const ForwardEvalArgs& args) {
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -310,7 +311,7 @@ void backward_eval(const BackwardEvalArgs& args) {
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
   const Buffer<T> grad_gemm_bias_partial_memory(tiling.groups() * cols);
   T* const grad_gemm_bias_partial = grad_gemm_bias_partial_memory.data();
   const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);
@@ -420,20 +421,28 @@ void backward_eval(const BackwardEvalArgs& args) {
 
 }  // namespace
 
+template <class Level>
 void forward_train_cpu(fusegen::DType dtype, const ForwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_train<decltype(stored)>(args); });
 }
+template void forward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardTrainArgs&);
 
+template <class Level>
 void backward_train_cpu(fusegen::DType dtype, const BackwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_train<decltype(stored)>(args); });
 }
+template void backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardTrainArgs&);
 
+template <class Level>
 void forward_eval_cpu(fusegen::DType dtype, const ForwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_eval<decltype(stored)>(args); });
 }
+template void forward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardEvalArgs&);
 
+template <class Level>
 void backward_eval_cpu(fusegen::DType dtype, const BackwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_eval<decltype(stored)>(args); });
 }
+template void backward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardEvalArgs&);
 
 }  // namespace fusegen_gemm_batchnorm_scale_softmax

@@ -19,6 +19,7 @@ struct ForwardTrainArgs {
   void* softmax_sum;  // [rows], in the type computed in
 };
 
+template <class Level>
 void forward_train_cpu(fusegen::DType dtype, const ForwardTrainArgs& args);
 
 // Bytes of scratch that forward_train_cuda needs on the device.
@@ -39,6 +40,7 @@ struct BackwardTrainArgs {
   void* grad_scale;         // []
 };
 
+template <class Level>
 void backward_train_cpu(fusegen::DType dtype, const BackwardTrainArgs& args);
 
 // Bytes of scratch that backward_train_cuda needs on the device.
@@ -63,6 +65,7 @@ struct ForwardEvalArgs {
   void* softmax_sum;  // [rows], in the type computed in
 };
 
+template <class Level>
 void forward_eval_cpu(fusegen::DType dtype, const ForwardEvalArgs& args);
 
 // Bytes of scratch that forward_eval_cuda needs on the device.
@@ -92,6 +95,7 @@ struct BackwardEvalArgs {
   void* grad_scale;      // []
 };
 
+template <class Level>
 void backward_eval_cpu(fusegen::DType dtype, const BackwardEvalArgs& args);
 
 // Bytes of scratch that backward_eval_cuda needs on the device.

@@ -61,6 +61,11 @@ std::tuple<Tensor, Tensor, Tensor> backward([[maybe_unused]] Tensor x,
 }  // namespace fusegen_matmul_add_swish_tanh_gelu_hardtanh
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_matmul_add_swish_tanh_gelu_hardtanh, library) {
   library.def("forward(Tensor x, Tensor matmul_bias, Tensor add_value) -> Tensor");
   library.def(

@@ -116,6 +116,11 @@ std::tuple<Tensor, Tensor> backward_eval([[maybe_unused]] Tensor x,
 }  // namespace fusegen_matmul_dropout_softmax
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_matmul_dropout_softmax, library) {
   library.def(
       "forward_train(Tensor x, Tensor matmul_bias, Tensor seed, float dropout_p) -> (Tensor, "

@@ -2,6 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
+// Compiled once for each instruction set (fusegen/levels.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -29,7 +30,7 @@ void forward_train(const ForwardTrainArgs& args) {
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -122,7 +123,7 @@ void backward_train(const BackwardTrainArgs& args) {
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -194,7 +195,7 @@ void forward_eval(const ForwardEvalArgs& args) {
   T* const softmax_max = static_cast<T*>(args.softmax_max);
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -281,7 +282,7 @@ void backward_eval(const BackwardEvalArgs& args) {
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
   typename K::Scalar scalar{};
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -340,20 +341,28 @@ void backward_eval(const BackwardEvalArgs& args) {
 
 }  // namespace
 
+template <class Level>
 void forward_train_cpu(fusegen::DType dtype, const ForwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_train<decltype(stored)>(args); });
 }
+template void forward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardTrainArgs&);
 
+template <class Level>
 void backward_train_cpu(fusegen::DType dtype, const BackwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_train<decltype(stored)>(args); });
 }
+template void backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardTrainArgs&);
 
+template <class Level>
 void forward_eval_cpu(fusegen::DType dtype, const ForwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_eval<decltype(stored)>(args); });
 }
+template void forward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardEvalArgs&);
 
+template <class Level>
 void backward_eval_cpu(fusegen::DType dtype, const BackwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_eval<decltype(stored)>(args); });
 }
+template void backward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardEvalArgs&);
 
 }  // namespace fusegen_matmul_dropout_softmax

@@ -2,6 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
+// Compiled once for each instruction set (fusegen/levels.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -26,7 +27,7 @@ void forward(const ForwardArgs& args) {
   T* const softmax_max = static_cast<T*>(args.softmax_max);
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -113,7 +114,7 @@ void backward(const BackwardArgs& args) {
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_linear_bias = static_cast<S*>(args.grad_linear_bias);
   typename K::Scalar scalar{};
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
   const Buffer<T> grad_linear_bias_partial_memory(tiling.groups() * cols);
   T* const grad_linear_bias_partial = grad_linear_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -172,12 +173,16 @@ void backward(const BackwardArgs& args) {
 
 }  // namespace
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward<decltype(stored)>(args); });
 }
+template void forward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardArgs&);
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward<decltype(stored)>(args); });
 }
+template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
 
 }  // namespace fusegen_matmul_gelu_softmax

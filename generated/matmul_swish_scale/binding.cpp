@@ -56,6 +56,11 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
 }  // namespace fusegen_matmul_swish_scale
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_matmul_swish_scale, library) {
   library.def("forward(Tensor x, Tensor matmul_bias, float scaling_factor) -> Tensor");
   library.def(

@@ -2,6 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
+// Compiled once for each instruction set (fusegen/levels.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -26,7 +27,7 @@ void forward(const ForwardArgs& args) {
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest);
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -63,7 +64,7 @@ void backward(const BackwardArgs& args) {
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest);
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
@@ -94,12 +95,16 @@ void backward(const BackwardArgs& args) {
 
 }  // namespace
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward<decltype(stored)>(args); });
 }
+template void forward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardArgs&);
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward<decltype(stored)>(args); });
 }
+template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
 
 }  // namespace fusegen_matmul_swish_scale

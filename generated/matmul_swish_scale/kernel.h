@@ -18,6 +18,7 @@ struct ForwardArgs {
   void* y;  // [rows, cols]
 };
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args);
 
 // Bytes of scratch that forward_cuda needs on the device.
@@ -37,6 +38,7 @@ struct BackwardArgs {
   void* grad_matmul_bias;  // [cols]
 };
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args);
 
 // Bytes of scratch that backward_cuda needs on the device.

@@ -52,6 +52,11 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
 }  // namespace fusegen_residual_add_gelu
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_residual_add_gelu, library) {
   library.def("forward(Tensor x, Tensor residual) -> Tensor");
   library.def("backward(Tensor x, Tensor residual, Tensor grad_y) -> (Tensor, Tensor)");

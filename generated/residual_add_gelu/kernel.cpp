@@ -2,6 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
+// Compiled once for each instruction set (fusegen/levels.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -25,7 +26,7 @@ void forward(const ForwardArgs& args) {
   S* const y = static_cast<S*>(args.y);
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest);
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -61,7 +62,7 @@ void backward(const BackwardArgs& args) {
   S* const grad_residual = static_cast<S*>(args.grad_residual);
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest);
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -88,12 +89,16 @@ void backward(const BackwardArgs& args) {
 
 }  // namespace
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward<decltype(stored)>(args); });
 }
+template void forward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardArgs&);
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward<decltype(stored)>(args); });
 }
+template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
 
 }  // namespace fusegen_residual_add_gelu

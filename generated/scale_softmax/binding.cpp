@@ -63,6 +63,11 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
 }  // namespace fusegen_scale_softmax
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_scale_softmax, library) {
   library.def("forward(Tensor x, Tensor scale) -> (Tensor, Tensor, Tensor)");
   library.def(

@@ -2,6 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
+// Compiled once for each instruction set (fusegen/levels.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -27,7 +28,7 @@ void forward(const ForwardArgs& args) {
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -115,7 +116,7 @@ void backward(const BackwardArgs& args) {
   S* const grad_scale = static_cast<S*>(args.grad_scale);
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   const Buffer<double> grad_scale_partial_memory(tiling.groups());
   double* const grad_scale_partial = grad_scale_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -179,12 +180,16 @@ void backward(const BackwardArgs& args) {
 
 }  // namespace
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward<decltype(stored)>(args); });
 }
+template void forward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardArgs&);
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward<decltype(stored)>(args); });
 }
+template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
 
 }  // namespace fusegen_scale_softmax

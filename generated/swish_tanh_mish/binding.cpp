@@ -66,6 +66,11 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
 }  // namespace fusegen_swish_tanh_mish
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_swish_tanh_mish, library) {
   library.def("forward(Tensor x) -> Tensor");
   library.def("backward(Tensor x, Tensor grad_y) -> Tensor");

@@ -2,6 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
+// Compiled once for each instruction set (fusegen/levels.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -24,7 +25,7 @@ void forward(const ForwardArgs& args) {
   S* const y = static_cast<S*>(args.y);
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest);
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -58,7 +59,7 @@ void backward(const BackwardArgs& args) {
   S* const grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest);
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -94,7 +95,7 @@ void double_backward(const DoubleBackwardArgs& args) {
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest);
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -121,16 +122,23 @@ void double_backward(const DoubleBackwardArgs& args) {
 
 }  // namespace
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward<decltype(stored)>(args); });
 }
+template void forward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardArgs&);
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward<decltype(stored)>(args); });
 }
+template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
 
+template <class Level>
 void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward<decltype(stored)>(args); });
 }
+template void double_backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                          const DoubleBackwardArgs&);
 
 }  // namespace fusegen_swish_tanh_mish

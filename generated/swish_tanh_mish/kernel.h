@@ -16,6 +16,7 @@ struct ForwardArgs {
   void* y;        // [rows, cols]
 };
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args);
 
 // Bytes of scratch that forward_cuda needs on the device.
@@ -32,6 +33,7 @@ struct BackwardArgs {
   void* grad_x;        // [rows, cols]
 };
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args);
 
 // Bytes of scratch that backward_cuda needs on the device.
@@ -50,6 +52,7 @@ struct DoubleBackwardArgs {
   void* grad_grad_y;        // [rows, cols]
 };
 
+template <class Level>
 void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args);
 
 // Bytes of scratch that double_backward_cuda needs on the device.

@@ -58,6 +58,11 @@ Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y,
 }  // namespace fusegen_temperature_softmax
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_temperature_softmax, library) {
   library.def("forward(Tensor x, float temperature) -> (Tensor, Tensor, Tensor)");
   library.def(

@@ -2,6 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
+// Compiled once for each instruction set (fusegen/levels.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -27,7 +28,7 @@ void forward(const ForwardArgs& args) {
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -114,7 +115,7 @@ void backward(const BackwardArgs& args) {
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -167,12 +168,16 @@ void backward(const BackwardArgs& args) {
 
 }  // namespace
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward<decltype(stored)>(args); });
 }
+template void forward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardArgs&);
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward<decltype(stored)>(args); });
 }
+template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
 
 }  // namespace fusegen_temperature_softmax

@@ -19,6 +19,7 @@ struct ForwardArgs {
   void* softmax_sum;  // [rows], in the type computed in
 };
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args);
 
 // Bytes of scratch that forward_cuda needs on the device.
@@ -38,6 +39,7 @@ struct BackwardArgs {
   void* grad_x;  // [rows, cols]
 };
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args);
 
 // Bytes of scratch that backward_cuda needs on the device.

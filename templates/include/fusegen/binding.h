@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "fusegen/dtype.h"
+#include "fusegen/levels.h"
+#include "fusegen/pages.h"
 
 namespace fusegen {
 
@@ -108,7 +110,13 @@ class Activation {
   }
 
   // New tensors for results.
-  Tensor like(const Tensor& t) const { return torch::stable::new_empty(x_, t.sizes()); }
+  Tensor like(const Tensor& t) const {
+    Tensor result = torch::stable::new_empty(x_, t.sizes());
+    if (!x_.is_cuda()) {
+      prefer_huge_pages(result.mutable_data_ptr(), result.numel() * int64_t(size_of(dtype_)));
+    }
+    return result;
+  }
   Tensor row_result(bool keepdim) const {
     std::vector<int64_t> sizes;
     for (int64_t dim = 0; dim < x_.dim(); ++dim) {
@@ -175,12 +183,13 @@ void run(int64_t (*workspace)(DType, const Args&),
 
 #else
 
-#define FUSEGEN_KERNEL(name) name##_cpu
+#define FUSEGEN_KERNEL(name) FUSEGEN_LEVELS(name##_cpu)
 #define FUSEGEN_DEVICE CPU
 
-template <class Args>
-void run(void (*kernel)(DType, const Args&), const Activation& activation, const Args& args) {
-  kernel(activation.dtype(), args);
+template <class Args, size_t N>
+void run(void (*const (&kernels)[N])(DType, const Args&), const Activation& activation,
+         const Args& args) {
+  kernels[level()](activation.dtype(), args);
 }
 
 #endif
