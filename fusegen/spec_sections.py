@@ -104,7 +104,7 @@ class Sections(_Model):
     description: Annotated[str, BeforeValidator(_one_line), _empty_as(str)] = ""
     arguments: Annotated[dict[str, _Argument], _empty_as(dict)] = {}
     operands: Annotated[dict[str, _Operand], _empty_as(dict)] = {}
-    order: int = 1
+    order: int = 2
     launch: Annotated[dict[str, dict[str, int]], _empty_as(dict)] = {}
 
 

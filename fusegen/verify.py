@@ -194,7 +194,7 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
 
 
 def gradcheck(package: Any, derived: chain.Chain, *, training: bool, device: str = "cpu") -> None:
-    """Run torch's gradcheck, and gradgradcheck where the order allows, over x and every operand.
+    """Run torch's gradcheck on every derivative that was generated, over x and every operand.
 
     Raises:
         RuntimeError: where a derivative is not that of finite differences.
@@ -212,6 +212,13 @@ def gradcheck(package: Any, derived: chain.Chain, *, training: bool, device: str
     torch.autograd.gradcheck(function, leaves)
     if derived.spec.order >= 2:
         torch.autograd.gradgradcheck(function, leaves)
+    if derived.spec.order >= 3:
+
+        def gradient(*given: Tensor) -> tuple[Tensor, ...]:
+            wanted = [g for g, m in zip(given, moving, strict=True) if m]
+            return torch.autograd.grad(function(*given).square().sum(), wanted, create_graph=True)
+
+        torch.autograd.gradgradcheck(gradient, leaves)
 
 
 def check(specs: Sequence[Path], out: Path) -> list[Verdict]:

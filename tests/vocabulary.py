@@ -24,7 +24,7 @@ def tested_ops() -> list[str]:
 
 def spec_text(op: Op, attributes: str) -> str:
     """Return a spec whose chain is one op, with an operand of the right kind in each place."""
-    lines = ["order: 2"]
+    lines = []
     if op.operands:
         lines.append("operands:")
         for name, kind in op.operands.items():

@@ -15,6 +15,9 @@ from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.explain import explain, fits
 from fusegen.runtime.seeds import seed_tensor
 
+#: The most derivatives that a spec can ask for.
+HIGHEST = 3
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -143,6 +146,14 @@ class _Bound:
         return out[0] if mode.saved else out  # type: ignore[no-any-return]
 
 
+def beyond(package: str, order: int) -> str:
+    """Return what to say where the derivative of an order is asked for that was not generated."""
+    remedy = f"set `order: {order}` in the spec and run `fusegen build` again"
+    if order > HIGHEST:
+        remedy = f"{HIGHEST} is the most there is"
+    return f"{package}: its derivatives were generated to order {order - 1}; {remedy}"
+
+
 class _Derivative(torch.autograd.Function):
     """Pass `order` of a mode; its backward is pass `order + 1`, so any order is exact or refused.
 
@@ -173,10 +184,7 @@ class _Derivative(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
         bound, following = ctx.bound, ctx.order + 1
         if following >= len(bound.operators):
-            raise RuntimeError(
-                f"{bound.package}: its derivatives were generated to order {following - 1}; "
-                f"set `order: {following}` in the spec and run `fusegen build` again"
-            )
+            raise RuntimeError(beyond(bound.package, following))
         inputs, statistics = ctx.counts
         kept = ctx.saved_tensors  # once: checkpointing computes them again at each access
         tensors, saved = kept[:inputs], kept[inputs : inputs + statistics]

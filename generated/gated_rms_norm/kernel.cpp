@@ -141,6 +141,146 @@ void backward(const BackwardArgs& args) {
   fusegen::store_col_sums(grad_weight, grad_weight_partial.data(), tiling.groups(), cols);
 }
 
+// double_backward: 3 passes over each row; what a later pass reads again stays in buffers.
+template <class S>
+void double_backward(const DoubleBackwardArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackward<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const x = static_cast<const S*>(args.x);
+  const S* const grad_y = static_cast<const S*>(args.grad_y);
+  const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const weight = static_cast<const S*>(args.weight);
+  const S* const grad_grad_weight = static_cast<const S*>(args.grad_grad_weight);
+  const T* const expr_sum = static_cast<const T*>(args.expr_sum);
+  S* const grad_x = static_cast<S*>(args.grad_x);
+  S* const grad_weight = static_cast<S*>(args.grad_weight);
+  S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  typename K::Scalar scalar{};
+  scalar.eps = T(args.eps);
+  scalar.cols = T(cols);
+  K::scalars(scalar);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const Buffer<T> grad_weight_partial(tiling.groups() * cols);
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+    const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+
+    const Buffer<T> kept_d_expr_sum_term(cols);
+    const Buffer<T> kept_d_expr_x(cols);
+    const Buffer<T> kept_d_expr_2(cols);
+    const Buffer<T> kept_grad_expr(cols);
+    const Buffer<T> kept_d_expr_sum(cols);
+    const Buffer<T> kept_grad_d_expr_weight(cols);
+    const Buffer<T> kept_d_d_expr_2(cols);
+    const Buffer<T> kept_d_expr_weight(cols);
+    const Buffer<T> kept_grad_d_expr_x(cols);
+    const Buffer<T> kept_grad_d_expr_sum(cols);
+    const Buffer<T> kept_grad_d_expr_sum_term(cols);
+    const Buffer<T> kept_grad_expr_2(cols);
+    T* const grad_weight_sum = grad_weight_partial.data() + group * cols;
+    std::fill_n(grad_weight_sum, cols, T(0));
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t at = i * cols;
+      typename K::Row row{};
+      row.expr_sum = expr_sum[i];
+      K::row0(scalar, row);
+      double grad_grad_expr_sum_3_2_whole = 0;
+      double grad_expr_sum_2_whole = 0;
+      double grad_expr_sum_10_whole = 0;
+      double grad_expr_sum_5_whole = 0;
+      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
+        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_grad_expr_sum_3_2 = 0;
+        T reduced_grad_expr_sum_2 = 0;
+        T reduced_grad_expr_sum_10 = 0;
+        T reduced_grad_expr_sum_5 = 0;
+#pragma omp simd reduction(+ : reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2, \
+                               reduced_grad_expr_sum_10, reduced_grad_expr_sum_5)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          kept_d_expr_sum_term[j] = kept.d_expr_sum_term;
+          kept_d_expr_x[j] = kept.d_expr_x;
+          kept_d_expr_2[j] = kept.d_expr_2;
+          kept_grad_expr[j] = kept.grad_expr;
+          kept_d_expr_sum[j] = kept.d_expr_sum;
+          kept_grad_d_expr_weight[j] = kept.grad_d_expr_weight;
+          kept_d_d_expr_2[j] = kept.d_d_expr_2;
+          kept_d_expr_weight[j] = kept.d_expr_weight;
+          kept_grad_d_expr_x[j] = kept.grad_d_expr_x;
+          reduced_grad_grad_expr_sum_3_2 += out.grad_grad_expr_sum_3_2;
+          reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
+          reduced_grad_expr_sum_10 += out.grad_expr_sum_10;
+          reduced_grad_expr_sum_5 += out.grad_expr_sum_5;
+        }
+        grad_grad_expr_sum_3_2_whole += reduced_grad_grad_expr_sum_3_2;
+        grad_expr_sum_2_whole += reduced_grad_expr_sum_2;
+        grad_expr_sum_10_whole += reduced_grad_expr_sum_10;
+        grad_expr_sum_5_whole += reduced_grad_expr_sum_5;
+      }
+      row.grad_grad_expr_sum_3_2 = T(grad_grad_expr_sum_3_2_whole);
+      row.grad_expr_sum_2 = T(grad_expr_sum_2_whole);
+      row.grad_expr_sum_10 = T(grad_expr_sum_10_whole);
+      row.grad_expr_sum_5 = T(grad_expr_sum_5_whole);
+      K::row1(scalar, row);
+      double grad_expr_sum_8_whole = 0;
+      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
+        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_expr_sum_8 = 0;
+#pragma omp simd reduction(+ : reduced_grad_expr_sum_8)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.grad_expr = kept_grad_expr[j];
+          kept.d_expr_sum = kept_d_expr_sum[j];
+          kept.d_expr_weight = kept_d_expr_weight[j];
+          kept.d_expr_x = kept_d_expr_x[j];
+          kept.d_d_expr_2 = kept_d_d_expr_2[j];
+          kept.grad_d_expr_x = kept_grad_d_expr_x[j];
+          kept.d_expr_2 = kept_d_expr_2[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          kept_grad_d_expr_sum[j] = kept.grad_d_expr_sum;
+          kept_grad_d_expr_sum_term[j] = kept.grad_d_expr_sum_term;
+          kept_grad_expr_2[j] = kept.grad_expr_2;
+          reduced_grad_expr_sum_8 += out.grad_expr_sum_8;
+          store(grad_grad_y + at + j, out.grad_grad_y);
+          grad_weight_sum[j] += out.grad_weight;
+        }
+        grad_expr_sum_8_whole += reduced_grad_expr_sum_8;
+      }
+      row.grad_expr_sum_8 = T(grad_expr_sum_8_whole);
+      K::row2(scalar, row);
+      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
+        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.d_expr_sum_term = kept_d_expr_sum_term[j];
+          kept.d_expr_x = kept_d_expr_x[j];
+          kept.grad_d_expr_sum = kept_grad_d_expr_sum[j];
+          kept.grad_d_expr_sum_term = kept_grad_d_expr_sum_term[j];
+          kept.grad_d_expr_weight = kept_grad_d_expr_weight[j];
+          kept.grad_expr_2 = kept_grad_expr_2[j];
+          K::stage2(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+        }
+      }
+    }
+  });
+  fusegen::store_col_sums(grad_weight, grad_weight_partial.data(), tiling.groups(), cols);
+}
+
 }  // namespace
 
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args) {
@@ -149,6 +289,10 @@ void forward_cpu(fusegen::DType dtype, const ForwardArgs& args) {
 
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward<decltype(stored)>(args); });
+}
+
+void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { double_backward<decltype(stored)>(args); });
 }
 
 }  // namespace fusegen_gated_rms_norm

@@ -34,6 +34,7 @@ _chain = Chain(
             passes=(
                 Pass("forward_train"),
                 Pass("backward_train", (0, 1)),
+                Pass("double_backward_train", (0, 1, 2)),
             ),
             saved=2,
             random=False,
@@ -44,6 +45,7 @@ _chain = Chain(
             passes=(
                 Pass("forward_eval"),
                 Pass("backward_eval", (0, 1, 4, 5, 6)),
+                Pass("double_backward_eval", (0, 1, 4, 5, 6, 7)),
             ),
             saved=2,
             random=False,
@@ -66,7 +68,7 @@ def apply(
     bn_momentum: float = 0.1,
     training: bool = False,
 ) -> Tensor:
-    """The chain at `x` [..., cols], differentiable to order 1 in x and the operands.
+    """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
         x: the activation, the matmul's product without its bias; float64, float32, bfloat16 or float16.

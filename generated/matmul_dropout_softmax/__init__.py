@@ -27,6 +27,7 @@ _chain = Chain(
             passes=(
                 Pass("forward_train"),
                 Pass("backward_train", (0, 1)),
+                Pass("double_backward_train", (0, 1, 2)),
             ),
             saved=2,
             random=True,
@@ -37,6 +38,7 @@ _chain = Chain(
             passes=(
                 Pass("forward_eval"),
                 Pass("backward_eval", (0, 1)),
+                Pass("double_backward_eval", (0, 1, 2)),
             ),
             saved=2,
             random=False,
@@ -54,7 +56,7 @@ def apply(
     training: bool = True,
     seed: int | Tensor | None = None,
 ) -> Tensor:
-    """The chain at `x` [..., cols], differentiable to order 1 in x and the operands.
+    """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
         x: the activation, the matmul's product without its bias; float64, float32, bfloat16 or float16.

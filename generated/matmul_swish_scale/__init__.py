@@ -27,6 +27,7 @@ _chain = Chain(
             passes=(
                 Pass("forward"),
                 Pass("backward", (0, 1)),
+                Pass("double_backward", (0, 1, 2)),
             ),
             saved=0,
             random=False,
@@ -42,7 +43,7 @@ def apply(
     *,
     scaling_factor: float = 2.0,
 ) -> Tensor:
-    """The chain at `x` [..., cols], differentiable to order 1 in x and the operands.
+    """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
         x: the activation, the matmul's product without its bias; float64, float32, bfloat16 or float16.
