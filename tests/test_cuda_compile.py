@@ -31,7 +31,7 @@ HIGHER = re.compile(r"double_backward|triple_backward")
 @pytest.mark.skipif(NVCC is None, reason="no nvcc here")
 @pytest.mark.parametrize("name", NAMES)
 def test_it_compiles_without_spills(name: str, tmp_path: Path) -> None:
-    """One call for all architectures, with every warning an error; on Hopper no register is spilled, or next to none."""
+    """One call for all architectures, every warning an error; on Hopper next to no register is spilled."""
     assert {"80", "90"} <= set(ARCHITECTURES)
     codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
     command = [
