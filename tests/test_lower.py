@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import sympy as sp
+from small_programs import W, program_of
 
 from fusegen.atoms import normcdf, row_mean, rsqrt, sigmoid, where
 from fusegen.calculus import vjp
-from fusegen.formula_nodes import formula_value
 from fusegen.lower import Kernel, LoweringError, lower
 from fusegen.lower.printer import Printer
 from fusegen.ops import call, find
@@ -47,18 +47,8 @@ def test_the_printer_refuses_what_it_does_not_know() -> None:
         Printer({X: "x"}, lambda _: 1)(sp.gamma(X))
 
 
-def program_of(formula: sp.Expr, *, weight: Kind = Kind.COL) -> Program:
-    b = Builder()
-    x = b.input("x", Kind.FULL)
-    b.input("w", weight)
-    return Program("f", tuple(b.inputs), {"y": Output(formula_value(b, "op", formula), x)})
-
-
 def lines(kernel: Kernel) -> list[str]:
     return [f"{line.name} = {line.code}" for stage in kernel.stages for line in stage.lines]
-
-
-W = sp.Symbol("w", real=True)
 
 
 def test_softmax_takes_three_passes_and_its_backward_two() -> None:

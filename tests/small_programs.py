@@ -1,0 +1,27 @@
+"""Programs of one formula, for tests that need no spec."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from fusegen.formula_nodes import formula_value
+from fusegen.program import Builder, Kind, Output, Program
+
+X, W = sp.Symbol("x", real=True), sp.Symbol("w", real=True)
+
+
+def program_of(formula: sp.Expr, *, weight: Kind = Kind.COL) -> Program:
+    """Return y = formula(x, w)."""
+    b = Builder()
+    x = b.input("x", Kind.FULL)
+    b.input("w", weight)
+    return Program("f", tuple(b.inputs), {"y": Output(formula_value(b, "op", formula), x)})
+
+
+def program_of_steps(*formulas: sp.Expr) -> Program:
+    """Return a chain: each formula of x takes what the one before it gave."""
+    b = Builder()
+    x = value = b.input("x", Kind.FULL)
+    for place, formula in enumerate(formulas):
+        value = formula_value(b, f"step{place}", formula.xreplace({X: value.symbol}))
+    return Program("f", tuple(b.inputs), {"y": Output(value, x)})

@@ -1,0 +1,74 @@
+"""Launch parameters: each has a meaning, the spec's and the tuned ones reach the generated code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import sympy as sp
+from small_programs import W, X, program_of
+
+from fusegen import pipeline, tuned
+from fusegen.atoms import tanh
+from fusegen.calculus import vjp
+from fusegen.errors import UserError
+from fusegen.lower import lower
+from fusegen.lower.launch import MEANINGS, choose_launch
+from fusegen.ops import call, find
+from fusegen.spec_types import LAUNCH_PARAMETERS
+from fusegen.tune import CANDIDATES
+
+SPEC = """\
+arguments: {n: int}
+chain:
+  - linear: {in_features: n, out_features: n}
+  - tanh
+  - mul: {other: 2.0}
+"""
+
+
+def names(formula: sp.Expr) -> set[str]:
+    program = program_of(formula)
+    both = (lower(program), lower(vjp(program, "backward")))
+    return {name for kernel in both for name in choose_launch(kernel).names}
+
+
+def test_every_parameter_has_a_meaning_and_some_kernel_has_it() -> None:
+    assert set(LAUNCH_PARAMETERS) == set(MEANINGS)
+    assert set(CANDIDATES) <= set(MEANINGS)
+    used = names(tanh(X)) | names(tanh(X + W)) | names(call(find("softmax"), X + W, {}, {}))
+    assert used == set(MEANINGS)
+
+
+def test_what_is_wanted_beats_the_model() -> None:
+    kernel = lower(program_of(tanh(X + W)))
+    chosen = choose_launch(kernel)
+    wanted = choose_launch(kernel, {"block": 2 * chosen.block, "elements": 4})
+    assert wanted.block == 2 * chosen.block
+    assert "elements" not in {name for name, _, _ in wanted.constants}
+
+
+def derived_code(path: Path) -> str:
+    return pipeline.render_package(path).files["kernel.cu"]
+
+
+def test_a_tuned_file_is_read_and_the_spec_beats_it(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(SPEC)
+    plain = derived_code(path)
+    assert "block = 1024" not in plain
+    tuned.write(path, {"forward": {"block": 1024}}, {"chip": "a test"})
+    assert json.loads(tuned.path_of(path).read_text())["measured"] == {"chip": "a test"}
+    assert "block = 1024" in derived_code(path)
+    path.write_text(SPEC + "launch: {forward: {block: 128}}\n")
+    assert "block = 128" in derived_code(path)
+    assert "block = 1024" not in derived_code(path)
+
+
+def test_a_broken_tuned_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(SPEC)
+    tuned.path_of(path).write_text("{}")
+    with pytest.raises(UserError, match=r"small\.tuned\.json is not what `fusegen tune` writes"):
+        pipeline.render_package(path)

@@ -1,0 +1,38 @@
+"""What is done between the passes over a row: products taken early, maxima joined with their sums."""
+
+from __future__ import annotations
+
+import sympy as sp
+from small_programs import X, program_of
+
+from fusegen.atoms import row_max, row_shift, row_sum
+from fusegen.calculus import vjp
+from fusegen.lower import lower
+from fusegen.ops import call, find
+from fusegen.program import Reduce
+
+
+def test_softmax_reduces_its_maximum_and_its_sum_together() -> None:
+    first, second, last = lower(program_of(call(find("softmax"), X, {}, {}))).stages
+    assert first.provisional
+    assert second.shifted_by == "op_max"
+    assert last.rescaled == ("op_exp",)
+
+
+def test_a_maximum_that_its_sum_does_not_follow_stays_alone() -> None:
+    """sum(x - max) does not scale by exp(m' - m), and neither does sum(exp(x - 2 max))."""
+    for formula in (
+        X / row_sum(X - row_max(X)),
+        X / row_sum(sp.exp(X - 2 * row_shift(X))),
+    ):
+        stages = lower(program_of(formula)).stages
+        assert not any(s.provisional or s.shifted_by for s in stages)
+
+
+def test_factors_known_before_the_sum_are_kept_as_one_product() -> None:
+    """gelu'(x) e (g - d) / s: a thread keeps gelu'(x) e, not both."""
+    gelu = find("gelu")
+    program = program_of(call(find("softmax"), call(gelu, X, {}, {}), {}, {}))
+    saved = [v for v in program.nodes() if isinstance(v, Reduce)]
+    kernel = lower(vjp(program, "backward"), given=saved)
+    assert [len(stage.kept) for stage in kernel.stages] == [1, 0]
