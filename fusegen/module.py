@@ -77,11 +77,11 @@ def _mode_context(chain: Chain, mode: Mode) -> dict[str, object]:
     taken = {i.name for i in forward.inputs}
     operands = [n for n, o in enumerate(chain.operands) if o.name in taken]
     attributes = [n for n, a in enumerate(chain.attributes) if a in taken]
-    passes = [f'Pass("{forward.name}")']
-    for program in mode.programs[1:]:
+    passes = []
+    for program in mode.programs:
         tensors = [i.name for i in program.inputs if i.source == "tensor"]
-        places = tuple(tensors.index(o.like.name) for o in program.outputs.values())
-        passes.append(f'Pass("{program.name}", {places})')
+        like = tuple(tensors.index(o.like.name) for o in program.outputs.values())
+        passes.append(f'Pass("{program.name}", {like})')
     return {
         "name": mode.name,
         "operands": tuple(operands),

@@ -1,22 +1,23 @@
-"""A generated chain as a differentiable function: the fast way in, and one Function for all orders."""
+"""A generated chain as a function of tensors: checks the call, draws the seed, runs the mode's passes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from fusegen.runtime.binaries import load_binaries
+from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
+from fusegen.runtime.passes import BoundPass, Pass, bind_passes
+from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
 
-#: The most derivatives that a spec can ask for.
-HIGHEST = 3
+_registered: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,6 @@ class Operand:
 
     name: str
     kind: Literal["full", "col", "row", "scalar"]
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One operator of a mode: the forward pass or the derivative of the pass before.
-
-    Args:
-        operator: its name below `torch.ops.fusegen_<package>`.
-        gradients: for a derivative, the input of the pass before to which each output belongs.
-    """
-
-    operator: str
-    gradients: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,14 +76,24 @@ class Chain:
         rank: int = 0,
     ) -> None:
         self._has_cuda = load_binaries(package, Path(file).parent)
-        namespace = getattr(torch.ops, f"fusegen_{package}")
         self.package, self.operands, self.rank = package, tuple(operands), rank
-        self._modes = {
-            name: _Bound(
-                package, mode, [getattr(namespace, p.operator).default for p in mode.passes]
+        namespace = getattr(torch.ops, f"fusegen_{package}")
+        self._modes = {}
+        for name, mode in modes.items():
+            passes = bind_passes(
+                package,
+                [getattr(namespace, p.operator).default for p in mode.passes],
+                mode.passes,
+                ["full", *(operands[i].kind for i in mode.operands)],
+                statistics=mode.saved,
+                random=mode.random,
+                columns=(-1, -1),
             )
-            for name, mode in modes.items()
-        }
+            self._modes[name] = _Bound(mode, passes)
+            if package not in _registered:
+                for pass_ in passes:
+                    register(pass_)
+        _registered.add(package)
 
     def __call__(
         self,
@@ -113,6 +111,8 @@ class Chain:
         bound = self._modes[mode]
         taken = [(self.operands[i], operands[i]) for i in bound.mode.operands]
         if not fits(x, taken, self.rank):
+            taken = _autocast(x, taken)
+        if not fits(x, taken, self.rank):
             explain(self.package, x, taken, self.rank)
         if x.is_cuda and not self._has_cuda:
             raise ValueError(
@@ -122,11 +122,22 @@ class Chain:
         return bound(x, tuple([tensor for _, tensor in taken]), attributes, seed)
 
 
-class _Bound:
-    """A mode with its operators."""
+def _autocast(x: Any, taken: list[tuple[Operand, Any]]) -> list[tuple[Operand, Any]]:
+    """Return the operands in x's dtype where autocast is on: behind a matmul x comes in its dtype."""
+    if not (isinstance(x, Tensor) and torch.is_autocast_enabled(x.device.type)):
+        return taken
+    return [(o, t.to(x.dtype) if _is_floating(t) else t) for o, t in taken]
 
-    def __init__(self, package: str, mode: Mode, operators: list[Callable[..., Any]]) -> None:
-        self.package, self.mode, self.operators = package, mode, operators
+
+def _is_floating(tensor: Any) -> bool:
+    return isinstance(tensor, Tensor) and tensor.is_floating_point()
+
+
+class _Bound:
+    """A mode with its passes."""
+
+    def __init__(self, mode: Mode, passes: tuple[BoundPass, ...]) -> None:
+        self.mode, self.forward, self.passes = mode, passes[0], passes
 
     def __call__(
         self,
@@ -136,64 +147,7 @@ class _Bound:
         seed: int | Tensor | None,
     ) -> Tensor:
         mode = self.mode
-        tensors = (x, *operands)
         numbers = tuple([float(attributes[i]) for i in mode.attributes])
         extras = (seed_tensor(seed, x), *numbers) if mode.random else numbers
-        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            result: Tensor = _Derivative.apply(self, 0, extras, (), *tensors)
-            return result
-        out = self.operators[0](*tensors, *extras)
+        out = call(self.forward, (x, *operands, *extras))
         return out[0] if mode.saved else out  # type: ignore[no-any-return]
-
-
-def beyond(package: str, order: int) -> str:
-    """Return what to say where the derivative of an order is asked for that was not generated."""
-    remedy = f"set `order: {order}` in the spec and run `fusegen build` again"
-    if order > HIGHEST:
-        remedy = f"{HIGHEST} is the most there is"
-    return f"{package}: its derivatives were generated to order {order - 1}; {remedy}"
-
-
-class _Derivative(torch.autograd.Function):
-    """Pass `order` of a mode; its backward is pass `order + 1`, so any order is exact or refused.
-
-    Only inputs are saved, and the row statistics that are functions of them: the derived programs
-    differentiate through those symbolically (fusegen/calculus.py).
-    """
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        bound: _Bound,
-        order: int,
-        extras: tuple[Any, ...],
-        saved: tuple[Tensor, ...],
-        *tensors: Tensor,
-    ) -> Any:
-        out = bound.operators[order](*tensors, *saved, *extras)
-        if order == 0 and bound.mode.saved:
-            out, *statistics = out
-            saved = tuple(statistics)
-        seed = extras[:1] if bound.mode.random else ()
-        ctx.bound, ctx.order, ctx.numbers = bound, order, extras[len(seed) :]  # type: ignore[attr-defined]
-        ctx.counts = len(tensors), len(saved)  # type: ignore[attr-defined]
-        ctx.save_for_backward(*tensors, *saved, *seed)
-        return out if isinstance(out, Tensor) else tuple(out)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        bound, following = ctx.bound, ctx.order + 1
-        if following >= len(bound.operators):
-            raise RuntimeError(beyond(bound.package, following))
-        inputs, statistics = ctx.counts
-        kept = ctx.saved_tensors  # once: checkpointing computes them again at each access
-        tensors, saved = kept[:inputs], kept[inputs : inputs + statistics]
-        extras = (*kept[inputs + statistics :], *ctx.numbers)
-        found = _Derivative.apply(bound, following, extras, saved, *tensors, *cotangents)
-        gradients: list[Tensor | None] = [None] * inputs
-        pass_ = bound.mode.passes[following]
-        for place, gradient in zip(
-            pass_.gradients, (found,) if isinstance(found, Tensor) else found, strict=True
-        ):
-            gradients[place] = gradient
-        return (None, None, None, None, *gradients)

@@ -32,7 +32,7 @@ _chain = Chain(
             operands=(5,),
             attributes=(),
             passes=(
-                Pass("forward_train"),
+                Pass("forward_train", (0,)),
                 Pass("backward_train", (0, 1)),
                 Pass("double_backward_train", (0, 1, 2)),
             ),
@@ -43,7 +43,7 @@ _chain = Chain(
             operands=(0, 1, 2, 3, 4, 5),
             attributes=(0, 1),
             passes=(
-                Pass("forward_eval"),
+                Pass("forward_eval", (0,)),
                 Pass("backward_eval", (0, 1, 4, 5, 6)),
                 Pass("double_backward_eval", (0, 1, 4, 5, 6, 7)),
             ),

@@ -28,7 +28,7 @@ _chain = Chain(
             operands=(0, 1),
             attributes=(),
             passes=(
-                Pass("forward"),
+                Pass("forward", (0,)),
                 Pass("backward", (0, 1, 2)),
                 Pass("double_backward", (0, 1, 2, 3)),
             ),

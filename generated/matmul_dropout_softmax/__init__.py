@@ -25,7 +25,7 @@ _chain = Chain(
             operands=(0,),
             attributes=(0,),
             passes=(
-                Pass("forward_train"),
+                Pass("forward_train", (0,)),
                 Pass("backward_train", (0, 1)),
                 Pass("double_backward_train", (0, 1, 2)),
             ),
@@ -36,7 +36,7 @@ _chain = Chain(
             operands=(0,),
             attributes=(),
             passes=(
-                Pass("forward_eval"),
+                Pass("forward_eval", (0,)),
                 Pass("backward_eval", (0, 1)),
                 Pass("double_backward_eval", (0, 1, 2)),
             ),

@@ -25,7 +25,7 @@ _chain = Chain(
             operands=(0,),
             attributes=(),
             passes=(
-                Pass("forward"),
+                Pass("forward", (0,)),
                 Pass("backward", (0, 1)),
                 Pass("double_backward", (0, 1, 2)),
             ),

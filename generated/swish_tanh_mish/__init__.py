@@ -24,7 +24,7 @@ _chain = Chain(
             operands=(),
             attributes=(),
             passes=(
-                Pass("forward"),
+                Pass("forward", (0,)),
                 Pass("backward", (0,)),
                 Pass("double_backward", (0, 1)),
                 Pass("triple_backward", (0, 1, 2)),

@@ -24,7 +24,7 @@ _chain = Chain(
             operands=(),
             attributes=(0,),
             passes=(
-                Pass("forward"),
+                Pass("forward", (0,)),
                 Pass("backward", (0,)),
                 Pass("double_backward", (0, 1)),
             ),
