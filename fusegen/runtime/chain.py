@@ -121,10 +121,16 @@ class Chain:
             )
         return bound(x, tuple([tensor for _, tensor in taken]), attributes, seed)
 
+    def passes(self, mode: str) -> tuple[BoundPass, ...]:
+        """Return the passes of a mode: the forward pass and its derivatives, by order."""
+        return self._modes[mode].passes
+
 
 def _autocast(x: Any, taken: list[tuple[Operand, Any]]) -> list[tuple[Operand, Any]]:
     """Return the operands in x's dtype where autocast is on: behind a matmul x comes in its dtype."""
-    if not (isinstance(x, Tensor) and torch.is_autocast_enabled(x.device.type)):
+    if not isinstance(x, Tensor) or x.device.type not in {"cpu", "cuda"}:
+        return taken
+    if not torch.is_autocast_enabled(x.device.type):
         return taken
     return [(o, t.to(x.dtype) if _is_floating(t) else t) for o, t in taken]
 

@@ -28,7 +28,7 @@ def call(pass_: BoundPass, args: tuple[Any, ...]) -> Any:
     if torch.compiler.is_compiling():
         return pass_.operator(*args)
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
-        return Transformable.apply(pass_, *args)
+        return _Transformable.apply(pass_, *args)
     if torch.is_grad_enabled():
         for tensor in args[: pass_.count]:
             if tensor.requires_grad:
@@ -137,7 +137,7 @@ class _Eager(torch.autograd.Function):
         return None, *pull(ctx, ctx.pass_, cotangents)
 
 
-class Transformable(torch.autograd.Function):
+class _Transformable(torch.autograd.Function):
     """A pass under torch.func and forward mode, at 22 µs a call."""
 
     @staticmethod

@@ -119,7 +119,7 @@ class BoundPass:
 
 def is_plain(tensors: Sequence[Any]) -> bool:
     """Return whether nothing but torch's own CPU or CUDA backend wants to see a call."""
-    if torch._C._len_torch_dispatch_stack() or torch.autograd._profiler_enabled():
+    if torch._C._len_torch_dispatch_stack() or torch._C._autograd._profiler_enabled():
         return False
     for tensor in tensors:
         if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
