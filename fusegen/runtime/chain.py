@@ -89,7 +89,7 @@ class Chain:
                 random=mode.random,
                 columns=(-1, -1),
             )
-            self._modes[name] = _Bound(mode, passes)
+            self._modes[name] = _Bound(mode, passes, self.operands)
             if package not in _registered:
                 for pass_ in passes:
                     register(pass_)
@@ -109,30 +109,32 @@ class Chain:
             TypeError, ValueError: where an argument has the wrong type, dtype, device or shape.
         """
         bound = self._modes[mode]
-        taken = [(self.operands[i], operands[i]) for i in bound.mode.operands]
+        given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
+        taken = list(zip(bound.operands, given, strict=True))
         if not fits(x, taken, self.rank):
-            taken = _autocast(x, taken)
-        if not fits(x, taken, self.rank):
-            explain(self.package, x, taken, self.rank)
+            given = _autocast(x, given)
+            taken = list(zip(bound.operands, given, strict=True))
+            if not fits(x, taken, self.rank):
+                explain(self.package, x, taken, self.rank)
         if x.is_cuda and not self._has_cuda:
             raise ValueError(
                 f"{self.package}: x: expected a tensor on cpu, for which alone the package was built, got "
                 f"one on {x.device}; run `fusegen build --backend cuda`"
             )
-        return bound(x, tuple([tensor for _, tensor in taken]), attributes, seed)
+        return bound(x, given, attributes, seed)
 
     def passes(self, mode: str) -> tuple[BoundPass, ...]:
         """Return the passes of a mode: the forward pass and its derivatives, by order."""
         return self._modes[mode].passes
 
 
-def _autocast(x: Any, taken: list[tuple[Operand, Any]]) -> list[tuple[Operand, Any]]:
+def _autocast(x: Any, operands: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the operands in x's dtype where autocast is on: behind a matmul x comes in its dtype."""
     if not isinstance(x, Tensor) or x.device.type not in {"cpu", "cuda"}:
-        return taken
+        return operands
     if not torch.is_autocast_enabled(x.device.type):
-        return taken
-    return [(o, t.to(x.dtype) if _is_floating(t) else t) for o, t in taken]
+        return operands
+    return tuple([t.to(x.dtype) if _is_floating(t) else t for t in operands])
 
 
 def _is_floating(tensor: Any) -> bool:
@@ -142,8 +144,12 @@ def _is_floating(tensor: Any) -> bool:
 class _Bound:
     """A mode with its passes."""
 
-    def __init__(self, mode: Mode, passes: tuple[BoundPass, ...]) -> None:
+    def __init__(
+        self, mode: Mode, passes: tuple[BoundPass, ...], operands: tuple[Operand, ...]
+    ) -> None:
         self.mode, self.forward, self.passes = mode, passes[0], passes
+        self.operands = tuple(operands[i] for i in mode.operands)
+        self.takes_all = self.operands == operands
 
     def __call__(
         self,
@@ -153,7 +159,10 @@ class _Bound:
         seed: int | Tensor | None,
     ) -> Tensor:
         mode = self.mode
-        numbers = tuple([float(attributes[i]) for i in mode.attributes])
-        extras = (seed_tensor(seed, x), *numbers) if mode.random else numbers
+        extras: tuple[Any, ...] = ()
+        if mode.attributes:
+            extras = tuple([float(attributes[i]) for i in mode.attributes])
+        if mode.random:
+            extras = (seed_tensor(seed, x), *extras)
         out = call(self.forward, (x, *operands, *extras))
         return out[0] if mode.saved else out  # type: ignore[no-any-return]

@@ -17,6 +17,10 @@ from torch.autograd import forward_ad
 from fusegen.runtime.batching import batched
 from fusegen.runtime.passes import BoundPass, is_plain
 
+_is_compiling = torch.compiler.is_compiling
+_is_transformed = torch._C._are_functorch_transforms_active
+_is_grad_enabled = torch.is_grad_enabled
+
 
 def call(pass_: BoundPass, args: tuple[Any, ...]) -> Any:
     """Return what a pass's operator returns, differentiable in its tensors by whoever asks.
@@ -25,11 +29,11 @@ def call(pass_: BoundPass, args: tuple[Any, ...]) -> Any:
     that has all rules (22 µs); all else (compilers, tensor subclasses, dispatch modes) sees the operator,
     which has rules of its own (registration.py).
     """
-    if torch.compiler.is_compiling():
+    if _is_compiling():
         return pass_.operator(*args)
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+    if _is_transformed() or forward_ad._current_level >= 0:
         return _Transformable.apply(pass_, *args)
-    if torch.is_grad_enabled():
+    if _is_grad_enabled():
         for tensor in args[: pass_.count]:
             if tensor.requires_grad:
                 if is_plain(args[: pass_.given_tensors]):
