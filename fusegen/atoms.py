@@ -30,6 +30,7 @@ __all__ = [
     "log1p",
     "normcdf",
     "normpdf",
+    "power",
     "row_max",
     "row_mean",
     "row_shift",
@@ -151,6 +152,19 @@ class absolute(sp.Function):
 
     def fdiff(self, argindex: int = 1) -> sp.Expr:
         return sign(self.args[0])
+
+
+class power(sp.Function):
+    """x to an exponent that is not known beforehand; torch's derivatives, also at x = 0."""
+
+    nargs = 2
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        base, exponent = self.args
+        if argindex == 1:
+            return exponent * power(base, exponent - 1)
+        return where(sp.Eq(base, 0), 0, self * log(base))
 
 
 class Draw(sp.Function):

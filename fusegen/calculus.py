@@ -29,7 +29,8 @@ def vjp(program: Program, name: str) -> Program:
     active = _active(nodes)
     adjoints: dict[Value, list[sp.Expr]] = {}
     for output_name, output in program.outputs.items():
-        cotangent = builder.input(f"grad_{output_name}", output.like.kind)
+        like = output.like
+        cotangent = builder.input(f"grad_{output_name}", like.kind, per_channel=like.per_channel)
         arrived = builder.sum_to(
             f"grad_{output_name}", cotangent, output.value.kind, cotangent.kind
         )
@@ -50,6 +51,10 @@ def vjp(program: Program, name: str) -> Program:
                 if part != 0:
                     adjoints.setdefault(arg, []).append(part)
     found = {f"grad_{i.name}": Output(outputs[i], i) for i in program.inputs if i in outputs}
+    if not found:  # a derivative that is 0 everywhere, as that of sign is
+        zero = builder.map("zero", sp.Integer(0), "no output varies with any input")
+        full = [i for i in program.inputs if i.differentiable and i.kind == Kind.FULL]
+        found = {f"grad_{i.name}": Output(zero, i) for i in full}
     return Program(name, tuple(builder.inputs), found)
 
 
@@ -71,7 +76,9 @@ def jvp(program: Program, name: str) -> Program:
     tangents: dict[Value, Value] = {}
     for source in program.inputs:
         if source.differentiable:
-            tangents[source] = builder.input(f"tangent_{source.name}", source.kind)
+            tangents[source] = builder.input(
+                f"tangent_{source.name}", source.kind, per_channel=source.per_channel
+            )
     for node in nodes:
         if node in active and not isinstance(node, Input):
             parts = [

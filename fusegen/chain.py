@@ -10,7 +10,9 @@ import sympy as sp
 from fusegen import ops
 from fusegen.calculus import vjp
 from fusegen.errors import SpecError
+from fusegen.formula_constants import number
 from fusegen.formula_nodes import formula_value
+from fusegen.layout import Layout, pointwise_layout
 from fusegen.lower import Kernel, lower
 from fusegen.lower.ranges import simplify
 from fusegen.program import Builder, Input, Kind, Output, Program, Reduce, Value
@@ -72,7 +74,7 @@ class Chain:
         attributes: the float arguments that the kernels take, in the spec's order.
         modes: "same" alone, or "train" and "eval".
         torch_steps: how many steps torch computes in training (a batch norm and what is before it).
-        rank: the number of dims x must have, or 0 for any.
+        layout: how the activation's dims become rows and columns.
     """
 
     spec: Spec
@@ -81,7 +83,7 @@ class Chain:
     attributes: tuple[str, ...]
     modes: tuple[Mode, ...]
     torch_steps: int
-    rank: int
+    layout: Layout
 
     def describe(self) -> str:
         """Return every program of the chain, as text."""
@@ -98,10 +100,11 @@ def derive(spec: Spec) -> Chain:
     operands = _operands(spec)
     in_torch = _torch_steps(spec)
     differs = any(s.op and (s.op.eval_mode == "identity" or s.op.train_in_torch) for s in steps)
+    layout = _layout(spec, operands)
     modes = []
     for name in ("train", "eval") if differs else ("same",):
         kept = _steps_of(steps, name, in_torch)
-        modes.append(_mode(spec, name, kept, operands))
+        modes.append(_mode(spec, name, kept, operands, layout))
     used = {i.name for m in modes for p in m.programs for i in p.inputs if i.source == "attribute"}
     exposed = used | {
         value.name
@@ -109,7 +112,6 @@ def derive(spec: Spec) -> Chain:
         for value in step.attributes.values()
         if isinstance(value, Ref) and value.is_argument
     }
-    dims = [s.attributes[d] for s in steps if s.op for d in s.op.dims if d in s.attributes]
     return Chain(
         spec=spec,
         source=steps[0] if steps[0].op and steps[0].op.source else None,
@@ -117,8 +119,33 @@ def derive(spec: Spec) -> Chain:
         attributes=tuple(a.name for a in spec.arguments if a.name in exposed),
         modes=tuple(modes),
         torch_steps=in_torch,
-        rank=2 if 1 in dims else 0,
+        layout=layout,
     )
+
+
+def _layout(spec: Spec, operands: Sequence[Tensors]) -> Layout:
+    """Return the layout that the steps' dims ask for.
+
+    Raises:
+        SpecError: where two steps reduce over different dims.
+    """
+    dims = [(s, s.attributes[d]) for s in spec.steps if s.op for d in s.op.dims]
+    if spec.dims < 3:
+        return Layout(2 if spec.dims or any(dim == 1 for _, dim in dims) else 0)
+    found: Layout | None = None
+    for step, dim in dims:
+        assert isinstance(dim, int)
+        place = dim % spec.dims - spec.dims
+        layout = Layout(spec.dims, place, place)
+        if found is not None and layout != found:
+            raise SpecError(
+                f"{step.label} reduces over {layout.shape}, but an earlier step over {found.shape}: one "
+                "kernel reduces over the same dims throughout; split the chain into two specs there",
+                spec.path,
+                step.line,
+            )
+        found = layout
+    return found or pointwise_layout(spec.dims, (o.kind for o in operands))
 
 
 def _steps_of(steps: Sequence[Step], mode: str, in_torch: int) -> tuple[Step, ...]:
@@ -163,15 +190,30 @@ def _operands(spec: Spec) -> tuple[Tensors, ...]:
                 if step.op.source and step.settings.get("bias") is False:
                     continue
                 full = f"{step.label}_{attribute}"
-                kind = step.op.operands[name] or Kind.COL
+                kind = _resolved(step.op.operands[name] or Kind.CHANNEL, spec)
                 trained = attribute not in held.buffers
                 found[full] = Tensors(full, kind, trained, f"{step.label}.{attribute}")
         for name in _names_in(step):
             if name in declared:
                 operand = declared[name]
                 owner = name if operand.init else None
-                found.setdefault(name, Tensors(name, operand.kind, True, owner))
+                kind = _resolved(operand.kind, spec)
+                moves = name not in _constants_of(step)
+                before = found.get(name)
+                moves = moves or (before is not None and before.differentiable)
+                found[name] = Tensors(name, kind, moves, owner)
     return tuple(found.values())
+
+
+def _constants_of(step: Step) -> list[str]:
+    """Return the operands of a step through which no gradient runs."""
+    constant = step.op.constant if step.op else ()
+    return [r.name for n, r in step.operands.items() if n in constant and isinstance(r, Ref)]
+
+
+def _resolved(kind: Kind, spec: Spec) -> Kind:
+    """Return an operand's kind; where the channel is the last dim, it is that of a column."""
+    return Kind.COL if kind is Kind.CHANNEL and spec.dims < 3 else kind
 
 
 def _names_in(step: Step) -> list[str]:
@@ -180,9 +222,11 @@ def _names_in(step: Step) -> list[str]:
     ]
 
 
-def _mode(spec: Spec, name: str, steps: Sequence[Step], operands: Sequence[Tensors]) -> Mode:
+def _mode(
+    spec: Spec, name: str, steps: Sequence[Step], operands: Sequence[Tensors], layout: Layout
+) -> Mode:
     suffix = "" if name == "same" else f"_{name}"
-    forward = _program(spec, f"forward{suffix}", steps, operands)
+    forward = _program(spec, f"forward{suffix}", steps, operands, layout)
     programs = [forward]
     for order in range(1, spec.order + 1):
         programs.append(vjp(programs[-1], f"{PASSES[order]}{suffix}"))
@@ -195,14 +239,22 @@ def _mode(spec: Spec, name: str, steps: Sequence[Step], operands: Sequence[Tenso
     return Mode(name, tuple(steps), tuple(programs), tuple(kernels))
 
 
-def _program(spec: Spec, name: str, steps: Sequence[Step], operands: Sequence[Tensors]) -> Program:
+def _program(
+    spec: Spec, name: str, steps: Sequence[Step], operands: Sequence[Tensors], layout: Layout
+) -> Program:
     """Return the program of some steps; its inputs are x and what those steps name."""
     builder = Builder()
     x = builder.input("x", Kind.FULL)
     named = {n for step in steps for n in _tensors_of(step)}
     for operand in operands:
         if operand.name in named:
-            builder.input(operand.name, operand.kind, differentiable=operand.differentiable)
+            per_channel = operand.kind is Kind.CHANNEL
+            builder.input(
+                operand.name,
+                layout.channel_kind if per_channel else operand.kind,
+                differentiable=operand.differentiable,
+                per_channel=per_channel and layout.spreads,
+            )
     for argument in spec.arguments:
         if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
             builder.input(argument.name, Kind.SCALAR, "attribute")
@@ -258,11 +310,4 @@ def _symbol(value: Ref | float) -> sp.Expr:
 
 
 def _constant(value: object) -> object:
-    if isinstance(value, Ref):
-        return sp.Symbol(value.name, real=True)
-    return number(value) if isinstance(value, float) else value
-
-
-def number(value: float) -> sp.Expr:
-    """Return a constant as sympy should see it: whole numbers exact, others to 17 digits."""
-    return sp.Integer(int(value)) if float(value).is_integer() else sp.Float(repr(float(value)), 17)
+    return sp.Symbol(value.name, real=True) if isinstance(value, Ref) else value

@@ -43,7 +43,9 @@ class Compilers:
     def kernel_flags(self) -> list[str]:
         """Return the flags of kernel.cpp, which includes no torch header."""
         wide = ["-mprefer-vector-width=512"] if _has_avx512() else []
-        return [*_KERNEL, *wide, *_COMMON, *_WARNINGS, f"-I{paths.include()}"]
+        # gcc alone: it moves a load into the only branch that needs it, and makes no vectors of those.
+        stay = ["-fno-tree-sink"] if _is_gcc(self.cxx) else []
+        return [*_KERNEL, *stay, *wide, *_COMMON, *_WARNINGS, f"-I{paths.include()}"]
 
     def binding_flags(self, device: str) -> list[str]:
         """Return the flags of binding.cpp for "cpu" or "cuda"."""
@@ -160,6 +162,12 @@ def _cuda_include(nvcc: Path) -> Path:
             f"{nvcc} does not say where CUDA's headers are; set CUDA_HOME to a CUDA toolkit"
         )
     return Path(named.group(1)).resolve()
+
+
+@functools.cache
+def _is_gcc(cxx: Path) -> bool:
+    done = subprocess.run([cxx, "--version"], capture_output=True, text=True, check=False)
+    return "Free Software Foundation" in done.stdout
 
 
 @functools.cache

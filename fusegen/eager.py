@@ -7,7 +7,6 @@ walking the expression, in whatever dtype the tensors have: float64 gives the tr
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,8 +18,10 @@ from torch import Tensor
 
 from fusegen import atoms, ops
 from fusegen.chain import Tensors
+from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Input, Kind, Map, Program, Reduce
 from fusegen.spec_types import Ref, Spec, Step
+from fusegen.torch_call import torch_call
 
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.absolute: torch.abs,
@@ -36,13 +37,17 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     sp.exp: torch.exp,
     sp.log: torch.log,
     sp.sin: torch.sin,
+    atoms.power: torch.pow,
     atoms.tanh: torch.tanh,
     atoms.sech2: lambda x: 1 / torch.cosh(x).square(),
     atoms.RowSum: lambda x: x.sum(-1, keepdim=True),
     atoms.RowMax: lambda x: x.amax(-1, keepdim=True),
     atoms.RowShift: lambda x: x.amax(-1, keepdim=True).detach(),
 }
-_COMPARE = {">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le, "==": torch.eq}
+_COMPARE = {
+    **{">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le},
+    **{"==": torch.eq, "!=": torch.ne},
+}
 
 
 def evaluate(expr: sp.Basic, values: Mapping[str, Tensor], draws: Callable[[int], Tensor]) -> Any:
@@ -157,20 +162,19 @@ def run_chain(
     for step in spec.steps:
         if step.op is not None and step.op.source:
             bias = f"{step.label}_bias"
-            x = x + operands[bias] if bias in operands else x
+            if bias in operands:
+                x = x + operands[bias].reshape(-1, *[1] * max(spec.dims - 2, 0))
         elif step.op is not None and step.op.eval_mode == "identity":
             if training:
                 drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
-                expr = ops.call(
-                    step.op,
-                    sp.Symbol("x", real=True),
-                    {},
-                    _attributes(step, attributes, symbolic=True),
-                )
-                x = evaluate(expr, {"x": x, **_numbers(attributes, x)}, drawn)
+                x = _run_formula(step, x, operands, attributes, drawn)
                 stream += 1
         elif step.op is not None:
-            x = _run_op(step, x, operands, attributes, training)
+            call = torch_call(step.op, _attributes(step, attributes), training=training)
+            if call is None:
+                x = _run_formula(step, x, operands, attributes, _no_draws)
+            else:
+                x = call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
         else:
             assert step.formula is not None
             formula = step.formula.subs({atoms.COLS: x.shape[-1]})
@@ -178,29 +182,22 @@ def run_chain(
     return x
 
 
-def _run_op(
+def _run_formula(
     step: Step,
     x: Tensor,
     operands: Mapping[str, Tensor],
     attributes: Mapping[str, float],
-    training: bool,
+    draws: Callable[[int], Tensor],
 ) -> Tensor:
+    """Return an op's value by its own formula."""
     assert step.op is not None
-    function: Any = functools.reduce(getattr, step.op.torch.split("."), torch)
-    given: list[Any] = [_operand(step, name, operands, attributes) for name in step.op.operands]
-    keywords: dict[str, Any] = _attributes(step, attributes)
-    if step.op.train_in_torch:
-        keywords["training"] = training
-    try:
-        takes_shape = "normalized_shape" in inspect.signature(function).parameters
-    except ValueError:  # a builtin of torch has no signature, and none of them takes a shape
-        takes_shape = False
-    if takes_shape:
-        keywords["normalized_shape"] = x.shape[-1:]
-        keywords |= dict(zip(step.op.operands, given, strict=True))
-        result: Tensor = function(x, **keywords)
-    else:
-        result = function(x, *given, **keywords)
+    names = {name: sp.Symbol(name, real=True) for name in step.op.operands}
+    expr = ops.call(step.op, sp.Symbol("x", real=True), names, _attributes(step, attributes))
+    given = {
+        name: torch.as_tensor(_operand(step, name, operands, attributes), dtype=x.dtype)
+        for name in names
+    }
+    result: Tensor = evaluate(expr, {"x": x, **given}, draws)
     return result
 
 
@@ -217,16 +214,11 @@ def _operand(
     return value
 
 
-def _attributes(
-    step: Step, attributes: Mapping[str, float], *, symbolic: bool = False
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in step.attributes.items():
-        if isinstance(value, Ref):
-            found[name] = sp.Symbol(value.name, real=True) if symbolic else attributes[value.name]
-        else:
-            found[name] = value
-    return found
+def _attributes(step: Step, attributes: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        name: attributes[value.name] if isinstance(value, Ref) else value
+        for name, value in step.attributes.items()
+    }
 
 
 def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
@@ -237,7 +229,7 @@ def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
 
 
 def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """Return the kernels' uniform numbers in [0, 1), float64: Philox4x32-10 in integer arithmetic.
+    """Return the kernels' uniform numbers in [0, 1), float64: Philox4x32-7 in integer arithmetic.
 
     Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the same as
     templates/include/fusegen/random.h.
@@ -256,7 +248,7 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
             low & 0xFFFF
         )
 
-    for _ in range(10):
+    for _ in range(7):
         high0, low0 = product(0xD2511F53, c[0])
         high1, low1 = product(0xCD9E8D57, c[2])
         c = [high1 ^ c[1] ^ k[0], low1, high0 ^ c[3] ^ k[1], low0]
@@ -265,12 +257,24 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
     return (halves.reshape(-1)[:count].double() * 2.0**-16).reshape(shape)
 
 
-def random_operand(operand: Tensors, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a random operand for `x` [..., cols]; variances are positive, so all lie in [0.5, 1.5)."""
-    shape = {
-        Kind.FULL: tuple(x.shape),
-        Kind.COL: (x.shape[-1],),
-        Kind.ROW: (*x.shape[:-1], 1),
-        Kind.SCALAR: (1,),
-    }[operand.kind]
+def operand_shape(operand: Tensors, x: Tensor, layout: Layout) -> tuple[int, ...]:
+    """Return the shape of an operand for `x`; what a submodule holds of each channel is [C]."""
+    if operand.kind is Kind.SCALAR:
+        return (1,)
+    dims = range(-x.dim(), 0)
+    if operand.kind is Kind.CHANNEL:
+        held = operand.owner is not None and operand.owner != operand.name
+        return (x.shape[CHANNEL_DIM], *[1] * (0 if held else layout.rank - 2))
+    sizes = {d: x.shape[d] for d in dims}
+    columns = [d for d in dims if layout.first <= d <= layout.last]
+    if operand.kind is Kind.COL:
+        return tuple(sizes[d] for d in columns) + (1,) * (-1 - layout.last)
+    return tuple(1 if operand.kind is Kind.ROW and d in columns else sizes[d] for d in dims)
+
+
+def random_operand(
+    operand: Tensors, x: Tensor, layout: Layout, generator: torch.Generator
+) -> Tensor:
+    """Return a random operand for `x`; variances are positive, so all lie in [0.5, 1.5)."""
+    shape = operand_shape(operand, x, layout)
     return torch.rand(shape, generator=generator, dtype=torch.float64).add(0.5).to(x)

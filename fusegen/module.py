@@ -49,7 +49,7 @@ def module_context(chain: Chain) -> dict[str, object]:
         "order": spec.order,
         "constructor": [_constructor_parameter(a) for a in spec.arguments],
         "members": _members(chain),
-        "inputs": ["x", *(o.name for o in chain.operands if o.owner is None)],
+        "inputs": ["x", *_inputs(chain), *(o.name for o in chain.operands if o.owner is None)],
         "source": _source_call(chain),
         "training": _training(spec),
         "held_operands": [f"self.{o.owner}" if o.owner else o.name for o in chain.operands],
@@ -145,7 +145,7 @@ def _members(chain: Chain) -> list[str]:
             lines.append(f"    {argument.name} = {_literal(argument)}")
     for step in spec.steps:
         if step.op and step.op.submodule:
-            lines.append(f"self.{step.label} = {_submodule(step)}")
+            lines.append(f"self.{step.label} = {_submodule(step, chain.layout.rank)}")
             held |= {
                 v.name
                 for k, v in step.attributes.items()
@@ -167,17 +167,18 @@ def _uses(step: Step, name: str) -> bool:
     return any(isinstance(r, Ref) and r.name == name for r in step.operands.values())
 
 
-def _submodule(step: Step) -> str:
+def _submodule(step: Step, rank: int) -> str:
     assert step.op is not None and step.op.submodule is not None
     held = step.op.submodule
     arguments = [_size(step, size) for size in held.sized_by]
+    arguments += [f"{k}={_size(step, k)}" for k in held.geometry if k in step.settings]
     for keyword in held.keywords:
         if keyword in step.attributes:
             value = step.attributes[keyword]
             arguments.append(f"{keyword}={value.name if isinstance(value, Ref) else repr(value)}")
     if step.settings.get("bias") is False:
         arguments.append("bias=False")
-    return f"{held.module}({', '.join(arguments)})"
+    return f"{held.module_for(rank)}({', '.join(arguments)})"
 
 
 def _size(step: Step, size: str) -> str:
@@ -196,11 +197,21 @@ def _tuple(sizes: Sequence[int | str]) -> str:
     return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
 
 
-def _source_call(chain: Chain) -> str:
+def _source_call(chain: Chain) -> tuple[str, list[str]] | None:
+    """Return torch's function for the source, and its arguments."""
     if chain.source is None:
-        return ""
-    assert chain.source.op is not None
-    return f"x = {chain.source.op.torch}(x, self.{chain.source.label}.weight)"
+        return None
+    op, held = chain.source.op, f"self.{chain.source.label}"
+    assert op is not None
+    given = [*_inputs(chain), *([f"{held}.weight"] if op.submodule else [])]
+    if op.submodule:
+        given += [f"{name}={held}.{name}" for name in op.submodule.geometry]
+    return f"torch.{op.torch}", ["x", *given]
+
+
+def _inputs(chain: Chain) -> tuple[str, ...]:
+    """Return what the source takes beside x."""
+    return chain.source.op.inputs if chain.source is not None and chain.source.op else ()
 
 
 def _held_attributes(chain: Chain) -> dict[str, str]:

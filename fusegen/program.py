@@ -4,6 +4,10 @@ The activation is viewed as [rows, cols]. A value varies along some of the two a
 its kind: full [rows, cols], col [cols], row [rows], scalar []. A node is a pointwise sympy
 expression over other nodes (`Map`) or a reduction to a smaller kind (`Reduce`). Using a smaller
 kind in a larger expression broadcasts it.
+
+An operand with one number a channel, such as [C, 1, 1], varies along rows or columns or both,
+depending on how the activation's dims become rows and columns (`layout.py`). In a program it has
+that kind, as if it had been spread, and is marked `per_channel`.
 """
 
 from __future__ import annotations
@@ -17,12 +21,16 @@ import sympy as sp
 
 
 class Kind(enum.Flag):
-    """The axes a value varies along. `a | b` is the kind of an expression over both."""
+    """The axes a value varies along. `a | b` is the kind of an expression over both.
+
+    CHANNEL is the kind of operands in specs and ops alone; in a program they have another.
+    """
 
     SCALAR = 0
     ROW = 1
     COL = 2
     FULL = 3
+    CHANNEL = 4
 
     @property
     def label(self) -> str:
@@ -32,7 +40,7 @@ class Kind(enum.Flag):
     @property
     def shape(self) -> str:
         """The kind's shape in terms of the activation's, as users read it."""
-        return {0: "[]", 1: "[rows]", 2: "[cols]", 3: "[rows, cols]"}[self.value]
+        return {0: "[]", 1: "[rows]", 2: "[cols]", 3: "[rows, cols]", 4: "[channels]"}[self.value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +69,19 @@ class Input(Value):
         source: where from.
         differentiable: whether `vjp` gives it a cotangent.
         stream: for a random input, which of the chain's draws it is.
+        per_channel: whether the tensor holds one number a channel, which is spread along `kind`.
+            An output like this input is added up over all that its channel was spread to.
     """
 
     source: Source = "tensor"
     differentiable: bool = True
     stream: int = 0
+    per_channel: bool = False
+
+    @property
+    def declared(self) -> Kind:
+        """The kind of the tensor itself."""
+        return Kind.CHANNEL if self.per_channel else self.kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,12 +147,13 @@ class Program:
         return topological((*(out.value for out in self.outputs.values()), *self.saved))
 
     def __str__(self) -> str:
-        head = ", ".join(f"{v.name}: {v.kind.label}" for v in self.inputs)
+        head = ", ".join(f"{v.name}: {v.declared.label}" for v in self.inputs)
         lines = [f"{self.name}({head})"]
         lines += [f"  {describe(v)}" for v in self.nodes() if not isinstance(v, Input)]
         lines += [f"  ({note})" for note in self.notes]
         lines += [
-            f"  -> {name}: {o.like.kind.label} = {o.value.name}" for name, o in self.outputs.items()
+            f"  -> {name}: {o.like.declared.label} = {o.value.name}"
+            for name, o in self.outputs.items()
         ]
         lines += [f"  saved {v.name}: {v.kind.label}" for v in self.saved]
         return "\n".join(lines)
@@ -224,11 +241,11 @@ class Builder:
         *,
         differentiable: bool = True,
         stream: int = 0,
+        per_channel: bool = False,
     ) -> Input:
         """Add an input."""
-        made = Input(
-            self._unique(name), kind, source, differentiable and source == "tensor", stream
-        )
+        differentiable = differentiable and source == "tensor"
+        made = Input(self._unique(name), kind, source, differentiable, stream, per_channel)
         self.inputs.append(made)
         return self._keep(made)
 

@@ -73,7 +73,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         "launches": {
             op.kernel.name: choose_launch(op.kernel, launch.get(op.passed, {})) for op in operators
         },
-        "rank": chain.rank,
+        "layout": chain.layout,
     }
     environment = _environment()
     files = {}

@@ -52,6 +52,7 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         raise SpecError(wrong, path)
     document = read(text, path)
     model, arguments, operands = sections(document)
+    chain, dims = steps(document, arguments, operands, model.dims)
     return Spec(
         name=name,
         path=path,
@@ -59,7 +60,8 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         description=model.description,
         arguments=arguments,
         operands=operands,
-        steps=steps(document, arguments, operands),
+        steps=chain,
+        dims=dims,
         order=model.order,
         launch=model.launch,
     )

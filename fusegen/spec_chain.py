@@ -11,7 +11,7 @@ from fusegen.ops import Op, aliases, find, registry
 from fusegen.spec_formula import check_op, read_formula
 from fusegen.spec_names import problem
 from fusegen.spec_step import Names, bind
-from fusegen.spec_types import Argument, Operand, Ref, Step
+from fusegen.spec_types import Argument, Operand, Ref, Setting, Step
 from fusegen.spec_yaml import Document, Place
 
 __all__ = ["steps"]
@@ -33,14 +33,15 @@ class _Draft:
 
 
 def steps(
-    document: Document, arguments: tuple[Argument, ...], operands: tuple[Operand, ...]
-) -> tuple[Step, ...]:
-    """Return the steps of a spec's chain.
+    document: Document, arguments: tuple[Argument, ...], operands: tuple[Operand, ...], dims: int
+) -> tuple[tuple[Step, ...], int]:
+    """Return the steps of a spec's chain, and the number of the activation's dims, or 0 for any.
 
     Args:
         document: the spec.
         arguments: its arguments.
         operands: its operands; each must be used by some step.
+        dims: the number of dims that the spec states, or 0.
 
     Raises:
         SpecError: for the first mistake in the chain.
@@ -51,10 +52,15 @@ def steps(
     drafts = [_draft(document, ("chain", i), item) for i, item in enumerate(chain)]
     for draft in drafts[1:]:
         if draft.op is not None and draft.op.source:
-            message = f"{draft.word} can only be the first step: a chain starts from one matmul"
+            message = f"{draft.word} can only be the first step: a chain starts from one product"
             raise document.error(draft.place, message)
     labels = _labels(document, drafts, [*(a.name for a in arguments), *(o.name for o in operands)])
-    names = Names(document, {a.name: a for a in arguments}, {o.name: o for o in operands})
+    source = drafts[0].op if drafts[0].op is not None and drafts[0].op.source else None
+    if dims and source is not None and source.rank not in (0, dims):
+        message = f"dims is {dims}, but {source.name} gives an activation of {source.rank} dims"
+        raise document.error(("dims",), message)
+    dims = dims or (source.rank if source is not None else 0)
+    names = Names(document, {a.name: a for a in arguments}, {o.name: o for o in operands}, dims)
     done: list[Step] = []
     for draft, label in zip(drafts, labels, strict=True):
         done.append(_step(names, draft, label, done))
@@ -63,7 +69,7 @@ def steps(
         if operand.name not in used:
             message = f"the operand {operand.name!r} is declared but no step of the chain uses it"
             raise document.error(("operands", operand.name), message)
-    return tuple(done)
+    return tuple(done), dims
 
 
 def _draft(document: Document, place: Place, item: Any) -> _Draft:
@@ -141,9 +147,10 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
     )
 
 
-def _sizes(before: Sequence[Step]) -> Mapping[str, Ref | int | bool]:
+def _sizes(before: Sequence[Step]) -> Mapping[str, Setting]:
     """Return the sizes that are known from the chain's source, if it has one."""
     source = next((step for step in before if step.op is not None and step.op.source), None)
     if source is None:
         return {}
-    return {**source.settings, "features": source.settings["out_features"]}
+    width = next((k for k in ("out_features", "out_channels") if k in source.settings), None)
+    return {**source.settings, "features": source.settings[width]} if width else source.settings

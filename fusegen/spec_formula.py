@@ -10,6 +10,7 @@ import sympy as sp
 
 from fusegen import formula, formula_constants
 from fusegen.atoms import RowMax, RowShift, RowSum
+from fusegen.formula_constants import number
 from fusegen.ops import Op, call
 from fusegen.program import Kind
 from fusegen.spec_step import Bound, Names
@@ -51,7 +52,7 @@ def read_formula(names: Names, place: Place, given: Any) -> tuple[sp.Expr, str, 
         for name in used
         if symbols[name] in expr.free_symbols
     }
-    kinds = {symbols[name]: names.operands[name].kind for name in refs if name in names.operands}
+    kinds = {symbols[name]: names.kind(name) & Kind.FULL for name in refs if name in names.operands}
     wrong = _problem(expr, {**kinds, _X: Kind.FULL})
     if wrong:
         raise names.document.error(place, f"the formula {_short(text)!r} {wrong}")
@@ -79,7 +80,7 @@ def _value(name: str, value: Any) -> Any:
     """Return what stands for an operand or attribute in a formula."""
     if isinstance(value, Ref):
         return sp.Symbol(name, real=True)
-    return formula.number(value) if isinstance(value, float) else value
+    return number(value) if isinstance(value, float) else value
 
 
 def _problem(expr: sp.Expr, kinds: Mapping[sp.Symbol, Kind]) -> str | None:

@@ -37,11 +37,11 @@ _MACROS = frozenset(
 _KERNEL = frozenset(
     """
     BLOCKS HOLDERS ITEMS K S T THREADS V across activation ahead apart args at base begin block
-    blocks body bytes c col column columns count down dtype dynamic each end exchange fetch first
-    first_column flight full grid group groups held i item items j kept kernel last launch load
-    most needs out partial place plan power r rescale resident row row_count scalar shared step
-    square store stored strand strands stream stride task team thread threads tiles tiling v visit wide
-    widest width workspace y
+    blocks body bytes c channel_run channels col column columns count down dtype dynamic each end
+    exchange fetch first first_column flight full grid group groups held i item items j kept kernel
+    last launch load most needs out partial place plan power r rescale resident row row_count scalar shared
+    step square store stored strand strands stream stride task team thread threads tiles tiling v visit
+    wide widest width workspace y
     """.split()  # noqa: SIM905
 )
 #: Endings that the templates give to a spec's names.
@@ -78,8 +78,13 @@ _REASONS = {
 }
 
 
-def problem(name: str) -> str | None:
-    """Return what is wrong with the name of an argument, operand or step, or None if nothing is."""
+def problem(name: str, *, in_kernels: bool = True) -> str | None:
+    """Return what is wrong with the name of an argument, operand or step, or None if nothing is.
+
+    Args:
+        name: the name.
+        in_kernels: whether it reaches the kernels; sizes and shapes are the constructor's alone.
+    """
     shown = repr(name if len(name) <= MAX_LENGTH else name[:MAX_LENGTH] + "...")
     if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
         return f"{shown} is no name: a letter, then letters a-z, digits and _"
@@ -89,9 +94,9 @@ def problem(name: str) -> str | None:
         return f"{shown} may neither start with _ nor contain __; choose another name"
     if name.startswith(("grad_", "tangent_")):
         return f"{shown} is what fusegen calls a derivative; choose another name"
-    if name.endswith(_ENDINGS) or name.startswith(("kept_", "reduced_")):
+    if in_kernels and (name.endswith(_ENDINGS) or name.startswith(("kept_", "reduced_"))):
         return f"{shown} may clash with a name in the kernels; choose another one"
-    if name in _REASONS:
+    if name in _REASONS and (in_kernels or name not in _KERNEL):
         return f"{shown} cannot be a name here: {_REASONS[name]}"
     return None
 

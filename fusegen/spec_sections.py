@@ -19,8 +19,9 @@ from fusegen.spec_yaml import Document, Place
 
 __all__ = ["Sections", "sections"]
 
-_KINDS = {kind.label: kind for kind in (Kind.FULL, Kind.COL, Kind.ROW, Kind.SCALAR)}
+_KINDS = {k.label: k for k in (Kind.FULL, Kind.COL, Kind.CHANNEL, Kind.ROW, Kind.SCALAR)}
 _MAX_DESCRIPTION = 200
+_MAX_DIMS = 8
 #: What pydantic expects, in the spec's words.
 _EXPECTED = {
     "string_type": "must be text",
@@ -104,6 +105,7 @@ class Sections(_Model):
     description: Annotated[str, BeforeValidator(_one_line), _empty_as(str)] = ""
     arguments: Annotated[dict[str, _Argument], _empty_as(dict)] = {}
     operands: Annotated[dict[str, _Operand], _empty_as(dict)] = {}
+    dims: int = 0
     order: int = 2
     launch: Annotated[dict[str, dict[str, int]], _empty_as(dict)] = {}
 
@@ -132,6 +134,8 @@ def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[
         raise document.error(place, _message(details)) from None
     if not 1 <= model.order <= 3:
         raise document.error(("order",), "order must be 1, 2 or 3")
+    if model.dims and not 2 <= model.dims <= _MAX_DIMS:
+        raise document.error(("dims",), f"dims must be a number from 2 to {_MAX_DIMS}")
     _check_launch(model, document)
     arguments = _arguments(model, document)
     return model, arguments, _operands(model, document, arguments)
@@ -184,7 +188,7 @@ def _arguments(model: Sections, document: Document) -> tuple[Argument, ...]:
     arguments: list[Argument] = []
     for name, given in model.arguments.items():
         place = ("arguments", name)
-        wrong = problem(name)
+        wrong = problem(name, in_kernels=given.type == "float")
         if wrong:
             raise document.error(place, wrong)
         default: Any = None
@@ -260,15 +264,18 @@ def _parameter_shape(
     name = str(place[1])
     given = model.operands[name]
     kind = _KINDS[given.kind]
-    if kind not in (Kind.COL, Kind.SCALAR):
+    if kind not in (Kind.COL, Kind.CHANNEL, Kind.SCALAR):
         message = (
             f"{name!r} cannot be a parameter that broadcasts: it is {kind.label} {kind.shape}, and "
-            "the rows are not known at construction; use kind col or scalar, or drop init"
+            "the rows are not known at construction; use kind col, channel or scalar, or drop init"
         )
         raise document.error((*place, "init"), message)
     if given.shape is None:
         if kind is Kind.SCALAR:
             return (1,)
+        if kind is Kind.CHANNEL:
+            message = f"{name!r} needs a shape: give `shape: [out_channels, 1, 1]`"
+            raise document.error(place, message)
         if "out_features" not in model.arguments or model.arguments["out_features"].type != "int":
             message = (
                 f"{name!r} needs a shape: give `shape:`, or declare the int argument out_features"
@@ -292,11 +299,15 @@ def _parameter_shape(
 
 
 def _check_broadcast(kind: Kind, shape: Shape, document: Document, place: Place) -> None:
-    """Refuse a shape that cannot be a value of the kind: [cols] or [1, cols], or one number."""
+    """Refuse a shape that cannot be a value of the kind: [cols] or [1, cols], [C, 1, 1], one number."""
     leading, last = shape[:-1], shape[-1:]
-    if any(size != 1 for size in leading) or (
-        kind is Kind.SCALAR and any(isinstance(s, int) and s != 1 for s in last)
-    ):
+    if kind is Kind.CHANNEL:
+        wrong = sum(size != 1 for size in shape) > 1
+    else:
+        wrong = any(size != 1 for size in leading) or (
+            kind is Kind.SCALAR and any(isinstance(s, int) and s != 1 for s in last)
+        )
+    if wrong:
         listed = ", ".join(map(str, shape))
         message = (
             f"{place[1]!r} cannot broadcast: [{listed}] is not of kind {kind.label} {kind.shape}"

@@ -9,13 +9,14 @@ from typing import Any
 
 from fusegen.errors import SpecError, nearest
 from fusegen.ops import Op
-from fusegen.spec_types import Argument, Operand, Ref
+from fusegen.program import Kind
+from fusegen.spec_types import Argument, Operand, Ref, Setting
 from fusegen.spec_yaml import Document, Place
 
 __all__ = ["Bound", "Names", "bind", "shown"]
 
 #: The settings of a submodule, by name.
-Settings = Mapping[str, Ref | int | bool]
+Settings = Mapping[str, Setting]
 
 _WANTED = {
     "float": "a number or a float argument",
@@ -27,15 +28,21 @@ _WANTED = {
 
 @dataclass(frozen=True)
 class Names:
-    """What the names of a spec stand for: its arguments and operands, by name."""
+    """What the names of a spec stand for: its arguments and operands, by name; and its `dims`."""
 
     document: Document
     arguments: Mapping[str, Argument]
     operands: Mapping[str, Operand]
+    dims: int = 0
 
     def of_type(self, kind: str) -> list[str]:
         """Return the names of the arguments of one type."""
         return [a.name for a in self.arguments.values() if a.type == kind]
+
+    def kind(self, operand: str) -> Kind:
+        """Return an operand's kind; where the channel is the last dim, it is that of a column."""
+        kind = self.operands[operand].kind
+        return Kind.COL if kind is Kind.CHANNEL and self.dims < 3 else kind
 
 
 @dataclass
@@ -44,8 +51,8 @@ class Bound:
 
     text: str
     operands: dict[str, Ref | float] = field(default_factory=dict)
-    attributes: dict[str, Ref | float | int | bool | str] = field(default_factory=dict)
-    settings: dict[str, Ref | int | bool] = field(default_factory=dict)
+    attributes: dict[str, Ref | float | int | bool | str | None] = field(default_factory=dict)
+    settings: dict[str, Setting] = field(default_factory=dict)
 
 
 def bind(names: Names, place: Place, op: Op, given: Any, sizes: Settings) -> Bound:
@@ -81,8 +88,11 @@ class _Binder:
         self._slots = [name for name in op.operands if name not in self._inside]
         self._sized = op.submodule.sized_by if op.submodule else ()
         self._sizes = [name for name in self._sized if op.source or name not in sizes]
+        self._geometry = op.submodule.geometry if op.submodule else {}
         self._flags = [name for name in self._inside if op.source and name == "bias"]
-        self._keys = [*self._slots, *op.attributes, *self._sizes, *self._flags]
+        self._keys = [
+            *(*self._slots, *op.attributes, *self._sizes, *self._geometry, *self._flags),
+        ]
 
     def bind(self, given: Any) -> Bound:
         values = self._by_name(given)
@@ -93,12 +103,16 @@ class _Binder:
             bound.operands[slot] = self._operand(slot, values.get(slot))
         for name, default in self._op.attributes.items():
             value = values.get(name, default)
-            if value is None:
+            if value is None and name in self._op.required:
                 raise self._error(name, f"{self._word} needs {name!r}; write {self._example()}")
-            bound.attributes[name] = self._attribute(name, value) if name in values else value
+            given = value is not None and name in values
+            bound.attributes[name] = self._attribute(name, value) if given else value
         for name in self._sized:
             known = name not in self._sizes
             bound.settings[name] = self._known[name] if known else self._size(name, values)
+        for name, default in self._geometry.items():
+            if name in values or name in self._names.arguments:
+                bound.settings[name] = self._size(name, values, default)
         for name in self._flags:
             flag = values.get(name, True)
             if not isinstance(flag, bool):
@@ -110,7 +124,7 @@ class _Binder:
         if key in self._keys:
             return
         if self._op.submodule and key in self._inside:
-            module = f"torch.{self._op.submodule.module}"
+            module = f"torch.{self._op.submodule.module_for(self._names.dims)}"
             message = f"{key!r} of {self._word} lives in its {module}: a spec does not give it"
             raise self._error(key, message)
         near = nearest(key[:64], [*self._keys, "name"])
@@ -146,7 +160,7 @@ class _Binder:
             raise self._unfit(slot, "an operand, a float argument or a number", value)
         names, floats = self._names, self._names.of_type("float")
         if value in names.operands:
-            kind, wanted = names.operands[value].kind, self._op.operands[slot]
+            kind, wanted = names.kind(value), self._op.operands[slot]
             if wanted is not None and kind not in wanted:
                 message = (
                     f"{value!r} cannot broadcast: it is {kind.label} {kind.shape}, "
@@ -193,22 +207,38 @@ class _Binder:
         default = self._op.attributes[name]
         if default is not None:
             return type(default).__name__
-        return str(inspect.signature(self._op.formula).parameters[name].annotation)
+        declared = str(inspect.signature(self._op.formula).parameters[name].annotation)
+        return declared.removesuffix(" | None")
 
     def _check_dim(self, name: str, value: int) -> None:
+        dims = self._names.dims
         if name not in self._op.dims or value in (-1, 1):
             return
+        if dims >= 3:
+            if -dims <= value < dims:
+                return
+            message = f"{name} {value} does not exist: the activation has {dims} dims"
+            raise self._error(name, message)
         message = f"{name} {value} does not exist: of [rows, cols], the last dim is -1 or 1"
         if value in (0, -2):
             message = f"reductions run over the last dim for now: {name} is -1 or 1, not {value}"
         raise self._error(name, message)
 
-    def _size(self, name: str, values: Mapping[str, Any]) -> Ref | int:
-        """Return a size of a submodule: a number, or the int argument given or called like it."""
+    def _size(
+        self, name: str, values: Mapping[str, Any], default: int | None = None
+    ) -> Ref | int | tuple[int, ...]:
+        """Return a size of a submodule: a number, or the int argument given or called like it.
+
+        One that has a default may be 0, a list with a number for each dim, or a shape argument; so may
+        the sizes of a source's kernel.
+        """
         value = values.get(name, name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-            return value
-        ints = self._names.of_type("int")
+        per_dim = default is not None or name == "kernel_size"
+        if _is_size(value, 1 if default is None else 0):
+            return value  # type: ignore[no-any-return]
+        if per_dim and isinstance(value, list) and all(_is_size(v, 0) for v in value):
+            return tuple(value)
+        ints = self._names.of_type("int") + (self._names.of_type("shape") if per_dim else [])
         if isinstance(value, str) and value in ints:
             return Ref(value, is_argument=True)
         if name not in values:
@@ -237,3 +267,7 @@ class _Binder:
 
     def _error(self, key: str, message: str) -> SpecError:
         return self._names.document.error((*self._place, key), message)
+
+
+def _is_size(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

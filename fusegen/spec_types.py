@@ -19,6 +19,7 @@ __all__ = [
     "Init",
     "Operand",
     "Ref",
+    "Setting",
     "Shape",
     "Spec",
     "Step",
@@ -77,6 +78,10 @@ class Ref:
     is_argument: bool
 
 
+#: What construction needs beside operands and attributes.
+Setting = Ref | int | bool | tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of the chain.
@@ -89,8 +94,9 @@ class Step:
         operands: what fills each operand of the op (none for those that live in a submodule); for a
             formula, what each of its names is, in the order of their first mention.
         attributes: every attribute of the op, defaults included; a Ref is always a float argument.
-        settings: what only construction needs: "in_features" and "out_features" (an int, or a Ref
-            to an int argument) and "bias" of a source, "features" of an op that is sized by them.
+        settings: what only construction needs: the sizes of a source and its "bias", "features" of
+            an op that is sized by them. A size is an int or a Ref to an int argument; one of the
+            source's geometry may also be a tuple, or a Ref to a shape argument.
         line: where the spec has it.
     """
 
@@ -99,8 +105,8 @@ class Step:
     formula: sp.Expr | None
     text: str
     operands: Mapping[str, Ref | float]
-    attributes: Mapping[str, Ref | float | int | bool | str]
-    settings: Mapping[str, Ref | int | bool]
+    attributes: Mapping[str, Ref | float | int | bool | str | None]
+    settings: Mapping[str, Setting]
     line: int
 
 
@@ -126,6 +132,7 @@ class Spec:
         arguments: the constructor's arguments, in order.
         operands: the declared operands, in order.
         steps: the chain.
+        dims: the number of dims of the activation, or 0 for any.
         order: how many derivatives are generated.
         launch: launch parameters of the GPU's kernels that the spec sets, by pass and name.
     """
@@ -137,5 +144,6 @@ class Spec:
     arguments: tuple[Argument, ...]
     operands: tuple[Operand, ...]
     steps: tuple[Step, ...]
+    dims: int
     order: int
     launch: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

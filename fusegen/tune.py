@@ -131,7 +131,7 @@ def _measure(
 def _calls(chain: Chain, package: Any, name: str, case: Case) -> Iterator[tuple[str, Prepare]]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(case.rows, case.cols, device=case.device, dtype=case.dtype)
-    leaves = [x, *(random_operand(o, x, generator) for o in chain.operands)]
+    leaves = [x, *(random_operand(o, x, chain.layout, generator) for o in chain.operands)]
     leaves = [t.detach().requires_grad_() for t in leaves]
     cotangent = torch.randn_like(x)
     options: dict[str, Any] = {

@@ -92,7 +92,9 @@ def make_case(
     """Return a random call: x from a normal distribution, operands in [0.5, 1.5)."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(tuple(shape), generator=generator, dtype=torch.float64)
-    operands = {o.name: random_operand(o, x, generator).to(device) for o in derived.operands}
+    operands = {
+        o.name: random_operand(o, x, derived.layout, generator).to(device) for o in derived.operands
+    }
     options: dict[str, Any] = {
         a.name: a.default if a.default is not None else 1.5
         for a in derived.spec.arguments
@@ -193,13 +195,29 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
     return errors
 
 
-def gradcheck(package: Any, derived: chain.Chain, *, training: bool, device: str = "cpu") -> None:
+def gradcheck(
+    package: Any,
+    derived: chain.Chain,
+    *,
+    training: bool,
+    device: str = "cpu",
+    case: Case | None = None,
+) -> None:
     """Run torch's gradcheck on every derivative that was generated, over x and every operand.
+
+    Args:
+        package: the built package.
+        derived: its chain.
+        training: the mode.
+        device: where to run.
+        case: the call, by default a random one.
 
     Raises:
         RuntimeError: where a derivative is not that of finite differences.
     """
-    case = make_case(derived, (3, 5), training=training, seed=1, device=device)
+    case = case or make_case(
+        derived, example_shape(derived, 3, 5), training=training, seed=1, device=device
+    )
     tensors = [case.x, *case.operands.values()]
     moving = [True, *(o.differentiable for o in derived.operands)]
     leaves = [t.detach().clone().requires_grad_(m) for t, m in zip(tensors, moving, strict=True)]
@@ -219,6 +237,12 @@ def gradcheck(package: Any, derived: chain.Chain, *, training: bool, device: str
             return torch.autograd.grad(function(*given).square().sum(), wanted, create_graph=True)
 
         torch.autograd.gradgradcheck(gradient, leaves)
+
+
+def example_shape(derived: chain.Chain, rows: int, cols: int) -> tuple[int, ...]:
+    """Return the shape of an activation with about so many rows and columns."""
+    dims = max(derived.layout.rank - 2, 0)
+    return (rows // 2**dims or 2, *[2] * dims, cols) if dims else (rows, cols)
 
 
 def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
@@ -252,7 +276,7 @@ def _check_mode(package: Any, derived: chain.Chain, training: bool, device: str)
         first = str(error).splitlines()[0]
         verdicts.append(Verdict(name, device, f"gradcheck{mode}", first, "", False))
     for dtype in BOUND_ULP:
-        case = make_case(derived, (33, 257), training=training, device=device)
+        case = make_case(derived, example_shape(derived, 33, 257), training=training, device=device)
         worst = max(compare(package, derived, case, dtype), key=lambda e: e.ulp / e.bound)
         label = f"{str(dtype).removeprefix('torch.')} against float64{mode}"
         text, bound = f"{worst.ulp:.2f} ulp ({worst.name})", f"{worst.bound:.2f} ulp"

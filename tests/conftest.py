@@ -61,11 +61,23 @@ def derived() -> Callable[[str], chain.Chain]:
 
 
 @pytest.fixture(scope="session")
+def shaped_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packages of tests/chains, built once for all workers."""
+    out = _shared(tmp_path_factory) / "chains"
+    builder.build([ROOT / "tests" / "chains"], out=out)
+    return out
+
+
+@pytest.fixture(scope="session")
 def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a package for each op that can stand alone, built once for all workers."""
     from vocabulary import build_vocabulary
 
-    shared = tmp_path_factory.getbasetemp()
-    if shared.name.startswith("popen-"):  # a worker of pytest-xdist: beside the others' folders
-        shared = shared.parent
-    return build_vocabulary(shared / "vocabulary")
+    return build_vocabulary(_shared(tmp_path_factory) / "vocabulary")
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all workers have."""
+    base = tmp_path_factory.getbasetemp()
+    # A worker of pytest-xdist has a folder of its own beside the others'.
+    return base.parent if base.name.startswith("popen-") else base

@@ -16,8 +16,8 @@ NAME = "matmul_dropout_softmax"
 
 
 def test_philox_is_philox() -> None:
-    """The known answers of Random123's kat_vectors for philox4x32-10: zero counter and key."""
-    words = [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    """The known answers of Random123's kat_vectors for philox4x32-7: zero counter and key."""
+    words = [0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48]
     wanted = [half * 2.0**-16 for word in words for half in (word & 0xFFFF, word >> 16)]
     assert uniform(0, 0, (8,)).tolist() == wanted
 

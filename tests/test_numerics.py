@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from conftest import DEVICES, DTYPES, NAMES, dtype_name
-from vocabulary import names_of, tested_ops
 
-from fusegen import load, pipeline, verify
+from fusegen import verify
 from fusegen.chain import Chain
 from fusegen.eager import run_chain
 
@@ -27,7 +25,7 @@ def modes(chain: Chain) -> tuple[bool, ...]:
 
 def usable(chain: Chain, shape: tuple[int, ...], training: bool) -> bool:
     """Whether torch itself takes the shape: `dim: 1` wants two dims, batch norm more than one row."""
-    if chain.rank and len(shape) != chain.rank:
+    if chain.layout.rank and len(shape) != chain.layout.rank:
         return False
     return not (training and chain.torch_steps and shape[0] == 1)
 
@@ -68,20 +66,6 @@ def test_gradcheck(name: str, device: str, package: Package, derived: Derived) -
     chain = derived(name)
     for training in modes(chain):
         verify.gradcheck(package(name), chain, training=training, device=device)
-
-
-@pytest.mark.parametrize("op", tested_ops())
-def test_every_op_alone(op: str, vocabulary: Path) -> None:
-    """Each op, compiled by itself: both gradchecks, and every dtype against truth."""
-    for name in names_of(op):
-        chain = pipeline.derive(vocabulary / "specs" / f"{name}.yaml")
-        built = load(name, vocabulary / "generated")
-        for training in modes(chain):
-            verify.gradcheck(built, chain, training=training)
-            for dtype in DTYPES:
-                case = verify.make_case(chain, (5, 67), training=training)
-                for error in verify.compare(built, chain, case, dtype):
-                    assert error.within, f"{name}, {dtype}: {error}"
 
 
 def call(built: ModuleType, case: verify.Case, x: torch.Tensor) -> torch.Tensor:

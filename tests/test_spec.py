@@ -274,7 +274,7 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("chain:\n  - softmax: {dim: -3}\n", "dim -3 does not exist", 2),
     ("chain:\n  - softmax: {dim: 0}\n", "reductions run over the last dim for now", 2),
     ("chain:\n  - log_softmax: -2\n", "reductions run over the last dim for now", 2),
-    ("chain:\n  - swish: 3\n", "neither an operand nor an attribute", 2),
+    ("chain:\n  - mish: 3\n", "neither an operand nor an attribute", 2),
     ("chain:\n  - add\n", "add needs its operand 'other'; write - add: OTHER", 2),
     ("chain:\n  - add: {}\n", "add needs its operand 'other'", 2),
     ("chain:\n  - rms_norm: {eps: 1e-6}\n", "rms_norm needs its operand 'weight'", 2),
@@ -376,7 +376,7 @@ def test_every_op_can_be_written() -> None:
         inside = op.submodule.operands if op.submodule else ()
         given = dict.fromkeys((s for s in op.operands if s not in inside), 2)
         sized = op.submodule.sized_by if op.submodule else ()
-        given |= dict.fromkeys(sized, 8)
+        given |= dict.fromkeys((*sized, *op.required), 8)
         (step,) = chain(f"{name}: {given or '{}'}").steps
         assert step.op is op
         assert set(step.attributes) == set(op.attributes)

@@ -2,53 +2,115 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
-from fusegen import builder
-from fusegen.freshness import write_if_different
-from fusegen.ops import Op, registry
+from filelock import FileLock
 
-#: Attributes whose defaults would leave a branch of the formula untested.
+from fusegen import builder, pipeline
+from fusegen.compilers import find_compilers
+from fusegen.freshness import write_if_different
+from fusegen.ninja_file import ninja_text
+from fusegen.ops import Op, registry
+from fusegen.program import Kind
+
+#: What each op's step is given beside its operands, where the defaults leave a branch of the formula
+#: untested or an attribute must be given: a package for each.
 VARIANTS: dict[str, list[str]] = {
-    "gelu": ["{approximate: none}", "{approximate: tanh}"],
-    "hardtanh": ["{min_val: -0.5, max_val: 1.25}"],
-    "leaky_relu": ["{negative_slope: 0.1}"],
-    "elu": ["{alpha: 1.5}"],
+    "add": ["", "alpha: 2.5"],
+    "celu": ["alpha: 1.3"],
+    "clamp": ["min: -0.5", "max: 0.75", "min: -0.5, max: 0.75"],
+    "elu": ["alpha: 1.5"],
+    "gelu": ["approximate: none", "approximate: tanh"],
+    "geglu": ["approximate: none", "approximate: tanh"],
+    "hardtanh": ["min_val: -0.5, max_val: 1.25"],
+    "leaky_relu": ["negative_slope: 0.1"],
+    "rsub": ["", "alpha: 2.5"],
+    "softplus": ["", "beta: 3, threshold: 2"],
+    "sub": ["", "alpha: 2.5"],
+    "swish": ["", "beta: 1.5"],
+    "threshold": ["threshold: 0.1, value: 20"],
 }
 
+#: Numbers in an operand's place.
+NUMBERS: dict[str, list[str]] = {
+    "pow": ["exponent: 3", "exponent: 0.5", "exponent: -1.5", "exponent: 2.2"],
+    "maximum": ["other: 0.25"],
+}
 
-def tested_ops() -> list[str]:
+#: Ops that are NaN below 0, so are tested above.
+POSITIVE = ("log", "log1p", "pow", "rsqrt", "sqrt")
+
+#: Packages that are compiled together: the headers of torch are then read once for all of them.
+_TOGETHER = 12
+
+
+def lone_ops() -> list[str]:
     """Return the ops that a chain without a matmul can hold by themselves."""
     return [name for name, op in registry().items() if not (op.source or op.train_in_torch)]
 
 
-def spec_text(op: Op, attributes: str) -> str:
+def spec_text(op: Op, given: str, *, numbers: bool = False) -> str:
     """Return a spec whose chain is one op, with an operand of the right kind in each place."""
+    held = op.submodule.operands if op.submodule else ()
+    operands = {n: k for n, k in op.operands.items() if n not in held and not numbers}
     lines = []
-    if op.operands:
+    if operands:
         lines.append("operands:")
-        for name, kind in op.operands.items():
-            lines.append(f"  {name}: {{kind: {kind.label if kind else 'full'}}}")
-        given = ", ".join(f"{name}: {name}" for name in op.operands)
-        lines.append(f"chain:\n  - {op.name}: {{{given}}}")
-    else:
-        lines.append(f"chain:\n  - {op.name}" + (f": {attributes}" if attributes else ""))
+        for place, (name, kind) in enumerate(operands.items()):
+            free = (Kind.FULL, Kind.COL, Kind.SCALAR)[place % 3]
+            label = (free if kind is None else kind).label
+            lines.append(f"  the_{name}: {{kind: {label}}}")
+    together = ", ".join(
+        [*(f"{name}: the_{name}" for name in operands), *([given] if given else [])]
+    )
+    lines.append(f"chain:\n  - {op.name}" + (f": {{{together}}}" if together else ""))
     return "\n".join(lines) + "\n"
+
+
+def specs_of(name: str) -> dict[str, str]:
+    """Return the packages of an op: the text of each one's spec by its name."""
+    op = registry()[name]
+    texts = [spec_text(op, given) for given in VARIANTS.get(name, [""])]
+    texts += [spec_text(op, given, numbers=True) for given in NUMBERS.get(name, [])]
+    return {f"only_{name}_{n}": text for n, text in enumerate(texts)}
 
 
 def names_of(op: str) -> list[str]:
     """Return the package names of an op's variants."""
-    count = len(VARIANTS.get(op, [""]))
-    return [f"only_{op}" + (f"_{n}" if count > 1 else "") for n in range(count)]
+    return list(specs_of(op))
 
 
 def build_vocabulary(folder: Path) -> Path:
-    """Write and build the specs; return the folder of the packages."""
-    specs = folder / "specs"
-    specs.mkdir(parents=True, exist_ok=True)
-    for name in tested_ops():
-        for package, attributes in zip(names_of(name), VARIANTS.get(name, [""]), strict=True):
-            text = spec_text(registry()[name], attributes)
-            write_if_different(specs / f"{package}.yaml", text)  # atomic: other workers read it
-    builder.build([specs], out=folder / "generated")
+    """Write and build the specs, for the CPU; return the folder of the packages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):  # one worker builds, the others wait
+        if not (folder / "done").exists():
+            _build(folder)
+            (folder / "done").touch()
     return folder
+
+
+def _build(folder: Path) -> None:
+    specs, out = folder / "specs", folder / "generated"
+    specs.mkdir()
+    packages = []
+    for name in lone_ops():
+        for package, text in specs_of(name).items():
+            (specs / f"{package}.yaml").write_text(text)
+            packages.append(package)
+            rendered = pipeline.render_package(specs / f"{package}.yaml")
+            for file, content in rendered.files.items():
+                write_if_different(out / package / file, content)
+    groups = [packages[i : i + _TOGETHER] for i in range(0, len(packages), _TOGETHER)]
+    for number, group in enumerate(groups):
+        for file in ("kernel.cpp", "binding.cpp"):
+            included = "".join(f'#include "../{package}/{file}"\n' for package in group)
+            write_if_different(out / f"group_{number}" / file, included)
+        for package in group:  # one library holds the operators of all
+            (out / package / "_cpu.so").symlink_to(f"../group_{number}/_cpu.so")
+    manifest = ninja_text([f"group_{n}" for n in range(len(groups))], find_compilers(), ())
+    write_if_different(out / ".build" / "build.ninja", manifest)
+    command = [builder._ninja(), "-f", ".build/build.ninja"]
+    done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

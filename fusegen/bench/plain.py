@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,13 +12,15 @@ from sympy.core.relational import Relational
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fusegen import ops
 from fusegen.chain import Chain
 from fusegen.spec_types import Ref, Step
+from fusegen.torch_call import torch_call
 
 #: A step: the activation, and the operands by name.
 Call = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 #: A part of a formula: the tensors by name, x among them.
-Part = Callable[[Mapping[str, Tensor]], Any]
+Part = Callable[[Mapping[str, Any]], Any]
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "RowMax": lambda x: x.amax(-1, keepdim=True),
@@ -37,6 +38,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sigmoid": torch.sigmoid,
     "sign": torch.sign,
     "sin": torch.sin,
+    "power": torch.pow,
     "softplus": functional.softplus,
     "tanh": torch.tanh,
 }
@@ -45,6 +47,8 @@ _COMPARE: dict[str, Callable[..., Any]] = {
     ">=": lambda a, b: a >= b,
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
 }
 
 
@@ -110,24 +114,22 @@ def _step(step: Step, numbers: Mapping[str, float]) -> Call:
         if step.settings.get("bias") is False:
             return lambda x, _: x
         bias = f"{step.label}_bias"
-        return lambda x, operands: x + operands[bias]
-    function: Any = functools.reduce(getattr, step.op.torch.split("."), torch)
-    keywords: dict[str, Any] = {
+        behind = [1] * max(step.op.rank - 2, 0)
+        return lambda x, operands: x + operands[bias].reshape(-1, *behind)
+    attributes: dict[str, Any] = {
         name: numbers[value.name] if isinstance(value, Ref) else value
         for name, value in step.attributes.items()
     }
-    if step.op.train_in_torch or step.op.eval_mode == "identity":
-        keywords["training"] = True
     taken = [_operand(step, name, numbers) for name in step.op.operands]
-    if _takes_shape(function):
-        names = list(step.op.operands)
-        return lambda x, operands: function(
-            x,
-            normalized_shape=x.shape[-1:],
-            **{n: _value(t, operands) for n, t in zip(names, taken, strict=True)},
-            **keywords,
-        )
-    return lambda x, operands: function(x, *[_value(t, operands) for t in taken], **keywords)
+    function = torch_call(step.op, attributes, training=True)
+    if function is not None:
+        return lambda x, operands: function(x, [_value(t, operands) for t in taken])
+    names = list(step.op.operands)
+    symbols = {name: sp.Symbol(name, real=True) for name in names}
+    formula = _part(ops.call(step.op, sp.Symbol("x", real=True), symbols, attributes), {})
+    return lambda x, operands: formula(
+        {"x": x, **{n: _value(t, operands) for n, t in zip(names, taken, strict=True)}}
+    )
 
 
 def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float:
@@ -144,13 +146,6 @@ def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float
 
 def _value(taken: str | float, operands: Mapping[str, Tensor]) -> Tensor | float:
     return operands[taken] if isinstance(taken, str) else taken
-
-
-def _takes_shape(function: Callable[..., Any]) -> bool:
-    try:
-        return "normalized_shape" in inspect.signature(function).parameters
-    except ValueError:  # a builtin of torch has no signature, and none of them takes a shape
-        return False
 
 
 def _part(expr: sp.Basic, numbers: Mapping[str, float]) -> Part:

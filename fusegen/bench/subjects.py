@@ -159,7 +159,7 @@ def _tail(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
 
     def tensors() -> Set:
         x = _randn(group, choice, group.rows, group.cols)
-        operands = [random_operand(o, x, generator) for o in chain.operands]
+        operands = [random_operand(o, x, chain.layout, generator) for o in chain.operands]
         trained = [o.differentiable for o in chain.operands]
         moving = [x, *(t for t, moves in zip(operands, trained, strict=True) if moves)]
         for tensor in moving:
@@ -196,7 +196,11 @@ def _model(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
         assert group.in_features is not None
         x = _randn(group, choice, group.rows, group.in_features)
         cotangent = _randn(group, choice, group.rows, group.cols)
-        inputs = [random_operand(o, cotangent, generator) for o in chain.operands if not o.owner]
+        inputs = [
+            random_operand(o, cotangent, chain.layout, generator)
+            for o in chain.operands
+            if not o.owner
+        ]
         for tensor in (x, *inputs):
             tensor.requires_grad_()
         given = (x, *inputs)

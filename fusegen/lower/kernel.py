@@ -26,11 +26,18 @@ class Field:
         name: its name in the structs and among the kernel's arguments.
         kind: the axes it varies along.
         stream: for random inputs, which of the chain's draws it is.
+        per_channel: whether the tensor holds one number a channel, spread along `kind`.
     """
 
     name: str
     kind: Kind
     stream: int = 0
+    per_channel: bool = False
+
+    @property
+    def declared(self) -> Kind:
+        """The kind of the tensor itself."""
+        return Kind.CHANNEL if self.per_channel else self.kind
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ class Result:
         kind: its kind.
         like: the tensor input whose shape it has; None for saved row statistics, which are in the
             type that the kernel computes in.
-        how: "store" for one value an element (or a row), "sum" for one added up over the grid.
+        how: "store" for one value an element (or a row), "sum" for one added up over the grid: in all
+            (scalar), by columns (col) or by channels (channel).
         code: what an element (or a row) stores or adds.
         stage: the stage that knows the value.
         per_row: the value is a row's, not an element's.
@@ -68,6 +76,11 @@ class Result:
         """The name of a row's part of the sum."""
         return f"{self.name}_row"
 
+    @property
+    def block(self) -> str:
+        """The name of the sums of a row's blocks."""
+        return f"{self.name}_blocks"
+
 
 @dataclass(frozen=True)
 class RowReduction:
@@ -81,6 +94,11 @@ class RowReduction:
     def local(self) -> str:
         """The name of what a thread has reduced so far."""
         return f"reduced_{self.name}"
+
+    @property
+    def block(self) -> str:
+        """The name of what the blocks of a row are reduced to."""
+        return f"{self.name}_blocks"
 
 
 @dataclass(frozen=True)
@@ -277,9 +295,23 @@ class Kernel:
         return tuple(r for r in self.results if r.how == "store" and r.per_row)
 
     @property
+    def block_reductions(self) -> tuple[str, ...]:
+        """The names of what each block of a row is reduced to, over all stages."""
+        found: list[str] = []
+        for stage in self.stages:
+            found += [r.block for r in stage.reductions]
+            found += [r.block for r in stage.totals]
+        return tuple(found)
+
+    @property
     def row_totals(self) -> tuple[Result, ...]:
         """The results to which each row adds one value."""
-        return tuple(r for r in self.results if r.adds and r.per_row)
+        return tuple(r for r in self.results if r.adds and r.per_row and r.kind == Kind.SCALAR)
+
+    @property
+    def row_sums(self) -> tuple[Result, ...]:
+        """The results to which each row adds one value for its channel."""
+        return tuple(r for r in self.results if r.adds and r.per_row and r.kind == Kind.CHANNEL)
 
     @property
     def grid_sums(self) -> tuple[Result, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import Literal
 
 import sympy as sp
 
@@ -90,7 +91,7 @@ class _Lowering:
                 ),
                 *(f"({note})" for note in self.program.notes),
             ),
-            signature=", ".join(f"{i.name}: {i.kind.label}" for i in self.program.inputs),
+            signature=", ".join(f"{i.name}: {i.declared.label}" for i in self.program.inputs),
             returns=", ".join(f"{r.name}: {r.kind.label}" for r in results),
         )
 
@@ -171,8 +172,8 @@ class _Lowering:
     def _fields(self, kind: Kind) -> tuple[Field, ...]:
         """Return the tensor inputs of a kind, in the order of the program's inputs."""
         needed = set(self.plan.needed)
-        inputs: Iterable[Value] = (i for i in self.program.inputs if i.source == "tensor")
-        return tuple(Field(v.name, v.kind) for v in inputs if v.kind == kind and v in needed)
+        inputs = (i for i in self.program.inputs if i.source == "tensor" and i.kind == kind)
+        return tuple(Field(i.name, kind, per_channel=i.per_channel) for i in inputs if i in needed)
 
     def _sourced(self, source: str) -> tuple[Field, ...]:
         found = (v for v in self.plan.needed if isinstance(v, Input) and v.source == source)
@@ -181,7 +182,7 @@ class _Lowering:
     def _results(self) -> tuple[Result, ...]:
         results = []
         for name, output in self.program.outputs.items():
-            results.append(self._result(name, output.value, output.like.kind, output.like.name))
+            results.append(self._result(name, output.value, output.like))
         for value in self.program.saved:
             results.append(
                 Result(
@@ -190,14 +191,14 @@ class _Lowering:
             )
         return _sharing_sums(results)
 
-    def _result(self, name: str, value: Value, kind: Kind, like: str) -> Result:
+    def _result(self, name: str, value: Value, given: Input) -> Result:
+        kind, like = given.declared, given.name
         if kind == Kind.FULL:
             stage = self.plan.level[value]
             return Result(name, kind, like, "store", self._spelled(value, stage), stage)
-        if kind == Kind.ROW and value.kind in (Kind.ROW, Kind.SCALAR):
-            return Result(
-                name, kind, like, "store", self.names[value.symbol], self.plan.stages, True
-            )
+        if given.kind == Kind.ROW and value.kind in (Kind.ROW, Kind.SCALAR):
+            how: Literal["store", "sum"] = "sum" if given.per_channel else "store"
+            return Result(name, kind, like, how, self.names[value.symbol], self.plan.stages, True)
         if isinstance(value, Reduce) and value.op == "sum" and value.kind == kind:
             per_row = value.arg.kind == Kind.ROW
             if value.arg.kind in (Kind.FULL, Kind.ROW):

@@ -22,6 +22,7 @@ _FUNCTIONS: dict[type[sp.Basic], str] = {
     atoms.log1p: "log1p",
     atoms.normcdf: "normcdf",
     atoms.normpdf: "normpdf",
+    atoms.power: "pow",
     atoms.sech2: "sech2",
     atoms.sigmoid: "sigmoid",
     atoms.sign: "sign",
@@ -160,6 +161,9 @@ class Printer:
             return f"Math::sqrt({self(base)})", _ATOM
         if exponent == sp.Rational(-1, 2):
             return f"Math::rsqrt({self(base)})", _ATOM
+        if exponent.is_Rational and exponent.q == 2:  # powers of roots cost less than pow
+            root = "sqrt" if exponent > 0 else "rsqrt"
+            return f"power<{abs(exponent.p)}>(Math::{root}({self(base)}))", _ATOM
         return f"Math::pow({self(base)}, {self(exponent)})", _ATOM
 
     def _select(self, expr: sp.Piecewise) -> str:

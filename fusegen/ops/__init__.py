@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fusegen.ops import activations, arithmetic, dropout, matmul, normalization, softmax
+from fusegen.ops import (
+    activations,
+    arithmetic,
+    dropout,
+    elementary,
+    gates,
+    matmul,
+    normalization,
+    softmax,
+)
 from fusegen.ops.declare import Op, Submodule, aliases, call, find, op, registered
 
 __all__ = ["Op", "Submodule", "aliases", "call", "find", "op", "registry"]
 
-_MODULES = (matmul, arithmetic, activations, dropout, normalization, softmax)
+_MODULES = (matmul, arithmetic, elementary, activations, gates, dropout, normalization, softmax)
 
 
 def registry() -> Mapping[str, Op]:

@@ -1,4 +1,4 @@
-"""Activations: pointwise functions of the activation alone.
+"""Activations: pointwise functions of the activation that follow a matmul or a convolution.
 
 A kink is a `where` whose branches hold the subgradient that torch takes there, and whose last
 branch is the one that a NaN falls into, so that NaN stays NaN.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sympy as sp
 
-from fusegen.atoms import absolute, exp, expm1, normcdf, sigmoid, softplus, tanh, where
-from fusegen.ops.declare import op
+from fusegen.atoms import absolute, expm1, normcdf, sigmoid, sign, softplus, tanh, where
+from fusegen.ops.declare import Submodule, op
+from fusegen.program import Kind
 
 
 @op("nn.functional.relu")
@@ -18,10 +19,26 @@ def relu(x: sp.Expr) -> sp.Expr:
     return where(x <= 0, 0, x)
 
 
+@op("nn.functional.relu6")
+def relu6(x: sp.Expr) -> sp.Expr:
+    """min(max(x, 0), 6); the derivative at 0 and 6 is 0. torch.nn.ReLU6."""
+    return where(x <= 0, 0, where(x >= 6, 6, x))
+
+
 @op("nn.functional.leaky_relu")
 def leaky_relu(x: sp.Expr, *, negative_slope: float = 0.01) -> sp.Expr:
     """x above 0, negative_slope x elsewhere. Maas et al. 2013; torch.nn.LeakyReLU."""
     return where(x <= 0, negative_slope * x, x)
+
+
+@op(
+    "nn.functional.prelu",
+    kinds={"weight": Kind.SCALAR},
+    submodule=Submodule("nn.PReLU", operands=("weight",)),
+)
+def prelu(x: sp.Expr, weight: sp.Expr) -> sp.Expr:
+    """x above 0, weight x elsewhere, with one learnable weight. He et al. 2015, arXiv:1502.01852."""
+    return where(x > 0, x, weight * x)
 
 
 @op("nn.functional.elu")
@@ -30,10 +47,17 @@ def elu(x: sp.Expr, *, alpha: float = 1.0) -> sp.Expr:
     return where(x <= 0, alpha * expm1(x), x)
 
 
-@op("nn.functional.hardtanh")
-def hardtanh(x: sp.Expr, *, min_val: float = -1.0, max_val: float = 1.0) -> sp.Expr:
-    """x clipped to [min_val, max_val]; the derivative at both bounds is 0. torch.nn.Hardtanh."""
-    return where(x <= min_val, min_val, where(x >= max_val, max_val, x))
+@op("nn.functional.selu")
+def selu(x: sp.Expr) -> sp.Expr:
+    """s x above 0, s a (exp(x) - 1) elsewhere. Klambauer et al. 2017, arXiv:1706.02515, for s and a."""
+    scale, alpha = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+    return where(x <= 0, scale * alpha * expm1(x), scale * x)
+
+
+@op("nn.functional.celu")
+def celu(x: sp.Expr, *, alpha: float = 1.0) -> sp.Expr:
+    """x above 0, alpha (exp(x / alpha) - 1) elsewhere. Barron 2017, arXiv:1704.07483."""
+    return where(x <= 0, alpha * expm1(x / alpha), x)
 
 
 @op("sigmoid")
@@ -42,10 +66,16 @@ def sigmoid_(x: sp.Expr) -> sp.Expr:
     return sigmoid(x)
 
 
-@op("nn.functional.silu", aliases=("silu",))
-def swish(x: sp.Expr) -> sp.Expr:
-    """x sigmoid(x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU."""
-    return x * sigmoid(x)
+@op("nn.functional.logsigmoid", aliases=("logsigmoid",))
+def log_sigmoid(x: sp.Expr) -> sp.Expr:
+    """log(1 / (1 + exp(-x))), without overflow. torch.nn.LogSigmoid."""
+    return -softplus(-x)
+
+
+@op("nn.functional.silu", aliases=("silu",), own=("beta",))
+def swish(x: sp.Expr, *, beta: float = 1.0) -> sp.Expr:
+    """x sigmoid(beta x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU with beta 1."""
+    return x * sigmoid(beta * x)
 
 
 @op("tanh")
@@ -62,10 +92,16 @@ def gelu(x: sp.Expr, *, approximate: str = "none") -> sp.Expr:
     return x * (1 + tanh(sp.sqrt(2 / sp.pi) * (x + 0.044715 * x**3))) / 2
 
 
+@op()
+def quick_gelu(x: sp.Expr) -> sp.Expr:
+    """x sigmoid(1.702 x). Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2."""
+    return x * sigmoid(1.702 * x)
+
+
 @op("nn.functional.softplus")
-def softplus_(x: sp.Expr) -> sp.Expr:
-    """log(1 + exp(x)), without overflow. torch.nn.Softplus with beta 1."""
-    return softplus(x)
+def softplus_(x: sp.Expr, *, beta: float = 1.0, threshold: float = 20.0) -> sp.Expr:
+    """log(1 + exp(beta x)) / beta, and x where beta x > threshold. torch.nn.Softplus."""
+    return where(beta * x > threshold, x, softplus(beta * x) / beta)
 
 
 @op("nn.functional.mish")
@@ -80,13 +116,43 @@ def softsign(x: sp.Expr) -> sp.Expr:
     return x / (1 + absolute(x))
 
 
-@op("exp")
-def exp_(x: sp.Expr) -> sp.Expr:
-    """exp(x). torch.exp."""
-    return exp(x)
+@op("nn.functional.tanhshrink")
+def tanhshrink(x: sp.Expr) -> sp.Expr:
+    """x - tanh(x). torch.nn.Tanhshrink."""
+    return x - tanh(x)
 
 
-@op("square")
-def square(x: sp.Expr) -> sp.Expr:
-    """x^2. torch.square."""
-    return x**2
+@op("nn.functional.hardshrink")
+def hardshrink(x: sp.Expr, *, lambd: float = 0.5) -> sp.Expr:
+    """x, and 0 where |x| <= lambd; the derivative at both bounds is 0. torch.nn.Hardshrink."""
+    return where(absolute(x) <= lambd, 0, x)
+
+
+@op("nn.functional.softshrink")
+def softshrink(x: sp.Expr, *, lambd: float = 0.5) -> sp.Expr:
+    """x - lambd sign(x), and 0 where |x| <= lambd. torch.nn.Softshrink."""
+    return where(absolute(x) <= lambd, 0, x - lambd * sign(x))
+
+
+@op("nn.functional.threshold")
+def threshold_(x: sp.Expr, *, threshold: float, value: float) -> sp.Expr:
+    """x above threshold, value elsewhere. torch.nn.Threshold."""
+    return where(x <= threshold, value, x)
+
+
+@op("nn.functional.hardsigmoid")
+def hardsigmoid(x: sp.Expr) -> sp.Expr:
+    """min(max(x / 6 + 1 / 2, 0), 1); the derivative at -3 and 3 is 0. torch.nn.Hardsigmoid."""
+    return where(x <= -3, 0, where(x >= 3, 1, (x + 3) / 6))
+
+
+@op("nn.functional.hardswish")
+def hardswish(x: sp.Expr) -> sp.Expr:
+    """x min(max(x / 6 + 1 / 2, 0), 1). Howard et al. 2019, arXiv:1905.02244; torch.nn.Hardswish."""
+    return where(x <= -3, 0, where(x >= 3, x, x * (x + 3) / 6))
+
+
+@op("nn.functional.hardtanh")
+def hardtanh(x: sp.Expr, *, min_val: float = -1.0, max_val: float = 1.0) -> sp.Expr:
+    """x clipped to [min_val, max_val]; the derivative at both bounds is 0. torch.nn.Hardtanh."""
+    return where(x <= min_val, min_val, where(x >= max_val, max_val, x))

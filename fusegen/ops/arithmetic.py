@@ -1,31 +1,68 @@
-"""Arithmetic of the activation with one operand, which may be a tensor, a number or an argument."""
+"""Arithmetic of the activation with operands, each a tensor, a number or an argument."""
 
 from __future__ import annotations
 
 import sympy as sp
 
+from fusegen.atoms import where
 from fusegen.ops.declare import op
 
 
 @op("add")
-def add(x: sp.Expr, other: sp.Expr) -> sp.Expr:
-    """x + other. torch.add."""
-    return x + other
+def add(x: sp.Expr, other: sp.Expr, *, alpha: float = 1.0) -> sp.Expr:
+    """x + alpha other. torch.add."""
+    return x + alpha * other
 
 
-@op("sub")
-def sub(x: sp.Expr, other: sp.Expr) -> sp.Expr:
-    """x - other. torch.sub."""
-    return x - other
+@op("sub", aliases=("subtract",))
+def sub(x: sp.Expr, other: sp.Expr, *, alpha: float = 1.0) -> sp.Expr:
+    """x - alpha other. torch.sub."""
+    return x - alpha * other
 
 
-@op("mul", aliases=("scale",))
+@op("rsub")
+def rsub(x: sp.Expr, other: sp.Expr, *, alpha: float = 1.0) -> sp.Expr:
+    """other - alpha x. torch.rsub."""
+    return other - alpha * x
+
+
+@op("mul", aliases=("scale", "multiply"))
 def mul(x: sp.Expr, other: sp.Expr) -> sp.Expr:
     """x other. torch.mul."""
     return x * other
 
 
-@op("div")
+@op("div", aliases=("divide",))
 def div(x: sp.Expr, other: sp.Expr) -> sp.Expr:
     """x / other. torch.div."""
     return x / other
+
+
+@op("minimum")
+def minimum(x: sp.Expr, other: sp.Expr) -> sp.Expr:
+    """The smaller of x and other; where they are equal, each gets half the gradient. torch.minimum."""
+    return where(x < other, x, where(other < x, other, x / 2 + other / 2))
+
+
+@op("maximum")
+def maximum(x: sp.Expr, other: sp.Expr) -> sp.Expr:
+    """The larger of x and other; where they are equal, each gets half the gradient. torch.maximum."""
+    return where(x > other, x, where(other > x, other, x / 2 + other / 2))
+
+
+@op(constant=("condition",))
+def where_(x: sp.Expr, condition: sp.Expr, other: sp.Expr) -> sp.Expr:
+    """x where condition is not 0, else other; no gradient runs through condition. torch.where."""
+    return where(sp.Ne(condition, 0), x, other)
+
+
+@op("lerp")
+def lerp(x: sp.Expr, end: sp.Expr, weight: sp.Expr) -> sp.Expr:
+    """x + weight (end - x). torch.lerp."""
+    return x + weight * (end - x)
+
+
+@op("addcmul")
+def addcmul(x: sp.Expr, tensor1: sp.Expr, tensor2: sp.Expr, *, value: float = 1.0) -> sp.Expr:
+    """x + value tensor1 tensor2. torch.addcmul."""
+    return x + value * tensor1 * tensor2

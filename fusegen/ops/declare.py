@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import sympy as sp
 
+from fusegen.formula_constants import number
 from fusegen.program import Kind
 
 #: What an attribute may be.
@@ -35,15 +36,24 @@ class Submodule:
         sized_by: its leading constructor parameters, each a size known from the chain:
             "in_features", "out_features" or "features" (the width of the activation there).
         keywords: the op's attributes that its constructor takes.
+        geometry: further constructor parameters with their defaults: sizes, or one a dim. A source's
+            function takes those whose names are attributes of the module.
         operands: the module's attribute for each operand of the op, in the op's order.
         buffers: those of them that are buffers, so take no gradient.
+
+    `module` may hold `{n}`, which is the number of the activation's dims behind the channel.
     """
 
     module: str
     sized_by: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
+    geometry: Mapping[str, int] = field(default_factory=dict)
     operands: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
+
+    def module_for(self, dims: int) -> str:
+        """Return the module's name for an activation of so many dims, or of any (0)."""
+        return self.module.format(n=max(dims - 2, 1))
 
 
 @dataclass(frozen=True)
@@ -54,12 +64,17 @@ class Op:
         name: what a spec calls it.
         formula: the declared function.
         operands: its operands by name, each with the kind it has where the op fixes one.
-        attributes: its attributes by name with their defaults (None: must be given).
-        torch: the torch function it equals, as a dotted name below `torch`; tests resolve it.
+        attributes: its attributes by name with their defaults.
+        required: those that have no default.
+        torch: the torch function it equals, as a dotted name below `torch`; none where torch has none.
+        own: attributes that the torch function lacks; it is meant only where they are the default.
+        constant: operands that get no gradient.
         eval_mode: what it is in eval mode.
         submodule: the module that a generated `Module` keeps for it, if any.
         train_in_torch: in training mode torch runs the op and the chain starts behind it.
         source: whether it is what the chain starts from (a matmul that torch runs).
+        rank: the number of dims that a source's product has; 0 for any, the channel then the last.
+        inputs: what a source takes beside x, as inputs of `Module.forward`.
         dims: the attributes that name a dim.
         choices: the valid values of string attributes.
     """
@@ -68,11 +83,16 @@ class Op:
     formula: Callable[..., sp.Expr]
     operands: Mapping[str, Kind | None]
     attributes: Mapping[str, Attribute | None]
+    required: frozenset[str]
     torch: str
+    own: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()
     eval_mode: EvalMode = "same"
     submodule: Submodule | None = None
     train_in_torch: bool = False
     source: bool = False
+    rank: int = 0
+    inputs: tuple[str, ...] = ()
     dims: tuple[str, ...] = ()
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
@@ -89,14 +109,18 @@ class Op:
 
 
 def op(
-    torch: str,
+    torch: str = "",
     *,
+    own: tuple[str, ...] = (),
+    constant: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
     kinds: Mapping[str, Kind] | None = None,
     eval_mode: EvalMode = "same",
     submodule: Submodule | None = None,
     train_in_torch: bool = False,
     source: bool = False,
+    rank: int = 0,
+    inputs: tuple[str, ...] = (),
     dims: tuple[str, ...] = (),
     choices: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
@@ -106,10 +130,12 @@ def op(
         name = formula.__name__.rstrip("_")
         operands: dict[str, Kind | None] = {}
         attributes: dict[str, Attribute | None] = {}
+        required = []
         for parameter in list(inspect.signature(formula).parameters.values())[1:]:
             if parameter.kind is parameter.KEYWORD_ONLY:
                 missing = parameter.default is parameter.empty
                 attributes[parameter.name] = None if missing else parameter.default
+                required += [parameter.name] if missing else []
             else:
                 operands[parameter.name] = (kinds or {}).get(parameter.name)
         declared = Op(
@@ -117,11 +143,16 @@ def op(
             formula=formula,
             operands=operands,
             attributes=attributes,
+            required=frozenset(required),
             torch=torch,
+            own=own,
+            constant=constant,
             eval_mode=eval_mode,
             submodule=submodule,
             train_in_torch=train_in_torch,
             source=source,
+            rank=rank,
+            inputs=inputs,
             dims=dims,
             choices=choices or {},
             aliases=aliases,
@@ -156,4 +187,5 @@ def call(
 ) -> sp.Expr:
     """Return the op's expression of `x`, with its operands and attributes bound."""
     given = {**declared.attributes, **attributes}
+    given = {k: number(v) if isinstance(v, float) else v for k, v in given.items()}
     return sp.sympify(declared.formula(x, *(operands[name] for name in declared.operands), **given))

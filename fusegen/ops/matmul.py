@@ -2,18 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import sympy as sp
 
-from fusegen.ops.declare import Submodule, op
+from fusegen.ops.declare import Op, Submodule, op
 from fusegen.program import Kind
 
 
 @op(
     "nn.functional.linear",
     source=True,
-    kinds={"bias": Kind.COL},
+    kinds={"bias": Kind.CHANNEL},
     submodule=Submodule("nn.Linear", sized_by=("in_features", "out_features"), operands=("bias",)),
 )
 def linear(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
     """x W^T + bias. torch computes x W^T, the kernel adds the bias. torch.nn.Linear."""
+    return x + bias
+
+
+@op("bmm", source=True, rank=3, inputs=("mat2",))
+def bmm(x: sp.Expr) -> sp.Expr:
+    """x mat2, a product for each matrix of the batch. torch.bmm."""
+    return x
+
+
+def _convolution(
+    n: int, transposed: bool = False
+) -> Callable[[Callable[[sp.Expr, sp.Expr], sp.Expr]], Op]:
+    """Declare a convolution over n dims behind the channel."""
+    geometry = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    return op(
+        f"nn.functional.conv_transpose{n}d" if transposed else f"nn.functional.conv{n}d",
+        source=True,
+        rank=n + 2,
+        kinds={"bias": Kind.CHANNEL},
+        submodule=Submodule(
+            f"nn.ConvTranspose{n}d" if transposed else f"nn.Conv{n}d",
+            sized_by=("in_channels", "out_channels", "kernel_size"),
+            geometry={**geometry, "output_padding": 0} if transposed else geometry,
+            operands=("bias",),
+        ),
+    )
+
+
+@_convolution(1)
+def conv1d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+    """x * W + bias over the last dim; torch computes x * W. torch.nn.Conv1d."""
+    return x + bias
+
+
+@_convolution(2)
+def conv2d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+    """x * W + bias over the last two dims; torch computes x * W. torch.nn.Conv2d."""
+    return x + bias
+
+
+@_convolution(3)
+def conv3d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+    """x * W + bias over the last three dims; torch computes x * W. torch.nn.Conv3d."""
+    return x + bias
+
+
+@_convolution(1, transposed=True)
+def conv_transpose1d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+    """x *^T W + bias over the last dim; torch computes x *^T W. torch.nn.ConvTranspose1d."""
+    return x + bias
+
+
+@_convolution(2, transposed=True)
+def conv_transpose2d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+    """x *^T W + bias over the last two dims; torch computes x *^T W. torch.nn.ConvTranspose2d."""
+    return x + bias
+
+
+@_convolution(3, transposed=True)
+def conv_transpose3d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+    """x *^T W + bias over the last three dims; torch computes x *^T W. torch.nn.ConvTranspose3d."""
     return x + bias

@@ -8,18 +8,18 @@ from fusegen.atoms import let, row_mean, rsqrt
 from fusegen.ops.declare import Submodule, op
 from fusegen.program import Kind
 
-_COLS = {"running_mean": Kind.COL, "running_var": Kind.COL, "weight": Kind.COL, "bias": Kind.COL}
+_HELD = ("running_mean", "running_var", "weight", "bias")
 
 
 @op(
     "nn.functional.batch_norm",
-    kinds=_COLS,
+    kinds=dict.fromkeys(_HELD, Kind.CHANNEL),
     train_in_torch=True,
     submodule=Submodule(
-        "nn.BatchNorm1d",
+        "nn.BatchNorm{n}d",
         sized_by=("features",),
         keywords=("eps", "momentum"),
-        operands=("running_mean", "running_var", "weight", "bias"),
+        operands=_HELD,
         buffers=("running_mean", "running_var"),
     ),
 )

@@ -58,9 +58,15 @@ def _folds(dims: Sequence[int | None], pass_: BoundPass, args: tuple[Any, ...]) 
         dim is None or kind in _BY_ROW
         for kind, dim in zip(pass_.kinds, dims[: pass_.count], strict=True)
     )
-    rank = args[0].dim() - (dims[0] is not None)
-    along_columns = pass_.columns[1] - pass_.columns[0] + 1
-    return shared and pass_.columns[1] == -1 and rank >= along_columns
+    dims_of_one = args[0].dim() - (dims[0] is not None)
+    return shared and (
+        _merges(dims, pass_, args) or (dims_of_one == 1 and pass_.columns == (-1, -1))
+    )
+
+
+def _merges(dims: Sequence[int | None], pass_: BoundPass, args: tuple[Any, ...]) -> bool:
+    """Whether the first dim of an activation is of its rows, so that the batch can join it."""
+    return bool(args[0].dim() - (dims[0] is not None) > -pass_.columns[0])
 
 
 def _fold(
@@ -71,7 +77,7 @@ def _fold(
     args: tuple[Any, ...],
 ) -> Any:
     """Run the batch as rows of one call: [B, rows, …, cols] as [B rows, …, cols], [B, cols] as it is."""
-    merges = args[0].dim() - (dims[0] is not None) > pass_.columns[1] - pass_.columns[0] + 1
+    merges = _merges(dims, pass_, args)
     tensors = pass_.count + (pass_.statistics if pass_.order else 0)
 
     def folded(place: int) -> Any:

@@ -27,11 +27,11 @@ class Operand:
     Args:
         name: its name in `apply`.
         kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with a last dim of 1) or
-            "scalar" (one element).
+            "scalar" (one element); "channel": one number a channel, [C, 1, 1] or [C].
     """
 
     name: str
-    kind: Literal["full", "col", "row", "scalar"]
+    kind: Literal["full", "col", "row", "channel", "scalar"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Chain:
         operands: every tensor the chain names, in order.
         modes: "same", or "train" and "eval".
         rank: the number of dims that x must have, or 0 for any.
+        columns: the first and the last dim along which a row runs, counted from the end.
 
     Raises:
         ImportError: where the binaries were not built.
@@ -74,9 +75,11 @@ class Chain:
         operands: Sequence[Operand],
         modes: Mapping[str, Mode],
         rank: int = 0,
+        columns: tuple[int, int] = (-1, -1),
     ) -> None:
         self._has_cuda = load_binaries(package, Path(file).parent)
-        self.package, self.operands, self.rank = package, tuple(operands), rank
+        self.package, self.operands = package, tuple(operands)
+        self.rank, self.columns = rank, columns
         namespace = getattr(torch.ops, f"fusegen_{package}")
         self._modes = {}
         for name, mode in modes.items():
@@ -87,7 +90,7 @@ class Chain:
                 ["full", *(operands[i].kind for i in mode.operands)],
                 statistics=mode.saved,
                 random=mode.random,
-                columns=(-1, -1),
+                columns=columns,
             )
             self._modes[name] = _Bound(mode, passes, self.operands)
             if package not in _registered:
@@ -111,11 +114,11 @@ class Chain:
         bound = self._modes[mode]
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         taken = list(zip(bound.operands, given, strict=True))
-        if not fits(x, taken, self.rank):
+        if not fits(x, taken, self.rank, self.columns):
             given = _autocast(x, given)
             taken = list(zip(bound.operands, given, strict=True))
-            if not fits(x, taken, self.rank):
-                explain(self.package, x, taken, self.rank)
+            if not fits(x, taken, self.rank, self.columns):
+                explain(self.package, x, taken, self.rank, self.columns)
         if x.is_cuda and not self._has_cuda:
             raise ValueError(
                 f"{self.package}: x: expected a tensor on cpu, for which alone the package was built, got "

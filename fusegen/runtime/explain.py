@@ -22,7 +22,9 @@ class _Operand(Protocol):
     def kind(self) -> str: ...
 
 
-def fits(x: Any, operands: Sequence[tuple[_Operand, Any]], rank: int) -> bool:
+def fits(
+    x: Any, operands: Sequence[tuple[_Operand, Any]], rank: int, columns: tuple[int, int]
+) -> bool:
     """Return whether a call is one that the operators take; see `explain` for the arguments."""
     if not isinstance(x, Tensor) or x.dtype not in _DTYPES or (rank and x.dim() != rank):
         return False
@@ -32,12 +34,18 @@ def fits(x: Any, operands: Sequence[tuple[_Operand, Any]], rank: int) -> bool:
     for operand, tensor in operands:
         if not isinstance(tensor, Tensor) or tensor.dtype is not dtype or tensor.device != device:
             return False
-        if not _fits(operand.kind, tensor, x):
+        if not _fits(operand.kind, tensor, x, columns):
             return False
     return True
 
 
-def explain(package: str, x: Any, operands: Sequence[tuple[_Operand, Any]], rank: int) -> NoReturn:
+def explain(
+    package: str,
+    x: Any,
+    operands: Sequence[tuple[_Operand, Any]],
+    rank: int,
+    columns: tuple[int, int],
+) -> NoReturn:
     """Raise an error that names the argument at fault.
 
     Args:
@@ -45,6 +53,7 @@ def explain(package: str, x: Any, operands: Sequence[tuple[_Operand, Any]], rank
         x: the activation of the call.
         operands: the operands of the call with what the chain says of them.
         rank: the number of dims that x must have, or 0 for any.
+        columns: the first and the last dim along which a row runs, counted from the end.
 
     Raises:
         TypeError: an argument that is no tensor, or of the wrong dtype.
@@ -56,10 +65,8 @@ def explain(package: str, x: Any, operands: Sequence[tuple[_Operand, Any]], rank
         names = ", ".join(str(d).removeprefix("torch.") for d in _DTYPES)
         raise TypeError(f"{package}: x: expected one of {names}, got {_dtype(x)}")
     if rank and x.dim() != rank:
-        raise ValueError(
-            f"{package}: x: expected {rank} dims (the spec says `dim: {rank - 1}`; `dim: -1` takes any "
-            f"number), got shape {tuple(x.shape)}"
-        )
+        why = " (the spec says `dim: 1`; `dim: -1` takes any number)" if rank == 2 else ""
+        raise ValueError(f"{package}: x: expected {rank} dims{why}, got shape {tuple(x.shape)}")
     for operand, tensor in operands:
         place = f"{package}: {operand.name}"
         if not isinstance(tensor, Tensor):
@@ -70,9 +77,9 @@ def explain(package: str, x: Any, operands: Sequence[tuple[_Operand, Any]], rank
             raise ValueError(
                 f"{place}: expected a tensor on {x.device} as x is, got one on {tensor.device}"
             )
-        if not _fits(operand.kind, tensor, x):
+        if not _fits(operand.kind, tensor, x, columns):
             raise ValueError(
-                f"{place}: expected {_expected(operand.kind, x)} for x of shape {tuple(x.shape)}, "
+                f"{place}: expected {_expected(operand.kind, x, columns)} for x of shape {tuple(x.shape)}, "
                 f"got {tuple(tensor.shape)}"
             )
     raise ValueError(f"{package}: x: expected a tensor on cpu or cuda, got one on {x.device}")
@@ -82,25 +89,41 @@ def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _width(x: Tensor) -> int:
-    return x.shape[-1] if x.dim() else 1
+def _shape(kind: str, x: Tensor, columns: tuple[int, int]) -> tuple[int, ...]:
+    """Return the shape of an operand that broadcasts with x; ones in front may be missing."""
+    if kind == "full" or not x.dim():
+        return tuple(x.shape)
+    first, last = columns[0] % x.dim(), columns[1] % x.dim()
+    if kind == "channel":
+        first = last = 1  # as torch has it
+    kept = [(first <= dim <= last) != (kind == "row") for dim in range(x.dim())]
+    return tuple([size if keep else 1 for size, keep in zip(x.shape, kept, strict=True)])
 
 
-def _fits(kind: str, tensor: Tensor, x: Tensor) -> bool:
+def _fits(kind: str, tensor: Tensor, x: Tensor, columns: tuple[int, int]) -> bool:
     if kind == "full":
         return tensor.shape == x.shape
-    if kind == "col":
-        return tensor.dim() > 0 and tensor.numel() == tensor.shape[-1] == _width(x)
+    if kind == "scalar":
+        return tensor.numel() == 1
+    if tensor.dim() == 1 and x.dim() and kind == "channel":  # as torch's own modules hold it
+        return tensor.shape[0] == x.shape[1]
+    if tensor.dim() == 1 and x.dim() and kind == "col" and columns == (-1, -1):
+        return tensor.shape[0] == x.shape[-1]  # the most common, and there is no faster way
+    shape = _shape(kind, x, columns)
     if kind == "row":
-        return tensor.shape == (*x.shape[:-1], 1)
-    return tensor.numel() == 1
+        return tensor.shape == shape
+    own = tuple(tensor.shape)
+    return len(own) > 0 and _without_ones(own) == _without_ones(shape)
 
 
-def _expected(kind: str, x: Tensor) -> str:
-    if kind == "full":
-        return f"shape {tuple(x.shape)}"
-    if kind == "col":
-        return f"shape ({_width(x)},)"
-    if kind == "row":
-        return f"shape {(*x.shape[:-1], 1)}"
-    return "one element"
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without the ones in front of its last dim."""
+    front = next((n for n, size in enumerate(shape[:-1]) if size != 1), len(shape) - 1)
+    return shape[front:]
+
+
+def _expected(kind: str, x: Tensor, columns: tuple[int, int]) -> str:
+    if kind == "scalar":
+        return "one element"
+    shape = _shape(kind, x, columns)
+    return f"shape {shape if kind in ('full', 'row') else _without_ones(shape)}"

@@ -163,7 +163,7 @@ struct Backward {
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     row.grad_expr_sum_3 = -T(0.5) * row.grad_expr_sum_2 *
-                          Math::pow(row.expr_sum * scalar.cols_inverse + scalar.eps, -T(1.5)) *
+                          power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
                           scalar.cols_inverse;
   }
 
@@ -332,15 +332,16 @@ struct DoubleBackward {
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     // through grad_expr_sum_3
-    row.grad_grad_expr_sum_2 = -T(0.5) * row.grad_grad_expr_sum_3_2 *
-                               Math::pow(row.expr_sum * scalar.cols_inverse + scalar.eps, -T(1.5)) *
-                               scalar.cols_inverse;
+    row.grad_grad_expr_sum_2 =
+        -T(0.5) * row.grad_grad_expr_sum_3_2 *
+        power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
+        scalar.cols_inverse;
     row.grad_expr_sum_3 = -T(0.5) * row.grad_expr_sum_2 *
-                          Math::pow(row.expr_sum * scalar.cols_inverse + scalar.eps, -T(1.5)) *
+                          power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
                           scalar.cols_inverse;
     // through grad_expr_sum_3
     row.grad_expr_sum_6 = T(0.75) * row.grad_expr_sum_2 * row.grad_grad_expr_sum_3_2 *
-                          Math::pow(row.expr_sum * scalar.cols_inverse + scalar.eps, -T(2.5)) *
+                          power<5>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
                           scalar.grad_expr_sum_6_factor;
   }
 
@@ -371,16 +372,17 @@ struct DoubleBackward {
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
     // sum over all uses
-    row.grad_expr_sum_11 = row.grad_expr_sum_6 -
-                           T(0.5) * row.grad_expr_sum_10 *
-                               Math::pow(row.expr_sum * scalar.cols_inverse + scalar.eps, -T(1.5)) *
-                               scalar.cols_inverse -
-                           T(0.5) * row.grad_expr_sum_5 *
-                               Math::pow(row.expr_sum * scalar.cols_inverse + scalar.eps, -T(1.5)) *
-                               scalar.cols_inverse -
-                           T(0.5) * row.grad_expr_sum_8 *
-                               Math::pow(row.expr_sum * scalar.cols_inverse + scalar.eps, -T(1.5)) *
-                               scalar.cols_inverse;
+    row.grad_expr_sum_11 =
+        row.grad_expr_sum_6 -
+        T(0.5) * row.grad_expr_sum_10 *
+            power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
+            scalar.cols_inverse -
+        T(0.5) * row.grad_expr_sum_5 *
+            power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
+            scalar.cols_inverse -
+        T(0.5) * row.grad_expr_sum_8 *
+            power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
+            scalar.cols_inverse;
   }
 
   // Stage 2: grad_x.

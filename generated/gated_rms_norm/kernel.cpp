@@ -29,15 +29,18 @@ void forward(const ForwardArgs& args) {
   scalar.cols = T(cols);
   K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
+    const Buffer<T> expr_sum_blocks_memory(blocks);
+    T* const expr_sum_blocks = expr_sum_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
-      double expr_sum_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_expr_sum = 0;
 #pragma omp simd reduction(+ : reduced_expr_sum)
         for (int64_t j = begin; j < end; ++j) {
@@ -48,12 +51,13 @@ void forward(const ForwardArgs& args) {
           K::stage0(full, col, row, scalar, kept, out);
           reduced_expr_sum += out.expr_sum;
         }
-        expr_sum_whole += reduced_expr_sum;
-      }
-      row.expr_sum = T(expr_sum_whole);
+        expr_sum_blocks[block] = reduced_expr_sum;
+      });
+      row.expr_sum = fusegen::total<T>(expr_sum_blocks, blocks);
       K::row1(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j)};
@@ -63,7 +67,7 @@ void forward(const ForwardArgs& args) {
           K::stage1(full, col, row, scalar, kept, out);
           store(y + at + j, out.y);
         }
-      }
+      });
       expr_sum[i] = row.expr_sum;
     }
   });
@@ -86,23 +90,30 @@ void backward(const BackwardArgs& args) {
   scalar.cols = T(cols);
   K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  const Buffer<T> grad_weight_partial(tiling.groups() * cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  const Buffer<T> grad_weight_partial_memory(tiling.groups() * cols);
+  T* const grad_weight_partial = grad_weight_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_expr_sum_term(cols);
-    const Buffer<T> kept_d_expr_x(cols);
-    const Buffer<T> kept_grad_expr(cols);
-    T* const grad_weight_sum = grad_weight_partial.data() + group * cols;
+    const Buffer<T> kept_d_expr_sum_term_memory(cols);
+    T* const kept_d_expr_sum_term = kept_d_expr_sum_term_memory.data();
+    const Buffer<T> kept_d_expr_x_memory(cols);
+    T* const kept_d_expr_x = kept_d_expr_x_memory.data();
+    const Buffer<T> kept_grad_expr_memory(cols);
+    T* const kept_grad_expr = kept_grad_expr_memory.data();
+    T* const grad_weight_sum = grad_weight_partial + group * cols;
     std::fill_n(grad_weight_sum, cols, T(0));
+    const Buffer<T> grad_expr_sum_2_blocks_memory(blocks);
+    T* const grad_expr_sum_2_blocks = grad_expr_sum_2_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
       row.expr_sum = expr_sum[i];
       K::row0(scalar, row);
-      double grad_expr_sum_2_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_expr_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_expr_sum_2)
         for (int64_t j = begin; j < end; ++j) {
@@ -117,12 +128,13 @@ void backward(const BackwardArgs& args) {
           reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
           grad_weight_sum[j] += out.grad_weight;
         }
-        grad_expr_sum_2_whole += reduced_grad_expr_sum_2;
-      }
-      row.grad_expr_sum_2 = T(grad_expr_sum_2_whole);
+        grad_expr_sum_2_blocks[block] = reduced_grad_expr_sum_2;
+      });
+      row.grad_expr_sum_2 = fusegen::total<T>(grad_expr_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
@@ -135,10 +147,10 @@ void backward(const BackwardArgs& args) {
           K::stage1(full, col, row, scalar, kept, out);
           store(grad_x + at + j, out.grad_x);
         }
-      }
+      });
     }
   });
-  fusegen::store_col_sums(grad_weight, grad_weight_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_weight, grad_weight_partial, tiling.groups(), cols);
 }
 
 // double_backward: 3 passes over each row; what a later pass reads again stays in buffers.
@@ -161,35 +173,56 @@ void double_backward(const DoubleBackwardArgs& args) {
   scalar.cols = T(cols);
   K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  const Buffer<T> grad_weight_partial(tiling.groups() * cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  const Buffer<T> grad_weight_partial_memory(tiling.groups() * cols);
+  T* const grad_weight_partial = grad_weight_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_expr_sum_term(cols);
-    const Buffer<T> kept_d_expr_x(cols);
-    const Buffer<T> kept_d_expr_2(cols);
-    const Buffer<T> kept_grad_expr(cols);
-    const Buffer<T> kept_d_expr_sum(cols);
-    const Buffer<T> kept_grad_d_expr_weight(cols);
-    const Buffer<T> kept_d_d_expr_2(cols);
-    const Buffer<T> kept_d_expr_weight(cols);
-    const Buffer<T> kept_grad_d_expr_x(cols);
-    const Buffer<T> kept_grad_d_expr_sum(cols);
-    const Buffer<T> kept_grad_d_expr_sum_term(cols);
-    const Buffer<T> kept_grad_expr_2(cols);
-    T* const grad_weight_sum = grad_weight_partial.data() + group * cols;
+    const Buffer<T> kept_d_expr_sum_term_memory(cols);
+    T* const kept_d_expr_sum_term = kept_d_expr_sum_term_memory.data();
+    const Buffer<T> kept_d_expr_x_memory(cols);
+    T* const kept_d_expr_x = kept_d_expr_x_memory.data();
+    const Buffer<T> kept_d_expr_2_memory(cols);
+    T* const kept_d_expr_2 = kept_d_expr_2_memory.data();
+    const Buffer<T> kept_grad_expr_memory(cols);
+    T* const kept_grad_expr = kept_grad_expr_memory.data();
+    const Buffer<T> kept_d_expr_sum_memory(cols);
+    T* const kept_d_expr_sum = kept_d_expr_sum_memory.data();
+    const Buffer<T> kept_grad_d_expr_weight_memory(cols);
+    T* const kept_grad_d_expr_weight = kept_grad_d_expr_weight_memory.data();
+    const Buffer<T> kept_d_d_expr_2_memory(cols);
+    T* const kept_d_d_expr_2 = kept_d_d_expr_2_memory.data();
+    const Buffer<T> kept_d_expr_weight_memory(cols);
+    T* const kept_d_expr_weight = kept_d_expr_weight_memory.data();
+    const Buffer<T> kept_grad_d_expr_x_memory(cols);
+    T* const kept_grad_d_expr_x = kept_grad_d_expr_x_memory.data();
+    const Buffer<T> kept_grad_d_expr_sum_memory(cols);
+    T* const kept_grad_d_expr_sum = kept_grad_d_expr_sum_memory.data();
+    const Buffer<T> kept_grad_d_expr_sum_term_memory(cols);
+    T* const kept_grad_d_expr_sum_term = kept_grad_d_expr_sum_term_memory.data();
+    const Buffer<T> kept_grad_expr_2_memory(cols);
+    T* const kept_grad_expr_2 = kept_grad_expr_2_memory.data();
+    T* const grad_weight_sum = grad_weight_partial + group * cols;
     std::fill_n(grad_weight_sum, cols, T(0));
+    const Buffer<T> grad_grad_expr_sum_3_2_blocks_memory(blocks);
+    T* const grad_grad_expr_sum_3_2_blocks = grad_grad_expr_sum_3_2_blocks_memory.data();
+    const Buffer<T> grad_expr_sum_2_blocks_memory(blocks);
+    T* const grad_expr_sum_2_blocks = grad_expr_sum_2_blocks_memory.data();
+    const Buffer<T> grad_expr_sum_10_blocks_memory(blocks);
+    T* const grad_expr_sum_10_blocks = grad_expr_sum_10_blocks_memory.data();
+    const Buffer<T> grad_expr_sum_5_blocks_memory(blocks);
+    T* const grad_expr_sum_5_blocks = grad_expr_sum_5_blocks_memory.data();
+    const Buffer<T> grad_expr_sum_8_blocks_memory(blocks);
+    T* const grad_expr_sum_8_blocks = grad_expr_sum_8_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
       row.expr_sum = expr_sum[i];
       K::row0(scalar, row);
-      double grad_grad_expr_sum_3_2_whole = 0;
-      double grad_expr_sum_2_whole = 0;
-      double grad_expr_sum_10_whole = 0;
-      double grad_expr_sum_5_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_grad_expr_sum_3_2 = 0;
         T reduced_grad_expr_sum_2 = 0;
         T reduced_grad_expr_sum_10 = 0;
@@ -217,19 +250,19 @@ void double_backward(const DoubleBackwardArgs& args) {
           reduced_grad_expr_sum_10 += out.grad_expr_sum_10;
           reduced_grad_expr_sum_5 += out.grad_expr_sum_5;
         }
-        grad_grad_expr_sum_3_2_whole += reduced_grad_grad_expr_sum_3_2;
-        grad_expr_sum_2_whole += reduced_grad_expr_sum_2;
-        grad_expr_sum_10_whole += reduced_grad_expr_sum_10;
-        grad_expr_sum_5_whole += reduced_grad_expr_sum_5;
-      }
-      row.grad_grad_expr_sum_3_2 = T(grad_grad_expr_sum_3_2_whole);
-      row.grad_expr_sum_2 = T(grad_expr_sum_2_whole);
-      row.grad_expr_sum_10 = T(grad_expr_sum_10_whole);
-      row.grad_expr_sum_5 = T(grad_expr_sum_5_whole);
+        grad_grad_expr_sum_3_2_blocks[block] = reduced_grad_grad_expr_sum_3_2;
+        grad_expr_sum_2_blocks[block] = reduced_grad_expr_sum_2;
+        grad_expr_sum_10_blocks[block] = reduced_grad_expr_sum_10;
+        grad_expr_sum_5_blocks[block] = reduced_grad_expr_sum_5;
+      });
+      row.grad_grad_expr_sum_3_2 = fusegen::total<T>(grad_grad_expr_sum_3_2_blocks, blocks);
+      row.grad_expr_sum_2 = fusegen::total<T>(grad_expr_sum_2_blocks, blocks);
+      row.grad_expr_sum_10 = fusegen::total<T>(grad_expr_sum_10_blocks, blocks);
+      row.grad_expr_sum_5 = fusegen::total<T>(grad_expr_sum_5_blocks, blocks);
       K::row1(scalar, row);
-      double grad_expr_sum_8_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_expr_sum_8 = 0;
 #pragma omp simd reduction(+ : reduced_grad_expr_sum_8)
         for (int64_t j = begin; j < end; ++j) {
@@ -253,12 +286,13 @@ void double_backward(const DoubleBackwardArgs& args) {
           store(grad_grad_y + at + j, out.grad_grad_y);
           grad_weight_sum[j] += out.grad_weight;
         }
-        grad_expr_sum_8_whole += reduced_grad_expr_sum_8;
-      }
-      row.grad_expr_sum_8 = T(grad_expr_sum_8_whole);
+        grad_expr_sum_8_blocks[block] = reduced_grad_expr_sum_8;
+      });
+      row.grad_expr_sum_8 = fusegen::total<T>(grad_expr_sum_8_blocks, blocks);
       K::row2(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j),
@@ -275,10 +309,10 @@ void double_backward(const DoubleBackwardArgs& args) {
           K::stage2(full, col, row, scalar, kept, out);
           store(grad_x + at + j, out.grad_x);
         }
-      }
+      });
     }
   });
-  fusegen::store_col_sums(grad_weight, grad_weight_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_weight, grad_weight_partial, tiling.groups(), cols);
 }
 
 }  // namespace

@@ -677,7 +677,8 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
     BackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_weight), grad_weight_partial, plan.groups, args.cols}}}, stream);
+      {{{static_cast<S*>(args.grad_weight), grad_weight_partial, plan.groups, args.cols, 1}}},
+      stream);
 }
 
 // How double_backward is launched.
@@ -1173,7 +1174,8 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
     DoubleBackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_weight), grad_weight_partial, plan.groups, args.cols}}}, stream);
+      {{{static_cast<S*>(args.grad_weight), grad_weight_partial, plan.groups, args.cols, 1}}},
+      stream);
 }
 
 }  // namespace

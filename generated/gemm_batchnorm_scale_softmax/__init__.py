@@ -71,7 +71,7 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation, the matmul's product without its bias; float64, float32, bfloat16 or float16.
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
         gemm_bias: col operand, [cols].
         bn_running_mean: col operand, [cols]; it gets no gradient.
         bn_running_var: col operand, [cols]; it gets no gradient.
@@ -98,7 +98,7 @@ apply.__qualname__ = "gemm_batchnorm_scale_softmax.apply"
 
 
 class Module(nn.Module):
-    """The model with everything behind the matmul fused: same constructor, state_dict and results."""
+    """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,
@@ -124,7 +124,10 @@ class Module(nn.Module):
                 (self.gemm.bias, self.bn.running_mean, self.bn.running_var, self.bn.weight, self.bn.bias, self.scale),
                 (self.bn.eps, self.bn.momentum),
             )
-        x = nn.functional.linear(x, self.gemm.weight)
+        x = torch.nn.functional.linear(
+            x,
+            self.gemm.weight,
+        )
         return apply(
             x,
             self.gemm.bias,

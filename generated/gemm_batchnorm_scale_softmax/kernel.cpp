@@ -28,19 +28,26 @@ void forward_train(const ForwardTrainArgs& args) {
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_mul(cols);
-    const Buffer<T> kept_softmax_exp(cols);
+    const Buffer<T> kept_mul_memory(cols);
+    T* const kept_mul = kept_mul_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> softmax_max_blocks_memory(blocks);
+    T* const softmax_max_blocks = softmax_max_blocks_memory.data();
+    const Buffer<T> softmax_sum_blocks_memory(blocks);
+    T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
-      T softmax_max_whole = -INFINITY;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_softmax_max = -INFINITY;
-#pragma omp simd reduction(maximum : reduced_softmax_max)
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
+#pragma omp simd reduction(max : reduced_softmax_max)
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j)};
           const typename K::Col col{};
@@ -48,14 +55,15 @@ void forward_train(const ForwardTrainArgs& args) {
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_mul[j] = kept.mul;
-          reduced_softmax_max = fusegen::maximum(reduced_softmax_max, out.softmax_max);
+          reduced_softmax_max =
+              fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
         }
-        softmax_max_whole = fusegen::maximum(softmax_max_whole, reduced_softmax_max);
-      }
-      row.softmax_max = T(softmax_max_whole);
-      double softmax_sum_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+        softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
+      });
+      row.softmax_max = fusegen::largest(softmax_max_blocks, blocks);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
         for (int64_t j = begin; j < end; ++j) {
@@ -68,12 +76,13 @@ void forward_train(const ForwardTrainArgs& args) {
           kept_softmax_exp[j] = kept.softmax_exp;
           reduced_softmax_sum += out.softmax_sum;
         }
-        softmax_sum_whole += reduced_softmax_sum;
-      }
-      row.softmax_sum = T(softmax_sum_whole);
+        softmax_sum_blocks[block] = reduced_softmax_sum;
+      });
+      row.softmax_sum = fusegen::total<T>(softmax_sum_blocks, blocks);
       K::row2(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j)};
@@ -84,7 +93,7 @@ void forward_train(const ForwardTrainArgs& args) {
           K::stage2(full, col, row, scalar, kept, out);
           store(y + at + j, out.y);
         }
-      }
+      });
       softmax_max[i] = row.softmax_max;
       softmax_sum[i] = row.softmax_sum;
     }
@@ -107,21 +116,28 @@ void backward_train(const BackwardTrainArgs& args) {
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  const Buffer<double> grad_scale_partial(tiling.groups());
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  const Buffer<double> grad_scale_partial_memory(tiling.groups());
+  double* const grad_scale_partial = grad_scale_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_softmax_exp(cols);
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
     double grad_scale_total = 0;
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_scale_blocks_memory(blocks);
+    T* const grad_scale_blocks = grad_scale_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      double grad_softmax_sum_2_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
         for (int64_t j = begin; j < end; ++j) {
@@ -133,12 +149,13 @@ void backward_train(const BackwardTrainArgs& args) {
           kept_softmax_exp[j] = kept.softmax_exp;
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         }
-        grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
-      }
-      row.grad_softmax_sum_2 = T(grad_softmax_sum_2_whole);
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T grad_scale_row = 0;
 #pragma omp simd reduction(+ : grad_scale_row)
         for (int64_t j = begin; j < end; ++j) {
@@ -151,12 +168,13 @@ void backward_train(const BackwardTrainArgs& args) {
           store(grad_x + at + j, out.grad_x);
           grad_scale_row += out.grad_scale;
         }
-        grad_scale_total += grad_scale_row;
-      }
+        grad_scale_blocks[block] = grad_scale_row;
+      });
+      grad_scale_total += fusegen::total<double>(grad_scale_blocks, blocks);
     }
     grad_scale_partial[group] = grad_scale_total;
   });
-  fusegen::store_total(grad_scale, grad_scale_partial.data(), tiling.groups());
+  fusegen::store_total(grad_scale, grad_scale_partial, tiling.groups());
 }
 
 // double_backward_train: 3 passes over each row; what a later pass reads again stays in buffers.
@@ -179,26 +197,40 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
   scalar.scale = load(scale);
   scalar.grad_grad_scale = load(grad_grad_scale);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  const Buffer<double> grad_scale_partial(tiling.groups());
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  const Buffer<double> grad_scale_partial_memory(tiling.groups());
+  double* const grad_scale_partial = grad_scale_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_softmax_exp(cols);
-    const Buffer<T> kept_grad_grad_mul(cols);
-    const Buffer<T> kept_grad_grad_softmax_exp(cols);
-    const Buffer<T> kept_grad_softmax_exp(cols);
-    const Buffer<T> kept_grad_mul(cols);
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_grad_mul_memory(cols);
+    T* const kept_grad_grad_mul = kept_grad_grad_mul_memory.data();
+    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
+    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_mul_memory(cols);
+    T* const kept_grad_mul = kept_grad_mul_memory.data();
     double grad_scale_total = 0;
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
+    T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
+    const Buffer<T> grad_scale_blocks_memory(blocks);
+    T* const grad_scale_blocks = grad_scale_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      double grad_softmax_sum_2_whole = 0;
-      double grad_grad_softmax_sum_2_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_2 = 0;
         T reduced_grad_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
@@ -215,15 +247,15 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
           reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
         }
-        grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
-        grad_grad_softmax_sum_2_whole += reduced_grad_grad_softmax_sum_2;
-      }
-      row.grad_softmax_sum_2 = T(grad_softmax_sum_2_whole);
-      row.grad_grad_softmax_sum_2 = T(grad_grad_softmax_sum_2_whole);
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
+      row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      double grad_softmax_sum_4_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_4 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
         for (int64_t j = begin; j < end; ++j) {
@@ -240,12 +272,13 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
           reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
           store(grad_grad_y + at + j, out.grad_grad_y);
         }
-        grad_softmax_sum_4_whole += reduced_grad_softmax_sum_4;
-      }
-      row.grad_softmax_sum_4 = T(grad_softmax_sum_4_whole);
+        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+      });
+      row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
       K::row2(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T grad_scale_row = 0;
 #pragma omp simd reduction(+ : grad_scale_row)
         for (int64_t j = begin; j < end; ++j) {
@@ -262,12 +295,13 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
           store(grad_x + at + j, out.grad_x);
           grad_scale_row += out.grad_scale;
         }
-        grad_scale_total += grad_scale_row;
-      }
+        grad_scale_blocks[block] = grad_scale_row;
+      });
+      grad_scale_total += fusegen::total<double>(grad_scale_blocks, blocks);
     }
     grad_scale_partial[group] = grad_scale_total;
   });
-  fusegen::store_total(grad_scale, grad_scale_partial.data(), tiling.groups());
+  fusegen::store_total(grad_scale, grad_scale_partial, tiling.groups());
 }
 
 // forward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
@@ -290,9 +324,11 @@ void forward_eval(const ForwardEvalArgs& args) {
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
-    const Buffer<T> bn_factor(cols);
+    const int64_t blocks = tiling.blocks();
+    const Buffer<T> bn_factor_memory(cols);
+    T* const bn_factor = bn_factor_memory.data();
     for (int64_t j = 0; j < cols; ++j) {
       typename K::Col col{};
       col.gemm_bias = load(gemm_bias + j);
@@ -303,16 +339,22 @@ void forward_eval(const ForwardEvalArgs& args) {
       K::columns(scalar, col);
       bn_factor[j] = col.bn_factor;
     }
-    const Buffer<T> kept_mul(cols);
-    const Buffer<T> kept_softmax_exp(cols);
+    const Buffer<T> kept_mul_memory(cols);
+    T* const kept_mul = kept_mul_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> softmax_max_blocks_memory(blocks);
+    T* const softmax_max_blocks = softmax_max_blocks_memory.data();
+    const Buffer<T> softmax_sum_blocks_memory(blocks);
+    T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
-      T softmax_max_whole = -INFINITY;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_softmax_max = -INFINITY;
-#pragma omp simd reduction(maximum : reduced_softmax_max)
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
+#pragma omp simd reduction(max : reduced_softmax_max)
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j)};
           const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
@@ -322,14 +364,15 @@ void forward_eval(const ForwardEvalArgs& args) {
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_mul[j] = kept.mul;
-          reduced_softmax_max = fusegen::maximum(reduced_softmax_max, out.softmax_max);
+          reduced_softmax_max =
+              fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
         }
-        softmax_max_whole = fusegen::maximum(softmax_max_whole, reduced_softmax_max);
-      }
-      row.softmax_max = T(softmax_max_whole);
-      double softmax_sum_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+        softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
+      });
+      row.softmax_max = fusegen::largest(softmax_max_blocks, blocks);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
         for (int64_t j = begin; j < end; ++j) {
@@ -344,12 +387,13 @@ void forward_eval(const ForwardEvalArgs& args) {
           kept_softmax_exp[j] = kept.softmax_exp;
           reduced_softmax_sum += out.softmax_sum;
         }
-        softmax_sum_whole += reduced_softmax_sum;
-      }
-      row.softmax_sum = T(softmax_sum_whole);
+        softmax_sum_blocks[block] = reduced_softmax_sum;
+      });
+      row.softmax_sum = fusegen::total<T>(softmax_sum_blocks, blocks);
       K::row2(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j)};
@@ -362,7 +406,7 @@ void forward_eval(const ForwardEvalArgs& args) {
           K::stage2(full, col, row, scalar, kept, out);
           store(y + at + j, out.y);
         }
-      }
+      });
       softmax_max[i] = row.softmax_max;
       softmax_sum[i] = row.softmax_sum;
     }
@@ -394,14 +438,21 @@ void backward_eval(const BackwardEvalArgs& args) {
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  const Buffer<T> grad_gemm_bias_partial(tiling.groups() * cols);
-  const Buffer<T> grad_bn_weight_partial(tiling.groups() * cols);
-  const Buffer<T> grad_bn_bias_partial(tiling.groups() * cols);
-  const Buffer<double> grad_scale_partial(tiling.groups());
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  const Buffer<T> grad_gemm_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_gemm_bias_partial = grad_gemm_bias_partial_memory.data();
+  const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_weight_partial = grad_bn_weight_partial_memory.data();
+  const Buffer<T> grad_bn_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_bias_partial = grad_bn_bias_partial_memory.data();
+  const Buffer<double> grad_scale_partial_memory(tiling.groups());
+  double* const grad_scale_partial = grad_scale_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
-    const Buffer<T> bn_factor(cols);
-    const Buffer<T> d_bn_weight_factor(cols);
+    const int64_t blocks = tiling.blocks();
+    const Buffer<T> bn_factor_memory(cols);
+    T* const bn_factor = bn_factor_memory.data();
+    const Buffer<T> d_bn_weight_factor_memory(cols);
+    T* const d_bn_weight_factor = d_bn_weight_factor_memory.data();
     for (int64_t j = 0; j < cols; ++j) {
       typename K::Col col{};
       col.gemm_bias = load(gemm_bias + j);
@@ -413,25 +464,32 @@ void backward_eval(const BackwardEvalArgs& args) {
       bn_factor[j] = col.bn_factor;
       d_bn_weight_factor[j] = col.d_bn_weight_factor;
     }
-    const Buffer<T> kept_bn(cols);
-    const Buffer<T> kept_softmax_exp(cols);
-    const Buffer<T> kept_d_bn_weight(cols);
-    T* const grad_gemm_bias_sum = grad_gemm_bias_partial.data() + group * cols;
+    const Buffer<T> kept_bn_memory(cols);
+    T* const kept_bn = kept_bn_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_d_bn_weight_memory(cols);
+    T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
+    T* const grad_gemm_bias_sum = grad_gemm_bias_partial + group * cols;
     std::fill_n(grad_gemm_bias_sum, cols, T(0));
-    T* const grad_bn_weight_sum = grad_bn_weight_partial.data() + group * cols;
+    T* const grad_bn_weight_sum = grad_bn_weight_partial + group * cols;
     std::fill_n(grad_bn_weight_sum, cols, T(0));
-    T* const grad_bn_bias_sum = grad_bn_bias_partial.data() + group * cols;
+    T* const grad_bn_bias_sum = grad_bn_bias_partial + group * cols;
     std::fill_n(grad_bn_bias_sum, cols, T(0));
     double grad_scale_total = 0;
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_scale_blocks_memory(blocks);
+    T* const grad_scale_blocks = grad_scale_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      double grad_softmax_sum_2_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
         for (int64_t j = begin; j < end; ++j) {
@@ -448,12 +506,13 @@ void backward_eval(const BackwardEvalArgs& args) {
           kept_d_bn_weight[j] = kept.d_bn_weight;
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         }
-        grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
-      }
-      row.grad_softmax_sum_2 = T(grad_softmax_sum_2_whole);
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T grad_scale_row = 0;
 #pragma omp simd reduction(+ : grad_scale_row)
         for (int64_t j = begin; j < end; ++j) {
@@ -474,15 +533,16 @@ void backward_eval(const BackwardEvalArgs& args) {
           grad_bn_bias_sum[j] += out.grad_bn_bias;
           grad_scale_row += out.grad_scale;
         }
-        grad_scale_total += grad_scale_row;
-      }
+        grad_scale_blocks[block] = grad_scale_row;
+      });
+      grad_scale_total += fusegen::total<double>(grad_scale_blocks, blocks);
     }
     grad_scale_partial[group] = grad_scale_total;
   });
-  fusegen::store_col_sums(grad_gemm_bias, grad_gemm_bias_partial.data(), tiling.groups(), cols);
-  fusegen::store_col_sums(grad_bn_weight, grad_bn_weight_partial.data(), tiling.groups(), cols);
-  fusegen::store_col_sums(grad_bn_bias, grad_bn_bias_partial.data(), tiling.groups(), cols);
-  fusegen::store_total(grad_scale, grad_scale_partial.data(), tiling.groups());
+  fusegen::store_col_sums(grad_gemm_bias, grad_gemm_bias_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_weight, grad_bn_weight_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_bias, grad_bn_bias_partial, tiling.groups(), cols);
+  fusegen::store_total(grad_scale, grad_scale_partial, tiling.groups());
 }
 
 // double_backward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
@@ -517,14 +577,21 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
   scalar.grad_grad_scale = load(grad_grad_scale);
   scalar.bn_eps = T(args.bn_eps);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  const Buffer<T> grad_gemm_bias_partial(tiling.groups() * cols);
-  const Buffer<T> grad_bn_weight_partial(tiling.groups() * cols);
-  const Buffer<T> grad_bn_bias_partial(tiling.groups() * cols);
-  const Buffer<double> grad_scale_partial(tiling.groups());
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  const Buffer<T> grad_gemm_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_gemm_bias_partial = grad_gemm_bias_partial_memory.data();
+  const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_weight_partial = grad_bn_weight_partial_memory.data();
+  const Buffer<T> grad_bn_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_bias_partial = grad_bn_bias_partial_memory.data();
+  const Buffer<double> grad_scale_partial_memory(tiling.groups());
+  double* const grad_scale_partial = grad_scale_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
-    const Buffer<T> bn_factor(cols);
-    const Buffer<T> d_bn_weight_factor(cols);
+    const int64_t blocks = tiling.blocks();
+    const Buffer<T> bn_factor_memory(cols);
+    T* const bn_factor = bn_factor_memory.data();
+    const Buffer<T> d_bn_weight_factor_memory(cols);
+    T* const d_bn_weight_factor = d_bn_weight_factor_memory.data();
     for (int64_t j = 0; j < cols; ++j) {
       typename K::Col col{};
       col.gemm_bias = load(gemm_bias + j);
@@ -539,34 +606,52 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
       bn_factor[j] = col.bn_factor;
       d_bn_weight_factor[j] = col.d_bn_weight_factor;
     }
-    const Buffer<T> kept_bn(cols);
-    const Buffer<T> kept_softmax_exp(cols);
-    const Buffer<T> kept_d_bn_weight(cols);
-    const Buffer<T> kept_grad_grad_gemm(cols);
-    const Buffer<T> kept_grad_grad_bn(cols);
-    const Buffer<T> kept_grad_grad_mul(cols);
-    const Buffer<T> kept_grad_grad_softmax_exp(cols);
-    const Buffer<T> kept_grad_softmax_exp(cols);
-    const Buffer<T> kept_grad_mul(cols);
-    const Buffer<T> kept_grad_d_bn_weight(cols);
-    const Buffer<T> kept_d_grad_gemm_bn_weight(cols);
-    T* const grad_gemm_bias_sum = grad_gemm_bias_partial.data() + group * cols;
+    const Buffer<T> kept_bn_memory(cols);
+    T* const kept_bn = kept_bn_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_d_bn_weight_memory(cols);
+    T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
+    const Buffer<T> kept_grad_grad_gemm_memory(cols);
+    T* const kept_grad_grad_gemm = kept_grad_grad_gemm_memory.data();
+    const Buffer<T> kept_grad_grad_bn_memory(cols);
+    T* const kept_grad_grad_bn = kept_grad_grad_bn_memory.data();
+    const Buffer<T> kept_grad_grad_mul_memory(cols);
+    T* const kept_grad_grad_mul = kept_grad_grad_mul_memory.data();
+    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
+    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_mul_memory(cols);
+    T* const kept_grad_mul = kept_grad_mul_memory.data();
+    const Buffer<T> kept_grad_d_bn_weight_memory(cols);
+    T* const kept_grad_d_bn_weight = kept_grad_d_bn_weight_memory.data();
+    const Buffer<T> kept_d_grad_gemm_bn_weight_memory(cols);
+    T* const kept_d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight_memory.data();
+    T* const grad_gemm_bias_sum = grad_gemm_bias_partial + group * cols;
     std::fill_n(grad_gemm_bias_sum, cols, T(0));
-    T* const grad_bn_weight_sum = grad_bn_weight_partial.data() + group * cols;
+    T* const grad_bn_weight_sum = grad_bn_weight_partial + group * cols;
     std::fill_n(grad_bn_weight_sum, cols, T(0));
-    T* const grad_bn_bias_sum = grad_bn_bias_partial.data() + group * cols;
+    T* const grad_bn_bias_sum = grad_bn_bias_partial + group * cols;
     std::fill_n(grad_bn_bias_sum, cols, T(0));
     double grad_scale_total = 0;
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
+    T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
+    const Buffer<T> grad_scale_blocks_memory(blocks);
+    T* const grad_scale_blocks = grad_scale_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      double grad_softmax_sum_2_whole = 0;
-      double grad_grad_softmax_sum_2_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_2 = 0;
         T reduced_grad_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
@@ -596,15 +681,15 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
           reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
         }
-        grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
-        grad_grad_softmax_sum_2_whole += reduced_grad_grad_softmax_sum_2;
-      }
-      row.grad_softmax_sum_2 = T(grad_softmax_sum_2_whole);
-      row.grad_grad_softmax_sum_2 = T(grad_grad_softmax_sum_2_whole);
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
+      row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      double grad_softmax_sum_4_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_4 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
         for (int64_t j = begin; j < end; ++j) {
@@ -632,12 +717,13 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
           reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
           store(grad_grad_y + at + j, out.grad_grad_y);
         }
-        grad_softmax_sum_4_whole += reduced_grad_softmax_sum_4;
-      }
-      row.grad_softmax_sum_4 = T(grad_softmax_sum_4_whole);
+        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+      });
+      row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
       K::row2(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T grad_scale_row = 0;
 #pragma omp simd reduction(+ : grad_scale_row)
         for (int64_t j = begin; j < end; ++j) {
@@ -672,15 +758,16 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
           grad_bn_bias_sum[j] += out.grad_bn_bias;
           grad_scale_row += out.grad_scale;
         }
-        grad_scale_total += grad_scale_row;
-      }
+        grad_scale_blocks[block] = grad_scale_row;
+      });
+      grad_scale_total += fusegen::total<double>(grad_scale_blocks, blocks);
     }
     grad_scale_partial[group] = grad_scale_total;
   });
-  fusegen::store_col_sums(grad_gemm_bias, grad_gemm_bias_partial.data(), tiling.groups(), cols);
-  fusegen::store_col_sums(grad_bn_weight, grad_bn_weight_partial.data(), tiling.groups(), cols);
-  fusegen::store_col_sums(grad_bn_bias, grad_bn_bias_partial.data(), tiling.groups(), cols);
-  fusegen::store_total(grad_scale, grad_scale_partial.data(), tiling.groups());
+  fusegen::store_col_sums(grad_gemm_bias, grad_gemm_bias_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_weight, grad_bn_weight_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_bias, grad_bn_bias_partial, tiling.groups(), cols);
+  fusegen::store_total(grad_scale, grad_scale_partial, tiling.groups());
 }
 
 }  // namespace

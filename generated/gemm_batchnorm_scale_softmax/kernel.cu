@@ -689,7 +689,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
     BackwardTrainRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1}}}, stream);
+      {{{static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}}, stream);
 }
 
 // How double_backward_train is launched.
@@ -1132,7 +1132,7 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
     DoubleBackwardTrainRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1}}}, stream);
+      {{{static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}}, stream);
 }
 
 // How forward_eval is launched.
@@ -2025,10 +2025,10 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
     BackwardEvalRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 4>(
-      {{{static_cast<S*>(args.grad_gemm_bias), grad_gemm_bias_partial, plan.groups, args.cols},
-        {static_cast<S*>(args.grad_bn_weight), grad_bn_weight_partial, plan.groups, args.cols},
-        {static_cast<S*>(args.grad_bn_bias), grad_bn_bias_partial, plan.groups, args.cols},
-        {static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1}}},
+      {{{static_cast<S*>(args.grad_gemm_bias), grad_gemm_bias_partial, plan.groups, args.cols, 1},
+        {static_cast<S*>(args.grad_bn_weight), grad_bn_weight_partial, plan.groups, args.cols, 1},
+        {static_cast<S*>(args.grad_bn_bias), grad_bn_bias_partial, plan.groups, args.cols, 1},
+        {static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}},
       stream);
 }
 
@@ -2662,10 +2662,10 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
     DoubleBackwardEvalRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 4>(
-      {{{static_cast<S*>(args.grad_gemm_bias), grad_gemm_bias_partial, plan.groups, args.cols},
-        {static_cast<S*>(args.grad_bn_weight), grad_bn_weight_partial, plan.groups, args.cols},
-        {static_cast<S*>(args.grad_bn_bias), grad_bn_bias_partial, plan.groups, args.cols},
-        {static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1}}},
+      {{{static_cast<S*>(args.grad_gemm_bias), grad_gemm_bias_partial, plan.groups, args.cols, 1},
+        {static_cast<S*>(args.grad_bn_weight), grad_bn_weight_partial, plan.groups, args.cols, 1},
+        {static_cast<S*>(args.grad_bn_bias), grad_bn_bias_partial, plan.groups, args.cols, 1},
+        {static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}},
       stream);
 }
 

@@ -48,7 +48,7 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation, the matmul's product without its bias; float64, float32, bfloat16 or float16.
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
         matmul_bias: col operand, [cols].
         add_value: col operand, [cols].
     """
@@ -64,7 +64,7 @@ apply.__qualname__ = "matmul_add_swish_tanh_gelu_hardtanh.apply"
 
 
 class Module(nn.Module):
-    """The model with everything behind the matmul fused: same constructor, state_dict and results."""
+    """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,
@@ -80,7 +80,10 @@ class Module(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = nn.functional.linear(x, self.matmul.weight)
+        x = torch.nn.functional.linear(
+            x,
+            self.matmul.weight,
+        )
         return apply(
             x,
             self.matmul.bias,

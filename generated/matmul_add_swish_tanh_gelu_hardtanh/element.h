@@ -4,11 +4,12 @@
 // The mathematics of one element, which the CPU's and the GPU's kernels share. A kernel runs its
 // stages one after the other over each row; between two stages the row is reduced.
 //   linear(in_features=in_features, out_features=out_features)  x W^T + bias. torch computes x W^T,
-//   the kernel adds the bias. torch.nn.Linear. add(add_value)  x + other. torch.add. swish  x
-//   sigmoid(x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU. tanh  (exp(x) - exp(-x))
-//   / (exp(x) + exp(-x)). torch.tanh. gelu(approximate=none)  x normcdf(x), or its tanh
-//   approximation. Hendrycks & Gimpel 2016, arXiv:1606.08415. hardtanh(min_val=-1, max_val=1)  x
-//   clipped to [min_val, max_val]; the derivative at both bounds is 0. torch.nn.Hardtanh.
+//   the kernel adds the bias. torch.nn.Linear. add(add_value)  x + alpha other. torch.add. swish  x
+//   sigmoid(beta x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU with beta 1. tanh
+//   (exp(x) - exp(-x)) / (exp(x) + exp(-x)). torch.tanh. gelu(approximate=none)  x normcdf(x), or
+//   its tanh approximation. Hendrycks & Gimpel 2016, arXiv:1606.08415. hardtanh(min_val=-1,
+//   max_val=1)  x clipped to [min_val, max_val]; the derivative at both bounds is 0.
+//   torch.nn.Hardtanh.
 #pragma once
 
 #include "fusegen/elementary.h"
@@ -69,9 +70,9 @@ struct Forward {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
-    // add: x + other
+    // add: x + alpha other
     const T add = matmul + col.add_value;
-    // swish: x sigmoid(x)
+    // swish: x sigmoid(beta x)
     const T swish = add * Math::sigmoid(add);
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     const T tanh = Math::tanh(swish);
@@ -142,12 +143,12 @@ struct Backward {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
-    // add: x + other
+    // add: x + alpha other
     const T add = matmul + col.add_value;
     const T swish_sigmoid = Math::sigmoid(add);
     // d swish / d add
     const T d_swish = swish_sigmoid * (add * (T(1) - swish_sigmoid) + T(1));
-    // swish: x sigmoid(x)
+    // swish: x sigmoid(beta x)
     const T swish = swish_sigmoid * add;
     // d tanh / d swish
     const T d_tanh = Math::sech2(swish);
@@ -272,7 +273,7 @@ struct DoubleBackward {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
-    // add: x + other
+    // add: x + alpha other
     const T add = matmul + col.add_value;
     const T d_swish_sigmoid = Math::sigmoid(add);
     const T d_swish_sum = d_swish_sigmoid - T(1);
@@ -286,7 +287,7 @@ struct DoubleBackward {
     const T d_swish = d_swish_sigmoid * d_swish_sum2;
     // sum over all uses
     const T grad_grad_add = full.grad_grad_x + col.grad_grad_matmul_bias_2;
-    // swish: x sigmoid(x)
+    // swish: x sigmoid(beta x)
     const T swish = d_swish_sigmoid * add;
     const T tanh_sech2 = Math::sech2(swish);
     // d tanh / d swish

@@ -27,7 +27,7 @@ void forward(const ForwardArgs& args) {
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
-  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
+  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
     const int64_t count = std::min(tiling.tile_cols, cols - begin);
@@ -65,8 +65,9 @@ void backward(const BackwardArgs& args) {
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
-  const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
-  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
+  const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
     const int64_t count = std::min(tiling.tile_cols, cols - begin);
@@ -87,11 +88,10 @@ void backward(const BackwardArgs& args) {
         grad_matmul_bias_sum[j] += out.grad_matmul_bias;
       }
     }
-    std::copy_n(grad_matmul_bias_sum, count,
-                grad_matmul_bias_partial.data() + group * cols + begin);
+    std::copy_n(grad_matmul_bias_sum, count, grad_matmul_bias_partial + group * cols + begin);
   });
-  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial.data(), tiling.groups(), cols);
-  fusegen::store_col_sums(grad_add_value, grad_matmul_bias_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_add_value, grad_matmul_bias_partial, tiling.groups(), cols);
 }
 
 // double_backward: one pass, each tile of columns by its own task.
@@ -114,13 +114,15 @@ void double_backward(const DoubleBackwardArgs& args) {
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
-  const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
-  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
+  const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
     const int64_t count = std::min(tiling.tile_cols, cols - begin);
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
-    const Buffer<T> grad_grad_matmul_bias_2(count);
+    const Buffer<T> grad_grad_matmul_bias_2_memory(count);
+    T* const grad_grad_matmul_bias_2 = grad_grad_matmul_bias_2_memory.data();
     for (int64_t j = 0; j < count; ++j) {
       typename K::Col col{};
       col.matmul_bias = load(matmul_bias + begin + j);
@@ -150,11 +152,10 @@ void double_backward(const DoubleBackwardArgs& args) {
         grad_matmul_bias_sum[j] += out.grad_matmul_bias;
       }
     }
-    std::copy_n(grad_matmul_bias_sum, count,
-                grad_matmul_bias_partial.data() + group * cols + begin);
+    std::copy_n(grad_matmul_bias_sum, count, grad_matmul_bias_partial + group * cols + begin);
   });
-  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial.data(), tiling.groups(), cols);
-  fusegen::store_col_sums(grad_add_value, grad_matmul_bias_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_add_value, grad_matmul_bias_partial, tiling.groups(), cols);
 }
 
 }  // namespace

@@ -278,10 +278,11 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
     backward<S, 16 / sizeof(S), flight>
         <<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
   }
-  fusegen::launch_partial_sums<S, T, 2>(
-      {{{static_cast<S*>(args.grad_matmul_bias), grad_matmul_bias_partial, plan.groups, args.cols},
-        {static_cast<S*>(args.grad_add_value), grad_matmul_bias_partial, plan.groups, args.cols}}},
-      stream);
+  fusegen::launch_partial_sums<S, T, 2>({{{static_cast<S*>(args.grad_matmul_bias),
+                                           grad_matmul_bias_partial, plan.groups, args.cols, 1},
+                                          {static_cast<S*>(args.grad_add_value),
+                                           grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
+                                        stream);
 }
 
 // How double_backward is launched.
@@ -457,10 +458,11 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
     double_backward<S, 16 / sizeof(S), flight>
         <<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
   }
-  fusegen::launch_partial_sums<S, T, 2>(
-      {{{static_cast<S*>(args.grad_matmul_bias), grad_matmul_bias_partial, plan.groups, args.cols},
-        {static_cast<S*>(args.grad_add_value), grad_matmul_bias_partial, plan.groups, args.cols}}},
-      stream);
+  fusegen::launch_partial_sums<S, T, 2>({{{static_cast<S*>(args.grad_matmul_bias),
+                                           grad_matmul_bias_partial, plan.groups, args.cols, 1},
+                                          {static_cast<S*>(args.grad_add_value),
+                                           grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
+                                        stream);
 }
 
 }  // namespace

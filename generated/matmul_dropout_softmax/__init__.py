@@ -59,7 +59,7 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation, the matmul's product without its bias; float64, float32, bfloat16 or float16.
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
         matmul_bias: col operand, [cols].
         dropout_p: a number of the chain.
         training: whether the chain runs as it does in training.
@@ -78,7 +78,7 @@ apply.__qualname__ = "matmul_dropout_softmax.apply"
 
 
 class Module(nn.Module):
-    """The model with everything behind the matmul fused: same constructor, state_dict and results."""
+    """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,
@@ -92,7 +92,10 @@ class Module(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = nn.functional.linear(x, self.matmul.weight)
+        x = torch.nn.functional.linear(
+            x,
+            self.matmul.weight,
+        )
         return apply(
             x,
             self.matmul.bias,

@@ -25,25 +25,34 @@ void forward_train(const ForwardTrainArgs& args) {
   S* const y = static_cast<S*>(args.y);
   T* const softmax_max = static_cast<T*>(args.softmax_max);
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
+  const uint64_t* const seed = args.seed;
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_dropout(cols);
-    const Buffer<T> kept_softmax_exp(cols);
-    const Buffer<T> dropout_u(cols);
+    const Buffer<T> kept_dropout_memory(cols);
+    T* const kept_dropout = kept_dropout_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> dropout_u_memory(cols);
+    T* const dropout_u = dropout_u_memory.data();
+    const Buffer<T> softmax_max_blocks_memory(blocks);
+    T* const softmax_max_blocks = softmax_max_blocks_memory.data();
+    const Buffer<T> softmax_sum_blocks_memory(blocks);
+    T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
-      fusegen::fill_uniform(dropout_u.data(), cols, *args.seed, 0, uint64_t(at));
       typename K::Row row{};
-      T softmax_max_whole = -INFINITY;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_softmax_max = -INFINITY;
-#pragma omp simd reduction(maximum : reduced_softmax_max)
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        fusegen::fill_uniform(dropout_u + begin, end - begin, *seed, 0, uint64_t(at + begin));
+        auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
+#pragma omp simd reduction(max : reduced_softmax_max)
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), dropout_u[j]};
           const typename K::Col col{load(matmul_bias + j)};
@@ -51,14 +60,15 @@ void forward_train(const ForwardTrainArgs& args) {
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_dropout[j] = kept.dropout;
-          reduced_softmax_max = fusegen::maximum(reduced_softmax_max, out.softmax_max);
+          reduced_softmax_max =
+              fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
         }
-        softmax_max_whole = fusegen::maximum(softmax_max_whole, reduced_softmax_max);
-      }
-      row.softmax_max = T(softmax_max_whole);
-      double softmax_sum_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+        softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
+      });
+      row.softmax_max = fusegen::largest(softmax_max_blocks, blocks);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
         for (int64_t j = begin; j < end; ++j) {
@@ -71,12 +81,13 @@ void forward_train(const ForwardTrainArgs& args) {
           kept_softmax_exp[j] = kept.softmax_exp;
           reduced_softmax_sum += out.softmax_sum;
         }
-        softmax_sum_whole += reduced_softmax_sum;
-      }
-      row.softmax_sum = T(softmax_sum_whole);
+        softmax_sum_blocks[block] = reduced_softmax_sum;
+      });
+      row.softmax_sum = fusegen::total<T>(softmax_sum_blocks, blocks);
       K::row2(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), dropout_u[j]};
@@ -87,7 +98,7 @@ void forward_train(const ForwardTrainArgs& args) {
           K::stage2(full, col, row, scalar, kept, out);
           store(y + at + j, out.y);
         }
-      }
+      });
       softmax_max[i] = row.softmax_max;
       softmax_sum[i] = row.softmax_sum;
     }
@@ -107,28 +118,35 @@ void backward_train(const BackwardTrainArgs& args) {
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
+  const uint64_t* const seed = args.seed;
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_dropout_softmax_exp(cols);
-    const Buffer<T> dropout_u(cols);
-    T* const grad_matmul_bias_sum = grad_matmul_bias_partial.data() + group * cols;
+    const Buffer<T> kept_d_dropout_softmax_exp_memory(cols);
+    T* const kept_d_dropout_softmax_exp = kept_d_dropout_softmax_exp_memory.data();
+    const Buffer<T> dropout_u_memory(cols);
+    T* const dropout_u = dropout_u_memory.data();
+    T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
-      fusegen::fill_uniform(dropout_u.data(), cols, *args.seed, 0, uint64_t(at));
       typename K::Row row{};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      double grad_softmax_sum_2_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        fusegen::fill_uniform(dropout_u + begin, end - begin, *seed, 0, uint64_t(at + begin));
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
         for (int64_t j = begin; j < end; ++j) {
@@ -140,12 +158,13 @@ void backward_train(const BackwardTrainArgs& args) {
           kept_d_dropout_softmax_exp[j] = kept.d_dropout_softmax_exp;
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         }
-        grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
-      }
-      row.grad_softmax_sum_2 = T(grad_softmax_sum_2_whole);
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j), dropout_u[j]};
@@ -157,10 +176,10 @@ void backward_train(const BackwardTrainArgs& args) {
           store(grad_x + at + j, out.grad_x);
           grad_matmul_bias_sum[j] += out.grad_matmul_bias;
         }
-      }
+      });
     }
   });
-  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
 }
 
 // double_backward_train: 3 passes over each row; what a later pass reads again stays in buffers.
@@ -179,33 +198,47 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  const uint64_t* const seed = args.seed;
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_softmax_exp(cols);
-    const Buffer<T> kept_d_dropout_softmax_exp(cols);
-    const Buffer<T> kept_grad_grad_dropout(cols);
-    const Buffer<T> kept_grad_grad_softmax_exp(cols);
-    const Buffer<T> kept_grad_softmax_exp(cols);
-    const Buffer<T> dropout_u(cols);
-    T* const grad_matmul_bias_sum = grad_matmul_bias_partial.data() + group * cols;
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_d_dropout_softmax_exp_memory(cols);
+    T* const kept_d_dropout_softmax_exp = kept_d_dropout_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_grad_dropout_memory(cols);
+    T* const kept_grad_grad_dropout = kept_grad_grad_dropout_memory.data();
+    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
+    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    const Buffer<T> dropout_u_memory(cols);
+    T* const dropout_u = dropout_u_memory.data();
+    T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
+    const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
+    T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
-      fusegen::fill_uniform(dropout_u.data(), cols, *args.seed, 0, uint64_t(at));
       typename K::Row row{};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      double grad_grad_softmax_sum_2_whole = 0;
-      double grad_softmax_sum_2_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        fusegen::fill_uniform(dropout_u + begin, end - begin, *seed, 0, uint64_t(at + begin));
         T reduced_grad_grad_softmax_sum_2 = 0;
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2)
@@ -223,15 +256,15 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
           reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         }
-        grad_grad_softmax_sum_2_whole += reduced_grad_grad_softmax_sum_2;
-        grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
-      }
-      row.grad_grad_softmax_sum_2 = T(grad_grad_softmax_sum_2_whole);
-      row.grad_softmax_sum_2 = T(grad_softmax_sum_2_whole);
+        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      });
+      row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      double grad_softmax_sum_4_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_4 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
         for (int64_t j = begin; j < end; ++j) {
@@ -247,12 +280,13 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
           reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
           store(grad_grad_y + at + j, out.grad_grad_y);
         }
-        grad_softmax_sum_4_whole += reduced_grad_softmax_sum_4;
-      }
-      row.grad_softmax_sum_4 = T(grad_softmax_sum_4_whole);
+        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+      });
+      row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
       K::row2(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j),
@@ -267,10 +301,10 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
           store(grad_x + at + j, out.grad_x);
           grad_matmul_bias_sum[j] += out.grad_matmul_bias;
         }
-      }
+      });
     }
   });
-  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
 }
 
 // forward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
@@ -286,19 +320,26 @@ void forward_eval(const ForwardEvalArgs& args) {
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_matmul(cols);
-    const Buffer<T> kept_softmax_exp(cols);
+    const Buffer<T> kept_matmul_memory(cols);
+    T* const kept_matmul = kept_matmul_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> softmax_max_blocks_memory(blocks);
+    T* const softmax_max_blocks = softmax_max_blocks_memory.data();
+    const Buffer<T> softmax_sum_blocks_memory(blocks);
+    T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
-      T softmax_max_whole = -INFINITY;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_softmax_max = -INFINITY;
-#pragma omp simd reduction(maximum : reduced_softmax_max)
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
+#pragma omp simd reduction(max : reduced_softmax_max)
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j)};
           const typename K::Col col{load(matmul_bias + j)};
@@ -306,14 +347,15 @@ void forward_eval(const ForwardEvalArgs& args) {
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_matmul[j] = kept.matmul;
-          reduced_softmax_max = fusegen::maximum(reduced_softmax_max, out.softmax_max);
+          reduced_softmax_max =
+              fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
         }
-        softmax_max_whole = fusegen::maximum(softmax_max_whole, reduced_softmax_max);
-      }
-      row.softmax_max = T(softmax_max_whole);
-      double softmax_sum_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+        softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
+      });
+      row.softmax_max = fusegen::largest(softmax_max_blocks, blocks);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
         for (int64_t j = begin; j < end; ++j) {
@@ -326,12 +368,13 @@ void forward_eval(const ForwardEvalArgs& args) {
           kept_softmax_exp[j] = kept.softmax_exp;
           reduced_softmax_sum += out.softmax_sum;
         }
-        softmax_sum_whole += reduced_softmax_sum;
-      }
-      row.softmax_sum = T(softmax_sum_whole);
+        softmax_sum_blocks[block] = reduced_softmax_sum;
+      });
+      row.softmax_sum = fusegen::total<T>(softmax_sum_blocks, blocks);
       K::row2(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j)};
@@ -342,7 +385,7 @@ void forward_eval(const ForwardEvalArgs& args) {
           K::stage2(full, col, row, scalar, kept, out);
           store(y + at + j, out.y);
         }
-      }
+      });
       softmax_max[i] = row.softmax_max;
       softmax_sum[i] = row.softmax_sum;
     }
@@ -364,22 +407,27 @@ void backward_eval(const BackwardEvalArgs& args) {
   S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
   typename K::Scalar scalar{};
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_softmax_exp(cols);
-    T* const grad_matmul_bias_sum = grad_matmul_bias_partial.data() + group * cols;
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      double grad_softmax_sum_2_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
         for (int64_t j = begin; j < end; ++j) {
@@ -391,12 +439,13 @@ void backward_eval(const BackwardEvalArgs& args) {
           kept_softmax_exp[j] = kept.softmax_exp;
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         }
-        grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
-      }
-      row.grad_softmax_sum_2 = T(grad_softmax_sum_2_whole);
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
@@ -408,10 +457,10 @@ void backward_eval(const BackwardEvalArgs& args) {
           store(grad_x + at + j, out.grad_x);
           grad_matmul_bias_sum[j] += out.grad_matmul_bias;
         }
-      }
+      });
     }
   });
-  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
 }
 
 // double_backward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
@@ -432,26 +481,37 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_grad_grad_matmul(cols);
-    const Buffer<T> kept_softmax_exp(cols);
-    const Buffer<T> kept_grad_grad_softmax_exp(cols);
-    const Buffer<T> kept_grad_softmax_exp(cols);
-    T* const grad_matmul_bias_sum = grad_matmul_bias_partial.data() + group * cols;
+    const Buffer<T> kept_grad_grad_matmul_memory(cols);
+    T* const kept_grad_grad_matmul = kept_grad_grad_matmul_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
+    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
+    const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
+    T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      double grad_grad_softmax_sum_2_whole = 0;
-      double grad_softmax_sum_2_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_grad_softmax_sum_2 = 0;
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2)
@@ -468,15 +528,15 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
           reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         }
-        grad_grad_softmax_sum_2_whole += reduced_grad_grad_softmax_sum_2;
-        grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
-      }
-      row.grad_grad_softmax_sum_2 = T(grad_grad_softmax_sum_2_whole);
-      row.grad_softmax_sum_2 = T(grad_softmax_sum_2_whole);
+        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      });
+      row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      double grad_softmax_sum_4_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_4 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
         for (int64_t j = begin; j < end; ++j) {
@@ -492,12 +552,13 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
           reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
           store(grad_grad_y + at + j, out.grad_grad_y);
         }
-        grad_softmax_sum_4_whole += reduced_grad_softmax_sum_4;
-      }
-      row.grad_softmax_sum_4 = T(grad_softmax_sum_4_whole);
+        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+      });
+      row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
       K::row2(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j),
@@ -512,10 +573,10 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
           store(grad_x + at + j, out.grad_x);
           grad_matmul_bias_sum[j] += out.grad_matmul_bias;
         }
-      }
+      });
     }
   });
-  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
 }
 
 }  // namespace

@@ -761,7 +761,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
     BackwardTrainRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
-                                           grad_matmul_bias_partial, plan.groups, args.cols}}},
+                                           grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
 
@@ -1261,7 +1261,7 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
     DoubleBackwardTrainRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
-                                           grad_matmul_bias_partial, plan.groups, args.cols}}},
+                                           grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
 
@@ -1990,7 +1990,7 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
     BackwardEvalRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
-                                           grad_matmul_bias_partial, plan.groups, args.cols}}},
+                                           grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
 
@@ -2478,7 +2478,7 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
     DoubleBackwardEvalRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
-                                           grad_matmul_bias_partial, plan.groups, args.cols}}},
+                                           grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
 

@@ -44,7 +44,7 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation, the matmul's product without its bias; float64, float32, bfloat16 or float16.
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
         linear_bias: col operand, [cols].
     """
     return _chain(
@@ -59,7 +59,7 @@ apply.__qualname__ = "matmul_gelu_softmax.apply"
 
 
 class Module(nn.Module):
-    """The model with everything behind the matmul fused: same constructor, state_dict and results."""
+    """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,
@@ -71,7 +71,10 @@ class Module(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = nn.functional.linear(x, self.linear.weight)
+        x = torch.nn.functional.linear(
+            x,
+            self.linear.weight,
+        )
         return apply(
             x,
             self.linear.bias,

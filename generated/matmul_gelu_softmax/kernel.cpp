@@ -27,19 +27,26 @@ void forward(const ForwardArgs& args) {
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_gelu(cols);
-    const Buffer<T> kept_softmax_exp(cols);
+    const Buffer<T> kept_gelu_memory(cols);
+    T* const kept_gelu = kept_gelu_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> softmax_max_blocks_memory(blocks);
+    T* const softmax_max_blocks = softmax_max_blocks_memory.data();
+    const Buffer<T> softmax_sum_blocks_memory(blocks);
+    T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
-      T softmax_max_whole = -INFINITY;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_softmax_max = -INFINITY;
-#pragma omp simd reduction(maximum : reduced_softmax_max)
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
+#pragma omp simd reduction(max : reduced_softmax_max)
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j)};
           const typename K::Col col{load(linear_bias + j)};
@@ -47,14 +54,15 @@ void forward(const ForwardArgs& args) {
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
           kept_gelu[j] = kept.gelu;
-          reduced_softmax_max = fusegen::maximum(reduced_softmax_max, out.softmax_max);
+          reduced_softmax_max =
+              fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
         }
-        softmax_max_whole = fusegen::maximum(softmax_max_whole, reduced_softmax_max);
-      }
-      row.softmax_max = T(softmax_max_whole);
-      double softmax_sum_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+        softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
+      });
+      row.softmax_max = fusegen::largest(softmax_max_blocks, blocks);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
         for (int64_t j = begin; j < end; ++j) {
@@ -67,12 +75,13 @@ void forward(const ForwardArgs& args) {
           kept_softmax_exp[j] = kept.softmax_exp;
           reduced_softmax_sum += out.softmax_sum;
         }
-        softmax_sum_whole += reduced_softmax_sum;
-      }
-      row.softmax_sum = T(softmax_sum_whole);
+        softmax_sum_blocks[block] = reduced_softmax_sum;
+      });
+      row.softmax_sum = fusegen::total<T>(softmax_sum_blocks, blocks);
       K::row2(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j)};
@@ -83,7 +92,7 @@ void forward(const ForwardArgs& args) {
           K::stage2(full, col, row, scalar, kept, out);
           store(y + at + j, out.y);
         }
-      }
+      });
       softmax_max[i] = row.softmax_max;
       softmax_sum[i] = row.softmax_sum;
     }
@@ -105,22 +114,27 @@ void backward(const BackwardArgs& args) {
   S* const grad_linear_bias = static_cast<S*>(args.grad_linear_bias);
   typename K::Scalar scalar{};
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  const Buffer<T> grad_linear_bias_partial(tiling.groups() * cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  const Buffer<T> grad_linear_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_linear_bias_partial = grad_linear_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_gelu_softmax_exp(cols);
-    T* const grad_linear_bias_sum = grad_linear_bias_partial.data() + group * cols;
+    const Buffer<T> kept_d_gelu_softmax_exp_memory(cols);
+    T* const kept_d_gelu_softmax_exp = kept_d_gelu_softmax_exp_memory.data();
+    T* const grad_linear_bias_sum = grad_linear_bias_partial + group * cols;
     std::fill_n(grad_linear_bias_sum, cols, T(0));
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      double grad_softmax_sum_2_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
         for (int64_t j = begin; j < end; ++j) {
@@ -132,12 +146,13 @@ void backward(const BackwardArgs& args) {
           kept_d_gelu_softmax_exp[j] = kept.d_gelu_softmax_exp;
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         }
-        grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
-      }
-      row.grad_softmax_sum_2 = T(grad_softmax_sum_2_whole);
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
@@ -149,10 +164,10 @@ void backward(const BackwardArgs& args) {
           store(grad_x + at + j, out.grad_x);
           grad_linear_bias_sum[j] += out.grad_linear_bias;
         }
-      }
+      });
     }
   });
-  fusegen::store_col_sums(grad_linear_bias, grad_linear_bias_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_linear_bias, grad_linear_bias_partial, tiling.groups(), cols);
 }
 
 // double_backward: 3 passes over each row; what a later pass reads again stays in buffers.
@@ -173,30 +188,45 @@ void double_backward(const DoubleBackwardArgs& args) {
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   const auto tiling = fusegen::Tiling::of(rows, cols, cols);
-  const Buffer<T> grad_linear_bias_partial(tiling.groups() * cols);
-  fusegen::parallel_for(tiling.groups(), tiling.grain(), [&](int64_t group) {
+  const Buffer<T> grad_linear_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_linear_bias_partial = grad_linear_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_d_gelu(cols);
-    const Buffer<T> kept_d_gelu(cols);
-    const Buffer<T> kept_softmax_exp(cols);
-    const Buffer<T> kept_softmax_exp_grad_grad_linear(cols);
-    const Buffer<T> kept_grad_grad_gelu(cols);
-    const Buffer<T> kept_grad_grad_softmax_exp(cols);
-    const Buffer<T> kept_grad_softmax_exp(cols);
-    const Buffer<T> kept_grad_d_gelu(cols);
-    T* const grad_linear_bias_sum = grad_linear_bias_partial.data() + group * cols;
+    const Buffer<T> kept_d_d_gelu_memory(cols);
+    T* const kept_d_d_gelu = kept_d_d_gelu_memory.data();
+    const Buffer<T> kept_d_gelu_memory(cols);
+    T* const kept_d_gelu = kept_d_gelu_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_softmax_exp_grad_grad_linear_memory(cols);
+    T* const kept_softmax_exp_grad_grad_linear = kept_softmax_exp_grad_grad_linear_memory.data();
+    const Buffer<T> kept_grad_grad_gelu_memory(cols);
+    T* const kept_grad_grad_gelu = kept_grad_grad_gelu_memory.data();
+    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
+    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_d_gelu_memory(cols);
+    T* const kept_grad_d_gelu = kept_grad_d_gelu_memory.data();
+    T* const grad_linear_bias_sum = grad_linear_bias_partial + group * cols;
     std::fill_n(grad_linear_bias_sum, cols, T(0));
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
+    T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      double grad_softmax_sum_2_whole = 0;
-      double grad_grad_softmax_sum_2_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_2 = 0;
         T reduced_grad_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
@@ -216,15 +246,15 @@ void double_backward(const DoubleBackwardArgs& args) {
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
           reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
         }
-        grad_softmax_sum_2_whole += reduced_grad_softmax_sum_2;
-        grad_grad_softmax_sum_2_whole += reduced_grad_grad_softmax_sum_2;
-      }
-      row.grad_softmax_sum_2 = T(grad_softmax_sum_2_whole);
-      row.grad_grad_softmax_sum_2 = T(grad_grad_softmax_sum_2_whole);
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
+      row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      double grad_softmax_sum_4_whole = 0;
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
         T reduced_grad_softmax_sum_4 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
         for (int64_t j = begin; j < end; ++j) {
@@ -242,12 +272,13 @@ void double_backward(const DoubleBackwardArgs& args) {
           reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
           store(grad_grad_y + at + j, out.grad_grad_y);
         }
-        grad_softmax_sum_4_whole += reduced_grad_softmax_sum_4;
-      }
-      row.grad_softmax_sum_4 = T(grad_softmax_sum_4_whole);
+        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+      });
+      row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
       K::row2(scalar, row);
-      for (int64_t begin = 0; begin < cols; begin += fusegen::block_cols) {
-        const int64_t end = std::min(cols, begin + fusegen::block_cols);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j),
@@ -265,10 +296,10 @@ void double_backward(const DoubleBackwardArgs& args) {
           store(grad_x + at + j, out.grad_x);
           grad_linear_bias_sum[j] += out.grad_linear_bias;
         }
-      }
+      });
     }
   });
-  fusegen::store_col_sums(grad_linear_bias, grad_linear_bias_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_linear_bias, grad_linear_bias_partial, tiling.groups(), cols);
 }
 
 }  // namespace

@@ -733,7 +733,7 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
     BackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_linear_bias),
-                                           grad_linear_bias_partial, plan.groups, args.cols}}},
+                                           grad_linear_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
 
@@ -1218,7 +1218,7 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
     DoubleBackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_linear_bias),
-                                           grad_linear_bias_partial, plan.groups, args.cols}}},
+                                           grad_linear_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
 

@@ -46,7 +46,7 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation, the matmul's product without its bias; float64, float32, bfloat16 or float16.
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
         matmul_bias: col operand, [cols].
         scaling_factor: a number of the chain.
     """
@@ -62,7 +62,7 @@ apply.__qualname__ = "matmul_swish_scale.apply"
 
 
 class Module(nn.Module):
-    """The model with everything behind the matmul fused: same constructor, state_dict and results."""
+    """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,
@@ -76,7 +76,10 @@ class Module(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = nn.functional.linear(x, self.matmul.weight)
+        x = torch.nn.functional.linear(
+            x,
+            self.matmul.weight,
+        )
         return apply(
             x,
             self.matmul.bias,

@@ -4,8 +4,8 @@
 // The mathematics of one element, which the CPU's and the GPU's kernels share. A kernel runs its
 // stages one after the other over each row; between two stages the row is reduced.
 //   linear  x W^T + bias. torch computes x W^T, the kernel adds the bias. torch.nn.Linear.
-//   swish  x sigmoid(x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU.
-//   scale(scaling_factor)  x other. torch.mul.
+//   swish  x sigmoid(beta x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU with
+//   beta 1. scale(scaling_factor)  x other. torch.mul.
 #pragma once
 
 #include "fusegen/elementary.h"
@@ -44,7 +44,7 @@ struct Forward {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
-    // swish: x sigmoid(x)
+    // swish: x sigmoid(beta x)
     const T swish = matmul * Math::sigmoid(matmul);
     // mul: x other
     const T mul = swish * scalar.scaling_factor;

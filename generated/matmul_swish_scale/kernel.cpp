@@ -27,7 +27,7 @@ void forward(const ForwardArgs& args) {
   scalar.scaling_factor = T(args.scaling_factor);
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
-  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
+  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
     const int64_t count = std::min(tiling.tile_cols, cols - begin);
@@ -64,8 +64,9 @@ void backward(const BackwardArgs& args) {
   scalar.scaling_factor = T(args.scaling_factor);
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
-  const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
-  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
+  const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
     const int64_t count = std::min(tiling.tile_cols, cols - begin);
@@ -86,10 +87,9 @@ void backward(const BackwardArgs& args) {
         grad_matmul_bias_sum[j] += out.grad_matmul_bias;
       }
     }
-    std::copy_n(grad_matmul_bias_sum, count,
-                grad_matmul_bias_partial.data() + group * cols + begin);
+    std::copy_n(grad_matmul_bias_sum, count, grad_matmul_bias_partial + group * cols + begin);
   });
-  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
 }
 
 // double_backward: one pass, each tile of columns by its own task.
@@ -110,8 +110,9 @@ void double_backward(const DoubleBackwardArgs& args) {
   scalar.scaling_factor = T(args.scaling_factor);
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
-  const Buffer<T> grad_matmul_bias_partial(tiling.groups() * cols);
-  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
+  const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
     const int64_t count = std::min(tiling.tile_cols, cols - begin);
@@ -135,10 +136,9 @@ void double_backward(const DoubleBackwardArgs& args) {
         grad_matmul_bias_sum[j] += out.grad_matmul_bias;
       }
     }
-    std::copy_n(grad_matmul_bias_sum, count,
-                grad_matmul_bias_partial.data() + group * cols + begin);
+    std::copy_n(grad_matmul_bias_sum, count, grad_matmul_bias_partial + group * cols + begin);
   });
-  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial.data(), tiling.groups(), cols);
+  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
 }
 
 }  // namespace

@@ -274,7 +274,7 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
         <<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
   }
   fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
-                                           grad_matmul_bias_partial, plan.groups, args.cols}}},
+                                           grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
 
@@ -445,7 +445,7 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
         <<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
   }
   fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
-                                           grad_matmul_bias_partial, plan.groups, args.cols}}},
+                                           grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
 

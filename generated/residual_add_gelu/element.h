@@ -3,7 +3,7 @@
 //
 // The mathematics of one element, which the CPU's and the GPU's kernels share. A kernel runs its
 // stages one after the other over each row; between two stages the row is reduced.
-//   add(residual)  x + other. torch.add.
+//   add(residual)  x + alpha other. torch.add.
 //   gelu(approximate=tanh)  x normcdf(x), or its tanh approximation. Hendrycks & Gimpel 2016,
 //   arXiv:1606.08415.
 #pragma once
@@ -38,7 +38,7 @@ struct Forward {
   // Stage 0: y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // add: x + other
+    // add: x + alpha other
     const T add = full.residual + full.x;
     // gelu: x normcdf(x), or its tanh approximation
     const T gelu = T(0.5) * add *
@@ -77,7 +77,7 @@ struct Backward {
   // Stage 0: grad_x, grad_residual.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // add: x + other
+    // add: x + alpha other
     const T add = full.residual + full.x;
     const T gelu_power = add * add;
     const T gelu_product = add * T(0.5641895835477563) * T(1.4142135623730951);
@@ -129,7 +129,7 @@ struct DoubleBackward {
   // Stage 0: grad_x, grad_residual, grad_grad_y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // add: x + other
+    // add: x + alpha other
     const T add = full.residual + full.x;
     const T d_gelu_product = T(0.7978845608028654);
     const T d_gelu_power = add * add;

@@ -26,7 +26,7 @@ void forward(const ForwardArgs& args) {
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
-  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
+  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
     const int64_t count = std::min(tiling.tile_cols, cols - begin);
@@ -62,7 +62,7 @@ void backward(const BackwardArgs& args) {
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
-  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
+  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
     const int64_t count = std::min(tiling.tile_cols, cols - begin);
@@ -103,7 +103,7 @@ void double_backward(const DoubleBackwardArgs& args) {
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
   const auto tiling = fusegen::Tiling::of(rows, cols, widest);
-  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [&](int64_t task) {
+  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
     const int64_t count = std::min(tiling.tile_cols, cols - begin);

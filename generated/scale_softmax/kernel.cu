@@ -684,7 +684,7 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
     BackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1}}}, stream);
+      {{{static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}}, stream);
 }
 
 // How double_backward is launched.
@@ -1123,7 +1123,7 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
     DoubleBackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1}}}, stream);
+      {{{static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}}, stream);
 }
 
 }  // namespace

@@ -3,9 +3,9 @@
 //
 // The mathematics of one element, which the CPU's and the GPU's kernels share. A kernel runs its
 // stages one after the other over each row; between two stages the row is reduced.
-//   swish  x sigmoid(x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU.
-//   tanh  (exp(x) - exp(-x)) / (exp(x) + exp(-x)). torch.tanh.
-//   mish  x tanh(softplus(x)). Misra 2019, arXiv:1908.08681.
+//   swish  x sigmoid(beta x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU with
+//   beta 1. tanh  (exp(x) - exp(-x)) / (exp(x) + exp(-x)). torch.tanh. mish  x tanh(softplus(x)).
+//   Misra 2019, arXiv:1908.08681.
 #pragma once
 
 #include "fusegen/elementary.h"
@@ -38,7 +38,7 @@ struct Forward {
   // Stage 0: y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // swish: x sigmoid(x)
+    // swish: x sigmoid(beta x)
     const T swish = full.x * Math::sigmoid(full.x);
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     const T tanh = Math::tanh(swish);
@@ -81,7 +81,7 @@ struct Backward {
     const T swish_sigmoid = Math::sigmoid(full.x);
     // d swish / d x
     const T d_swish = swish_sigmoid * (full.x * (T(1) - swish_sigmoid) + T(1));
-    // swish: x sigmoid(x)
+    // swish: x sigmoid(beta x)
     const T swish = swish_sigmoid * full.x;
     // d tanh / d swish
     const T d_tanh = Math::sech2(swish);
@@ -148,7 +148,7 @@ struct DoubleBackward {
                                            d_swish_sigmoid * d_swish_product2);
     // d swish / d x
     const T d_swish = d_swish_sigmoid * d_swish_sum2;
-    // swish: x sigmoid(x)
+    // swish: x sigmoid(beta x)
     const T swish = d_swish_sigmoid * full.x;
     const T tanh_sech2 = Math::sech2(swish);
     // d tanh / d swish
@@ -275,7 +275,7 @@ struct TripleBackward {
         d_d_swish_sigmoid * (-d_d_swish_sum - d_d_swish_product3 - d_d_swish_product5);
     // d swish / d x
     const T d_swish = d_d_swish_product4;
-    // swish: x sigmoid(x)
+    // swish: x sigmoid(beta x)
     const T swish = d_d_swish_sigmoid * full.x;
     const T tanh_sech2 = Math::sech2(swish);
     // d tanh / d swish

@@ -18,12 +18,19 @@ namespace fusegen {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// The activation as the kernels see it: [rows, cols], whatever its leading dims.
+// How x's dims become rows and columns.
+struct Layout {
+  int64_t rank;         // the number of dims x must have, or 0 for any
+  int64_t first, last;  // the dims of the columns, counted from the end: -1 is the last
+};
+
+// The activation as the kernels see it: [rows, cols], whatever its dims.
 class Activation {
  public:
-  // `flat`: rows do not matter to the kernel. `rank`: the number of dims x must have, or 0 for any.
-  Activation(const Tensor& x, bool flat, int64_t rank) : x_(x), numel_(x.numel()) {
-    STD_TORCH_CHECK(rank == 0 || x.dim() == rank, "x: expected ", rank, " dims, got ", x.dim());
+  // `flat`: rows do not matter to the kernel.
+  Activation(const Tensor& x, bool flat, const Layout& layout) : x_(x), numel_(x.numel()) {
+    const int64_t rank = layout.rank, dims = x.dim();
+    STD_TORCH_CHECK(rank == 0 || dims == rank, "x: expected ", rank, " dims, got ", dims);
     switch (x.scalar_type()) {
       case ScalarType::Double:
         dtype_ = DType::float64;
@@ -40,15 +47,20 @@ class Activation {
       default:
         STD_TORCH_CHECK(false, "x: expected float64, float32, bfloat16 or float16");
     }
-    width_ = x.dim() ? x.size(x.dim() - 1) : 1;
-    height_ = 1;
-    for (int64_t dim = 0; dim + 1 < x.dim(); ++dim) height_ *= x.size(dim);
+    for (int64_t dim = 0; dim < dims; ++dim) {
+      const bool column = dim >= dims + layout.first && dim <= dims + layout.last;
+      (column ? width_ : height_) *= x.size(dim);
+      // Places of a channel that follow one another: rows, where the channel is among them.
+      if (dim > 1 && dim < dims + layout.first) channel_run_ *= x.size(dim);
+    }
     rows_ = flat ? (numel_ ? 1 : 0) : height_;
     cols_ = flat ? numel_ : width_;
   }
 
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
+  int64_t channels() const { return x_.size(1); }
+  int64_t channel_run() const { return channel_run_; }
   DType dtype() const { return dtype_; }
   const Tensor& x() const { return x_; }
 
@@ -59,11 +71,13 @@ class Activation {
     return checked(t, name, same);
   }
   Tensor col(const Tensor& t, const char* name) const {
-    return checked(t, name, t.numel() == width_ && t.dim() && t.size(t.dim() - 1) == width_);
+    return checked(t, name, t.numel() == width_);
   }
   Tensor row(const Tensor& t, const char* name) const {
-    return checked(t, name,
-                   t.numel() == height_ && t.dim() == x_.dim() && t.size(t.dim() - 1) == 1);
+    return checked(t, name, t.numel() == height_ && t.dim() == x_.dim());
+  }
+  Tensor channel(const Tensor& t, const char* name) const {
+    return checked(t, name, t.numel() == channels());
   }
   Tensor scalar(const Tensor& t, const char* name) const {
     return checked(t, name, t.numel() == 1);
@@ -95,7 +109,7 @@ class Activation {
   }
 
   const Tensor& x_;
-  int64_t numel_, width_, height_, rows_, cols_;
+  int64_t numel_, width_ = 1, height_ = 1, channel_run_ = 1, rows_, cols_;
   DType dtype_;
 };
 

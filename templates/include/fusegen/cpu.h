@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <new>
 
@@ -17,21 +18,31 @@
 extern "C" int32_t torch_parallel_for(int64_t begin, int64_t end, int64_t grain_size,
                                       void (*body)(int64_t begin, int64_t end, void* context),
                                       void* context);
-
-#pragma omp declare reduction(maximum : float,                                          \
-                                  double : omp_out = fusegen::maximum(omp_out, omp_in)) \
-    initializer(omp_priv = omp_orig)
+extern "C" int32_t torch_get_num_threads(uint32_t* threads);
 
 namespace fusegen {
 
-// Calls f(task) for each task in [0, tasks), at least `grain` tasks a thread.
+// Calls f(task) for tasks begin … end - 1. There is one copy of it. `f` is copied and inlined, so
+// that the compiler sees that no store changes what was captured: else it gathers through the
+// pointers.
+template <class F>
+__attribute__((noinline, flatten)) void run_tasks(int64_t begin, int64_t end, void* context) {
+  const F f = *static_cast<const F*>(context);
+  for (int64_t task = begin; task < end; ++task) {
+    asm volatile("");  // no vectors across tasks
+    f(task);
+  }
+}
+
+// Calls f(task) for each task in [0, tasks), at least `grain` of them a thread.
 template <class F>
 void parallel_for(int64_t tasks, int64_t grain, const F& f) {
-  const auto body = [](int64_t begin, int64_t end, void* context) {
-    for (int64_t task = begin; task < end; ++task) (*static_cast<const F*>(context))(task);
-  };
-  torch_parallel_for(0, tasks, std::max<int64_t>(grain, 1), body,
-                     const_cast<void*>(static_cast<const void*>(&f)));
+  void* const context = const_cast<void*>(static_cast<const void*>(&f));
+  if (tasks <= grain) {
+    run_tasks<F>(0, tasks, context);
+  } else {
+    torch_parallel_for(0, tasks, std::max<int64_t>(grain, 1), run_tasks<F>, context);
+  }
 }
 
 // Columns that are summed in the type computed in before the sum goes on in double: the error of a
@@ -56,25 +67,72 @@ class Buffer {
   std::unique_ptr<T, Free> data_;
 };
 
-// The activation [rows, cols] cut into tasks of at most `tile_rows` rows and `tile_cols` columns.
-// The cut depends on the shape alone, so sums come out the same for any number of threads.
+// The place of a number in the order of all, NaN being the largest. Integers, because there is one
+// instruction for the larger of two, which no compiler uses for numbers that may be NaN.
+template <class I, class T>
+FUSEGEN_FN I ordinal_as(T x) {
+  constexpr I largest = std::numeric_limits<I>::max();
+  const I bits = bit_cast<I>(x), place = bits ^ ((bits >> (8 * sizeof(I) - 1)) & largest);
+  return x != x ? largest : place;
+}
+// The larger of two places, by value: std::max's references keep gcc from making vectors.
+template <class I>
+FUSEGEN_FN I larger(I a, I b) {
+  return a > b ? a : b;
+}
+FUSEGEN_FN int32_t ordinal(float x) {
+  return ordinal_as<int32_t>(x);
+}
+FUSEGEN_FN int64_t ordinal(double x) {
+  return ordinal_as<int64_t>(x);
+}
+FUSEGEN_FN float of_ordinal(int32_t place) {
+  return bit_cast<float>(place ^ ((place >> 31) & 0x7fffffff));
+}
+FUSEGEN_FN double of_ordinal(int64_t place) {
+  return bit_cast<double>(place ^ ((place >> 63) & 0x7fffffffffffffff));
+}
+
+// What the blocks of a row come to together.
+template <class To, class T>
+To total(const T* blocks, int64_t count) {
+  double sum = 0;
+  for (int64_t block = 0; block < count; ++block) sum += blocks[block];
+  return To(sum);
+}
+template <class T>
+T largest(const T* blocks, int64_t count) {
+  T found = -INFINITY;
+  for (int64_t block = 0; block < count; ++block) found = maximum(found, blocks[block]);
+  return found;
+}
+
+// The activation [rows, cols] cut into tasks of at most `tile_rows` rows and `tile_cols` columns. A
+// row is cut into blocks, whose sums are added up in order; where there are fewer rows than
+// threads, the blocks of one row after the other are shared out among them.
 struct Tiling {
   static constexpr int64_t elements_per_thread = 32768;  // below this a second thread costs more
 
   int64_t rows, cols, tile_rows, tile_cols;
+  bool splits_rows;
 
   static Tiling of(int64_t rows, int64_t cols, int64_t widest) {
     const int64_t tile_cols = std::max<int64_t>(1, std::min(cols, widest));
     const int64_t wanted = std::max<int64_t>(1, elements_per_thread / tile_cols);
-    return {rows, cols, std::clamp<int64_t>(rows / 8, std::min<int64_t>(wanted, 8), 128),
-            tile_cols};
+    uint32_t threads = 1;
+    torch_get_num_threads(&threads);
+    return {rows, cols, std::clamp<int64_t>(rows / 8, std::min<int64_t>(wanted, 8), 128), tile_cols,
+            rows < threads && cols >= 2 * elements_per_thread};
   }
   int64_t groups() const { return (rows + tile_rows - 1) / tile_rows; }
   int64_t columns() const { return (cols + tile_cols - 1) / tile_cols; }
   int64_t tasks() const { return groups() * columns(); }
   int64_t grain() const {
-    return std::max<int64_t>(1, elements_per_thread / (tile_rows * tile_cols));
+    return splits_rows ? tasks()
+                       : std::max<int64_t>(1, elements_per_thread / (tile_rows * tile_cols));
   }
+  int64_t blocks() const { return (cols + block_cols - 1) / block_cols; }
+  int64_t block_grain() const { return splits_rows ? elements_per_thread / block_cols : blocks(); }
 };
 
 // Fills out[0 … count) with the uniform numbers of elements first … first + count - 1.
@@ -104,6 +162,19 @@ void store_col_sums(S* out, const T* partial, int64_t groups, int64_t cols) {
       for (int64_t i = 0; i < count; ++i) sum[i] += from[i];
     }
     for (int64_t i = 0; i < count; ++i) store(out + begin + i, sum[i]);
+  });
+}
+
+// Adds up partial[row] over the rows of each channel, in order, and stores the sums: the rows are
+// [groups, channels, run].
+template <class S, class T>
+void store_channel_sums(S* out, const T* partial, int64_t rows, int64_t channels, int64_t run) {
+  parallel_for(channels, 256, [&](int64_t channel) {
+    double sum = 0;
+    for (int64_t row = channel * run; row < rows; row += channels * run) {
+      for (int64_t i = 0; i < run; ++i) sum += partial[row + i];
+    }
+    store(out + channel, compute_t<S>(sum));
   });
 }
 

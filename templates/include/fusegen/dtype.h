@@ -80,9 +80,10 @@ struct Storage<float16> {
     const uint32_t normal = (rest - 0x38000000u + 0xfffu + ((rest >> 13) & 1u)) >> 13;
     // Subnormal results: adding 0.5 aligns the last bit of the half with the last of the float.
     const uint32_t subnormal = bit_cast<uint32_t>(bit_cast<float>(rest) + 0.5f) - 0x3f000000u;
-    uint32_t magnitude = rest < 0x38800000u ? subnormal : normal;
-    magnitude = rest >= 0x477ff000u ? 0x7c00u : magnitude;  // 65520 and above round to infinity
-    magnitude = rest > 0x7f800000u ? 0x7e00u : magnitude;   // NaN
+    // 65520 and above round to infinity. (gcc makes vectors of this, not of a test of `rest`.)
+    const uint32_t finite = rest < 0x38800000u ? subnormal : normal;
+    const uint32_t overflow = finite < 0x7c00u ? finite : 0x7c00u;
+    const uint32_t magnitude = value != value ? 0x7e00u : overflow;
     return {uint16_t(sign | magnitude)};
 #endif
   }
@@ -100,6 +101,12 @@ FUSEGEN_FN compute_t<S> load(const S* stored) {
 template <class S>
 FUSEGEN_FN void store(S* stored, compute_t<S> value) {
   *stored = Storage<S>::store(value);
+}
+
+// The channel of place `at`, where each channel has runs of `run` places.
+FUSEGEN_FN int64_t channel_of(int64_t at, int64_t run, int64_t channels) {
+  if ((at | run | channels) >> 31) return at / run % channels;
+  return uint32_t(at) / uint32_t(run) % uint32_t(channels);  // several times faster
 }
 
 // Calls f with a value of the storage type that `dtype` names.

@@ -11,12 +11,18 @@
 
 namespace fusegen {
 
-// out[col] = the sum over groups of partial[group][col].
+// out[col] = the sum over partial[group / run][col][group % run]: with a run of 1, over the rows of
+// partial[groups][cols].
 template <class S, class T>
 struct PartialSum {
   S* out;
   const T* partial;
-  int64_t groups, cols;
+  int64_t groups, cols, run;
+
+  __device__ __forceinline__ T at(int64_t group, int64_t col) const {
+    if (run == 1) return partial[group * cols + col];
+    return partial[(group / run * cols + col) * run + group % run];
+  }
 };
 
 template <class S, class T, int N>
@@ -37,7 +43,7 @@ __global__ void __launch_bounds__(1024) add_partial_sums(PartialSums<S, T, N> su
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
         const int64_t at = group + n * width;
-        sum[n] += at < job.groups ? job.partial[at * job.cols + col] : T(0);
+        sum[n] += at < job.groups ? job.at(at, col) : T(0);
       }
     }
   }
