@@ -38,7 +38,7 @@ def call(pass_: BoundPass, args: tuple[Any, ...]) -> Any:
             if tensor.requires_grad:
                 if is_plain(args[: pass_.given_tensors]):
                     return _Eager.apply(pass_, *args)
-                return pass_.operator(*args)
+                return pass_.dispatch(args)
     return pass_.run(args)
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from fusegen.runtime.sharding import know_shardings
+
 #: The most derivatives that a spec can ask for.
 HIGHEST = 3
 
@@ -31,10 +33,12 @@ class Pass:
         operator: its name below `torch.ops.fusegen_<package>`.
         like: for each output, the place of the input whose kind and shape it has; of a derivative, that is
             the input of the pass before to which the gradient belongs.
+        by_column: whether no value depends on a whole row, so that columns can be computed apart.
     """
 
     operator: str
     like: tuple[int, ...]
+    by_column: bool = False
 
 
 class BoundPass:
@@ -68,6 +72,7 @@ class BoundPass:
         self.package, self.order, self.operator = package, order, operator
         self._kernel = operator._handle.redispatch_boxed  # type: ignore[attr-defined]
         self.like, self.kinds, self.random, self.columns = declared.like, kinds, random, columns
+        self.by_column = declared.by_column
         self.count, self.statistics = len(kinds), statistics
         self.cotangents = 0
         self.given_tensors = self.count + (statistics if order else 0) + random
@@ -116,6 +121,11 @@ class BoundPass:
         """
         if is_plain(args[: self.given_tensors]):
             return self._kernel(_CUDA if args[0].is_cuda else _CPU, *args)
+        return self.dispatch(args)
+
+    def dispatch(self, args: tuple[Any, ...]) -> Any:
+        """Call the operator, through all that wants to see it."""
+        know_shardings(self)
         return self.operator(*args)
 
 

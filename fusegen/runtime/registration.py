@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fusegen.runtime.derivative import pull, remember
 from fusegen.runtime.passes import BoundPass
+from fusegen.runtime.sharding import know_shardings
 
 
 def register(pass_: BoundPass) -> None:
@@ -35,6 +36,7 @@ def register(pass_: BoundPass) -> None:
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
         return tuple(pull(ctx, pass_, cotangents))
 
+    know_shardings(pass_)
     torch.library.register_fake(name, fake)
     torch.library.register_autograd(name, backward, setup_context=setup_context)
 

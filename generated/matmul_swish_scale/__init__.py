@@ -25,9 +25,9 @@ _chain = Chain(
             operands=(0,),
             attributes=(0,),
             passes=(
-                Pass("forward", (0,)),
-                Pass("backward", (0, 1)),
-                Pass("double_backward", (0, 1, 2)),
+                Pass("forward", (0,), by_column=True),
+                Pass("backward", (0, 1), by_column=True),
+                Pass("double_backward", (0, 1, 2), by_column=True),
             ),
             saved=0,
             random=False,
