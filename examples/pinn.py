@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 import fusegen
 
@@ -37,7 +37,7 @@ class Eager(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation at x."""
-        return F.mish(torch.tanh(F.silu(x)))
+        return functional.mish(torch.tanh(functional.silu(x)))
 
 
 def network(activation: Callable[[], nn.Module]) -> nn.Sequential:
