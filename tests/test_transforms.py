@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 import torch
 from conftest import DEVICES, NAMES
 from originals import ORIGINALS
+from shaped_originals import SHAPED
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
-from fusegen import verify
+from fusegen import load, pipeline, verify
 from fusegen.chain import Chain
 from fusegen.eager import run_chain
 
@@ -215,3 +217,36 @@ def test_functional_call_on_the_module(name: str, package: Package) -> None:
         )
 
     close(run(fused), run(original))
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_activations_of_three_dims_and_more(name: str, shaped_packages: Path) -> None:
+    """Rows along any dims, operands by channel: batches join the first dim, tangents are eager's."""
+    chain = pipeline.derive(Path(__file__).parent / "chains" / f"{name}.yaml")
+    built = load(name, shaped_packages)
+    shape = (2, 3, 2, 3, 2)[: chain.layout.rank]
+    case = verify.make_case(chain, shape, training=False)
+    numbers = {k: v for k, v in case.options.items() if k in chain.attributes}
+
+    def fused(x: Tensor) -> Tensor:
+        result: Tensor = built.apply(x, *case.operands.values(), **case.options)
+        return result
+
+    def eager(x: Tensor) -> Tensor:
+        return run_chain(chain.spec, x, case.operands, numbers, training=False, seed=case.seed)
+
+    tangent = torch.randn_like(case.x)
+    close(jvp(fused, (case.x,), (tangent,)), jvp(eager, (case.x,), (tangent,)))
+    stack = torch.stack([case.x, case.x - 0.5, 2 * case.x])
+    loss = grad(lambda x: fused(x).square().sum())
+    wanted = grad(lambda x: eager(x).square().sum())
+    close(vmap(fused)(stack), torch.stack([eager(x) for x in stack]))
+    close(vmap(loss)(stack), torch.stack([wanted(x) for x in stack]))
+    product = jvp(loss, (case.x,), (tangent,))
+    close(product, jvp(wanted, (case.x,), (tangent,)))
+    operands = [t.clone().requires_grad_() for t in case.operands.values()]
+    leaf = case.x.clone().requires_grad_()
+    mode = "same" if len(chain.modes) == 1 else "eval"
+    forward = built._chain.passes(mode)[0]
+    if len(operands) == forward.count - 1 and not chain.attributes:
+        torch.library.opcheck(forward.operator, (leaf, *operands))
