@@ -102,7 +102,7 @@ def test_defaults_of_steps() -> None:
     assert linear.settings["bias"] is False
     assert (dropout.label, dropout.attributes) == ("dropout", {"p": 0.5})
     assert (softmax.attributes, softmax.text) == ({"dim": 1}, "softmax(dim=1)")
-    assert spec.order == 1
+    assert spec.order == 2
 
 
 def test_an_operand_slot_takes_an_operand_an_argument_or_a_number() -> None:

@@ -150,7 +150,7 @@ def spec_text(op: Op, given: str, *, numbers: bool = False, whole: bool = True) 
     held = op.submodule.operands if op.submodule else ()
     left_out = op.optional if "label_smoothing" in given or not whole else ()
     operands = {n: k for n, k in op.operands.items() if n not in (*held, *left_out) and not numbers}
-    lines = ["order: 2"]
+    lines = []
     if operands:
         lines.append("operands:")
         for place, (name, kind) in enumerate(operands.items()):
