@@ -173,7 +173,7 @@ void double_backward(const DoubleBackwardArgs& args) {
   scalar.eps = T(args.eps);
   scalar.cols = T(cols);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
   const Buffer<T> grad_weight_partial_memory(tiling.groups() * cols);
   T* const grad_weight_partial = grad_weight_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -330,8 +330,11 @@ void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
 }
 template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
 
+template <class Level>
 void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward<decltype(stored)>(args); });
 }
+template void double_backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                          const DoubleBackwardArgs&);
 
 }  // namespace fusegen_gated_rms_norm

@@ -711,7 +711,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   scalar.eps = T(args.eps);
-  scalar.cols = T(cols);
+  scalar.cols = T(args.cols);
   K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1>;
@@ -930,7 +930,7 @@ __global__ void __launch_bounds__(512, 1)
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   scalar.eps = T(args.eps);
-  scalar.cols = T(cols);
+  scalar.cols = T(args.cols);
   K::scalars(scalar);
   using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
   __shared__ typename Team::Exchange exchange;
@@ -1222,8 +1222,10 @@ int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwar
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = DoubleBackwardPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    };
+    return bytes(DoubleBackwardPlan::of<S>(args));
   });
 }
 

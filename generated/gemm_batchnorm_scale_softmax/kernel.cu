@@ -712,15 +712,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
-  const S* const __restrict__ scale = static_cast<const S*>(args.scale);
-  const S* const __restrict__ grad_grad_scale = static_cast<const S*>(args.grad_grad_scale);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  scalar.scale = fusegen::load(scale);
-  scalar.grad_grad_scale = fusegen::load(grad_grad_scale);
+  scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
@@ -900,15 +898,13 @@ __global__ void __launch_bounds__(512, 1)
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
-  const S* const __restrict__ scale = static_cast<const S*>(args.scale);
-  const S* const __restrict__ grad_grad_scale = static_cast<const S*>(args.grad_grad_scale);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  scalar.scale = fusegen::load(scale);
-  scalar.grad_grad_scale = fusegen::load(grad_grad_scale);
+  scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -2059,15 +2055,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
   const S* const __restrict__ grad_grad_bn_weight = static_cast<const S*>(args.grad_grad_bn_weight);
   const S* const __restrict__ grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
-  const S* const __restrict__ scale = static_cast<const S*>(args.scale);
-  const S* const __restrict__ grad_grad_scale = static_cast<const S*>(args.grad_grad_scale);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  scalar.scale = fusegen::load(scale);
-  scalar.grad_grad_scale = fusegen::load(grad_grad_scale);
+  scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   scalar.bn_eps = T(args.bn_eps);
   constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1>;
@@ -2348,15 +2342,13 @@ __global__ void __launch_bounds__(512, 1)
   const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
   const S* const __restrict__ grad_grad_bn_weight = static_cast<const S*>(args.grad_grad_bn_weight);
   const S* const __restrict__ grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
-  const S* const __restrict__ scale = static_cast<const S*>(args.scale);
-  const S* const __restrict__ grad_grad_scale = static_cast<const S*>(args.grad_grad_scale);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  scalar.scale = fusegen::load(scale);
-  scalar.grad_grad_scale = fusegen::load(grad_grad_scale);
+  scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   scalar.bn_eps = T(args.bn_eps);
   using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
   __shared__ typename Team::Exchange exchange;
@@ -2706,8 +2698,10 @@ int64_t double_backward_train_cuda_workspace(fusegen::DType dtype,
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = DoubleBackwardTrainPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 1);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 1);
+    };
+    return bytes(DoubleBackwardTrainPlan::of<S>(args));
   });
 }
 
@@ -2763,8 +2757,10 @@ int64_t double_backward_eval_cuda_workspace(fusegen::DType dtype,
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = DoubleBackwardEvalPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 3 + plan.blocks * 1);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 3 + plan.blocks * 1);
+    };
+    return bytes(DoubleBackwardEvalPlan::of<S>(args));
   });
 }
 

@@ -64,6 +64,7 @@ struct DoubleBackwardTrainArgs {
   void* grad_grad_y;            // [rows, cols]
 };
 
+template <class Level>
 void double_backward_train_cpu(fusegen::DType dtype, const DoubleBackwardTrainArgs& args);
 
 // Bytes of scratch that double_backward_train_cuda needs on the device.
@@ -155,6 +156,7 @@ struct DoubleBackwardEvalArgs {
   void* grad_grad_y;     // [rows, cols]
 };
 
+template <class Level>
 void double_backward_eval_cpu(fusegen::DType dtype, const DoubleBackwardEvalArgs& args);
 
 // Bytes of scratch that double_backward_eval_cuda needs on the device.

@@ -114,7 +114,7 @@ void double_backward(const DoubleBackwardArgs& args) {
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest);
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
@@ -173,8 +173,11 @@ void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
 }
 template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
 
+template <class Level>
 void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward<decltype(stored)>(args); });
 }
+template void double_backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                          const DoubleBackwardArgs&);
 
 }  // namespace fusegen_matmul_add_swish_tanh_gelu_hardtanh

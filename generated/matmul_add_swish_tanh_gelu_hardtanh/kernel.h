@@ -64,6 +64,7 @@ struct DoubleBackwardArgs {
   void* grad_grad_y;                  // [rows, cols]
 };
 
+template <class Level>
 void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args);
 
 // Bytes of scratch that double_backward_cuda needs on the device.

@@ -2527,8 +2527,10 @@ int64_t double_backward_train_cuda_workspace(fusegen::DType dtype,
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = DoubleBackwardTrainPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    };
+    return bytes(DoubleBackwardTrainPlan::of<S>(args));
   });
 }
 
@@ -2584,8 +2586,10 @@ int64_t double_backward_eval_cuda_workspace(fusegen::DType dtype,
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = DoubleBackwardEvalPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    };
+    return bytes(DoubleBackwardEvalPlan::of<S>(args));
   });
 }
 

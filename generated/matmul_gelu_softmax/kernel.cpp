@@ -188,7 +188,7 @@ void double_backward(const DoubleBackwardArgs& args) {
   S* const grad_linear_bias = static_cast<S*>(args.grad_linear_bias);
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
   const Buffer<T> grad_linear_bias_partial_memory(tiling.groups() * cols);
   T* const grad_linear_bias_partial = grad_linear_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -317,8 +317,11 @@ void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
 }
 template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
 
+template <class Level>
 void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward<decltype(stored)>(args); });
 }
+template void double_backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                          const DoubleBackwardArgs&);
 
 }  // namespace fusegen_matmul_gelu_softmax

@@ -493,8 +493,10 @@ int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwar
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = DoubleBackwardPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    };
+    return bytes(DoubleBackwardPlan::of<S>(args));
   });
 }
 

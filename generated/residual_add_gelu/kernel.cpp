@@ -103,7 +103,7 @@ void double_backward(const DoubleBackwardArgs& args) {
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest);
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -144,8 +144,11 @@ void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
 }
 template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
 
+template <class Level>
 void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward<decltype(stored)>(args); });
 }
+template void double_backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                          const DoubleBackwardArgs&);
 
 }  // namespace fusegen_residual_add_gelu

@@ -136,7 +136,7 @@ void triple_backward(const TripleBackwardArgs& args) {
   S* const grad_grad_grad_x = static_cast<S*>(args.grad_grad_grad_x);
   typename K::Scalar scalar{};
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest);
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -184,8 +184,11 @@ void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args) {
 template void double_backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
                                                           const DoubleBackwardArgs&);
 
+template <class Level>
 void triple_backward_cpu(fusegen::DType dtype, const TripleBackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { triple_backward<decltype(stored)>(args); });
 }
+template void triple_backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                          const TripleBackwardArgs&);
 
 }  // namespace fusegen_swish_tanh_mish

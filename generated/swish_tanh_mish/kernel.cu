@@ -485,8 +485,10 @@ int64_t triple_backward_cuda_workspace(fusegen::DType dtype, const TripleBackwar
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
-    const auto plan = TripleBackwardPlan::of<S>(args);
-    return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
+    };
+    return bytes(TripleBackwardPlan::of<S>(args));
   });
 }
 

@@ -74,6 +74,7 @@ struct TripleBackwardArgs {
   void* grad_grad_grad_x;        // [rows, cols]
 };
 
+template <class Level>
 void triple_backward_cpu(fusegen::DType dtype, const TripleBackwardArgs& args);
 
 // Bytes of scratch that triple_backward_cuda needs on the device.

@@ -182,7 +182,7 @@ void double_backward(const DoubleBackwardArgs& args) {
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -289,8 +289,11 @@ void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
 }
 template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
 
+template <class Level>
 void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward<decltype(stored)>(args); });
 }
+template void double_backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                          const DoubleBackwardArgs&);
 
 }  // namespace fusegen_temperature_softmax
