@@ -16,6 +16,7 @@ __all__ = [
     "COLS",
     "COLUMN",
     "ROWS",
+    "ROW_FUNCTIONS",
     "Draw",
     "Let",
     "Quoted",
@@ -274,6 +275,9 @@ row_sum, row_max, row_shift, total = RowSum, RowMax, RowShift, Total
 infinity = Special(sp.Integer(1))
 #: NaN: what a result is that has no value.
 undefined = Special(sp.Integer(0))
+
+#: The functions of a whole row.
+ROW_FUNCTIONS = (RowSum, RowMax, RowShift)
 
 
 def row_mean(value: Any) -> sp.Expr:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import sympy as sp
 
 from fusegen import ops
+from fusegen.atoms import ROW_FUNCTIONS
 from fusegen.calculus import vjp
 from fusegen.errors import SpecError
 from fusegen.formula_constants import number
 from fusegen.formula_nodes import formula_value
-from fusegen.layout import Layout, pointwise_layout
+from fusegen.layout import CHANNEL_DIM, Layout, pointwise_layout
 from fusegen.lower import Kernel, LoweringError, lower
 from fusegen.lower.ranges import simplify
 from fusegen.program import Builder, Input, Kind, Outline, Output, Program, Reduce, Value
@@ -102,7 +103,7 @@ def derive(spec: Spec) -> Chain:
     operands = _operands(spec)
     in_torch = _torch_steps(spec)
     differs = any(s.op and (s.op.eval_mode == "identity" or s.op.train_in_torch) for s in steps)
-    layout = _layout(spec, operands)
+    layout = layout_of(spec)
     modes = []
     for name in ("train", "eval") if differs else ("same",):
         kept = _steps_of(steps, name, in_torch)
@@ -131,7 +132,7 @@ def _wants_matrix(step: Step) -> bool:
     return step.op is not None and (step.op.matrix or by_rows)
 
 
-def _layout(spec: Spec, operands: Sequence[Tensors]) -> Layout:
+def layout_of(spec: Spec) -> Layout:
     """Return the layout that the steps' dims ask for.
 
     Raises:
@@ -144,12 +145,20 @@ def _layout(spec: Spec, operands: Sequence[Tensors]) -> Layout:
     every = [(s, s.attributes[d]) for s in spec.steps if s.op for d in s.op.dims]
     dims = [(step, dim) for step, dim in every if dim is not None]
     if spec.dims < 3:
+        needy = next((s for s in spec.steps if s.op and s.op.over == "inner"), None)
+        if needy is not None:
+            raise SpecError(
+                f"{needy.label} needs dims behind the channel: start the chain from a convolution, or say "
+                "how many dims the activation has (`dims: 4`)",
+                spec.path,
+                needy.line,
+            )
         return Layout(2 if spec.dims or wide or any(dim == 1 for _, dim in dims) else 0)
+    asked = [(s, _over(s, spec.dims)) for s in spec.steps]
     found: Layout | None = None
-    for step, dim in dims:
-        assert isinstance(dim, int)
-        place = dim % spec.dims - spec.dims
-        layout = Layout(spec.dims, place, place)
+    for step, layout in asked:
+        if layout is None:
+            continue
         if found is not None and layout != found:
             raise SpecError(
                 f"{step.label} reduces over {layout.shape}, but an earlier step over {found.shape}: one "
@@ -158,7 +167,26 @@ def _layout(spec: Spec, operands: Sequence[Tensors]) -> Layout:
                 step.line,
             )
         found = layout
-    return found or pointwise_layout(spec.dims, (o.kind for o in operands))
+    if found is None and any(
+        s.formula is not None and s.formula.has(*ROW_FUNCTIONS) for s in spec.steps
+    ):
+        return Layout(spec.dims)
+    return found or pointwise_layout(spec.dims, (o.kind for o in spec.operands))
+
+
+def _over(step: Step, rank: int) -> Layout | None:
+    """Return the layout that a step needs, or None if it goes with any."""
+    if step.op is None:
+        return None
+    if step.op.over == "last":
+        return Layout(rank)
+    if step.op.over == "inner":
+        return Layout(rank, first=CHANNEL_DIM + 1 - rank)
+    for name in step.op.dims:
+        dim = step.attributes[name]
+        if isinstance(dim, int):
+            return Layout(rank, dim % rank - rank, dim % rank - rank)
+    return None
 
 
 def _steps_of(steps: Sequence[Step], mode: str, in_torch: int) -> tuple[Step, ...]:
@@ -199,9 +227,7 @@ def _operands(spec: Spec) -> tuple[Tensors, ...]:
     for step in spec.steps:
         if step.op and step.op.submodule:
             held = step.op.submodule
-            for name, attribute in zip(step.op.operands, held.operands, strict=False):
-                if step.op.source and step.settings.get("bias") is False:
-                    continue
+            for name, attribute in step.held.items():
                 full = f"{step.label}_{attribute}"
                 kind = _resolved(step.op.operands[name] or Kind.CHANNEL, spec)
                 trained = attribute not in held.buffers
@@ -251,15 +277,17 @@ def _mode(
     )
     programs[0] = replace(forward, saved=saved)
     kernels = [
-        _lowered(spec, order, program, saved if order else ())
+        _lowered(spec, order, program, saved if order else (), layout)
         for order, program in enumerate(programs)
     ]
     return Mode(name, tuple(steps), tuple(programs), tuple(kernels))
 
 
-def _lowered(spec: Spec, order: int, program: Program, saved: Sequence[Value]) -> Kernel:
+def _lowered(
+    spec: Spec, order: int, program: Program, saved: Sequence[Value], layout: Layout
+) -> Kernel:
     try:
-        return lower(program, given=saved)
+        return lower(program, given=saved, strided=layout.strided)
     except LoweringError as error:
         remedy = f"set order: {order - 1}" if order > 1 else "reduce over a dim"
         message = f"{error}, which one kernel cannot do; {remedy}"
@@ -327,14 +355,7 @@ def _outline(step: Step, value: Value, before: Outline) -> Outline:
 
 
 def _tensors_of(step: Step) -> list[str]:
-    held: list[str] = []
-    if (
-        step.op
-        and step.op.submodule
-        and not (step.op.source and step.settings.get("bias") is False)
-    ):
-        held = [f"{step.label}_{attribute}" for attribute in step.op.submodule.operands]
-    return held + _names_in(step)
+    return [f"{step.label}_{attribute}" for attribute in step.held.values()] + _names_in(step)
 
 
 def _arguments_of(step: Step) -> set[str]:
@@ -349,12 +370,9 @@ def _apply(builder: Builder, step: Step, x: Value) -> Value:
         formula = step.formula.xreplace({sp.Symbol("x", real=True): x.symbol})
         return formula_value(builder, step.label, formula, step.text, cols=cols)
     assert step.op is not None
-    if step.op.source and step.settings.get("bias") is False:
-        return x
     bound: dict[str, sp.Expr] = {k: _symbol(v) for k, v in step.operands.items()}
-    if step.op.submodule:
-        for name, attribute in zip(step.op.operands, step.op.submodule.operands, strict=False):
-            bound[name] = sp.Symbol(f"{step.label}_{attribute}", real=True)
+    for name, attribute in step.held.items():
+        bound[name] = sp.Symbol(f"{step.label}_{attribute}", real=True)
     attributes: Mapping[str, object] = {k: _constant(v) for k, v in step.attributes.items()}
     expr = ops.call(step.op, x.symbol, bound, attributes)
     note = f"{step.label}: {step.op.statement}"

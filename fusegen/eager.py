@@ -17,11 +17,11 @@ from sympy.core.relational import Relational
 from torch import Tensor
 
 from fusegen import atoms, ops
-from fusegen.chain import Tensors
+from fusegen.chain import Tensors, layout_of
 from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Input, Kind, Map, Program, Reduce
 from fusegen.spec_types import Ref, Spec, Step
-from fusegen.torch_call import torch_call
+from fusegen.torch_call import Given, torch_call
 
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.absolute: torch.abs,
@@ -40,10 +40,13 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.power: torch.pow,
     atoms.tanh: torch.tanh,
     atoms.sech2: lambda x: 1 / torch.cosh(x).square(),
-    atoms.RowSum: lambda x: x.sum(-1, keepdim=True),
-    atoms.RowMax: lambda x: x.amax(-1, keepdim=True),
-    atoms.RowShift: lambda x: x.amax(-1, keepdim=True).detach(),
     atoms.Total: torch.sum,
+}
+#: Functions of a tensor and the dims that make up a row.
+_REDUCTIONS: dict[Any, Callable[..., Tensor]] = {
+    atoms.RowSum: lambda x, dims: x.sum(dims, keepdim=True),
+    atoms.RowMax: lambda x, dims: x.amax(dims, keepdim=True),
+    atoms.RowShift: lambda x, dims: x.amax(dims, keepdim=True).detach(),
 }
 _COMPARE = {
     **{">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le},
@@ -51,13 +54,19 @@ _COMPARE = {
 }
 
 
-def evaluate(expr: sp.Basic, values: Mapping[str, Tensor], draws: Callable[[int], Tensor]) -> Any:
+def evaluate(
+    expr: sp.Basic,
+    values: Mapping[str, Tensor],
+    draws: Callable[[int], Tensor],
+    dims: tuple[int, ...] = (-1,),
+) -> Any:
     """Return an expression's value.
 
     Args:
         expr: over symbols whose names are in `values`.
         values: tensors that broadcast with one another.
         draws: gives the uniform numbers of a stream.
+        dims: the dims that make up a row.
     """
     if expr.is_Symbol:
         return values[str(expr)]
@@ -68,26 +77,28 @@ def evaluate(expr: sp.Basic, values: Mapping[str, Tensor], draws: Callable[[int]
     if not expr.has(atoms.Draw) and expr.is_number:
         return float(expr)
     if isinstance(expr, atoms.Let):
-        return evaluate(expr.value, values, draws)
+        return evaluate(expr.value, values, draws, dims)
     if isinstance(expr, sp.Piecewise):
         *cases, (last, _) = expr.args
-        result = evaluate(last, values, draws)
+        result = evaluate(last, values, draws, dims)
         for value, condition in reversed(cases):
             assert isinstance(condition, Relational)
-            left, right = (evaluate(s, values, draws) for s in (condition.lhs, condition.rhs))
+            left, right = (evaluate(s, values, draws, dims) for s in (condition.lhs, condition.rhs))
             holds = _COMPARE[condition.rel_op](torch.as_tensor(left), right)
-            chosen, other = evaluate(value, values, draws), result
+            chosen, other = evaluate(value, values, draws, dims), result
             result = torch.where(
                 holds, *(torch.as_tensor(v, dtype=_dtype(values)) for v in (chosen, other))
             )
         return result
-    args = [evaluate(arg, values, draws) for arg in expr.args]
+    args = [evaluate(arg, values, draws, dims) for arg in expr.args]
     if expr.is_Add:
         return functools.reduce(lambda a, b: a + b, args)
     if expr.is_Mul:
         return functools.reduce(lambda a, b: a * b, args)
     if expr.is_Pow:
         return args[0] ** args[1]
+    if expr.func in _REDUCTIONS:
+        return _REDUCTIONS[expr.func](args[0], dims) if dims else args[0]  # no dims: one column
     return _FUNCTIONS[expr.func](*args)
 
 
@@ -166,11 +177,13 @@ def run_chain(
         seed: the seed of the draws.
     """
     stream = 0
-    dims = x.dim()
+    dims, columns = x.dim(), layout_of(spec).columns
     for step in spec.steps:
         if x.dim() < dims:  # the columns are gone, also from what holds one value a row
-            operands = {n: t[..., 0] if t.dim() == dims else t for n, t in operands.items()}
-            dims = x.dim()
+            operands = {
+                n: t.squeeze(columns) if t.dim() == dims else t for n, t in operands.items()
+            }
+            dims, columns = x.dim(), ()
         if step.op is not None and step.op.source:
             bias = f"{step.label}_bias"
             if bias in operands:
@@ -178,23 +191,23 @@ def run_chain(
         elif step.op is not None and step.op.eval_mode == "identity":
             if training:
                 drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
-                x = _run_formula(step, x, operands, attributes, drawn)
+                x = _run_formula(step, x, operands, attributes, drawn, columns)
                 stream += 1
         elif step.op is not None:
             call = torch_call(step.op, _attributes(step, attributes), training=training)
             if call is None:
-                x = _run_formula(step, x, operands, attributes, _no_draws)
+                x = _run_formula(step, x, operands, attributes, _no_draws, columns)
             else:
                 x = call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
         else:
             assert step.formula is not None
             given = {"x": x, **operands, **_numbers(attributes, x)}
-            x = evaluate(_sized(step.formula, x), given, _no_draws)
+            x = evaluate(_sized(step.formula, x, columns), given, _no_draws, columns)
     return x
 
 
-def _sized(formula: sp.Expr, x: Tensor) -> sp.Expr:
-    cols = x.shape[-1] if x.dim() else 1
+def _sized(formula: sp.Expr, x: Tensor, columns: tuple[int, ...]) -> sp.Expr:
+    cols = math.prod(x.shape[dim] for dim in columns) if x.dim() else 1
     rows = x.numel() // max(cols, 1)
     return formula.xreplace({atoms.COLS: sp.Integer(cols), atoms.ROWS: sp.Integer(rows)})
 
@@ -205,6 +218,7 @@ def _run_formula(
     operands: Mapping[str, Tensor],
     attributes: Mapping[str, float],
     draws: Callable[[int], Tensor],
+    columns: tuple[int, ...],
 ) -> Tensor:
     """Return an op's value by its own formula."""
     assert step.op is not None
@@ -213,17 +227,16 @@ def _run_formula(
     given = {
         name: torch.as_tensor(_operand(step, name, operands, attributes)).to(x) for name in names
     }
-    result: Tensor = evaluate(expr, {"x": x, **given}, draws)
+    result: Tensor = evaluate(_sized(expr, x, columns), {"x": x, **given}, draws, columns)
     return result
 
 
 def _operand(
     step: Step, name: str, operands: Mapping[str, Tensor], attributes: Mapping[str, float]
-) -> Tensor | float | None:
+) -> Given:
     assert step.op is not None
     if step.op.submodule:
-        place = list(step.op.operands).index(name)
-        return operands[f"{step.label}_{step.op.submodule.operands[place]}"]
+        return operands[f"{step.label}_{step.held[name]}"] if name in step.held else None
     value = step.operands.get(name)
     if isinstance(value, Ref):
         return attributes[value.name] if value.is_argument else operands[value.name]

@@ -46,6 +46,11 @@ class Layout:
         return self.rank >= 3 and self.channel_kind != Kind.COL
 
     @property
+    def columns(self) -> tuple[int, ...]:
+        """The dims that make up the columns, counted from the end."""
+        return tuple(range(self.first, self.last + 1))
+
+    @property
     def strided(self) -> bool:
         """Whether the columns of a row may lie apart in memory."""
         return self.last < -1

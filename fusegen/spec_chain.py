@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from fusegen.spec_yaml import Document, Place
 __all__ = ["steps"]
 
 _EXPR = "expr"
+#: torch's functions of a window of elements.
+_WINDOWED = re.compile("pool([123]d)?$|fold$|^interpolate$|^upsample|^pad$|pixel_(un)?shuffle$")
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,12 @@ def _draft(document: Document, place: Place, item: Any) -> _Draft:
     if word == _EXPR:
         return _Draft(place, word, None, given)
     op = find(word)
+    if op is None and _WINDOWED.search(word):
+        message = (
+            f"{word[:64]} looks at a window of elements, and stays with torch: end the chain in front of "
+            "it, and start another one behind it if there is more to fuse"
+        )
+        raise document.error(place, message)
     if op is None:
         known = [*registry(), *aliases(), _EXPR]
         raise document.error(place, f"unknown op {word[:64]!r}{nearest(word[:64], known)}")

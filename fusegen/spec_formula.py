@@ -68,8 +68,8 @@ def check_op(names: Names, place: Place, op: Op, bound: Bound) -> None:
     operands: dict[str, Any] = {name: sp.Symbol(name, real=True) for name in op.operands}
     operands |= {name: _value(name, value) for name, value in bound.operands.items()}
     attributes = {name: _value(name, value) for name, value in bound.attributes.items()}
-    for name in op.optional - set(bound.operands):
-        operands[name] = None
+    for name in op.optional.keys() - bound.operands.keys():
+        del operands[name]
     try:
         expr = call(op, _X, operands, attributes)
     except RefusedError as error:

@@ -36,18 +36,19 @@ _MACROS = frozenset(
 #: with the templates.
 _KERNEL = frozenset(
     """
-    BLOCKS HOLDERS ITEMS K S T THREADS V across activation ahead apart args at base begin block
-    blocks body bytes c channel_run channels col column columns count down dtype dynamic each end
-    exchange fetch first first_column flight full grid group groups held i item items j kept kernel
-    last launch load most needs out partial place plan power r rescale resident row row_count scalar shared
-    step square store stored strand strands stream stride task team thread threads tiles tiling total
-    v visit wide widest width workspace y
+    BLOCKS HOLDERS ITEMS K S T THREADS V across activation ahead allows apart args at base begin
+    block blocks body bytes c channel_run channels col column columns count down dtype dynamic each
+    end exchange fetch first first_column flight full grid group groups held holds i inner item
+    items j kept kernel known lanes last launch load matrix mine most n needs of out partial place
+    places plan power r register_each rescale resident row row_count scalar shared square stage step
+    store stored strand strands stream stride task team thread threads tile tiles tiling total v
+    visit warp wide widest width workspace y
     """.split()  # noqa: SIM905
 )
 #: Endings that the templates give to a spec's names.
 _ENDINGS = (
     *("_", "_v", "_out", "_sum", "_sums", "_row", "_total", "_whole", "_partial", "_all"),
-    *("_raw", "_next", "_near", "_warp", "_fitted"),
+    *("_raw", "_next", "_near", "_warp", "_fitted", "_blocks", "_memory"),
 )
 #: Public attributes of `torch.nn.Module` (torch 2.13); a test compares them with torch's.
 _MODULE = frozenset(
@@ -97,7 +98,7 @@ def problem(name: str, *, in_kernels: bool = True, label: bool = False) -> str |
         return f"{shown} may neither start with _ nor contain __; choose another name"
     if name.startswith(("grad_", "tangent_")):
         return f"{shown} is what fusegen calls a derivative; choose another name"
-    if in_kernels and (name.endswith(_ENDINGS) or name.startswith(("kept_", "reduced_"))):
+    if in_kernels and (name.endswith(_ENDINGS) or name.startswith(("kept_", "reduced_", "lanes_"))):
         return f"{shown} may clash with a name in the kernels; choose another one"
     if label and name in _ROW_FUNCTIONS:
         return None

@@ -107,7 +107,7 @@ class Sections(_Model):
     arguments: Annotated[dict[str, _Argument], _empty_as(dict)] = {}
     operands: Annotated[dict[str, _Operand], _empty_as(dict)] = {}
     dims: int = 0
-    order: int = 1
+    order: int = 2
     launch: Annotated[dict[str, dict[str, int]], _empty_as(dict)] = {}
 
 

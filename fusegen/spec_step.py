@@ -89,7 +89,8 @@ class _Binder:
         self._sized = op.submodule.sized_by if op.submodule else ()
         self._sizes = [name for name in self._sized if op.source or name not in sizes]
         self._geometry = op.submodule.geometry if op.submodule else {}
-        self._flags = [name for name in self._inside if op.source and name == "bias"]
+        self._flags = {op.submodule.flag: op.submodule.flagged} if op.submodule else {}
+        self._flags.pop("", None)
         self._keys = [
             *(*self._slots, *op.attributes, *self._sizes, *self._geometry, *self._flags),
         ]
@@ -114,8 +115,8 @@ class _Binder:
         for name, default in self._geometry.items():
             if name in values or name in self._names.arguments:
                 bound.settings[name] = self._size(name, values, default)
-        for name in self._flags:
-            flag = values.get(name, True)
+        for name, usual in self._flags.items():
+            flag = values.get(name, usual)
             if not isinstance(flag, bool):
                 raise self._unfit(name, "true or false", flag)
             bound.settings[name] = flag

@@ -111,6 +111,15 @@ class Step:
     settings: Mapping[str, Setting]
     line: int
 
+    @property
+    def held(self) -> Mapping[str, str]:
+        """The op's operands that live in its submodule, each with the module's attribute."""
+        if self.op is None or self.op.submodule is None:
+            return {}
+        if self.settings.get(self.op.submodule.flag) is False:
+            return {}
+        return dict(zip(self.op.operands, self.op.submodule.operands, strict=False))
+
 
 #: What the derivative of each order is called.
 PASSES = ("forward", "backward", "double_backward", "triple_backward")

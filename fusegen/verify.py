@@ -207,7 +207,7 @@ def gradcheck(
     device: str = "cpu",
     case: Case | None = None,
 ) -> None:
-    """Run torch's gradcheck, and gradgradcheck where the order allows, over x and every operand.
+    """Run torch's gradcheck on every derivative that was generated, over x and every operand.
 
     Args:
         package: the built package.
@@ -234,6 +234,13 @@ def gradcheck(
     torch.autograd.gradcheck(function, leaves)
     if derived.spec.order >= 2:
         torch.autograd.gradgradcheck(function, leaves)
+    if derived.spec.order >= 3:
+
+        def gradient(*given: Tensor) -> tuple[Tensor, ...]:
+            wanted = [g for g, m in zip(given, moving, strict=True) if m]
+            return torch.autograd.grad(function(*given).square().sum(), wanted, create_graph=True)
+
+        torch.autograd.gradgradcheck(gradient, leaves)
 
 
 def example_shape(derived: chain.Chain, rows: int, cols: int) -> tuple[int, ...]:

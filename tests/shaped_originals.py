@@ -74,6 +74,50 @@ class Conv1dMishSoftmax(nn.Module):
         return torch.softmax(F.mish(self.conv(x)) * self.scale + residual, dim=2)
 
 
+class Conv2dChannelSoftmaxSigmoid(nn.Module):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        bias_shape: tuple[int, ...],
+        scaling_factor: float,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=1)
+        self.bias = nn.Parameter(torch.randn(bias_shape))
+        self.scale = nn.Parameter(torch.ones(1))
+        self.scaling_factor = scaling_factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.softmax(self.conv(x), dim=1)
+        x = (x + self.bias) * self.scaling_factor
+        return torch.sigmoid(x * self.scale)
+
+
+class ConvTranspose3dLogSoftmaxDropout(nn.Module):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, dropout_p: float = 0.25
+    ) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose3d(in_channels, out_channels, kernel_size)
+        self.dropout = nn.Dropout(dropout_p)
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        x = torch.log_softmax(self.conv(x), dim=-4) * gate
+        return self.dropout(x - x.amax(1, keepdim=True))
+
+
+class ConvTranspose1dInstanceNormResidual(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose1d(in_channels, out_channels, kernel_size)
+        self.norm = nn.InstanceNorm1d(out_channels, affine=True)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return (self.norm(self.conv(x)) + residual) * residual
+
+
 #: Original by spec name, with the constructor's arguments and the shapes of a small call's inputs.
 SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ...], ...]]] = {
     "conv3d_leaky_relu_sum_gelu": (
@@ -85,6 +129,21 @@ SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ..
         ConvTranspose2dBatchNormTanh,
         (3, 5, 3, 2, 1),
         ((4, 3, 5, 4),),
+    ),
+    "conv2d_channel_softmax_sigmoid": (
+        Conv2dChannelSoftmaxSigmoid,
+        (3, 6, 3, (6, 1, 1), 1.5),
+        ((2, 3, 5, 7),),
+    ),
+    "conv_transpose3d_log_softmax_dropout": (
+        ConvTranspose3dLogSoftmaxDropout,
+        (3, 6, 2),
+        ((2, 3, 3, 2, 4), (2, 1, 4, 3, 5)),
+    ),
+    "conv_transpose1d_instance_norm_residual": (
+        ConvTranspose1dInstanceNormResidual,
+        (4, 6, 3),
+        ((3, 4, 9), (3, 6, 11)),
     ),
     "bmm_bias_softmax": (BmmBiasSoftmax, (), ((3, 5, 4), (3, 4, 7), (7,), (3, 5, 1))),
     "conv1d_mish_softmax": (Conv1dMishSoftmax, (4, 6, 3), ((3, 4, 15), (3, 6, 11))),

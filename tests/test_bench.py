@@ -137,7 +137,7 @@ def test_the_chain_by_hand_is_the_chain(name: str, derived: Callable[[str], Chai
     numbers = {a.name: float(a.default or 1.5) for a in chain.spec.arguments if a.type == "float"}
     x = torch.randn(33, 17, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    operands = {o.name: random_operand(o, x, generator) for o in chain.operands}
+    operands = {o.name: random_operand(o, x, chain.layout, generator) for o in chain.operands}
     kept = {n: t.clone() for n, t in operands.items()}  # batch norm moves its buffers
     got = plain.tail(chain, numbers)(x, *operands.values())
     if any(mode.random for mode in chain.modes):

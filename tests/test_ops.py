@@ -85,9 +85,10 @@ def program_of(op: Op, given: dict[str, Any]) -> Program:
     for name, kind in op.operands.items():
         left_out = name in op.optional and "label_smoothing" in given
         if name not in numbers and not left_out:
+            given_kind = {None: Kind.FULL, Kind.CHANNEL: Kind.COL}.get(kind, kind)
             operands[name] = b.input(
                 name,
-                Kind.ROW if name == op.classes else KINDS.get(kind, kind),
+                Kind.ROW if name == op.classes else given_kind,
                 differentiable=name not in op.constant,
                 integer=name == op.classes,
             ).symbol

@@ -102,7 +102,7 @@ def test_defaults_of_steps() -> None:
     assert linear.settings["bias"] is False
     assert (dropout.label, dropout.attributes) == ("dropout", {"p": 0.5})
     assert (softmax.attributes, softmax.text) == ({"dim": 1}, "softmax(dim=1)")
-    assert spec.order == 1
+    assert spec.order == 2
 
 
 def test_an_operand_slot_takes_an_operand_an_argument_or_a_number() -> None:
@@ -302,6 +302,10 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("chain:\n  - dropout: {p: 1}\n", "not finite", 2),
     ("chain:\n  - add: 1e999\n", "too large for a double", 2),
     # sources and labels
+    ("chain:\n  - max_pool2d: 2\n", "max_pool2d looks at a window of elements, and stays with", 2),
+    ("dims: 4\nchain:\n  - softmax: {dim: 4}\n", "dim 4 does not exist: the activation has 4", 3),
+    ("dims: 9\nchain:\n  - swish\n", "dims must be a number from 2 to 8", 1),
+    ("dims: 3\nchain:\n  - conv2d\n", "dims is 3, but conv2d gives an activation of 4 dims", 1),
     (LINEAR + "chain:\n  - swish\n  - linear\n", "linear can only be the first step", 4),
     ("chain:\n  - linear\n", "linear needs 'in_features': declare `in_features: int`", 2),
     (LINEAR + "chain:\n  - linear: {bias: 1}\n", "must be true or false", 3),

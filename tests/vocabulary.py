@@ -130,8 +130,12 @@ _TOGETHER = 12
 
 
 def lone_ops() -> list[str]:
-    """Return the ops that a chain without a matmul can hold by themselves."""
-    return [name for name, op in registry().items() if not (op.source or op.train_in_torch)]
+    """Return the ops that a chain without a source can hold by themselves, on any number of dims."""
+    return [
+        name
+        for name, op in registry().items()
+        if not (op.source or op.train_in_torch or op.over == "inner")
+    ]
 
 
 def spec_text(op: Op, given: str, *, numbers: bool = False, whole: bool = True) -> str:
@@ -146,7 +150,7 @@ def spec_text(op: Op, given: str, *, numbers: bool = False, whole: bool = True) 
     held = op.submodule.operands if op.submodule else ()
     left_out = op.optional if "label_smoothing" in given or not whole else ()
     operands = {n: k for n, k in op.operands.items() if n not in (*held, *left_out) and not numbers}
-    lines = ["order: 2"]
+    lines = []
     if operands:
         lines.append("operands:")
         for place, (name, kind) in enumerate(operands.items()):

@@ -15,7 +15,7 @@ from torch.nn import functional
 from fusegen import ops
 from fusegen.chain import Chain
 from fusegen.spec_types import Ref, Step
-from fusegen.torch_call import torch_call
+from fusegen.torch_call import Given, torch_call
 
 #: A step: the activation, and the operands by name.
 Call = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
@@ -116,7 +116,7 @@ def _step(step: Step, numbers: Mapping[str, float]) -> Call:
         return lambda x, operands: part({"x": x, **operands})
     assert step.op is not None
     if step.op.source:
-        if step.settings.get("bias") is False:
+        if not step.held:
             return lambda x, _: x
         bias = f"{step.label}_bias"
         behind = [1] * max(step.op.rank - 2, 0)
@@ -138,18 +138,17 @@ def _step(step: Step, numbers: Mapping[str, float]) -> Call:
 
 
 def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float | None:
-    """Return what fills an operand's place: the name of a tensor, or a number."""
+    """Return what fills an operand's place: the name of a tensor, a number, or nothing."""
     assert step.op is not None
     if step.op.submodule:
-        place = list(step.op.operands).index(name)
-        return f"{step.label}_{step.op.submodule.operands[place]}"
+        return f"{step.label}_{step.held[name]}" if name in step.held else None
     value = step.operands.get(name)
     if isinstance(value, Ref):
         return numbers[value.name] if value.is_argument else value.name
     return value
 
 
-def _value(taken: str | float | None, operands: Mapping[str, Tensor]) -> Tensor | float | None:
+def _value(taken: str | float | None, operands: Mapping[str, Tensor]) -> Given:
     return operands[taken] if isinstance(taken, str) else taken
 
 

@@ -216,6 +216,7 @@ class Kernel:
         results: what is written, in the order of the operator's outputs, saved statistics last.
         fitted: functions that the stages call.
         comment: the program, a line a node.
+        strided: whether the columns of a row may lie apart in memory.
         signature, returns: its inputs and outputs in words.
     """
 
@@ -238,6 +239,7 @@ class Kernel:
     comment: tuple[str, ...]
     signature: str
     returns: str
+    strided: bool = False
 
     @property
     def struct(self) -> str:
@@ -247,9 +249,14 @@ class Kernel:
     @property
     def form(self) -> Literal["flat", "pointwise", "rows"]:
         """Which loops it needs: over one long row, down the columns, or over each row as a whole."""
-        if self.reduces_rows:
+        if self.reduces_rows or self.across:
             return "rows"
         return "flat" if self.flat else "pointwise"
+
+    @property
+    def across(self) -> bool:
+        """Whether it needs loops for rows whose columns lie apart, beside those over a row as a whole."""
+        return self.strided and not self.flat
 
     @property
     def tensors(self) -> tuple[Field, ...]:
@@ -276,6 +283,13 @@ class Kernel:
         """Every field of `Row`, the loaded ones first."""
         reduced = (r.name for s in self.stages for r in s.reductions)
         lines = (line.name.removeprefix("row.") for s in self.stages for line in s.row_lines)
+        return (*(f.name for f in (*self.row, *self.saved_rows)), *reduced, *lines)
+
+    def row_known(self, stage: int) -> tuple[str, ...]:
+        """Return the fields of `Row` that are known before a stage's own lines."""
+        before = self.stages[:stage]
+        reduced = (r.name for s in before for r in s.reductions)
+        lines = (line.name.removeprefix("row.") for s in before for line in s.row_lines)
         return (*(f.name for f in (*self.row, *self.saved_rows)), *reduced, *lines)
 
     @property

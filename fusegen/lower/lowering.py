@@ -21,18 +21,20 @@ from fusegen.program import Input, Kind, Map, Program, Reduce, Value, describe
 __all__ = ["LoweringError", "lower"]
 
 
-def lower(program: Program, given: Collection[Value] = ()) -> Kernel:
+def lower(program: Program, given: Collection[Value] = (), *, strided: bool = False) -> Kernel:
     """Return the kernel that computes a program.
 
     Args:
         program: what to compute.
         given: row values of the program that the forward pass saved, so that they are loaded.
+        strided: whether the columns of a row may lie apart in memory.
 
     Raises:
         LoweringError: where the program needs more than one kernel.
     """
     program = regroup(program, schedule(program, given))
-    return _Lowering(program, schedule(program, given)).kernel()
+    kernel = _Lowering(program, schedule(program, given)).kernel()
+    return replace(kernel, strided=strided)
 
 
 class _Lowering:

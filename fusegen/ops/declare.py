@@ -22,6 +22,8 @@ from fusegen.program import Kind
 Attribute = float | int | bool | str
 #: What becomes of an op in eval mode: the same formula, or nothing at all.
 EvalMode = Literal["same", "identity"]
+#: The dims that an op reduces over: the last, or those behind the channel.
+Over = Literal["last", "inner"]
 
 _REGISTRY: dict[str, Op] = {}
 _ALIASES: dict[str, str] = {}
@@ -44,6 +46,9 @@ class Submodule:
             function takes those whose names are attributes of the module.
         operands: the module's attribute for each operand of the op, in the op's order.
         buffers: those of them that are buffers, so take no gradient.
+        flag: the constructor parameter that says whether the module has the operands, if it has one;
+            where it has not, each is what the formula's parameters have for a default.
+        flagged: the flag's default.
 
     `module` may hold `{n}`, which is the number of the activation's dims behind the channel.
     """
@@ -54,6 +59,8 @@ class Submodule:
     geometry: Mapping[str, int] = field(default_factory=dict)
     operands: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
+    flag: str = ""
+    flagged: bool = True
 
     def module_for(self, dims: int) -> str:
         """Return the module's name for an activation of so many dims, or of any (0)."""
@@ -73,7 +80,7 @@ class Op:
         torch: the torch function it equals, as a dotted name below `torch`; none where torch has none.
         own: attributes that the torch function lacks; it is meant only where they are the default.
         constant: operands that get no gradient.
-        optional: operands that may be left out; the formula then gets None.
+        optional: operands that may be left out, each with what the formula gets in its place.
         classes: the operand that holds a class for each row, as int64.
         matrix: whether x must have two dims, as its torch function takes them for rows and columns.
         eval_mode: what it is in eval mode.
@@ -83,6 +90,7 @@ class Op:
         rank: the number of dims that a source's product has; 0 for any, the channel then the last.
         inputs: what a source takes beside x, as inputs of `Module.forward`.
         dims: the attributes that name a dim.
+        over: the dims that it reduces over where no attribute names them.
         choices: the valid values of string attributes.
     """
 
@@ -94,7 +102,7 @@ class Op:
     torch: str
     own: tuple[str, ...] = ()
     constant: tuple[str, ...] = ()
-    optional: frozenset[str] = frozenset()
+    optional: Mapping[str, int | None] = field(default_factory=dict)
     classes: str = ""
     matrix: bool = False
     eval_mode: EvalMode = "same"
@@ -104,6 +112,7 @@ class Op:
     rank: int = 0
     inputs: tuple[str, ...] = ()
     dims: tuple[str, ...] = ()
+    over: Over | None = None
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 
@@ -134,6 +143,7 @@ def op(
     rank: int = 0,
     inputs: tuple[str, ...] = (),
     dims: tuple[str, ...] = (),
+    over: Over | None = None,
     choices: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
     """Declare the decorated function as an op under its own name; see `Op` for the arguments."""
@@ -142,7 +152,8 @@ def op(
         name = formula.__name__.rstrip("_")
         operands: dict[str, Kind | None] = {}
         attributes: dict[str, Attribute | None] = {}
-        required, optional = [], []
+        required = []
+        optional: dict[str, int | None] = {}
         for parameter in list(inspect.signature(formula).parameters.values())[1:]:
             if parameter.kind is parameter.KEYWORD_ONLY:
                 missing = parameter.default is parameter.empty
@@ -150,7 +161,8 @@ def op(
                 required += [parameter.name] if missing else []
             else:
                 operands[parameter.name] = (kinds or {}).get(parameter.name)
-                optional += [] if parameter.default is parameter.empty else [parameter.name]
+                if parameter.default is not parameter.empty:
+                    optional[parameter.name] = parameter.default
         declared = Op(
             name=name,
             formula=formula,
@@ -160,7 +172,7 @@ def op(
             torch=torch,
             own=own,
             constant=(*constant, classes) if classes else constant,
-            optional=frozenset(optional),
+            optional=optional,
             classes=classes,
             matrix=matrix,
             eval_mode=eval_mode,
@@ -170,6 +182,7 @@ def op(
             rank=rank,
             inputs=inputs,
             dims=dims,
+            over=over,
             choices=choices or {},
             aliases=aliases,
         )
@@ -204,5 +217,5 @@ def call(
     """Return the op's expression of `x`, with its operands and attributes bound."""
     given = {**declared.attributes, **attributes}
     given = {k: number(v) if isinstance(v, float) else v for k, v in given.items()}
-    taken = (operands.get(name) for name in declared.operands)
-    return sp.sympify(declared.formula(x, *taken, **given))
+    bound = {**declared.optional, **operands}
+    return sp.sympify(declared.formula(x, *(bound[name] for name in declared.operands), **given))

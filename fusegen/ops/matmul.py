@@ -14,9 +14,11 @@ from fusegen.program import Kind
     "nn.functional.linear",
     source=True,
     kinds={"bias": Kind.CHANNEL},
-    submodule=Submodule("nn.Linear", sized_by=("in_features", "out_features"), operands=("bias",)),
+    submodule=Submodule(
+        "nn.Linear", sized_by=("in_features", "out_features"), operands=("bias",), flag="bias"
+    ),
 )
-def linear(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+def linear(x: sp.Expr, bias: sp.Expr = 0) -> sp.Expr:
     """x W^T + bias. torch computes x W^T, the kernel adds the bias. torch.nn.Linear."""
     return x + bias
 
@@ -27,9 +29,7 @@ def bmm(x: sp.Expr) -> sp.Expr:
     return x
 
 
-def _convolution(
-    n: int, transposed: bool = False
-) -> Callable[[Callable[[sp.Expr, sp.Expr], sp.Expr]], Op]:
+def _convolution(n: int, transposed: bool = False) -> Callable[[Callable[..., sp.Expr]], Op]:
     """Declare a convolution over n dims behind the channel."""
     geometry = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
     return op(
@@ -42,41 +42,42 @@ def _convolution(
             sized_by=("in_channels", "out_channels", "kernel_size"),
             geometry={**geometry, "output_padding": 0} if transposed else geometry,
             operands=("bias",),
+            flag="bias",
         ),
     )
 
 
 @_convolution(1)
-def conv1d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+def conv1d(x: sp.Expr, bias: sp.Expr = 0) -> sp.Expr:
     """x * W + bias over the last dim; torch computes x * W. torch.nn.Conv1d."""
     return x + bias
 
 
 @_convolution(2)
-def conv2d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+def conv2d(x: sp.Expr, bias: sp.Expr = 0) -> sp.Expr:
     """x * W + bias over the last two dims; torch computes x * W. torch.nn.Conv2d."""
     return x + bias
 
 
 @_convolution(3)
-def conv3d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+def conv3d(x: sp.Expr, bias: sp.Expr = 0) -> sp.Expr:
     """x * W + bias over the last three dims; torch computes x * W. torch.nn.Conv3d."""
     return x + bias
 
 
 @_convolution(1, transposed=True)
-def conv_transpose1d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+def conv_transpose1d(x: sp.Expr, bias: sp.Expr = 0) -> sp.Expr:
     """x *^T W + bias over the last dim; torch computes x *^T W. torch.nn.ConvTranspose1d."""
     return x + bias
 
 
 @_convolution(2, transposed=True)
-def conv_transpose2d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+def conv_transpose2d(x: sp.Expr, bias: sp.Expr = 0) -> sp.Expr:
     """x *^T W + bias over the last two dims; torch computes x *^T W. torch.nn.ConvTranspose2d."""
     return x + bias
 
 
 @_convolution(3, transposed=True)
-def conv_transpose3d(x: sp.Expr, bias: sp.Expr) -> sp.Expr:
+def conv_transpose3d(x: sp.Expr, bias: sp.Expr = 0) -> sp.Expr:
     """x *^T W + bias over the last three dims; torch computes x *^T W. torch.nn.ConvTranspose3d."""
     return x + bias

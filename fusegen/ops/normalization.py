@@ -38,20 +38,38 @@ def batch_norm(
     return (x - running_mean) * (rsqrt(running_var + eps) * weight) + bias
 
 
-@op("nn.functional.layer_norm", kinds={"weight": Kind.COL, "bias": Kind.COL})
-def layer_norm(
-    x: sp.Expr, weight: sp.Expr | None = None, bias: sp.Expr | None = None, *, eps: float = 1e-5
+@op(
+    "nn.functional.instance_norm",
+    over="inner",
+    kinds=dict.fromkeys(("weight", "bias"), Kind.CHANNEL),
+    submodule=Submodule(
+        "nn.InstanceNorm{n}d",
+        sized_by=("features",),
+        keywords=("eps",),
+        operands=("weight", "bias"),
+        flag="affine",
+        flagged=False,
+    ),
+)
+def instance_norm(
+    x: sp.Expr, weight: sp.Expr = 1, bias: sp.Expr = 0, *, eps: float = 1e-5
 ) -> sp.Expr:
+    """(x - mean) rsqrt(var + eps) weight + bias of each channel. Ulyanov et al. 2016, arXiv:1607.08022."""
+    centred = let("centred", x - row_mean(x))
+    return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
+
+
+@op("nn.functional.layer_norm", over="last", kinds={"weight": Kind.COL, "bias": Kind.COL})
+def layer_norm(x: sp.Expr, weight: sp.Expr = 1, bias: sp.Expr = 0, *, eps: float = 1e-5) -> sp.Expr:
     """(x - mean) rsqrt(var + eps) weight + bias over the last dim. Ba et al. 2016, arXiv:1607.06450."""
     centred = let("centred", x - row_mean(x))
-    normal = centred * let("rstd", rsqrt(row_mean(centred**2) + eps))
-    return normal * (1 if weight is None else weight) + (0 if bias is None else bias)
+    return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
 
 
-@op("nn.functional.rms_norm", kinds={"weight": Kind.COL})
-def rms_norm(x: sp.Expr, weight: sp.Expr | None = None, *, eps: float) -> sp.Expr:
+@op("nn.functional.rms_norm", over="last", kinds={"weight": Kind.COL})
+def rms_norm(x: sp.Expr, weight: sp.Expr = 1, *, eps: float) -> sp.Expr:
     """x rsqrt(mean(x^2) + eps) weight over the last dim. Zhang & Sennrich 2019, arXiv:1910.07467."""
-    return x * let("rstd", rsqrt(row_mean(x**2) + eps)) * (1 if weight is None else weight)
+    return x * let("rstd", rsqrt(row_mean(x**2) + eps)) * weight
 
 
 @op("nn.functional.normalize", dims=("dim",))

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "fusegen/dtype.h"
+#include "fusegen/levels.h"
+#include "fusegen/pages.h"
 
 namespace fusegen {
 
@@ -52,7 +54,8 @@ class Activation {
       const bool column = dim >= dims + layout.first && dim <= dims + layout.last;
       (column ? width_ : height_) *= x.size(dim);
       // Places of a channel that follow one another: rows, where the channel is among them.
-      if (dim > 1 && dim < dims + layout.first) channel_run_ *= x.size(dim);
+      if (dim > 1 && !column) channel_run_ *= x.size(dim);
+      if (dim > dims + layout.last) inner_ *= x.size(dim);
     }
     rows_ = flat ? (numel_ ? 1 : 0) : height_;
     cols_ = flat ? numel_ : width_;
@@ -60,6 +63,7 @@ class Activation {
 
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
+  int64_t inner() const { return inner_; }
   int64_t channels() const { return x_.size(1); }
   int64_t channel_run() const { return channel_run_; }
   DType dtype() const { return dtype_; }
@@ -106,7 +110,13 @@ class Activation {
   }
 
   // New tensors for results.
-  Tensor like(const Tensor& t) const { return torch::stable::new_empty(x_, t.sizes()); }
+  Tensor like(const Tensor& t) const {
+    Tensor result = torch::stable::new_empty(x_, t.sizes());
+    if (!x_.is_cuda()) {
+      prefer_huge_pages(result.mutable_data_ptr(), result.numel() * int64_t(size_of(dtype_)));
+    }
+    return result;
+  }
   Tensor row_result(bool keepdim) const {
     std::vector<int64_t> sizes;
     for (int64_t dim = 0; dim < x_.dim(); ++dim) {
@@ -137,7 +147,7 @@ class Activation {
   }
 
   const Tensor& x_;
-  int64_t numel_, first_, last_, width_ = 1, height_ = 1, channel_run_ = 1, rows_, cols_;
+  int64_t numel_, first_, last_, width_ = 1, height_ = 1, inner_ = 1, channel_run_ = 1, rows_, cols_;
   DType dtype_;
 };
 
@@ -173,12 +183,13 @@ void run(int64_t (*workspace)(DType, const Args&),
 
 #else
 
-#define FUSEGEN_KERNEL(name) name##_cpu
+#define FUSEGEN_KERNEL(name) FUSEGEN_LEVELS(name##_cpu)
 #define FUSEGEN_DEVICE CPU
 
-template <class Args>
-void run(void (*kernel)(DType, const Args&), const Activation& activation, const Args& args) {
-  kernel(activation.dtype(), args);
+template <class Args, size_t N>
+void run(void (*const (&kernels)[N])(DType, const Args&), const Activation& activation,
+         const Args& args) {
+  kernels[level()](activation.dtype(), args);
 }
 
 #endif

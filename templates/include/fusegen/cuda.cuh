@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "fusegen/across.cuh"
 #include "fusegen/chip.cuh"
 #include "fusegen/dtype.h"
 #include "fusegen/elementary.h"
