@@ -15,7 +15,7 @@ from typing import Any
 import mpmath
 import sympy as sp
 
-from fusegen.atoms import Let, Quoted, RowMax, RowShift, RowSum, absolute, let, where
+from fusegen.atoms import Let, Quoted, RowMax, RowShift, RowSum, Special, absolute, let, where
 from fusegen.errors import nearest
 from fusegen.formula_constants import (
     DIGITS,
@@ -46,7 +46,7 @@ _COMPARISONS: dict[type[ast.cmpop], Any] = {
 _ALLOWED = (
     sp.Add, sp.Mul, sp.Pow, sp.Number, sp.NumberSymbol, sp.Symbol, sp.Piecewise,
     sp.functions.elementary.piecewise.ExprCondPair, sp.core.relational.Relational,
-    sp.logic.boolalg.BooleanAtom, RowSum, RowMax, RowShift, Let, Quoted,
+    sp.logic.boolalg.BooleanAtom, RowSum, RowMax, RowShift, Let, Quoted, Special,
     *(function for function, _ in FUNCTIONS.values() if isinstance(function, type)),
 )  # fmt: skip
 
@@ -178,9 +178,8 @@ class _Reader:
         if node.keywords:
             raise self._error(node, f"the arguments of {name} have no names")
         if len(node.args) != arity:
-            hint = ""
-            if name in ("max", "min"):
-                hint = ": it reduces a row; for two values, where(a > b, a, b)"
+            two = name in ("max", "min")
+            hint = ": it reduces a row; for two values, where(a > b, a, b)" if two else ""
             raise self._error(node, f"{name} takes {arity}, not {len(node.args)} arguments{hint}")
         if name == "where":
             value, other = (self.expression(arg, depth) for arg in node.args[1:])

@@ -173,9 +173,8 @@ def test_constants_become_the_nearest_double() -> None:
 
 
 def test_every_pointwise_function_folds_on_numbers() -> None:
-    rows = {"amax", "amin", "max", "mean", "min", "norm", "std", "sum", "var"}
-    rows |= {"softmax", "log_softmax", "logsumexp"}
-    assert set(FUNCTIONS) - set(NUMERIC) == {*rows, "where"}
+    rows = "amax amin log_softmax logsumexp max mean min norm softmax std sum var"
+    assert set(FUNCTIONS) - set(NUMERIC) == {*rows.split(), "where"}
 
 
 def test_the_result_depends_on_the_name_alone() -> None:

@@ -26,9 +26,10 @@ COMMON = """
 #: The pipeline, from top to bottom: a module imports only what stands above it.
 LAYERS = [
     {"version", "errors", "paths", "atoms", "formula_constants", "tuned"},
-    {"formula_functions", "program"},
+    {"program"},
     {"formula_nodes"},
     {"ops"},
+    {"formula_functions"},
     {"layout"},
     {"formula", "formula_syntax"},
     {"spec_types", "spec_names", "spec_yaml", "spec_sections", "spec_formula", "spec_step"},
