@@ -21,7 +21,7 @@ from fusegen.formula import parse
 from fusegen.formula_nodes import formula_value
 from fusegen.ops import Op, aliases, call, registry
 from fusegen.program import Builder, Kind, Map, Outline, Output, Program
-from fusegen.torch_call import torch_call
+from fusegen.torch_call import torch_call, untaken
 
 FORBIDDEN = (sp.Min, sp.Max, sp.Abs, sp.Heaviside, sp.DiracDelta, sp.Derivative, sp.sign)
 EXTREMES = [
@@ -282,6 +282,13 @@ def test_a_declaration_is_short_and_says_where_it_comes_from(name: str) -> None:
     assert len(lines) <= 8
     assert registry()[name].statement
     assert "torch." in (doc := inspect.getdoc(formula) or "") or "arXiv" in doc or " 20" in doc
+
+
+@pytest.mark.parametrize("name", registry())
+def test_each_parameter_of_torch_is_taken_or_refused_with_a_reason(name: str) -> None:
+    op = registry()[name]
+    assert [n for n in untaken(op) if not op.refusal(n)] == []
+    assert not set(op.refused) & {*op.operands, *op.attributes}
 
 
 def test_no_alias_hides_an_op() -> None:
