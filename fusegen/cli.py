@@ -135,9 +135,20 @@ def tune(
 
 
 @app.command()
-def ops() -> None:
+def ops(
+    docs: Annotated[
+        Path | None, typer.Option(help="Write the manual of the ops into this folder instead.")
+    ] = None,
+) -> None:
     """List the ops that a chain can name."""
     from fusegen.ops import registry
+
+    if docs is not None:
+        from fusegen.manual.pages import write
+
+        files, changed = write(docs)
+        _out.print(f"{docs}: {files} files, {changed} changed", markup=False)
+        return
 
     table = Table(title=f"{len(registry())} ops", title_justify="left")
     for column in ("op", "operands", "attributes", "formula", "torch"):

@@ -25,7 +25,7 @@ COMMON = """
 
 #: The pipeline, from top to bottom: a module imports only what stands above it.
 LAYERS = [
-    {"version", "errors", "paths", "atoms", "formula_constants", "tuned"},
+    {"version", "errors", "paths", "atoms", "formula_constants", "formula_text", "tuned"},
     {"program"},
     {"formula_nodes"},
     {"ops"},
@@ -44,7 +44,7 @@ LAYERS = [
     {"eager", "torch_call"},
     {"compilers", "freshness", "ninja_file", "compile_errors", "build_lock"},
     {"builder"},
-    {"display", "verify", "bench"},
+    {"display", "manual", "verify", "bench"},
     {"tune"},
     {"cli"},
 ]
