@@ -119,7 +119,8 @@ def reference(op: Op, given: dict[str, Any], x: Tensor, operands: dict[str, Tens
     if op.name in OWN:
         return OWN[op.name](x, *taken, **attributes)
     called = torch_call(op, attributes, training=False)
-    assert called is not None
+    if called is None:  # torch has no such function: the formula, differentiated by autograd
+        return run_program(program_of(op, given), {"x": x, **operands})["y"]
     return called(x, taken)
 
 
