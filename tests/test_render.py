@@ -46,6 +46,8 @@ LAYERS = [
     {"builder"},
     {"display", "manual", "verify", "bench"},
     {"tune"},
+    {"cli_options"},
+    {"cli_measuring"},
     {"cli"},
 ]
 
