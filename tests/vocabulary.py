@@ -226,7 +226,7 @@ def _build(folder: Path) -> None:
     groups = [packages[i : i + _TOGETHER] for i in range(0, len(packages), _TOGETHER)]
     for number, group in enumerate(groups):
         for file in ("kernel.cpp", "binding.cpp"):
-            included = "".join(_included(package, file) for package in group)
+            included = "".join(f'#include "../{package}/{file}"\n' for package in group)
             write_if_different(out / f"group_{number}" / file, included)
         for package in group:  # one library holds the operators of all
             (out / package / "_cpu.so").symlink_to(f"../group_{number}/_cpu.so")
@@ -235,12 +235,6 @@ def _build(folder: Path) -> None:
     command = [builder._ninja(), "-f", ".build/build.ninja"]
     done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _included(package: str, file: str) -> str:
-    """Return the line that includes a package's source; a function of each library gets a name of its own."""
-    only = "fusegen_cpu_level"
-    return f'#define {only} {only}_{package}\n#include "../{package}/{file}"\n#undef {only}\n'
 
 
 def _one_level(manifest: str) -> str:
