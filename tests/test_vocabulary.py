@@ -48,7 +48,7 @@ def right(op: str, error: verify.Error, dtype: torch.dtype) -> bool:
 ALL = [*lone_ops(), *CHAINS]
 
 
-@pytest.mark.parametrize("op", ALL)
+@pytest.mark.parametrize("op", [op for op in ALL if op != "causal_mask"])  # -inf has no differences
 def test_gradcheck(op: str, vocabulary: Path) -> None:
     for name in packages(op):
         chain = pipeline.derive(vocabulary / "specs" / f"{name}.yaml")
