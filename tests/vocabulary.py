@@ -117,6 +117,20 @@ CHAINS = {
           - cross_entropy: {target: target}
           - mul: 0.5
         """,
+    "row_functions": """
+        operands: {bias: col, eps: scalar}
+        chain:
+          - add: bias
+          - expr: "x / sqrt(mean(x**2) + eps)"
+          - expr: "softmax(x) + log_softmax(x) * std(x) + x / norm(x) - logsumexp(x)"
+          - expr: "(x - min(x)) / (max(x) - min(x)) + amax(x) * amin(x) + var(x)"
+        """,
+    "row_functions_alone": """
+        chain:
+          - expr: "x * sigmoid(norm(x))"
+          - expr: "std(x)"
+          - gelu
+        """,
     "squared_total": """
         operands: {target: full}
         chain:

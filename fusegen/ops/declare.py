@@ -25,6 +25,18 @@ EvalMode = Literal["same", "identity"]
 #: The dims that an op reduces over: the last, or those behind the channel.
 Over = Literal["last", "inner"]
 
+#: Parameters of torch's functions that no op takes, each with what to do instead.
+REFUSED = {
+    "inplace": "a kernel writes a new tensor; leave it out",
+    "out": "a kernel writes a new tensor; leave it out",
+    "dtype": "the result has the dtype of x; cast x, the result or the Module",
+    "out_dtype": "the result has the dtype of x; cast x, the result or the Module",
+    "device": "a Module is moved with `.to(device)`",
+    "size_average": "torch has deprecated it; give reduction",
+    "reduce": "torch has deprecated it; give reduction",
+    "training": "it is Module's mode, or `apply(..., training=True)`",
+}
+
 _REGISTRY: dict[str, Op] = {}
 _ALIASES: dict[str, str] = {}
 
@@ -92,6 +104,8 @@ class Op:
         dims: the attributes that name a dim.
         over: the dims that it reduces over where no attribute names them.
         choices: the valid values of string attributes.
+        refused: parameters of the torch function that it does not take, beside `REFUSED`, each with
+            what to do instead.
     """
 
     name: str
@@ -114,6 +128,7 @@ class Op:
     dims: tuple[str, ...] = ()
     over: Over | None = None
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 
     @property
@@ -125,6 +140,10 @@ class Op:
     def statement(self) -> str:
         """The formula alone, without its source."""
         return self.summary.split(". ", 1)[0].rstrip(".")
+
+    def refusal(self, parameter: str) -> str | None:
+        """Return why a parameter of the torch function is not taken, and what to do; None if unknown."""
+        return self.refused.get(parameter) or REFUSED.get(parameter)
 
 
 def op(
@@ -145,6 +164,7 @@ def op(
     dims: tuple[str, ...] = (),
     over: Over | None = None,
     choices: Mapping[str, tuple[str, ...]] | None = None,
+    refused: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
     """Declare the decorated function as an op under its own name; see `Op` for the arguments."""
 
@@ -184,6 +204,7 @@ def op(
             dims=dims,
             over=over,
             choices=choices or {},
+            refused=refused or {},
             aliases=aliases,
         )
         for key in (name, *aliases):
