@@ -14,18 +14,23 @@ import sympy as sp
 
 __all__ = [
     "COLS",
+    "COLUMN",
     "FUNCTIONS",
     "ROWS",
     "ROW_FUNCTIONS",
     "Draw",
     "Let",
+    "Quoted",
     "RowMax",
     "RowShift",
     "RowSum",
+    "Special",
+    "Total",
     "absolute",
     "erf",
     "exp",
     "expm1",
+    "infinity",
     "let",
     "log",
     "log1p",
@@ -43,6 +48,8 @@ __all__ = [
     "softplus",
     "sqrt",
     "tanh",
+    "total",
+    "undefined",
     "uniform",
     "where",
 ]
@@ -53,6 +60,8 @@ exp, log, erf, sqrt = sp.exp, sp.log, sp.erf, sp.sqrt
 COLS = sp.Symbol("cols", integer=True, positive=True)
 #: The number of rows of the activation.
 ROWS = sp.Symbol("rows", integer=True, positive=True)
+#: The number of the element's column, from 0.
+COLUMN = sp.Symbol("column", integer=True, nonnegative=True)
 
 
 class sigmoid(sp.Function):
@@ -200,6 +209,51 @@ class RowShift(_Reduction):
     and no gradient runs through it."""
 
 
+class Total(_Reduction):
+    """The sum over all elements, or over all rows of what does not vary along a row."""
+
+
+class Special(sp.Function):
+    """A number that is no real one: `infinity` or `undefined`."""
+
+    nargs = 1
+    is_real = True
+
+    def _sympystr(self, printer: Any) -> str:
+        return "infinity" if self.args[0] else "nan"
+
+
+class Quoted(sp.AtomicExpr):
+    """An expression that sympy does not look into: it would fold a Piecewise inside into the
+    conditions around it."""
+
+    __slots__ = ("expr",)
+    is_real = True
+
+    def __new__(cls, expr: sp.Expr) -> Quoted:
+        made = super().__new__(cls)
+        made.expr = expr
+        return made  # type: ignore[no-any-return]
+
+    @property
+    def inside(self) -> tuple[sp.Expr]:
+        return (self.expr,)
+
+    @property
+    def free_symbols(self) -> set[sp.Symbol]:
+        return self.expr.free_symbols  # type: ignore[no-any-return]
+
+    def _hashable_content(self) -> tuple[sp.Expr]:
+        return (self.expr,)
+
+    def _xreplace(self, rule: Any) -> tuple[sp.Basic, bool]:
+        expr, changed = self.expr._xreplace(rule)
+        return (Quoted(expr), True) if changed else (self, False)
+
+    def _sympystr(self, printer: Any) -> str:
+        return str(printer._print(self.expr))
+
+
 class Let(sp.Function):
     """A part of a formula with a name of its own: it becomes a node, so that its terms keep their
     association and everything that uses it shares it."""
@@ -207,13 +261,21 @@ class Let(sp.Function):
     nargs = 2
     is_real = True
 
+    @property
+    def value(self) -> sp.Expr:
+        return self.args[1].expr
+
 
 def let(name: str, value: Any) -> sp.Expr:
     """Give a part of a formula a name: `let("centred", x - row_mean(x))`."""
-    return Let(sp.Symbol(name), value)
+    return Let(sp.Symbol(name), Quoted(sp.sympify(value)))
 
 
-row_sum, row_max, row_shift = RowSum, RowMax, RowShift
+row_sum, row_max, row_shift, total = RowSum, RowMax, RowShift, Total
+
+infinity = Special(sp.Integer(1))
+#: NaN: what a result is that has no value.
+undefined = Special(sp.Integer(0))
 
 #: The functions of a whole row.
 ROW_FUNCTIONS = (RowSum, RowMax, RowShift)

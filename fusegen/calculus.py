@@ -29,8 +29,8 @@ def vjp(program: Program, name: str) -> Program:
     active = _active(nodes)
     adjoints: dict[Value, list[sp.Expr]] = {}
     for output_name, output in program.outputs.items():
-        like = output.like
-        cotangent = builder.input(f"grad_{output_name}", like.kind, per_channel=like.per_channel)
+        spread = output.outline == "like" and output.like.per_channel
+        cotangent = builder.input(f"grad_{output_name}", output.kind, per_channel=spread)
         arrived = builder.sum_to(
             f"grad_{output_name}", cotangent, output.value.kind, cotangent.kind
         )
@@ -43,7 +43,7 @@ def vjp(program: Program, name: str) -> Program:
         if total is None:
             continue
         if isinstance(node, Input):
-            outputs[node] = total
+            outputs[node] = _spread(builder, node, total)
             continue
         for arg in dict.fromkeys(arguments(node)):
             if arg in active:
@@ -90,7 +90,7 @@ def jvp(program: Program, name: str) -> Program:
             if added != 0:
                 tangents[node] = builder.map(f"tangent_{node.name}", added)
     outputs = {
-        f"tangent_{output_name}": Output(tangents[output.value], output.like)
+        f"tangent_{output_name}": Output(tangents[output.value], output.like, output.outline)
         for output_name, output in program.outputs.items()
         if output.value in tangents
     }
@@ -132,6 +132,18 @@ def _total(builder: Builder, node: Value, parts: list[sp.Expr]) -> Value | None:
     note = "sum over all uses" if len(parts) > 1 else ""
     total = builder.map(name, sp.factor_terms(added) if len(parts) > 1 else added, note)
     return builder.sum_to(name, total, node.kind, joint)
+
+
+def _spread(builder: Builder, node: Input, total: Value) -> Value:
+    """Return the adjoint of a column as a sum over rows also where it is the same for all columns."""
+    if node.kind != Kind.COL or total.kind != Kind.SCALAR:
+        return total
+    if isinstance(total, Reduce):
+        part = total.arg  # one value a row
+    else:
+        part = builder.map(f"{total.name}_part", total.symbol / builder.extent("rows").symbol)
+    name = f"grad_{node.name}"
+    return builder.reduce(name, "sum", builder.broadcast(f"{name}_part", part), Kind.COL)
 
 
 def _pull(

@@ -14,9 +14,9 @@ from fusegen.errors import SpecError
 from fusegen.formula_constants import number
 from fusegen.formula_nodes import formula_value
 from fusegen.layout import CHANNEL_DIM, Layout, pointwise_layout
-from fusegen.lower import Kernel, lower
+from fusegen.lower import Kernel, LoweringError, lower
 from fusegen.lower.ranges import simplify
-from fusegen.program import Builder, Input, Kind, Output, Program, Reduce, Value
+from fusegen.program import Builder, Input, Kind, Outline, Output, Program, Reduce, Value
 from fusegen.spec_types import PASSES, Ref, Spec, Step
 
 
@@ -29,12 +29,14 @@ class Tensors:
         kind: its kind.
         differentiable: whether it gets a gradient.
         owner: where a `Module` finds it, such as "matmul.bias", or None for an input of `forward`.
+        integer: whether it holds int64 numbers.
     """
 
     name: str
     kind: Kind
     differentiable: bool
     owner: str | None
+    integer: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,24 @@ def derive(spec: Spec) -> Chain:
     )
 
 
+def _wants_matrix(step: Step) -> bool:
+    """Whether a step's torch function means something else where x has not two dims."""
+    by_rows = step.attributes.get("reduction") == "batchmean"
+    return step.op is not None and (step.op.matrix or by_rows)
+
+
 def layout_of(spec: Spec) -> Layout:
     """Return the layout that the steps' dims ask for.
 
     Raises:
-        SpecError: where two steps reduce over different dims.
+        SpecError: where two steps reduce over different dims, or one takes a matrix alone.
     """
-    dims = [(s, s.attributes[d]) for s in spec.steps if s.op for d in s.op.dims]
+    wide = [s for s in spec.steps if _wants_matrix(s)]
+    if spec.dims >= 3 and wide:
+        message = f"{wide[0].label} takes rows of a matrix, and the activation has {spec.dims} dims"
+        raise SpecError(message, spec.path, wide[0].line)
+    every = [(s, s.attributes[d]) for s in spec.steps if s.op for d in s.op.dims]
+    dims = [(step, dim) for step, dim in every if dim is not None]
     if spec.dims < 3:
         needy = next((s for s in spec.steps if s.op and s.op.over == "inner"), None)
         if needy is not None:
@@ -140,7 +153,7 @@ def layout_of(spec: Spec) -> Layout:
                 spec.path,
                 needy.line,
             )
-        return Layout(2 if spec.dims or any(dim == 1 for _, dim in dims) else 0)
+        return Layout(2 if spec.dims or wide or any(dim == 1 for _, dim in dims) else 0)
     asked = [(s, _over(s, spec.dims)) for s in spec.steps]
     found: Layout | None = None
     for step, layout in asked:
@@ -171,8 +184,8 @@ def _over(step: Step, rank: int) -> Layout | None:
         return Layout(rank, first=CHANNEL_DIM + 1 - rank)
     for name in step.op.dims:
         dim = step.attributes[name]
-        assert isinstance(dim, int)
-        return Layout(rank, dim % rank - rank, dim % rank - rank)
+        if isinstance(dim, int):
+            return Layout(rank, dim % rank - rank, dim % rank - rank)
     return None
 
 
@@ -227,7 +240,7 @@ def _operands(spec: Spec) -> tuple[Tensors, ...]:
                 moves = name not in _constants_of(step)
                 before = found.get(name)
                 moves = moves or (before is not None and before.differentiable)
-                found[name] = Tensors(name, kind, moves, owner)
+                found[name] = Tensors(name, kind, moves, owner, operand.integer)
     return tuple(found.values())
 
 
@@ -258,14 +271,27 @@ def _mode(
         programs.append(vjp(programs[-1], f"{PASSES[order]}{suffix}"))
     later = {v for p in programs[1:] for v in p.nodes()}
     saved = tuple(
-        v for v in forward.nodes() if isinstance(v, Reduce) and v.kind == Kind.ROW and v in later
+        v
+        for v in forward.nodes()
+        if isinstance(v, Reduce) and Kind.COL not in v.kind and v in later
     )
     programs[0] = replace(forward, saved=saved)
     kernels = [
-        lower(p, given=saved if order else (), strided=layout.strided)
-        for order, p in enumerate(programs)
+        _lowered(spec, order, program, saved if order else (), layout)
+        for order, program in enumerate(programs)
     ]
     return Mode(name, tuple(steps), tuple(programs), tuple(kernels))
+
+
+def _lowered(
+    spec: Spec, order: int, program: Program, saved: Sequence[Value], layout: Layout
+) -> Kernel:
+    try:
+        return lower(program, given=saved, strided=layout.strided)
+    except LoweringError as error:
+        remedy = f"set order: {order - 1}" if order > 1 else "reduce over a dim"
+        message = f"{error}, which one kernel cannot do; {remedy}"
+        raise SpecError(message, spec.path, spec.steps[-1].line) from None
 
 
 def _program(
@@ -283,22 +309,49 @@ def _program(
                 layout.channel_kind if per_channel else operand.kind,
                 differentiable=operand.differentiable,
                 per_channel=per_channel and layout.spreads,
+                integer=operand.integer,
             )
     for argument in spec.arguments:
         if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
             builder.input(argument.name, Kind.SCALAR, "attribute")
-    value: Value = x
-    for step in steps:
-        value = _apply(builder, step, value)
-    if value.kind != Kind.FULL:
-        raise SpecError(
-            f"the chain's result does not depend on each element of x: it is a {value.kind.label} value",
-            spec.path,
-            steps[-1].line if steps else None,
-        )
+    value, outline = _run(spec, builder, x, steps)
     tensors: list[Input] = [i for i in builder.inputs if i.source == "tensor"]
     rest = [i for i in builder.inputs if i.source != "tensor"]
-    return simplify(Program(name, (*tensors, *rest), {"y": Output(value, x)}))
+    return simplify(Program(name, (*tensors, *rest), {"y": Output(value, x, outline)}))
+
+
+def _run(spec: Spec, builder: Builder, x: Value, steps: Sequence[Step]) -> tuple[Value, Outline]:
+    """Return the value behind the steps, and its shape.
+
+    Raises:
+        SpecError: where a step needs dims that an earlier one has reduced.
+    """
+    value = x
+    outline: Outline = "like"
+    for step in steps:
+        before, value = value, _apply(builder, step, value)
+        if outline in ("row", "scalar") and (
+            value.kind not in before.kind or (step.op is not None and step.op.dims)
+        ):
+            raise SpecError(
+                f"{step.label}: an earlier step has reduced the columns; reduce with keepdim: true to go "
+                "on with them, or take operands that have none",
+                spec.path,
+                step.line,
+            )
+        outline = _outline(step, value, outline)
+    return value, outline
+
+
+def _outline(step: Step, value: Value, before: Outline) -> Outline:
+    """Return the shape of a step's value, given that of what it started from."""
+    if Kind.COL in value.kind:
+        return "like"
+    if Kind.ROW not in value.kind:
+        return "scalar"
+    if step.op is None or (before != "like" and not step.op.dims):
+        return "keepdim" if before == "like" else before
+    return "keepdim" if step.attributes.get("keepdim") else "row"
 
 
 def _tensors_of(step: Step) -> list[str]:
@@ -312,16 +365,18 @@ def _arguments_of(step: Step) -> set[str]:
 
 def _apply(builder: Builder, step: Step, x: Value) -> Value:
     """Return the value of one step."""
+    cols = None if Kind.COL in x.kind else 1
     if step.formula is not None:
         formula = step.formula.xreplace({sp.Symbol("x", real=True): x.symbol})
-        return formula_value(builder, step.label, formula, step.text)
+        return formula_value(builder, step.label, formula, step.text, cols=cols)
     assert step.op is not None
     bound: dict[str, sp.Expr] = {k: _symbol(v) for k, v in step.operands.items()}
     for name, attribute in step.held.items():
         bound[name] = sp.Symbol(f"{step.label}_{attribute}", real=True)
     attributes: Mapping[str, object] = {k: _constant(v) for k, v in step.attributes.items()}
     expr = ops.call(step.op, x.symbol, bound, attributes)
-    return formula_value(builder, step.label, expr, f"{step.label}: {step.op.statement}")
+    note = f"{step.label}: {step.op.statement}"
+    return formula_value(builder, step.label, expr, note, cols=cols)
 
 
 def _symbol(value: Ref | float) -> sp.Expr:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -24,7 +25,25 @@ _TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000"
 _COMMON = ("-std=c++17", "-fPIC", "-fvisibility=hidden")
 #: No -ffast-math: NaN and infinity behave as in eager. The two -fno- flags give up errno and floating
 #: point traps alone, without which no loop with a select or a square root becomes a vector loop.
-_KERNEL = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
+_KERNEL = ("-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
+#: The instruction sets that a kernel is compiled for, from which the library chooses when it is loaded
+#: (templates/include/fusegen/levels.h), each with its flags. A processor that is not x86 has one.
+_X86_LEVELS = {
+    "portable": ("-march=x86-64",),
+    "avx2": ("-march=x86-64", "-mavx2", "-mfma"),
+    "avx512": (
+        *(
+            "-march=x86-64",
+            "-mavx2",
+            "-mfma",
+            "-mavx512f",
+            "-mavx512bw",
+            "-mavx512dq",
+            "-mavx512vl",
+        ),
+        "-mprefer-vector-width=512",
+    ),
+}
 _WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unknown-pragmas")
 
 
@@ -40,12 +59,12 @@ class Compilers:
     cxx: Path
     nvcc: Path | None
 
-    def kernel_flags(self) -> list[str]:
-        """Return the flags of kernel.cpp, which includes no torch header."""
-        wide = ["-mprefer-vector-width=512"] if _has_avx512() else []
+    def kernel_flags(self, level: str) -> list[str]:
+        """Return the flags of kernel.cpp, which includes no torch header, for one of `cpu_levels`."""
+        chosen = [*cpu_levels()[level], f"-DFUSEGEN_LEVEL={level.capitalize()}"]
         # gcc alone: it moves a load into the only branch that needs it, and makes no vectors of those.
         stay = ["-fno-tree-sink"] if _is_gcc(self.cxx) else []
-        return [*_KERNEL, *stay, *wide, *_COMMON, *_WARNINGS, f"-I{paths.include()}"]
+        return [*_KERNEL, *stay, *chosen, *_COMMON, *_WARNINGS, f"-I{paths.include()}"]
 
     def binding_flags(self, device: str) -> list[str]:
         """Return the flags of binding.cpp for "cpu" or "cuda"."""
@@ -170,7 +189,7 @@ def _is_gcc(cxx: Path) -> bool:
     return "Free Software Foundation" in done.stdout
 
 
-@functools.cache
-def _has_avx512() -> bool:
-    info = Path("/proc/cpuinfo")
-    return info.exists() and " avx512f " in info.read_text(errors="replace")
+def cpu_levels() -> dict[str, tuple[str, ...]]:
+    """Return the instruction sets to compile kernels for, each with its flags, the least first."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return _X86_LEVELS if x86 else {"portable": ()}

@@ -40,6 +40,7 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.power: torch.pow,
     atoms.tanh: torch.tanh,
     atoms.sech2: lambda x: 1 / torch.cosh(x).square(),
+    atoms.Total: torch.sum,
 }
 #: Functions of a tensor and the dims that make up a row.
 _REDUCTIONS: dict[Any, Callable[..., Tensor]] = {
@@ -71,10 +72,12 @@ def evaluate(
         return values[str(expr)]
     if isinstance(expr, atoms.Draw):
         return draws(int(expr.args[0]))
+    if isinstance(expr, atoms.Special):
+        return math.inf if expr == atoms.infinity else math.nan
     if not expr.has(atoms.Draw) and expr.is_number:
         return float(expr)
     if isinstance(expr, atoms.Let):
-        return evaluate(expr.args[1], values, draws, dims)
+        return evaluate(expr.value, values, draws, dims)
     if isinstance(expr, sp.Piecewise):
         *cases, (last, _) = expr.args
         result = evaluate(last, values, draws, dims)
@@ -95,7 +98,7 @@ def evaluate(
     if expr.is_Pow:
         return args[0] ** args[1]
     if expr.func in _REDUCTIONS:
-        return _REDUCTIONS[expr.func](args[0], dims)
+        return _REDUCTIONS[expr.func](args[0], dims) if dims else args[0]  # no dims: one column
     return _FUNCTIONS[expr.func](*args)
 
 
@@ -116,16 +119,17 @@ def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -
     rows, cols = x.shape
     for node in program.nodes():
         if isinstance(node, Input) and node.name not in values:
-            if node.source == "extent":
+            if node.source == "index":
+                values[node.name] = torch.arange(cols).to(x)
+            elif node.source == "extent":
                 values[node.name] = torch.tensor(
                     float(rows if node.name == "rows" else cols), dtype=x.dtype
                 )
             else:
                 values[node.name] = uniform(seed, node.stream, x.shape).to(x)
         elif isinstance(node, Map):
-            values[node.name] = torch.as_tensor(
-                evaluate(node.expr, values, _no_draws), dtype=x.dtype
-            )
+            value = evaluate(node.expr, values, _no_draws)
+            values[node.name] = torch.as_tensor(value, dtype=x.dtype, device=x.device)
         elif isinstance(node, Reduce):
             whole = values[node.arg.name]
             if node.arg.kind == Kind.FULL:
@@ -135,10 +139,13 @@ def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -
             ]
             reduce = torch.sum if node.op == "sum" else torch.amax
             values[node.name] = reduce(whole, dim=dims, keepdim=node.kind == Kind.ROW)
-    return {
-        name: values[out.value.name].expand(inputs[out.like.name].shape)
-        for name, out in program.outputs.items()
-    }
+    found = {}
+    for name, out in program.outputs.items():
+        shapes = {"like": inputs[out.like.name].shape, "scalar": ()}
+        value = values[out.value.name]
+        found[name] = value.reshape(()) if out.outline == "scalar" else value
+        found[name] = found[name].expand(shapes.get(out.outline, (rows, 1)))
+    return found
 
 
 def _drawn(numbers: Tensor, stream: int) -> Tensor:
@@ -170,7 +177,13 @@ def run_chain(
         seed: the seed of the draws.
     """
     stream = 0
+    dims, columns = x.dim(), layout_of(spec).columns
     for step in spec.steps:
+        if x.dim() < dims:  # the columns are gone, also from what holds one value a row
+            operands = {
+                n: t.squeeze(columns) if t.dim() == dims else t for n, t in operands.items()
+            }
+            dims, columns = x.dim(), ()
         if step.op is not None and step.op.source:
             bias = f"{step.label}_bias"
             if bias in operands:
@@ -178,22 +191,25 @@ def run_chain(
         elif step.op is not None and step.op.eval_mode == "identity":
             if training:
                 drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
-                x = _run_formula(step, x, operands, attributes, drawn)
+                x = _run_formula(step, x, operands, attributes, drawn, columns)
                 stream += 1
         elif step.op is not None:
             call = torch_call(step.op, _attributes(step, attributes), training=training)
             if call is None:
-                x = _run_formula(step, x, operands, attributes, _no_draws)
+                x = _run_formula(step, x, operands, attributes, _no_draws, columns)
             else:
                 x = call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
         else:
             assert step.formula is not None
-            dims = layout_of(spec).columns
-            cols = math.prod(x.shape[dim] for dim in dims) if x.dim() else 1
-            formula = step.formula.subs({atoms.COLS: cols})
-            named = {"x": x, **operands, **_numbers(attributes, x)}
-            x = evaluate(formula, named, _no_draws, dims)
+            given = {"x": x, **operands, **_numbers(attributes, x)}
+            x = evaluate(_sized(step.formula, x, columns), given, _no_draws, columns)
     return x
+
+
+def _sized(formula: sp.Expr, x: Tensor, columns: tuple[int, ...]) -> sp.Expr:
+    cols = math.prod(x.shape[dim] for dim in columns) if x.dim() else 1
+    rows = x.numel() // max(cols, 1)
+    return formula.xreplace({atoms.COLS: sp.Integer(cols), atoms.ROWS: sp.Integer(rows)})
 
 
 def _run_formula(
@@ -202,16 +218,16 @@ def _run_formula(
     operands: Mapping[str, Tensor],
     attributes: Mapping[str, float],
     draws: Callable[[int], Tensor],
+    columns: tuple[int, ...],
 ) -> Tensor:
     """Return an op's value by its own formula."""
     assert step.op is not None
     names = {name: sp.Symbol(name, real=True) for name in step.op.operands}
     expr = ops.call(step.op, sp.Symbol("x", real=True), names, _attributes(step, attributes))
     given = {
-        name: torch.as_tensor(_operand(step, name, operands, attributes), dtype=x.dtype)
-        for name in names
+        name: torch.as_tensor(_operand(step, name, operands, attributes)).to(x) for name in names
     }
-    result: Tensor = evaluate(expr, {"x": x, **given}, draws)
+    result: Tensor = evaluate(_sized(expr, x, columns), {"x": x, **given}, draws, columns)
     return result
 
 
@@ -221,7 +237,7 @@ def _operand(
     assert step.op is not None
     if step.op.submodule:
         return operands[f"{step.label}_{step.held[name]}"] if name in step.held else None
-    value = step.operands[name]
+    value = step.operands.get(name)
     if isinstance(value, Ref):
         return attributes[value.name] if value.is_argument else operands[value.name]
     return value
@@ -288,6 +304,9 @@ def operand_shape(operand: Tensors, x: Tensor, layout: Layout) -> tuple[int, ...
 def random_operand(
     operand: Tensors, x: Tensor, layout: Layout, generator: torch.Generator
 ) -> Tensor:
-    """Return a random operand for `x`; variances are positive, so all lie in [0.5, 1.5)."""
+    """Return a random operand for `x`: all in [0.5, 1.5), as variances are positive; classes are columns."""
+    if operand.integer:
+        drawn = torch.randint(max(x.shape[-1], 1), x.shape[:-1], generator=generator)
+        return drawn.to(x.device)
     shape = operand_shape(operand, x, layout)
     return torch.rand(shape, generator=generator, dtype=torch.float64).add(0.5).to(x)

@@ -15,7 +15,7 @@ from typing import Any
 import mpmath
 import sympy as sp
 
-from fusegen.atoms import FUNCTIONS, Let, RowMax, RowSum, absolute, let, where
+from fusegen.atoms import FUNCTIONS, Let, Quoted, RowMax, RowShift, RowSum, absolute, let, where
 from fusegen.errors import nearest
 from fusegen.formula_constants import (
     DIGITS,
@@ -45,7 +45,7 @@ _COMPARISONS: dict[type[ast.cmpop], Any] = {
 _ALLOWED = (
     sp.Add, sp.Mul, sp.Pow, sp.Number, sp.NumberSymbol, sp.Symbol, sp.Piecewise,
     sp.functions.elementary.piecewise.ExprCondPair, sp.core.relational.Relational,
-    sp.logic.boolalg.BooleanAtom, RowSum, RowMax, Let,
+    sp.logic.boolalg.BooleanAtom, RowSum, RowMax, RowShift, Let, Quoted,
     *(function for function, _ in FUNCTIONS.values() if isinstance(function, type)),
 )  # fmt: skip
 

@@ -82,3 +82,4 @@ def parts(expr: sp.Basic) -> Iterator[Any]:
         part = stack.pop()
         yield part
         stack.extend(part.args)
+        stack.extend(getattr(part, "inside", ()))

@@ -10,7 +10,9 @@ from fusegen import atoms
 from fusegen.program import Builder, Kind, Value
 
 
-def formula_value(builder: Builder, label: str, expr: sp.Expr, note: str = "") -> Value:
+def formula_value(
+    builder: Builder, label: str, expr: sp.Expr, note: str = "", *, cols: int | None = None
+) -> Value:
     """Return the value of a formula over the symbols of `builder`'s values.
 
     Each reduction's argument becomes a node of its own, which the rest of the formula shares.
@@ -20,28 +22,40 @@ def formula_value(builder: Builder, label: str, expr: sp.Expr, note: str = "") -
         label: what the formula's value is called; its parts are called after it.
         expr: the formula.
         note: the comment of its node.
+        cols: 1 where the activation has no columns any more, so that a row is one element.
     """
-    return _FormulaNodes(builder, label, note).value(sp.sympify(expr))
+    return _FormulaNodes(builder, label, note, cols == 1).value(sp.sympify(expr))
 
 
-_REDUCTIONS = {atoms.RowSum: "sum", atoms.RowMax: "max", atoms.RowShift: "max"}
+_ROW_REDUCTIONS = (atoms.RowSum, atoms.RowMax, atoms.RowShift)
+_REDUCTIONS = {**dict.fromkeys(_ROW_REDUCTIONS, "max"), atoms.RowSum: "sum", atoms.Total: "total"}
+
+
+def _of_single_elements(expr: sp.Expr) -> sp.Expr:
+    """Return a formula over rows of one element: what is reduced is what comes out."""
+    expr = expr.xreplace({atoms.COLS: sp.Integer(1), atoms.COLUMN: sp.Integer(0)})
+    return expr.replace(lambda e: isinstance(e, _ROW_REDUCTIONS), lambda e: e.args[0])
 
 
 class _FormulaNodes:
     """Turns the row functions, random draws and named parts of one formula into nodes of their own."""
 
-    def __init__(self, builder: Builder, label: str, note: str) -> None:
-        self.builder, self.label, self.note = builder, label, note
+    def __init__(self, builder: Builder, label: str, note: str, single: bool) -> None:
+        self.builder, self.label, self.note, self.single = builder, label, note, single
 
     def value(self, expr: sp.Expr) -> Value:
         """Return the formula's value as a node called after the op."""
         return self.builder.map(self.label, self._pointwise(expr), self.note)
 
     def _pointwise(self, expr: sp.Expr) -> sp.Expr:
+        if self.single:
+            expr = _of_single_elements(expr)
         for symbol in (atoms.COLS, atoms.ROWS):
             if expr.has(symbol):
                 axis: Literal["rows", "cols"] = "cols" if symbol is atoms.COLS else "rows"
                 expr = expr.xreplace({symbol: self.builder.extent(axis).symbol})
+        if expr.has(atoms.COLUMN):
+            expr = expr.xreplace({atoms.COLUMN: self.builder.index().symbol})
         for draw in sorted(expr.atoms(atoms.Draw), key=str):
             stream = sum(1 for i in self.builder.inputs if i.source == "random")
             made = self.builder.input(f"{self.label}_u", Kind.FULL, "random", stream=stream)
@@ -60,13 +74,15 @@ class _FormulaNodes:
         return expr
 
     def _named(self, part: sp.Expr) -> Value:
-        name, inner = part.args
+        name, inner = part.args[0], self._pointwise(part.value)
         return self.builder.map(f"{self.label}_{name}", inner, f"{self.label}: {name}")
 
     def _reduced(self, part: sp.Expr) -> Value:
         (inner,) = part.args
         name = f"{self.label}_{_REDUCTIONS[part.func]}"
         value = self.builder.map(f"{name}_term", inner, f"{self.label}: what is reduced")
+        if part.func is atoms.Total:
+            return self.builder.sum_to(name, value, Kind.SCALAR, over=value.kind | Kind.ROW)
         if part.func is atoms.RowSum:
             return self.builder.sum_to(name, value, Kind.ROW, over=Kind.COL | Kind.ROW)
         if Kind.COL not in value.kind:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusegen.chain import Chain, Mode
+from fusegen.program import Input, Kind, Program, Reduce
 from fusegen.spec_types import Argument, Operand, Ref, Spec, Step
 
 _PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
@@ -77,11 +78,12 @@ def _mode_context(chain: Chain, mode: Mode) -> dict[str, object]:
     taken = {i.name for i in forward.inputs}
     operands = [n for n, o in enumerate(chain.operands) if o.name in taken]
     attributes = [n for n, a in enumerate(chain.attributes) if a in taken]
-    passes = [f'Pass("{forward.name}")']
-    for program in mode.programs[1:]:
+    passes = []
+    for program in mode.programs:
         tensors = [i.name for i in program.inputs if i.source == "tensor"]
-        places = tuple(tensors.index(o.like.name) for o in program.outputs.values())
-        passes.append(f'Pass("{program.name}", {places})')
+        like = tuple(tensors.index(o.like.name) for o in program.outputs.values())
+        by_column = ", by_column=True" if _by_column(program) else ""
+        passes.append(f'Pass("{program.name}", {like}{by_column})')
     return {
         "name": mode.name,
         "operands": tuple(operands),
@@ -90,6 +92,16 @@ def _mode_context(chain: Chain, mode: Mode) -> dict[str, object]:
         "saved": len(mode.saved),
         "random": mode.random,
     }
+
+
+def _by_column(program: Program) -> bool:
+    """Whether no value depends on a whole row: nothing is reduced along it but what leaves as a result."""
+    last = {o.value for o in program.outputs.values()}
+    return not any(
+        (isinstance(v, Reduce) and Kind.COL in v.arg.kind & ~v.kind and v not in last)
+        or (isinstance(v, Input) and v.source == "extent" and v.name == "cols")
+        for v in program.nodes()
+    )
 
 
 def _trains_by_default(spec: Spec) -> bool:

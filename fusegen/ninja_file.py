@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusegen.compilers import Compilers
+from fusegen.compilers import Compilers, cpu_levels
 
 #: The libraries of torch that a device's library takes symbols from.
 _TORCH_LIBRARIES = {"cpu": ("torch_cpu",), "cuda": ("torch_cpu", "torch_cuda")}
@@ -25,7 +25,9 @@ def ninja_text(packages: Sequence[str], compilers: Compilers, architectures: Seq
     """
     cxx = _joined([str(compilers.cxx)])
     lines = ["ninja_required_version = 1.8", "builddir = .build", ""]
-    lines += _rule("kernel_cpu", f"{cxx} {_joined(compilers.kernel_flags())}", "C++  $in")
+    for level in cpu_levels():
+        compiler = f"{cxx} {_joined(compilers.kernel_flags(level))}"
+        lines += _rule(f"kernel_{level}", compiler, f"C++  $in {level}")
     lines += _rule("binding_cpu", f"{cxx} {_joined(compilers.binding_flags('cpu'))}", "C++  $in")
     lines += _link_rules(compilers, cuda=bool(architectures))
     if architectures:
@@ -92,11 +94,12 @@ def _stub(library: str) -> str:
 
 
 def _library(name: str, device: str) -> list[str]:
-    kernel = "kernel.cpp" if device == "cpu" else "kernel.cu"
-    objects = f".build/{name}/kernel_{device}.o .build/{name}/binding_{device}.o"
+    file = "kernel.cpp" if device == "cpu" else "kernel.cu"
+    parts = [f"kernel_{kind}" for kind in (cpu_levels() if device == "cpu" else ("cuda",))]
+    objects = " ".join(f".build/{name}/{part}.o" for part in (*parts, f"binding_{device}"))
     stubs = " ".join(_stub(library) for library in _TORCH_LIBRARIES[device])
     return [
-        f"build .build/{name}/kernel_{device}.o: kernel_{device} {name}/{kernel}",
+        *(f"build .build/{name}/{part}.o: {part} {name}/{file}" for part in parts),
         f"build .build/{name}/binding_{device}.o: binding_{device} {name}/binding.cpp",
         f"build {name}/_{device}.so: link_{device} {objects} | {stubs}",
         f"  objects = {objects}",

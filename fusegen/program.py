@@ -56,9 +56,12 @@ class Value:
         return sp.Symbol(self.name, real=True)
 
 
-#: Where an input comes from: a tensor, a number given at the call, the random generator, or the
-#: activation's own extent.
-Source = Literal["tensor", "attribute", "random", "extent"]
+#: Where an input comes from: a tensor, a number given at the call, the random generator, the
+#: activation's own extent, or the number of the column.
+Source = Literal["tensor", "attribute", "random", "extent", "index"]
+#: The shape of an output: that of an input, the activation's without its columns (the dim dropped, or
+#: kept with size 1), or one number.
+Outline = Literal["like", "row", "keepdim", "scalar"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +72,7 @@ class Input(Value):
         source: where from.
         differentiable: whether `vjp` gives it a cotangent.
         stream: for a random input, which of the chain's draws it is.
+        integer: whether the tensor holds int64 numbers.
         per_channel: whether the tensor holds one number a channel, which is spread along `kind`.
             An output like this input is added up over all that its channel was spread to.
     """
@@ -76,6 +80,7 @@ class Input(Value):
     source: Source = "tensor"
     differentiable: bool = True
     stream: int = 0
+    integer: bool = False
     per_channel: bool = False
 
     @property
@@ -115,12 +120,26 @@ class Output:
     """What a program returns under one name.
 
     Args:
-        value: what is returned; where its kind is smaller than `like`'s, it is broadcast.
+        value: what is returned; where its kind is smaller than the output's, it is broadcast.
         like: the input whose kind and shape the output has.
+        outline: where it is not "like", the shape it has instead.
     """
 
     value: Value
     like: Input
+    outline: Outline = "like"
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of what is returned."""
+        if self.outline == "like":
+            return self.like.kind
+        return Kind.SCALAR if self.outline == "scalar" else Kind.ROW
+
+    @property
+    def declared(self) -> Kind:
+        """The kind of the tensor itself."""
+        return self.like.declared if self.outline == "like" else self.kind
 
 
 @dataclass(frozen=True)
@@ -131,8 +150,8 @@ class Program:
         name: what the program computes, such as "forward" or "backward".
         inputs: in the order in which the operator takes them.
         outputs: in the order in which the operator returns them.
-        saved: row statistics of the forward pass that are returned beside the outputs, so that
-            the backward need not compute them again.
+        saved: row statistics and totals of the forward pass that are returned beside the outputs, so
+            that the backward need not compute them again.
         notes: what was left out because it can act on no value, in words.
     """
 
@@ -152,8 +171,7 @@ class Program:
         lines += [f"  {describe(v)}" for v in self.nodes() if not isinstance(v, Input)]
         lines += [f"  ({note})" for note in self.notes]
         lines += [
-            f"  -> {name}: {o.like.declared.label} = {o.value.name}"
-            for name, o in self.outputs.items()
+            f"  -> {name}: {o.declared.label} = {o.value.name}" for name, o in self.outputs.items()
         ]
         lines += [f"  saved {v.name}: {v.kind.label}" for v in self.saved]
         return "\n".join(lines)
@@ -241,24 +259,28 @@ class Builder:
         *,
         differentiable: bool = True,
         stream: int = 0,
+        integer: bool = False,
         per_channel: bool = False,
     ) -> Input:
         """Add an input."""
-        differentiable = differentiable and source == "tensor"
-        made = Input(self._unique(name), kind, source, differentiable, stream, per_channel)
+        differentiable = differentiable and source == "tensor" and not integer
+        made = Input(self._unique(name), kind, source, differentiable, stream, integer, per_channel)
         self.inputs.append(made)
         return self._keep(made)
 
     def extent(self, axis: Literal["rows", "cols"]) -> Input:
         """Return the input that holds the number of rows or columns."""
-        for existing in self._by_symbol.values():
-            if (
-                isinstance(existing, Input)
-                and existing.source == "extent"
-                and existing.name == axis
-            ):
-                return existing
-        return self._keep(Input(axis, Kind.SCALAR, "extent", differentiable=False))
+        return self._known(axis, Kind.SCALAR, "extent")
+
+    def index(self) -> Input:
+        """Return the input that holds the number of the column, from 0."""
+        return self._known("column", Kind.COL, "index")
+
+    def _known(self, name: str, kind: Kind, source: Source) -> Input:
+        existing = self._by_symbol.get(sp.Symbol(name, real=True))
+        if isinstance(existing, Input) and existing.source == source:
+            return existing
+        return self._keep(Input(name, kind, source, differentiable=False))
 
     def map(self, name: str, expr: sp.Expr, note: str = "") -> Value:
         """Return the value of a pointwise expression over the symbols of known values."""
@@ -271,6 +293,11 @@ class Builder:
         made = self._keep(Map(self._unique(name), self.kind(expr), expr, tuple(args), note))
         self._maps[expr] = made
         return made
+
+    def broadcast(self, name: str, value: Value) -> Value:
+        """Return a value as one of each element."""
+        made = Map(self._unique(name), Kind.FULL, value.symbol, (value,), "for each element")
+        return self._keep(made)
 
     def reduce(
         self,
@@ -311,5 +338,7 @@ class Builder:
         """
         counts = self.extents(over & ~kind & ~value.kind)
         value = self.map(name, sp.Mul(value.symbol, *(c.symbol for c in counts)))
+        if value.kind == Kind.COL and kind == Kind.ROW:  # each row adds up the same columns
+            value = self.broadcast(f"{name}_part", value)
         kept = value.kind & kind
         return value if kept == value.kind else self.reduce(name, "sum", value, kept)

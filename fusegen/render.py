@@ -125,7 +125,7 @@ def _operator(mode: Mode, order: int) -> Operator:
         tensors += [v.name for v in mode.saved]
     tensors += ["seed"] if mode.random else []
     numbers = [i.name for i in program.inputs if i.source == "attribute"]
-    results = [r.name for r in kernel.results]
+    results = [r.name for r in kernel.returned]
     typed = [f"Tensor {t}" for t in tensors] + [f"float {n}" for n in numbers]
     returned = ["Tensor"] * len(results)
     one = len(results) == 1

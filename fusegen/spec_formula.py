@@ -11,7 +11,7 @@ import sympy as sp
 from fusegen import formula, formula_constants
 from fusegen.atoms import RowMax, RowShift, RowSum
 from fusegen.formula_constants import number
-from fusegen.ops import Op, call
+from fusegen.ops import Op, RefusedError, call
 from fusegen.program import Kind
 from fusegen.spec_step import Bound, Names
 from fusegen.spec_types import Ref
@@ -68,7 +68,12 @@ def check_op(names: Names, place: Place, op: Op, bound: Bound) -> None:
     operands: dict[str, Any] = {name: sp.Symbol(name, real=True) for name in op.operands}
     operands |= {name: _value(name, value) for name, value in bound.operands.items()}
     attributes = {name: _value(name, value) for name, value in bound.attributes.items()}
-    expr = call(op, _X, operands, attributes)
+    for name in op.optional.keys() - bound.operands.keys():
+        del operands[name]
+    try:
+        expr = call(op, _X, operands, attributes)
+    except RefusedError as error:
+        raise names.document.error(place, f"{op.name} {error}") from None
     wrong = formula_constants.problem(expr)
     if wrong:
         raise names.document.error(place, f"{_short(bound.text)} has {wrong}")
@@ -87,12 +92,11 @@ def _problem(expr: sp.Expr, kinds: Mapping[sp.Symbol, Kind]) -> str | None:
     """Return why a formula cannot be a step of a chain, or None if it can."""
     if _X not in expr.free_symbols:
         return "does not depend on x"
-    for reduction in expr.atoms(RowSum, RowMax, RowShift):
+    for reduction in formula_constants.parts(expr):
+        if not isinstance(reduction, RowSum | RowMax | RowShift):
+            continue
         if Kind.COL not in _kind(reduction.args[0], kinds):
             return "reduces what is the same in every column: nothing of it runs along a row"
-    kind = _kind(expr, kinds)
-    if kind is not Kind.FULL:
-        return f"is {kind.label} {kind.shape}; a step keeps the activation's shape [rows, cols]"
     return None
 
 
@@ -101,7 +105,7 @@ def _kind(expr: sp.Basic, kinds: Mapping[sp.Symbol, Kind]) -> Kind:
     if isinstance(expr, sp.Symbol):
         return kinds.get(expr, Kind.SCALAR)
     kind = Kind.SCALAR
-    for arg in expr.args:
+    for arg in (*expr.args, *getattr(expr, "inside", ())):
         kind |= _kind(arg, kinds)
     return kind & Kind.ROW if isinstance(expr, RowSum | RowMax | RowShift) else kind
 

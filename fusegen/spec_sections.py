@@ -89,6 +89,7 @@ class _Argument(_Model):
 
 class _Operand(_Model):
     kind: Annotated[str, _one_of(_KINDS)]
+    dtype: Annotated[str | None, _one_of(("int64",))] = None
     init: Annotated[Init | None, _one_of(get_args(Init))] = None
     shape: Any = None
 
@@ -106,7 +107,7 @@ class Sections(_Model):
     arguments: Annotated[dict[str, _Argument], _empty_as(dict)] = {}
     operands: Annotated[dict[str, _Operand], _empty_as(dict)] = {}
     dims: int = 0
-    order: int = 1
+    order: int = 2
     launch: Annotated[dict[str, dict[str, int]], _empty_as(dict)] = {}
 
 
@@ -246,6 +247,11 @@ def _operands(
             raise document.error(place, wrong)
         kind = _KINDS[given.kind]
         shape = None
+        if given.dtype and (kind is not Kind.ROW or given.init):
+            message = (
+                f"{name!r} of int64 must be an input of kind row: one number a row, without init"
+            )
+            raise document.error((*place, "dtype"), message)
         if given.init:
             shape = _parameter_shape(model, document, place, arguments)
         elif given.shape is not None:
@@ -253,7 +259,8 @@ def _operands(
                 f"{name!r} has a shape but no init: an input's shape is its kind, {kind.shape}"
             )
             raise document.error((*place, "shape"), message)
-        operands.append(Operand(name, kind, given.init, shape, document.line(place)))
+        integer = given.dtype is not None
+        operands.append(Operand(name, kind, given.init, shape, document.line(place), integer))
     return tuple(operands)
 
 

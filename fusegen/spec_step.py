@@ -101,7 +101,8 @@ class _Binder:
             self._check_key(key)
         bound = Bound(self._text(values, sole=not isinstance(given, dict)))
         for slot in self._slots:
-            bound.operands[slot] = self._operand(slot, values.get(slot))
+            if values.get(slot) is not None or slot not in self._op.optional:
+                bound.operands[slot] = self._operand(slot, values.get(slot))
         for name, default in self._op.attributes.items():
             value = values.get(name, default)
             if value is None and name in self._op.required:
@@ -138,7 +139,8 @@ class _Binder:
             return {}
         if isinstance(given, dict):
             return {key: value for key, value in given.items() if key != "name"}
-        targets = self._slots or list(self._op.attributes)
+        needed = [slot for slot in self._slots if slot not in self._op.optional]
+        targets = needed or list(self._op.attributes)
         if len(targets) == 1 and not isinstance(given, list):
             return {targets[0]: given}
         what = " and ".join(targets)
@@ -152,7 +154,11 @@ class _Binder:
         raise self._names.document.error(self._place, message)
 
     def _operand(self, slot: str, value: Any) -> Ref | float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and slot != self._op.classes
+        ):
             return float(value)
         if value is None:
             message = f"{self._word} needs its operand {slot!r}; write {self._example()}"
@@ -161,6 +167,7 @@ class _Binder:
             raise self._unfit(slot, "an operand, a float argument or a number", value)
         names, floats = self._names, self._names.of_type("float")
         if value in names.operands:
+            self._check_integer(slot, names.operands[value])
             kind, wanted = names.kind(value), self._op.operands[slot]
             if wanted is not None and kind not in wanted:
                 message = (
@@ -179,13 +186,24 @@ class _Binder:
         hint = nearest(value[:64], known) or ": declare it under `operands:` or `arguments:`"
         raise self._error(slot, f"unknown operand {shown(value)!r}{hint}")
 
+    def _check_integer(self, slot: str, operand: Operand) -> None:
+        if slot == self._op.classes and not operand.integer:
+            message = (
+                f"{slot!r} of {self._word} holds a class for each row: declare "
+                f"{operand.name}: {{kind: row, dtype: int64}}"
+            )
+            raise self._error(slot, message)
+        if slot != self._op.classes and operand.integer:
+            message = f"{operand.name!r} holds int64 numbers, but {slot!r} of {self._word} does not"
+            raise self._error(slot, message)
+
     def _attribute(self, name: str, value: Any) -> Ref | float | int | bool | str:
         kind = self._type(name)
         near = ""
         if isinstance(value, str):
             choices = self._op.choices.get(name, ())
-            if kind == "str" and value in choices:
-                return value
+            if value in choices:
+                return float(value) if kind == "float" else value
             floats = self._names.of_type("float")
             if kind == "float" and value in floats:
                 return Ref(value, is_argument=True)
@@ -249,10 +267,11 @@ class _Binder:
         raise self._unfit(name, "an int argument or a size", value, near)
 
     def _example(self) -> str:
-        keys = self._slots or list(self._op.attributes) or self._keys
+        slots = [s for s in self._slots if s not in self._op.optional]
+        keys = slots or list(self._op.attributes) or self._keys
         if not keys:
             return f"- {self._word}"
-        if len(keys) == 1 and keys == self._slots:
+        if len(keys) == 1 and keys == slots:
             return f"- {self._word}: {keys[0].upper()}"
         return f"- {self._word}: {{" + ", ".join(f"{key}: ..." for key in keys) + "}"
 

@@ -61,6 +61,7 @@ class Operand:
         init: how a parameter of Module starts; None for an input of `Module.forward`.
         shape: a parameter's shape, or the shape argument that gives it; None for an input.
         line: where the spec declares it.
+        integer: whether it holds int64 numbers, such as the classes of the rows.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Operand:
     init: Init | None
     shape: str | Shape | None
     line: int
+    integer: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
             **dict(zip(op.operands, given, strict=True)),
             **keywords,
         )
-    if op.submodule and op.operands:  # its operands may stand anywhere, and be absent
+    if op.optional:
         return lambda x, given: function(
             x, **dict(zip(op.operands, given, strict=True)), **keywords
         )
@@ -48,8 +48,9 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
     def call(x: Tensor, given: Sequence[Given]) -> Tensor:
         if wants_tensors:
             given = [v if isinstance(v, Tensor) else x.new_tensor(v) for v in given]
-        result: Tensor = function(x, *given, **keywords)
-        return result
+        result = function(x, *given, **keywords)
+        found: Tensor = result if isinstance(result, Tensor) else result.values
+        return found
 
     return call
 

@@ -116,8 +116,12 @@ def gradients(
     generator = torch.Generator().manual_seed(seed)
     cotangent = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
     rounded = cotangent.bfloat16().to(value.dtype)  # the same cotangent in every dtype
-    found = torch.autograd.grad(value, leaves, rounded)
+    found = torch.autograd.grad(value, leaves, rounded, materialize_grads=True)
     return [value.detach(), *found]
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _rms(tensor: Tensor) -> Tensor:
@@ -153,13 +157,13 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
         dtype: the dtype to run the package in; the truth starts from the tensors as it rounds them.
     """
     tensors = {"x": case.x, **case.operands}
-    rounded = {name: t.to(dtype) for name, t in tensors.items()}
+    rounded = {name: _cast(t, dtype) for name, t in tensors.items()}
     moving = ["x", *(o.name for o in derived.operands if o.differentiable)]
     numbers = {k: v for k, v in case.options.items() if k in derived.attributes}
     training = bool(case.options.get("training", False))
 
     def run(function: Callable[..., Tensor], given: torch.dtype) -> list[Tensor]:
-        start = {name: t.to(given) for name, t in rounded.items()}
+        start = {name: _cast(t, given) for name, t in rounded.items()}
 
         def of_leaves(*leaves: Tensor) -> Tensor:
             bound = {n: t.clone() for n, t in start.items()} | dict(
@@ -203,7 +207,7 @@ def gradcheck(
     device: str = "cpu",
     case: Case | None = None,
 ) -> None:
-    """Run torch's gradcheck, and gradgradcheck where the order allows, over x and every operand.
+    """Run torch's gradcheck on every derivative that was generated, over x and every operand.
 
     Args:
         package: the built package.
@@ -230,6 +234,13 @@ def gradcheck(
     torch.autograd.gradcheck(function, leaves)
     if derived.spec.order >= 2:
         torch.autograd.gradgradcheck(function, leaves)
+    if derived.spec.order >= 3:
+
+        def gradient(*given: Tensor) -> tuple[Tensor, ...]:
+            wanted = [g for g, m in zip(given, moving, strict=True) if m]
+            return torch.autograd.grad(function(*given).square().sum(), wanted, create_graph=True)
+
+        torch.autograd.gradgradcheck(gradient, leaves)
 
 
 def example_shape(derived: chain.Chain, rows: int, cols: int) -> tuple[int, ...]:

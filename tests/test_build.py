@@ -95,7 +95,7 @@ def test_an_edited_source_is_rendered_anew(built: Path) -> None:
 def test_sources_depend_on_the_shared_headers(built: Path) -> None:
     command = [builder._ninja(), "-C", str(built / "out"), "-f", ".build/build.ninja", "-t", "deps"]
     deps = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    kernel = deps.split(".build/build_one/kernel_cpu.o:")[1].split("\n\n")[0]
+    kernel = deps.split(".build/build_one/kernel_portable.o:")[1].split("\n\n")[0]
     assert "fusegen/elementary.h" in kernel
     assert "fusegen/cpu.h" in kernel
     assert "torch/" not in kernel  # kernels include no torch header
@@ -103,7 +103,7 @@ def test_sources_depend_on_the_shared_headers(built: Path) -> None:
 
 def test_a_changed_header_rebuilds(built: Path) -> None:
     build(built)
-    object_file = built / "out" / ".build" / "build_one" / "kernel_cpu.o"
+    object_file = built / "out" / ".build" / "build_one" / "kernel_portable.o"
     before = object_file.stat().st_mtime_ns
     header = built / "out" / "build_one" / "kernel.h"
     os.utime(header, ns=(time.time_ns(), time.time_ns()))

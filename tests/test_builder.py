@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tiny_packages import ALL, Heard, Workshop, answer, kernel, overlap, render
+from tiny_packages import ALL, KERNELS, WEAK, Heard, Workshop, answer, kernel, overlap, render
 
 from fusegen import builder, compilers, freshness
 from fusegen.compile_errors import CompileError
@@ -47,7 +47,7 @@ def test_a_changed_spec_rebuilds_only_itself(shop: Workshop) -> None:
     shop.spec("b", kernel(3))
     results = shop.build(a, b)
     assert results["a"].compiled == ()
-    assert set(results["b"].compiled) == {"kernel_cpu.o", "_cpu.so"}  # the binding is the same
+    assert set(results["b"].compiled) == {*KERNELS, "_cpu.so"}  # the binding is the same
     assert [answer(shop.out / name / "_cpu.so") for name in "ab"] == [1, 3]
 
 
@@ -74,12 +74,12 @@ def test_a_broken_stamp_means_render_again(stamp: str, shop: Workshop) -> None:
 def test_a_changed_header_rebuilds_what_includes_it(tmp_path: Path, shop: Workshop) -> None:
     header = tmp_path / "value.h"
     header.write_text("#define VALUE 1\n")
-    a = shop.spec("a", f'#include "{header}"\nint kernel() {{ return VALUE; }}\n')
+    a = shop.spec("a", f'#include "{header}"\n{WEAK} int kernel() {{ return VALUE; }}\n')
     b = shop.spec("b", kernel(5))
     shop.build(a, b)
     header.write_text("#define VALUE 2\n")
     results = shop.build(a, b)
-    assert set(results["a"].compiled) == {"kernel_cpu.o", "_cpu.so"}
+    assert set(results["a"].compiled) == {*KERNELS, "_cpu.so"}
     assert not (results["a"].rendered or results["b"].compiled)
     assert answer(shop.out / "a" / "_cpu.so") == 2
 
@@ -111,8 +111,8 @@ def test_check_shows_what_differs_and_writes_nothing(shop: Workshop) -> None:
     assert builder.check([a], out=shop.out) == []
     (shop.out / "a" / "kernel.cpp").write_text(kernel(7))
     (difference,) = builder.check([a], out=shop.out)
-    assert "-int kernel() { return 7; }" in difference.splitlines()
-    assert "+int kernel() { return 1; }" in difference.splitlines()
+    assert f"-{WEAK} int kernel() {{ return 7; }}" in difference.splitlines()
+    assert f"+{WEAK} int kernel() {{ return 1; }}" in difference.splitlines()
     assert (shop.out / "a" / "kernel.cpp").read_text() == kernel(7)
 
 
@@ -212,7 +212,9 @@ def test_a_failed_link_leaves_the_old_library(shop: Workshop) -> None:
     shop.build(a)
     good = (shop.out / "a" / "_cpu.so").read_bytes()
     shop.spec("a", kernel(2))
-    shop.compiler('case "$*" in *kernel_cpu.o*-o*so*) echo half > a/_cpu.so.new; exit 1;; esac')
+    shop.compiler(
+        'case "$*" in *kernel_portable.o*-o*so*) echo half > a/_cpu.so.new; exit 1;; esac'
+    )
     with pytest.raises(CompileError):
         shop.build(a)
     assert (shop.out / "a" / "_cpu.so").read_bytes() == good
@@ -227,11 +229,11 @@ def test_a_failed_link_leaves_the_old_library(shop: Workshop) -> None:
 def test_seconds_are_those_of_this_build(shop: Workshop, tmp_path: Path) -> None:
     """Builds right after one another, of which ninja's log holds the same outputs."""
     header = tmp_path / "value.h"
-    a = shop.spec("a", f'#include "{header}"\nint kernel() {{ return VALUE; }}\n')
+    a = shop.spec("a", f'#include "{header}"\n{WEAK} int kernel() {{ return VALUE; }}\n')
     for value in range(4):
         header.write_text(f"#define VALUE {value}\n")
         made = shop.build(a)["a"].compiled
-        assert sorted(made) == sorted(ALL if value == 0 else ("kernel_cpu.o", "_cpu.so"))
+        assert sorted(made) == sorted(ALL if value == 0 else (*KERNELS, "_cpu.so"))
         assert shop.build(a)["a"].compiled == ()
 
 
@@ -261,7 +263,7 @@ def test_paths_may_hold_spaces_and_signs(shop: Workshop, monkeypatch: pytest.Mon
     include.mkdir(parents=True)
     (include / "value.h").write_text("#define VALUE 6\n")
     monkeypatch.setattr("fusegen.paths.include", lambda: include)
-    shop.build(shop.spec("a", '#include "value.h"\nint kernel() { return VALUE; }\n'))
+    shop.build(shop.spec("a", f'#include "value.h"\n{WEAK} int kernel() {{ return VALUE; }}\n'))
     assert answer(shop.out / "a" / "_cpu.so") == 6
 
 
@@ -281,7 +283,7 @@ def test_an_architecture_that_is_not_used_is_named(shop: Workshop) -> None:
 
 
 def test_verbose_shows_what_the_compiler_warns_of(shop: Workshop) -> None:
-    a = shop.spec("a", "int kernel() { int unused_one; return 1; }\n")
+    a = shop.spec("a", f"{WEAK} int kernel() {{ int unused_one; return 1; }}\n")
     heard = Heard()
     shop.build(a, verbose=True, progress=heard)
     assert any("unused_one" in line for line in heard.lines)

@@ -23,7 +23,7 @@ def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What was found on this machine must not answer for another, nor the other way round."""
     for variable in _VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    remembered = (compilers.gpu_capabilities, compilers.known_architectures, compilers._has_avx512)
+    remembered = (compilers.gpu_capabilities, compilers.known_architectures, compilers._is_gcc)
     for function in remembered:
         function.cache_clear()
     yield
@@ -84,27 +84,40 @@ def test_a_missing_compiler_says_what_to_install(
 
 
 def test_kernel_flags_keep_nan_and_infinity() -> None:
-    flags = Compilers(Path("g++"), None).kernel_flags()
-    assert {"-O3", "-march=native", "-fopenmp-simd", "-fvisibility=hidden"} <= set(flags)
-    loose = ("-ffast-math", "-Ofast", "-ffinite-math-only", "-funsafe-math-optimizations")
-    assert not set(loose) & set(flags)
-    assert not any("torch" in flag for flag in flags)  # a kernel includes no header of torch
+    for level in compilers.cpu_levels():
+        flags = Compilers(Path("g++"), None).kernel_flags(level)
+        assert {"-O3", "-fopenmp-simd", "-fvisibility=hidden"} <= set(flags)
+        assert "-march=native" not in flags  # a package moves between machines
+        loose = ("-ffast-math", "-Ofast", "-ffinite-math-only", "-funsafe-math-optimizations")
+        assert not set(loose) & set(flags)
+        assert not any("torch" in flag for flag in flags)  # a kernel includes no header of torch
 
 
-@pytest.mark.parametrize("has", [True, False])
-def test_wide_vectors_only_where_the_machine_has_them(
-    has: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("machine", "levels"),
+    [("x86_64", ["portable", "avx2", "avx512"]), ("AMD64", ["portable", "avx2", "avx512"])]
+    + [(machine, ["portable"]) for machine in ("aarch64", "arm64", "riscv64")],
+)
+def test_levels_are_those_of_the_processor(
+    machine: str, levels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compilers, "_has_avx512", lambda: has)
-    flags = Compilers(Path("g++"), None).kernel_flags()
-    assert ("-mprefer-vector-width=512" in flags) is has
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert list(compilers.cpu_levels()) == levels
+    flags = Compilers(Path("g++"), None).kernel_flags("portable")
+    assert any(flag.startswith("-m") for flag in flags) is (len(levels) > 1)
+
+
+@pytest.mark.parametrize(("says", "stays"), [("Free Software Foundation", True), ("clang", False)])
+def test_gcc_alone_gets_what_gcc_alone_knows(says: str, stays: bool, program: Program) -> None:
+    flags = Compilers(program("c++", says), None).kernel_flags("portable")
+    assert ("-fno-tree-sink" in flags) is stays
 
 
 def test_the_compiler_takes_the_kernel_flags(tmp_path: Path) -> None:
     source = tmp_path / "kernel.cpp"
     source.write_text("int kernel() { return __FINITE_MATH_ONLY__; }\n#pragma omp unknown\n")
     found = compilers.find_compilers()
-    flags = [*found.kernel_flags(), "-Werror"]
+    flags = [*found.kernel_flags("portable"), "-Werror"]
     command = [str(found.cxx), *flags, "-c", str(source), "-o", str(tmp_path / "k.o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

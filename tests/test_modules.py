@@ -118,14 +118,6 @@ def test_without_gradients_nothing_is_recorded(package: Package) -> None:
         assert fused(x).is_inference()
 
 
-def test_beyond_the_generated_order_is_refused(package: Package) -> None:
-    built = package("matmul_gelu_softmax")
-    x, bias = torch.randn(2, 5, requires_grad=True), torch.randn(5)
-    (gradient,) = torch.autograd.grad(built.apply(x, bias).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match=r"set `order: 2` in the spec"):
-        torch.autograd.grad(gradient.sum(), x)
-
-
 BOTH = """
 arguments: {in_features: int, out_features: int}
 chain:

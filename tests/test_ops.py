@@ -19,7 +19,7 @@ from fusegen.calculus import vjp
 from fusegen.eager import run_program
 from fusegen.formula_nodes import formula_value
 from fusegen.ops import Op, aliases, call, registry
-from fusegen.program import Builder, Kind, Map, Output, Program
+from fusegen.program import Builder, Kind, Map, Outline, Output, Program
 from fusegen.torch_call import torch_call
 
 FORBIDDEN = (sp.Min, sp.Max, sp.Abs, sp.Heaviside, sp.DiracDelta, sp.Derivative, sp.sign)
@@ -53,6 +53,9 @@ def given_of(name: str) -> list[dict[str, Any]]:
     return [yaml.safe_load(f"{{{text}}}") for text in texts]
 
 
+#: The kind of an operand whose kind the op leaves open, and of one with a number for each channel.
+KINDS = {None: Kind.FULL, Kind.CHANNEL: Kind.COL}
+
 CASES = [
     pytest.param(name, given, id=f"{name} {given}" if given else name)
     for name in lone_ops()
@@ -65,10 +68,10 @@ UNARY = [case for case in CASES if set(registry()[case.values[0]].operands) <= s
 def bound(op: Op, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
     """Return what is given as attributes, defaults included, and as operands."""
     attributes = {n: given.get(n, default) for n, default in op.attributes.items()}
-    attributes = {
-        n: float(v) if isinstance(v, int) and not isinstance(op.attributes[n], int) else v
-        for n, v in attributes.items()
-    }
+    parameters = inspect.signature(op.formula).parameters
+    for name, value in attributes.items():
+        if value is not None and str(parameters[name].annotation).startswith("float"):
+            attributes[name] = float(value)
     return attributes, {n: float(v) for n, v in given.items() if n in op.operands}
 
 
@@ -80,18 +83,23 @@ def program_of(op: Op, given: dict[str, Any]) -> Program:
         n: sp.Float(v, 17) if v % 1 else sp.Integer(int(v)) for n, v in numbers.items()
     }
     for name, kind in op.operands.items():
-        if name not in numbers:
+        left_out = name in op.optional and "label_smoothing" in given
+        if name not in numbers and not left_out:
             given_kind = {None: Kind.FULL, Kind.CHANNEL: Kind.COL}.get(kind, kind)
             operands[name] = b.input(
-                name, given_kind, differentiable=name not in op.constant
+                name,
+                Kind.ROW if name == op.classes else given_kind,
+                differentiable=name not in op.constant,
+                integer=name == op.classes,
             ).symbol
     value = formula_value(b, op.name, call(op, x.symbol, operands, attributes))
-    return Program("forward", tuple(b.inputs), {"y": Output(value, x)})
+    outline: Outline = {Kind.FULL: "like", Kind.ROW: "row", Kind.SCALAR: "scalar"}[value.kind]
+    return Program("forward", tuple(b.inputs), {"y": Output(value, x, outline)})
 
 
 def reference(op: Op, given: dict[str, Any], x: Tensor, operands: dict[str, Tensor]) -> Tensor:
     attributes, numbers = bound(op, given)
-    taken = [numbers[n] if n in numbers else operands[n] for n in op.operands]
+    taken = [numbers[n] if n in numbers else operands.get(n) for n in op.operands]
     if op.name in OWN:
         return OWN[op.name](x, *taken, **attributes)
     called = torch_call(op, attributes, training=False)
@@ -105,7 +113,9 @@ def inputs_of(program: Program, x: Tensor) -> dict[str, Tensor]:
     shapes = {Kind.COL: x.shape[-1:], Kind.FULL: x.shape, Kind.SCALAR: (1,)}
     found = {}
     for i in program.inputs[1:]:
-        if i.source == "tensor":
+        if i.integer:
+            found[i.name] = torch.randint(x.shape[-1], x.shape[:-1], generator=generator)
+        elif i.source == "tensor":
             drawn = torch.rand(shapes[i.kind], generator=generator, dtype=torch.float64).add(0.5)
             found[i.name] = (drawn > 1).double() if i.name == "condition" else drawn
     return found
@@ -129,9 +139,10 @@ def assert_gradients_are_torchs(
     }
     wanted = {"y": reference(op, given, leaves["x"], {**operands, **leaves})}
     for order in range(orders + 1):
-        found = run_program(program, values)
+        columns = {n: t[:, None] for n, t in values.items() if t.shape == x.shape[:1]}
+        found = run_program(program, values | columns)
         for name, want in wanted.items():
-            got = found.get(name, torch.zeros_like(want))
+            got = found.get(name, torch.zeros_like(want)).reshape(want.shape)
             message = f"order {order}, {name}: ".__add__
             torch.testing.assert_close(got, want.detach(), equal_nan=True, msg=message, **tolerance)
         used = {n: wanted[n] for n in program.outputs if wanted[n].requires_grad}
@@ -171,10 +182,9 @@ def test_extremes_are_torchs(name: str, given: dict[str, Any]) -> None:
     op = registry()[name]
     points = [v for v in EXTREMES if v not in LIMITS.get(name, [])]
     x = torch.tensor([points], dtype=torch.float64).T.contiguous()  # a row each
-    got = run_program(program_of(op, given), {"x": x})["y"]
-    torch.testing.assert_close(
-        got, reference(op, given, x, {}), rtol=1e-9, atol=1e-15, equal_nan=True
-    )
+    wanted = reference(op, given, x, {})
+    got = run_program(program_of(op, given), {"x": x})["y"].reshape(wanted.shape)
+    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-15, equal_nan=True)
 
 
 @pytest.mark.parametrize(("name", "given"), UNARY)

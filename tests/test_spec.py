@@ -12,6 +12,7 @@ import sympy as sp
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vocabulary import lone_ops, specs_of
 
 from fusegen import spec_names
 from fusegen.atoms import FUNCTIONS
@@ -101,7 +102,7 @@ def test_defaults_of_steps() -> None:
     assert linear.settings["bias"] is False
     assert (dropout.label, dropout.attributes) == ("dropout", {"p": 0.5})
     assert (softmax.attributes, softmax.text) == ({"dim": 1}, "softmax(dim=1)")
-    assert spec.order == 1
+    assert spec.order == 2
 
 
 def test_an_operand_slot_takes_an_operand_an_argument_or_a_number() -> None:
@@ -277,16 +278,16 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("chain:\n  - mish: 3\n", "neither an operand nor an attribute", 2),
     ("chain:\n  - add\n", "add needs its operand 'other'; write - add: OTHER", 2),
     ("chain:\n  - add: {}\n", "add needs its operand 'other'", 2),
-    ("chain:\n  - rms_norm: {eps: 1e-6}\n", "rms_norm needs its operand 'weight'", 2),
+    ("chain:\n  - lerp: {end: 2}\n", "lerp needs its operand 'weight'", 2),
     (COL + "chain:\n  - add: [w, w]\n", "not a list", 4),
     (COL + "chain:\n  - add: {other: w, another: w}\n", "did you mean 'other'?", 4),
-    (COL + "chain:\n  - layer_norm: w\n", "weight and bias; give them by name", 4),
+    (COL + "chain:\n  - lerp: w\n", "end and weight; give them by name", 4),
     (COL + "chain:\n  - add: ww\n", "unknown operand 'ww'; did you mean 'w'?", 4),
     ("chain:\n  - add: w\n", "declare it under `operands:`", 2),
     ("chain:\n  - add: true\n", "must be an operand, a float argument or a number", 2),
     ("arguments: {n: int}\nchain:\n  - add: n\n", "only a float argument can be an operand", 3),
     (
-        "operands: {w: full}\nchain:\n  - rms_norm: w\n",
+        "operands: {w: full}\nchain:\n  - rms_norm: {weight: w, eps: 1}\n",
         "'w' cannot broadcast: it is full [rows, cols], but 'weight' of rms_norm is col [cols]",
         3,
     ),
@@ -329,7 +330,18 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("chain:\n  - expr: ''\n", "the formula is empty", 2),
     ("chain:\n  - expr: 1 + 1\n", "does not depend on x", 2),
     ("chain:\n  - expr: x - x\n", "does not depend on x", 2),
-    ("chain:\n  - expr: mean(x)\n", "is row [rows]", 2),
+    ("chain:\n  - clamp\n", "clamp needs min or max", 2),
+    ("chain:\n  - norm: {p: inf}\n", "norm with p inf needs a dim", 2),
+    ("operands: {t: row}\nchain:\n  - nll_loss: t\n", "declare t: {kind: row, dtype: int64}", 3),
+    ("operands: {t: {kind: row, dtype: int64}}\nchain:\n  - mul: t\n", "holds int64 numbers", 3),
+    ("operands: {t: {kind: col, dtype: int64}}\nchain: [mish]\n", "an input of kind row", 1),
+    ("chain:\n  - amax\n", "amax needs 'dim'", 2),
+    (
+        "operands: {t: {kind: row, dtype: int64}, w: col}\nchain:\n"
+        "  - cross_entropy: {target: t, weight: w, label_smoothing: 0.1}\n",
+        "cannot have both weight and label_smoothing",
+        3,
+    ),
     ("chain:\n  - expr: x * sum(2)\n", "reduces a constant", 2),
     ("arguments: {a: float}\nchain:\n  - expr: x * sum(a)\n", "the same in every column", 3),
     ("chain:\n  - expr: x - max(mean(x))\n", "the same in every column", 2),
@@ -375,15 +387,16 @@ def test_the_reserved_attributes_are_torchs() -> None:
 
 
 def test_every_op_can_be_written() -> None:
-    """Each op of the registry is accepted with nothing but its operands, as numbers or a width."""
+    """Each op of the registry is accepted with its operands as tensors, in each variant that is tested."""
     for name, op in registry().items():
-        inside = op.submodule.operands if op.submodule else ()
-        given = dict.fromkeys((s for s in op.operands if s not in inside), 2)
-        sized = op.submodule.sized_by if op.submodule else ()
-        given |= dict.fromkeys((*sized, *op.required), 8)
-        (step,) = chain(f"{name}: {given or '{}'}").steps
-        assert step.op is op
-        assert set(step.attributes) == set(op.attributes)
+        for text in specs_of(name).values() if name in lone_ops() else []:
+            (step,) = parse(text, "example").steps
+            assert step.op is op
+            assert set(step.attributes) == set(op.attributes)
+    for name in set(registry()) - set(lone_ops()):
+        held = registry()[name].submodule
+        sized = held.sized_by if held else ()
+        assert chain(f"{name}: {dict.fromkeys(sized, 8)}").steps[0].op is registry()[name]
 
 
 # Nothing but a SpecError ever comes out.

@@ -28,11 +28,6 @@ _BUILDS = (
     ("g++", "avx512", _DTYPES),
     ("clang++", "avx2", _DTYPES),
 )
-_LEVELS = {
-    "portable": ("-march=x86-64",),
-    "avx2": ("-march=x86-64", "-mavx2", "-mfma"),
-    "avx512": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
-}
 _REPORT = {
     "g++": ("-fopt-info-vec-all", "--param=vect-epilogues-nomask=0"),
     "clang++": ("-Rpass=loop-vectorize", "-Rpass-missed=loop-vectorize"),
@@ -59,12 +54,8 @@ def report(compiler: str, kernel: Path, dtype: str, level: str, folder: Path) ->
     only.write_text(_ONE_DTYPE.format(dtype=dtype))
     path = shutil.which(compiler)
     assert path is not None
-    flags = [
-        f
-        for f in Compilers(Path(path), None).kernel_flags()
-        if not f.startswith(("-march", "-mpref"))
-    ]
-    command = [path, *flags, *_LEVELS[level], *_REPORT[compiler]]
+    flags = Compilers(Path(path), None).kernel_flags(level)
+    command = [path, *flags, *_REPORT[compiler]]
     command += ["-include", str(only), "-c", str(kernel), "-o", str(folder / "kernel.o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

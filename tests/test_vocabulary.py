@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import DTYPES, dtype_name
-from vocabulary import POSITIVE, lone_ops, names_of
+from vocabulary import CHAINS, POSITIVE, lone_ops, names_of
 
 from fusegen import load, pipeline, verify
 from fusegen.chain import Chain
@@ -22,9 +22,17 @@ def make_case(op: str, chain: Chain, shape: tuple[int, ...], *, training: bool) 
     return dataclasses.replace(case, x=case.x.abs() + 0.1) if op in POSITIVE else case
 
 
-@pytest.mark.parametrize("op", lone_ops())
+def packages(op: str) -> list[str]:
+    """Return the packages of an op; a chain is its own."""
+    return [op] if op in CHAINS else names_of(op)
+
+
+ALL = [*lone_ops(), *CHAINS]
+
+
+@pytest.mark.parametrize("op", ALL)
 def test_gradcheck(op: str, vocabulary: Path) -> None:
-    for name in names_of(op):
+    for name in packages(op):
         chain = pipeline.derive(vocabulary / "specs" / f"{name}.yaml")
         built = load(name, vocabulary / "generated")
         for training in (False, True) if len(chain.modes) == 2 else (False,):
@@ -33,9 +41,9 @@ def test_gradcheck(op: str, vocabulary: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
-@pytest.mark.parametrize("op", lone_ops())
+@pytest.mark.parametrize("op", ALL)
 def test_against_truth(op: str, dtype: torch.dtype, vocabulary: Path) -> None:
-    for name in names_of(op):
+    for name in packages(op):
         chain = pipeline.derive(vocabulary / "specs" / f"{name}.yaml")
         built = load(name, vocabulary / "generated")
         for training in (False, True) if len(chain.modes) == 2 else (False,):

@@ -21,13 +21,18 @@ from conftest import ROOT
 
 from fusegen import builder
 from fusegen.builder import BuildResult
+from fusegen.compilers import cpu_levels
 from fusegen.errors import SpecError
 from fusegen.pipeline import RenderedPackage
 
+#: kernel.cpp is compiled for each instruction set; the linker keeps one of these.
+WEAK = "__attribute__((weak))"
 BINDING = """int kernel();
 extern "C" __attribute__((visibility("default"))) int answer() { return kernel(); }
 """
-ALL = {"kernel_cpu.o", "binding_cpu.o", "_cpu.so"}
+#: What becomes of kernel.cpp, and of a whole package.
+KERNELS = {f"kernel_{level}.o" for level in cpu_levels()}
+ALL = {*KERNELS, "binding_cpu.o", "_cpu.so"}
 
 #: A process that builds the same packages as `render` below.
 DRIVER = """
@@ -61,7 +66,7 @@ def render(path: Path) -> RenderedPackage:
 
 
 def kernel(value: int) -> str:
-    return f"int kernel() {{ return {value}; }}\n"
+    return f"{WEAK} int kernel() {{ return {value}; }}\n"
 
 
 @dataclass

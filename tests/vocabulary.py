@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import textwrap
 from pathlib import Path
 
 from filelock import FileLock
@@ -29,7 +30,38 @@ VARIANTS: dict[str, list[str]] = {
     "softplus": ["", "beta: 3, threshold: 2"],
     "sub": ["", "alpha: 2.5"],
     "swish": ["", "beta: 1.5"],
+    "amax": ["dim: -1", "dim: -1, keepdim: true"],
+    "amin": ["dim: -1"],
+    "cross_entropy": [
+        *("", "reduction: none, ignore_index: 2", "reduction: sum, label_smoothing: 0.1"),
+        "label_smoothing: 0.2, ignore_index: 1",
+    ],
+    "huber_loss": ["delta: 0.7", "delta: 0.7, reduction: none"],
+    "kl_div": ["", "reduction: batchmean, log_target: true"],
+    "l1_loss": ["", "reduction: sum"],
+    "logsumexp": ["dim: -1", "dim: 1, keepdim: true"],
+    "max": ["dim: -1"],
+    "mean": ["", "dim: -1, keepdim: true"],
+    "min": ["dim: 1"],
+    "mse_loss": ["", "reduction: none", "reduction: sum"],
+    "nll_loss": ["", "reduction: none", "reduction: sum"],
+    "norm": [
+        *(
+            "dim: -1",
+            "dim: -1, p: 1, keepdim: true",
+            "dim: -1, p: 3",
+            "dim: -1, p: 1.5",
+            "dim: -1, p: inf",
+        ),
+        *("dim: -1, p: -inf", "dim: -1, p: 0", "p: 1"),
+    ],
+    "normalize": ["", "p: 1, eps: 0.5"],
+    "rms_norm": ["eps: 0.01"],
+    "smooth_l1_loss": ["", "beta: 0.3, reduction: sum", "beta: 0, reduction: none"],
+    "std": ["dim: -1", "dim: -1, correction: 0, keepdim: true"],
+    "sum": ["", "dim: -1", "dim: -1, keepdim: true"],
     "threshold": ["threshold: 0.1, value: 20"],
+    "var": ["dim: -1", "dim: -1, correction: 0"],
 }
 
 #: Numbers in an operand's place.
@@ -40,6 +72,58 @@ NUMBERS: dict[str, list[str]] = {
 
 #: Ops that are NaN below 0, so are tested above.
 POSITIVE = ("log", "log1p", "pow", "rsqrt", "sqrt")
+
+#: Chains that go on behind a reduction, mask a softmax, or end in a loss.
+CHAINS = {
+    "reduced_twice": """
+        operands: {bias: col, factor: row}
+        chain:
+          - add: bias
+          - sum: {dim: -1, keepdim: true}
+          - logsumexp: {dim: -1, keepdim: true}
+          - mul: factor
+          - mish
+          - expr: "x - mean(x) + 2 * x"
+        """,
+    "reduced_and_dropped": """
+        operands: {bias: col, factor: row, scale: scalar}
+        chain:
+          - mul: bias
+          - max: {dim: 1}
+          - mul: factor
+          - tanh
+          - add: scale
+        """,
+    "broadcast_again": """
+        operands: {residual: full}
+        chain:
+          - mean: {dim: -1, keepdim: true}
+          - mul: residual
+          - gelu
+        """,
+    "masked_softmax": """
+        operands: {mask: full}
+        chain:
+          - div: 0.7
+          - add: mask
+          - softmax
+        """,
+    "loss_behind_an_activation": """
+        operands: {target: {kind: row, dtype: int64}, bias: col}
+        chain:
+          - add: bias
+          - gelu
+          - cross_entropy: {target: target}
+          - mul: 0.5
+        """,
+    "squared_total": """
+        operands: {target: full}
+        chain:
+          - mse_loss: target
+          - sqrt
+        order: 1
+        """,
+}
 
 #: Packages that are compiled together: the headers of torch are then read once for all of them.
 _TOGETHER = 12
@@ -54,16 +138,26 @@ def lone_ops() -> list[str]:
     ]
 
 
-def spec_text(op: Op, given: str, *, numbers: bool = False) -> str:
-    """Return a spec whose chain is one op, with an operand of the right kind in each place."""
+def spec_text(op: Op, given: str, *, numbers: bool = False, whole: bool = True) -> str:
+    """Return a spec whose chain is one op, with an operand of the right kind in each place.
+
+    Args:
+        op: the op.
+        given: its attributes, as YAML.
+        numbers: whether these are its operands too.
+        whole: whether it gets its optional operands.
+    """
     held = op.submodule.operands if op.submodule else ()
-    operands = {n: k for n, k in op.operands.items() if n not in held and not numbers}
-    lines = ["order: 2"]
+    left_out = op.optional if "label_smoothing" in given or not whole else ()
+    operands = {n: k for n, k in op.operands.items() if n not in (*held, *left_out) and not numbers}
+    lines = []
     if operands:
         lines.append("operands:")
         for place, (name, kind) in enumerate(operands.items()):
             free = (Kind.FULL, Kind.COL, Kind.SCALAR)[place % 3]
             label = (free if kind is None else kind).label
+            if name == op.classes:
+                label = "row, dtype: int64"
             lines.append(f"  the_{name}: {{kind: {label}}}")
     together = ", ".join(
         [*(f"{name}: the_{name}" for name in operands), *([given] if given else [])]
@@ -76,8 +170,16 @@ def specs_of(name: str) -> dict[str, str]:
     """Return the packages of an op: the text of each one's spec by its name."""
     op = registry()[name]
     texts = [spec_text(op, given) for given in VARIANTS.get(name, [""])]
+    if op.optional:
+        texts.append(spec_text(op, VARIANTS.get(name, [""])[0], whole=False))
     texts += [spec_text(op, given, numbers=True) for given in NUMBERS.get(name, [])]
     return {f"only_{name}_{n}": text for n, text in enumerate(texts)}
+
+
+def chain_text(name: str) -> str:
+    """Return the spec of one of `CHAINS`."""
+    text = textwrap.dedent(CHAINS[name])
+    return text if "order" in text else f"order: 2\n{text}"
 
 
 def names_of(op: str) -> list[str]:
@@ -99,13 +201,14 @@ def _build(folder: Path) -> None:
     specs, out = folder / "specs", folder / "generated"
     specs.mkdir()
     packages = []
-    for name in lone_ops():
-        for package, text in specs_of(name).items():
-            (specs / f"{package}.yaml").write_text(text)
-            packages.append(package)
-            rendered = pipeline.render_package(specs / f"{package}.yaml")
-            for file, content in rendered.files.items():
-                write_if_different(out / package / file, content)
+    texts = {package: text for name in lone_ops() for package, text in specs_of(name).items()}
+    texts |= {name: chain_text(name) for name in CHAINS}
+    for package, text in texts.items():
+        (specs / f"{package}.yaml").write_text(text)
+        packages.append(package)
+        rendered = pipeline.render_package(specs / f"{package}.yaml")
+        for file, content in rendered.files.items():
+            write_if_different(out / package / file, content)
     groups = [packages[i : i + _TOGETHER] for i in range(0, len(packages), _TOGETHER)]
     for number, group in enumerate(groups):
         for file in ("kernel.cpp", "binding.cpp"):

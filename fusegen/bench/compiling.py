@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+
+from fusegen.bench.timing import Prepare
 
 #: The modes that are measured, by their label in a cell.
 MODES = {"compile": None, "compile_max_autotune": "max-autotune-no-cudagraphs"}
@@ -36,6 +38,32 @@ def compiled(function: Callable[..., Any], mode: str | None) -> Callable[..., An
     """Return a function or module through torch.compile; a graph break is an error."""
     found: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False, mode=mode)
     return found
+
+
+def without_refused(
+    calls: Mapping[str, Prepare], title: str, say: Callable[[str], None]
+) -> dict[str, Prepare]:
+    """Return the calls but those that torch.compile cannot compile, which are said.
+
+    Its C++ for bfloat16 declares a name twice where two biases get gradients (torch 2.11, CPU).
+    """
+    from torch._inductor.exc import InductorError
+
+    kept = dict(calls)
+    for label in MODES:
+        if label in kept:
+            try:
+                kept[label]()()
+            except InductorError as error:
+                say(f"{title}: {label} fails, its time is left out: {first_line(error)}")
+                del kept[label]
+    return kept
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error that says more than its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
+    return lines[0] if lines else str(error).partition("\n")[0]
 
 
 def forget() -> None:

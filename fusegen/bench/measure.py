@@ -52,7 +52,7 @@ def run(wanted: Run, say: Callable[[str], None]) -> Record:
     clock = timing.clock(wanted.choice.device)
     for count, group in enumerate(wanted.groups, 1):
         missing = [d for d in group.directions(wanted.directions) if not record.has(group.key(d))]
-        for cell in _cells(group, wanted, missing, clock):
+        for cell in _cells(group, wanted, missing, clock, say):
             record.cells.append(cell)
             place = f"[{count}/{len(wanted.groups)}] {group.title}"
             say(f"{place} {cell.direction}: {_short(cell)}")
@@ -71,28 +71,32 @@ def warm(wanted: Run, say: Callable[[str], None]) -> None:
     machine.describe(wanted.choice.device)
     compiling.set_up(one_thread=True)
     for count, group in enumerate(wanted.groups, 1):
-        _compile(group, wanted)
+        _compile(group, wanted, say)
         compiling.forget()
         say(f"[{count}/{len(wanted.groups)}] {group.title}: compiled")
 
 
-def _compile(group: Group, wanted: Run) -> None:
+def _compile(group: Group, wanted: Run, say: Callable[[str], None]) -> None:
     with _precision(group):
         subject = _subject(group, wanted.choice)
         for direction in group.directions(wanted.directions):
             with torch.set_grad_enabled(direction != "forward"):
-                for prepare in subject.calls(direction, compiled_alone=True).values():
-                    prepare()()
+                calls = subject.calls(direction, compiled_alone=True)
+                compiling.without_refused(calls, group.title, say)
 
 
 def _cells(
-    group: Group, wanted: Run, directions: Sequence[Direction], clock: timing.Clock
+    group: Group,
+    wanted: Run,
+    directions: Sequence[Direction],
+    clock: timing.Clock,
+    say: Callable[[str], None],
 ) -> list[Cell]:
     if not directions:
         return []
     with _precision(group):
         subject = _subject(group, wanted.choice)
-        return [_measured(group, subject, d, clock, wanted.rounds) for d in directions]
+        return [_measured(group, subject, d, clock, wanted.rounds, say) for d in directions]
 
 
 @contextlib.contextmanager
@@ -114,13 +118,19 @@ def _subject(group: Group, choice: Choice) -> Subject:
 
 
 def _measured(
-    group: Group, subject: Subject, direction: Direction, clock: timing.Clock, rounds: int | None
+    group: Group,
+    subject: Subject,
+    direction: Direction,
+    clock: timing.Clock,
+    rounds: int | None,
+    say: Callable[[str], None],
 ) -> Cell:
     with torch.set_grad_enabled(direction != "forward"):
-        times = timing.medians(subject.calls(direction), clock, rounds)
+        calls = compiling.without_refused(subject.calls(direction), group.title, say)
+        times = timing.medians(calls, clock, rounds)
     times = {label: rounded(taken) for label, taken in times.items()}
     moved = subject.example.bytes_moved(direction)
-    activation = subject.example.cotangent.nbytes
+    activation = subject.example.out.nbytes
     linear = times.get("linear")
     at_copy_rate = rounded(limit_ms(moved, activation, times["copy"]))
     return Cell(

@@ -24,6 +24,7 @@ Part = Callable[[Mapping[str, Any]], Any]
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "RowMax": lambda x: x.amax(-1, keepdim=True),
+    "RowShift": lambda x: x.amax(-1, keepdim=True).detach(),
     "RowSum": lambda x: x.sum(-1, keepdim=True),
     "absolute": torch.abs,
     "cos": torch.cos,
@@ -64,7 +65,11 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
 
     def run(x: Tensor, *operands: Tensor) -> Tensor:
         bound = dict(zip(names, operands, strict=True))
+        dims = x.dim()
         for call in calls:
+            if x.dim() < dims:  # the columns are gone, also from what holds one value a row
+                bound = {n: t[..., 0] if t.dim() == dims else t for n, t in bound.items()}
+                dims = x.dim()
             x = call(x, bound)
         return x
 
@@ -137,7 +142,7 @@ def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float
     assert step.op is not None
     if step.op.submodule:
         return f"{step.label}_{step.held[name]}" if name in step.held else None
-    value = step.operands[name]
+    value = step.operands.get(name)
     if isinstance(value, Ref):
         return numbers[value.name] if value.is_argument else value.name
     return value
@@ -160,6 +165,8 @@ def _part(expr: sp.Basic, numbers: Mapping[str, float]) -> Part:
         return lambda values: values[name]
     if isinstance(expr, sp.Piecewise):
         return _where(expr, numbers)
+    if expr.func.__name__ == "Let":
+        return _part(expr.value, numbers)
     parts = [_part(arg, numbers) for arg in expr.args]
     if expr.is_Add:
         return lambda values: functools.reduce(lambda a, b: a + b, [p(values) for p in parts])

@@ -116,7 +116,10 @@ class Subject:
 
     def _copy(self) -> Callable[[], object]:
         tensors = next(self._sets)
-        return lambda: tensors.out.copy_(tensors.cotangent)
+        source = (
+            tensors.given[0] if tensors.given[0].shape == tensors.out.shape else tensors.cotangent
+        )
+        return lambda: tensors.out.copy_(source)
 
 
 def subject(group: Group, choice: Choice) -> Subject:
@@ -164,8 +167,9 @@ def _tail(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
         moving = [x, *(t for t, moves in zip(operands, trained, strict=True) if moves)]
         for tensor in moving:
             tensor.requires_grad_()
-        cotangent = torch.randn_like(x)
-        return Set((x, *operands), tuple(moving), cotangent, torch.empty_like(cotangent))
+        with torch.no_grad():
+            cotangent = torch.randn_like(by_hand(x, *operands))
+        return Set((x, *operands), tuple(moving), cotangent, torch.empty_like(x))
 
     return _subject(functions, tensors, choice)
 

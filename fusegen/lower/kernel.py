@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from fusegen.program import Kind
+from fusegen.program import Kind, Outline
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,14 @@ class Field:
         name: its name in the structs and among the kernel's arguments.
         kind: the axes it varies along.
         stream: for random inputs, which of the chain's draws it is.
+        integer: whether it is stored as int64.
         per_channel: whether the tensor holds one number a channel, spread along `kind`.
     """
 
     name: str
     kind: Kind
     stream: int = 0
+    integer: bool = False
     per_channel: bool = False
 
     @property
@@ -47,24 +49,28 @@ class Result:
     Args:
         name: the operator's name for it.
         kind: its kind.
-        like: the tensor input whose shape it has; None for saved row statistics, which are in the
+        like: the tensor input whose shape it has; None for saved statistics, which are in the
             type that the kernel computes in.
         how: "store" for one value an element (or a row), "sum" for one added up over the grid: in all
-            (scalar), by columns (col) or by channels (channel).
+            (scalar), by columns (col) or by channels (channel); "final" for what follows from such sums.
         code: what an element (or a row) stores or adds.
         stage: the stage that knows the value.
         per_row: the value is a row's, not an element's.
         summed_as: the result whose sum this one is too; itself, where no earlier one adds up the same.
+        outline: the shape it has where that is not `like`'s.
+        hidden: whether it is only what final results follow from.
     """
 
     name: str
     kind: Kind
     like: str | None
-    how: Literal["store", "sum"]
+    how: Literal["store", "sum", "final"]
     code: str
     stage: int
     per_row: bool = False
     summed_as: str = ""
+    outline: Outline = "like"
+    hidden: bool = False
 
     @property
     def adds(self) -> bool:
@@ -203,8 +209,10 @@ class Kernel:
         attributes: numbers that the call passes.
         random: inputs that are drawn, not loaded.
         extents: the activation's extents that the mathematics uses ("rows", "cols").
+        indices: "column", where the mathematics uses the number of the column.
         col_lines, scalar_lines: fields of `Col` and `Scalar` that are computed from the loaded ones.
         stages: at least one.
+        final_lines: fields of `Total` that follow from the sums over the grid.
         results: what is written, in the order of the operator's outputs, saved statistics last.
         fitted: functions that the stages call.
         comment: the program, a line a node.
@@ -221,9 +229,11 @@ class Kernel:
     attributes: tuple[Field, ...]
     random: tuple[Field, ...]
     extents: tuple[str, ...]
+    indices: tuple[str, ...]
     col_lines: tuple[Line, ...]
     scalar_lines: tuple[Line, ...]
     stages: tuple[Stage, ...]
+    final_lines: tuple[Line, ...]
     results: tuple[Result, ...]
     fitted: tuple[FittedFunction, ...]
     comment: tuple[str, ...]
@@ -266,27 +276,59 @@ class Kernel:
     @property
     def col_fields(self) -> tuple[str, ...]:
         """Every field of `Col`, the loaded ones first."""
-        return (*(f.name for f in self.col), *self.derived_cols)
+        return (*(f.name for f in self.col), *self.indices, *self.derived_cols)
 
     @property
     def row_fields(self) -> tuple[str, ...]:
         """Every field of `Row`, the loaded ones first."""
         reduced = (r.name for s in self.stages for r in s.reductions)
         lines = (line.name.removeprefix("row.") for s in self.stages for line in s.row_lines)
-        return (*(f.name for f in (*self.row, *self.saved)), *reduced, *lines)
+        return (*(f.name for f in (*self.row, *self.saved_rows)), *reduced, *lines)
 
     def row_known(self, stage: int) -> tuple[str, ...]:
         """Return the fields of `Row` that are known before a stage's own lines."""
         before = self.stages[:stage]
         reduced = (r.name for s in before for r in s.reductions)
         lines = (line.name.removeprefix("row.") for s in before for line in s.row_lines)
-        return (*(f.name for f in (*self.row, *self.saved)), *reduced, *lines)
+        return (*(f.name for f in (*self.row, *self.saved_rows)), *reduced, *lines)
 
     @property
     def scalar_fields(self) -> tuple[str, ...]:
         """Every field of `Scalar`, the loaded ones first."""
         lines = (line.name.removeprefix("scalar.") for line in self.scalar_lines)
-        return (*(f.name for f in (*self.scalar, *self.attributes)), *self.extents, *lines)
+        loaded = (*self.scalar, *self.attributes, *self.saved_totals)
+        return (*(f.name for f in loaded), *self.extents, *lines)
+
+    @property
+    def saved_rows(self) -> tuple[Field, ...]:
+        """The saved statistics with one value a row."""
+        return tuple(f for f in self.saved if f.kind == Kind.ROW)
+
+    @property
+    def saved_totals(self) -> tuple[Field, ...]:
+        """The saved statistics that are one number."""
+        return tuple(f for f in self.saved if f.kind == Kind.SCALAR)
+
+    @property
+    def total_fields(self) -> tuple[str, ...]:
+        """Every field of `Total`, the sums over the grid first."""
+        lines = (line.name.removeprefix("total.") for line in self.final_lines)
+        return (*(r.name for r in self.known_totals), *lines)
+
+    @property
+    def known_totals(self) -> tuple[Result, ...]:
+        """The sums over the grid from which final results may follow."""
+        return tuple(r for r in self.grid_sums if r.like is None)
+
+    @property
+    def finals(self) -> tuple[Result, ...]:
+        """The results that follow from sums over the grid."""
+        return tuple(r for r in self.results if r.how == "final")
+
+    @property
+    def returned(self) -> tuple[Result, ...]:
+        """The results that the operator returns."""
+        return tuple(r for r in self.results if not r.hidden)
 
     @property
     def out_fields(self) -> tuple[str, ...]:
@@ -375,4 +417,6 @@ class Kernel:
     @property
     def flat(self) -> bool:
         """Whether no value depends on where a row ends, so that the tensor is one long row."""
-        return not (self.col or self.row or self.reduces_rows or self.col_sums or self.extents)
+        by_row = self.row or self.saved_rows or self.reduces_rows
+        by_col = self.col or self.indices or self.col_sums
+        return not (by_row or by_col or self.extents)

@@ -68,8 +68,9 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         wanted: parameters that a spec or `fusegen tune` set; those that the form lacks are ignored.
     """
     tensors = max(1, len(kernel.full))
-    # A vector of each column operand is in registers at once: half as many threads then.
-    many = len(kernel.col) > 2
+    # A vector of each column operand is in registers at once, and all that an element holds from one
+    # pass over its row to the next: half as many threads then.
+    many = len(kernel.col) > 2 or max(sum(held) for held in kernel.held) > 3
     # Where the math is light, a thread is soon done: more threads beat more of each one's loads.
     code = " ".join(line.code for stage in kernel.stages for line in stage.lines)
     light = code.count("Math::") < 2

@@ -80,9 +80,13 @@ class _Lowering:
             attributes=self._sourced("attribute"),
             random=self._sourced("random"),
             extents=tuple(f.name for f in self._sourced("extent")),
+            indices=tuple(f.name for f in self._sourced("index")),
             col_lines=self._lines(Kind.COL, 0),
             scalar_lines=self._lines(Kind.SCALAR, 0),
             stages=join_shifts(stages, plan),
+            final_lines=tuple(
+                Line(f"total.{v.name}", self.print(v.expr), v.note) for v in plan.final
+            ),
             results=results,
             fitted=self._fitted_functions(),
             comment=(
@@ -114,6 +118,8 @@ class _Lowering:
 
     def _spelled(self, value: Value, stage: int) -> str:
         """Return how a stage reads a value: earlier stages' full values were kept."""
+        if value in self.plan.final or value in self.plan.totals:
+            return f"total.{value.name}"
         if isinstance(value, Input) or value.kind != Kind.FULL:
             return f"{value.kind.label}.{value.name}"
         return value.name if self.plan.level[value] >= stage else f"kept.{value.name}"
@@ -175,7 +181,11 @@ class _Lowering:
         """Return the tensor inputs of a kind, in the order of the program's inputs."""
         needed = set(self.plan.needed)
         inputs = (i for i in self.program.inputs if i.source == "tensor" and i.kind == kind)
-        return tuple(Field(i.name, kind, per_channel=i.per_channel) for i in inputs if i in needed)
+        return tuple(
+            Field(i.name, kind, integer=i.integer, per_channel=i.per_channel)
+            for i in inputs
+            if i in needed
+        )
 
     def _sourced(self, source: str) -> tuple[Field, ...]:
         found = (v for v in self.plan.needed if isinstance(v, Input) and v.source == source)
@@ -184,22 +194,27 @@ class _Lowering:
     def _results(self) -> tuple[Result, ...]:
         results = []
         for name, output in self.program.outputs.items():
-            results.append(self._result(name, output.value, output.like))
+            result = self._result(name, output.value, output.declared, output.like)
+            results.append(replace(result, outline=output.outline))
         for value in self.program.saved:
-            results.append(
-                Result(
-                    value.name, Kind.ROW, None, "store", f"row.{value.name}", self.plan.stages, True
-                )
-            )
+            results.append(self._result(value.name, value, value.kind))
+        for value in self.plan.totals:
+            if value not in self.program.saved:
+                result = self._result(value.name, value, value.kind)
+                results.append(replace(result, hidden=True))
         return _sharing_sums(results)
 
-    def _result(self, name: str, value: Value, given: Input) -> Result:
-        kind, like = given.declared, given.name
+    def _result(self, name: str, value: Value, kind: Kind, given: Input | None = None) -> Result:
+        like = given.name if given else None
+        if kind == Kind.SCALAR and isinstance(value, Map):
+            return Result(name, kind, like, "final", self.names[value.symbol], self.plan.stages)
         if kind == Kind.FULL:
             stage = self.plan.level[value]
             return Result(name, kind, like, "store", self._spelled(value, stage), stage)
-        if given.kind == Kind.ROW and value.kind in (Kind.ROW, Kind.SCALAR):
-            how: Literal["store", "sum"] = "sum" if given.per_channel else "store"
+        # What holds one number a channel may vary along rows: then it is added up over them.
+        along_rows = kind == Kind.ROW or (given is not None and given.kind == Kind.ROW)
+        if along_rows and value.kind in (Kind.ROW, Kind.SCALAR):
+            how: Literal["store", "sum"] = "store" if kind == Kind.ROW else "sum"
             return Result(name, kind, like, how, self.names[value.symbol], self.plan.stages, True)
         if isinstance(value, Reduce) and value.op == "sum" and value.kind == kind:
             per_row = value.arg.kind == Kind.ROW

@@ -77,6 +77,8 @@ class Printer:
     def _print(self, expr: sp.Expr) -> tuple[str, int]:
         if expr.is_Symbol:
             return self._names[expr], _ATOM
+        if isinstance(expr, atoms.Special):
+            return ("T(INFINITY)" if expr == atoms.infinity else "T(NAN)"), _ATOM
         if not expr.free_symbols:
             value = float(expr.evalf(20))
             return (literal(value), _ATOM) if value >= 0 else (f"-{literal(-value)}", _UNARY)

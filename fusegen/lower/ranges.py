@@ -16,7 +16,7 @@ import sympy as sp
 from sympy.core.relational import Relational
 
 from fusegen import atoms
-from fusegen.program import Builder, Input, Map, Output, Program, Reduce, Value
+from fusegen.program import Builder, Input, Map, Program, Reduce, Value
 
 _INFINITE = math.inf
 #: A comparison counts as settled only by this margin, relatively: computed values may overstep their
@@ -100,6 +100,8 @@ def interval(expr: sp.Basic, known: Mapping[sp.Symbol, Interval]) -> Interval:
     """
     if expr.is_Symbol:
         return known.get(expr, ALL)
+    if isinstance(expr, atoms.Special):
+        return ALL
     if not expr.free_symbols:
         point = float(expr.evalf(17))
         return Interval(point, point)
@@ -251,7 +253,7 @@ def simplify(program: Program) -> Program:
                 notes.append(f"{value.name} {left} here: {reached}")
             renamed = expr.xreplace({a.symbol: replaced[a].symbol for a in value.args})
             replaced[value] = builder.map(value.name, renamed, value.note)
-    outputs = {n: Output(replaced[o.value], o.like) for n, o in program.outputs.items()}
+    outputs = {n: replace(o, value=replaced[o.value]) for n, o in program.outputs.items()}
     saved = tuple(replaced[v] for v in program.saved)
     return replace(program, outputs=outputs, saved=saved, notes=tuple(notes))
 

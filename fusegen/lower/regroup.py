@@ -12,7 +12,7 @@ from dataclasses import replace
 import sympy as sp
 
 from fusegen.lower.schedule import Schedule
-from fusegen.program import Builder, Kind, Map, Output, Program, Reduce, Value, arguments
+from fusegen.program import Builder, Kind, Map, Program, Reduce, Value, arguments
 
 
 def regroup(program: Program, plan: Schedule) -> Program:
@@ -90,5 +90,5 @@ def _rebuilt(
             for arg in arguments(current):
                 made.setdefault(arg, renewed(arg, arg.name))  # a product that was not there before
             made[value] = renewed(current, value.name)
-    outputs = {n: Output(made[o.value], o.like) for n, o in program.outputs.items()}
+    outputs = {n: replace(o, value=made[o.value]) for n, o in program.outputs.items()}
     return replace(program, outputs=outputs, saved=tuple(made[v] for v in program.saved))

@@ -24,12 +24,14 @@ class Schedule:
     Args:
         needed: every value that is computed or loaded, arguments first.
         level: the stage before which (row kind) or in which (full kind) each is known.
-        given: row values that are loaded, not computed.
+        given: row values and totals that are loaded, not computed.
+        final: scalars that follow from sums over the whole grid, so are known when all else is done.
     """
 
     needed: tuple[Value, ...]
     level: dict[Value, int]
     given: tuple[Value, ...]
+    final: tuple[Map, ...] = ()
 
     @property
     def stages(self) -> int:
@@ -43,9 +45,16 @@ class Schedule:
             for v in self.needed
             if isinstance(v, Map)
             and v not in self.given
+            and v not in self.final
             and v.kind == kind
             and self.level[v] == stage
         ]
+
+    @property
+    def totals(self) -> list[Reduce]:
+        """Return the sums over the grid from which the final scalars follow."""
+        args = dict.fromkeys(arg for value in self.final for arg in value.args)
+        return [a for a in args if isinstance(a, Reduce) and a not in self.given]
 
     def row_reductions(self, stage: int) -> list[Reduce]:
         """Return the reductions over a row that a stage finishes."""
@@ -100,6 +109,7 @@ def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
     for output in (*(o.value for o in program.outputs.values()), *program.saved):
         visit(output)
     level: dict[Value, int] = {}
+    final: list[Map] = []
     for value in needed:
         if isinstance(value, Input) or value in given:
             level[value] = 0
@@ -107,9 +117,15 @@ def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
         level[value] = max((level[arg] for arg in arguments(value)), default=0)
         if isinstance(value, Reduce) and value.kind == Kind.ROW:
             level[value] += 1
-        for arg in arguments(value):
-            if isinstance(arg, Reduce) and arg.kind != Kind.ROW:
-                raise LoweringError(
-                    f"{program.name}: {value.name} needs the sum {arg.name} over all rows first"
-                )
-    return Schedule(tuple(needed), level, tuple(v for v in given if v in needed))
+        late = [arg for arg in arguments(value) if arg in final or _over_grid(arg, given)]
+        if late and isinstance(value, Map) and value.kind == Kind.SCALAR:
+            final.append(value)
+        elif late:
+            raise LoweringError(
+                f"{program.name}: {value.name} needs the sum {late[0].name} over all rows first"
+            )
+    return Schedule(tuple(needed), level, tuple(v for v in given if v in needed), tuple(final))
+
+
+def _over_grid(value: Value, given: Collection[Value]) -> bool:
+    return isinstance(value, Reduce) and value.kind != Kind.ROW and value not in given

@@ -10,15 +10,20 @@ from fusegen.ops import (
     dropout,
     elementary,
     gates,
+    losses,
     matmul,
     normalization,
+    reductions,
     softmax,
 )
-from fusegen.ops.declare import Op, Submodule, aliases, call, find, op, registered
+from fusegen.ops.declare import Op, RefusedError, Submodule, aliases, call, find, op, registered
 
-__all__ = ["Op", "Submodule", "aliases", "call", "find", "op", "registry"]
+__all__ = ["Op", "RefusedError", "Submodule", "aliases", "call", "find", "op", "registry"]
 
-_MODULES = (matmul, arithmetic, elementary, activations, gates, dropout, normalization, softmax)
+_MODULES = (
+    *(matmul, arithmetic, elementary, activations, gates, dropout),
+    *(softmax, reductions, normalization, losses),
+)
 
 
 def registry() -> Mapping[str, Op]:

@@ -29,6 +29,10 @@ _REGISTRY: dict[str, Op] = {}
 _ALIASES: dict[str, str] = {}
 
 
+class RefusedError(ValueError):
+    """Attributes that a formula cannot have together; the message goes on from the op's name."""
+
+
 @dataclass(frozen=True)
 class Submodule:
     """The `torch.nn` module that holds an op's parameters and buffers.
@@ -73,10 +77,12 @@ class Op:
         operands: its operands by name, each with the kind it has where the op fixes one.
         attributes: its attributes by name with their defaults.
         required: those that have no default.
-        absent: what an operand is that the submodule lacks.
         torch: the torch function it equals, as a dotted name below `torch`; none where torch has none.
         own: attributes that the torch function lacks; it is meant only where they are the default.
         constant: operands that get no gradient.
+        optional: operands that may be left out, each with what the formula gets in its place.
+        classes: the operand that holds a class for each row, as int64.
+        matrix: whether x must have two dims, as its torch function takes them for rows and columns.
         eval_mode: what it is in eval mode.
         submodule: the module that a generated `Module` keeps for it, if any.
         train_in_torch: in training mode torch runs the op and the chain starts behind it.
@@ -93,10 +99,12 @@ class Op:
     operands: Mapping[str, Kind | None]
     attributes: Mapping[str, Attribute | None]
     required: frozenset[str]
-    absent: Mapping[str, int]
     torch: str
     own: tuple[str, ...] = ()
     constant: tuple[str, ...] = ()
+    optional: Mapping[str, int | None] = field(default_factory=dict)
+    classes: str = ""
+    matrix: bool = False
     eval_mode: EvalMode = "same"
     submodule: Submodule | None = None
     train_in_torch: bool = False
@@ -124,6 +132,8 @@ def op(
     *,
     own: tuple[str, ...] = (),
     constant: tuple[str, ...] = (),
+    classes: str = "",
+    matrix: bool = False,
     aliases: tuple[str, ...] = (),
     kinds: Mapping[str, Kind] | None = None,
     eval_mode: EvalMode = "same",
@@ -143,7 +153,7 @@ def op(
         operands: dict[str, Kind | None] = {}
         attributes: dict[str, Attribute | None] = {}
         required = []
-        absent: dict[str, int] = {}
+        optional: dict[str, int | None] = {}
         for parameter in list(inspect.signature(formula).parameters.values())[1:]:
             if parameter.kind is parameter.KEYWORD_ONLY:
                 missing = parameter.default is parameter.empty
@@ -152,17 +162,19 @@ def op(
             else:
                 operands[parameter.name] = (kinds or {}).get(parameter.name)
                 if parameter.default is not parameter.empty:
-                    absent[parameter.name] = parameter.default
+                    optional[parameter.name] = parameter.default
         declared = Op(
             name=name,
             formula=formula,
             operands=operands,
             attributes=attributes,
             required=frozenset(required),
-            absent=absent,
             torch=torch,
             own=own,
-            constant=constant,
+            constant=(*constant, classes) if classes else constant,
+            optional=optional,
+            classes=classes,
+            matrix=matrix,
             eval_mode=eval_mode,
             submodule=submodule,
             train_in_torch=train_in_torch,
@@ -205,5 +217,5 @@ def call(
     """Return the op's expression of `x`, with its operands and attributes bound."""
     given = {**declared.attributes, **attributes}
     given = {k: number(v) if isinstance(v, float) else v for k, v in given.items()}
-    bound = {**declared.absent, **operands}
+    bound = {**declared.optional, **operands}
     return sp.sympify(declared.formula(x, *(bound[name] for name in declared.operands), **given))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from fusegen.atoms import absolute, erf, exp, expm1, log, log1p, power, rsqrt, sign, sqrt, where
-from fusegen.ops.declare import op
+from fusegen.ops.declare import RefusedError, op
 
 
 @op("exp")
@@ -101,5 +101,7 @@ def neg(x: sp.Expr) -> sp.Expr:
 @op("clamp", aliases=("clip",))
 def clamp(x: sp.Expr, *, min: float | None = None, max: float | None = None) -> sp.Expr:
     """x clipped to [min, max]; the derivative at both bounds is 1. torch.clamp."""
+    if min is None and max is None:
+        raise RefusedError("needs min or max")
     below = x if min is None else where(x < min, min, x)
     return below if max is None else where(x > max, max, below)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sympy as sp
 
-from fusegen.atoms import let, row_mean, rsqrt
+from fusegen.atoms import let, row_mean, rsqrt, where
 from fusegen.ops.declare import Submodule, op
+from fusegen.ops.reductions import norm
 from fusegen.program import Kind
 
 _HELD = ("running_mean", "running_var", "weight", "bias")
@@ -59,13 +60,20 @@ def instance_norm(
 
 
 @op("nn.functional.layer_norm", over="last", kinds={"weight": Kind.COL, "bias": Kind.COL})
-def layer_norm(x: sp.Expr, weight: sp.Expr, bias: sp.Expr, *, eps: float = 1e-5) -> sp.Expr:
+def layer_norm(x: sp.Expr, weight: sp.Expr = 1, bias: sp.Expr = 0, *, eps: float = 1e-5) -> sp.Expr:
     """(x - mean) rsqrt(var + eps) weight + bias over the last dim. Ba et al. 2016, arXiv:1607.06450."""
     centred = let("centred", x - row_mean(x))
     return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
 
 
 @op("nn.functional.rms_norm", over="last", kinds={"weight": Kind.COL})
-def rms_norm(x: sp.Expr, weight: sp.Expr, *, eps: float = 1e-6) -> sp.Expr:
+def rms_norm(x: sp.Expr, weight: sp.Expr = 1, *, eps: float) -> sp.Expr:
     """x rsqrt(mean(x^2) + eps) weight over the last dim. Zhang & Sennrich 2019, arXiv:1910.07467."""
     return x * let("rstd", rsqrt(row_mean(x**2) + eps)) * weight
+
+
+@op("nn.functional.normalize", dims=("dim",))
+def normalize(x: sp.Expr, *, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> sp.Expr:
+    """x / max(norm, eps), norm = (sum |x|^p)^(1/p). torch.nn.functional.normalize."""
+    size = let("norm", norm.formula(x, p=p, dim=dim))
+    return x / let("length", where(size < eps, eps, size))

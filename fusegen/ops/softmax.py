@@ -1,10 +1,10 @@
-"""Softmax and its logarithm over the last dim."""
+"""Softmax, its logarithm and the logarithm of its denominator, over a row."""
 
 from __future__ import annotations
 
 import sympy as sp
 
-from fusegen.atoms import exp, let, log, row_shift, row_sum
+from fusegen.atoms import absolute, exp, infinity, let, log, row_shift, row_sum, where
 from fusegen.ops.declare import op
 
 
@@ -15,8 +15,21 @@ def softmax(x: sp.Expr, *, dim: int = -1) -> sp.Expr:
     return e / row_sum(e)
 
 
+@op("nn.functional.softmin", dims=("dim",))
+def softmin(x: sp.Expr, *, dim: int = -1) -> sp.Expr:
+    """exp(min - x) / sum exp(min - x). torch.nn.Softmin."""
+    return softmax.formula(let("negative", -x))
+
+
 @op("nn.functional.log_softmax", dims=("dim",))
 def log_softmax(x: sp.Expr, *, dim: int = -1) -> sp.Expr:
     """x - max - log sum exp(x - max). torch.nn.LogSoftmax."""
     shifted = let("shifted", x - row_shift(x))
     return shifted - log(row_sum(exp(shifted)))
+
+
+@op("logsumexp", dims=("dim",))
+def logsumexp(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
+    """max + log sum exp(x - max), and max where that is infinite. torch.logsumexp."""
+    largest = row_shift(x)
+    return where(absolute(largest) < infinity, largest + log(row_sum(exp(x - largest))), largest)

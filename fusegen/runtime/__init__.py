@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from fusegen.runtime.chain import Chain, Mode, Operand, Pass
+from fusegen.runtime.chain import Chain, Mode, Operand
+from fusegen.runtime.passes import Pass
 
 __all__ = ["Chain", "Mode", "Operand", "Pass"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
+
+#: What FUSEGEN_CPU may say (fusegen/levels.h).
+_LEVELS = ("portable", "avx2", "avx512")
 
 _loaded: dict[str, tuple[Path, bool]] = {}
 
@@ -17,7 +21,13 @@ def load_binaries(package: str, directory: Path) -> bool:
 
     Raises:
         ImportError: where nothing was built, or a package of the same name is loaded from elsewhere.
+        ValueError: where FUSEGEN_CPU names no instruction set.
     """
+    level = os.environ.get("FUSEGEN_CPU")
+    if level is not None and level not in _LEVELS:
+        raise ValueError(
+            f"FUSEGEN_CPU={level}: expected {_LEVELS[0]}, {_LEVELS[1]} or {_LEVELS[2]}"
+        )
     before = _loaded.get(package)
     if before is not None:
         if before[0] != directory.resolve():

@@ -1,19 +1,23 @@
-"""A generated chain as a differentiable function: the fast way in, and one Function for all orders."""
+"""A generated chain as a function of tensors: checks the call, draws the seed, runs the mode's passes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from fusegen.runtime.binaries import load_binaries
+from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
+from fusegen.runtime.passes import BoundPass, Pass, bind_passes
+from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
+
+_registered: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -24,23 +28,12 @@ class Operand:
         name: its name in `apply`.
         kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with a last dim of 1) or
             "scalar" (one element); "channel": one number a channel, [C, 1, 1] or [C].
+        integer: whether it holds int64 numbers: one a row, in x's shape without the last dim.
     """
 
     name: str
     kind: Literal["full", "col", "row", "channel", "scalar"]
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One operator of a mode: the forward pass or the derivative of the pass before.
-
-    Args:
-        operator: its name below `torch.ops.fusegen_<package>`.
-        gradients: for a derivative, the input of the pass before to which each output belongs.
-    """
-
-    operator: str
-    gradients: tuple[int, ...] = ()
+    integer: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,7 @@ class Mode:
         operands: the operands it takes, by their place in the chain's.
         attributes: the attributes it takes, by their place in the chain's.
         passes: the forward pass and its derivatives, by order.
-        saved: how many row statistics the forward pass saves for the derivatives.
+        saved: how many row statistics and totals the forward pass saves for the derivatives.
         random: whether it draws random numbers, so takes a seed.
     """
 
@@ -87,15 +80,25 @@ class Chain:
         columns: tuple[int, int] = (-1, -1),
     ) -> None:
         self._has_cuda = load_binaries(package, Path(file).parent)
-        namespace = getattr(torch.ops, f"fusegen_{package}")
         self.package, self.operands = package, tuple(operands)
         self.rank, self.columns = rank, columns
-        self._modes = {
-            name: _Bound(
-                package, mode, [getattr(namespace, p.operator).default for p in mode.passes]
+        namespace = getattr(torch.ops, f"fusegen_{package}")
+        self._modes = {}
+        for name, mode in modes.items():
+            passes = bind_passes(
+                package,
+                [getattr(namespace, p.operator).default for p in mode.passes],
+                mode.passes,
+                ["full", *(operands[i].kind for i in mode.operands)],
+                statistics=mode.saved,
+                random=mode.random,
+                columns=columns,
             )
-            for name, mode in modes.items()
-        }
+            self._modes[name] = _Bound(mode, passes, self.operands)
+            if package not in _registered:
+                for pass_ in passes:
+                    register(pass_)
+        _registered.add(package)
 
     def __call__(
         self,
@@ -111,22 +114,47 @@ class Chain:
             TypeError, ValueError: where an argument has the wrong type, dtype, device or shape.
         """
         bound = self._modes[mode]
-        taken = [(self.operands[i], operands[i]) for i in bound.mode.operands]
+        given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
+        taken = list(zip(bound.operands, given, strict=True))
         if not fits(x, taken, self.rank, self.columns):
-            explain(self.package, x, taken, self.rank, self.columns)
+            given = _autocast(x, given)
+            taken = list(zip(bound.operands, given, strict=True))
+            if not fits(x, taken, self.rank, self.columns):
+                explain(self.package, x, taken, self.rank, self.columns)
         if x.is_cuda and not self._has_cuda:
             raise ValueError(
                 f"{self.package}: x: expected a tensor on cpu, for which alone the package was built, got "
                 f"one on {x.device}; run `fusegen build --backend cuda`"
             )
-        return bound(x, tuple([tensor for _, tensor in taken]), attributes, seed)
+        return bound(x, given, attributes, seed)
+
+    def passes(self, mode: str) -> tuple[BoundPass, ...]:
+        """Return the passes of a mode: the forward pass and its derivatives, by order."""
+        return self._modes[mode].passes
+
+
+def _autocast(x: Any, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the operands in x's dtype where autocast is on: behind a matmul x comes in its dtype."""
+    if not isinstance(x, Tensor) or x.device.type not in {"cpu", "cuda"}:
+        return operands
+    if not torch.is_autocast_enabled(x.device.type):
+        return operands
+    return tuple([t.to(x.dtype) if _is_floating(t) else t for t in operands])
+
+
+def _is_floating(tensor: Any) -> bool:
+    return isinstance(tensor, Tensor) and tensor.is_floating_point()
 
 
 class _Bound:
-    """A mode with its operators."""
+    """A mode with its passes."""
 
-    def __init__(self, package: str, mode: Mode, operators: list[Callable[..., Any]]) -> None:
-        self.package, self.mode, self.operators = package, mode, operators
+    def __init__(
+        self, mode: Mode, passes: tuple[BoundPass, ...], operands: tuple[Operand, ...]
+    ) -> None:
+        self.mode, self.forward, self.passes = mode, passes[0], passes
+        self.operands = tuple(operands[i] for i in mode.operands)
+        self.takes_all = self.operands == operands
 
     def __call__(
         self,
@@ -136,59 +164,10 @@ class _Bound:
         seed: int | Tensor | None,
     ) -> Tensor:
         mode = self.mode
-        tensors = (x, *operands)
-        numbers = tuple([float(attributes[i]) for i in mode.attributes])
-        extras = (seed_tensor(seed, x), *numbers) if mode.random else numbers
-        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            result: Tensor = _Derivative.apply(self, 0, extras, (), *tensors)
-            return result
-        out = self.operators[0](*tensors, *extras)
+        extras: tuple[Any, ...] = ()
+        if mode.attributes:
+            extras = tuple([float(attributes[i]) for i in mode.attributes])
+        if mode.random:
+            extras = (seed_tensor(seed, x), *extras)
+        out = call(self.forward, (x, *operands, *extras))
         return out[0] if mode.saved else out  # type: ignore[no-any-return]
-
-
-class _Derivative(torch.autograd.Function):
-    """Pass `order` of a mode; its backward is pass `order + 1`, so any order is exact or refused.
-
-    Only inputs are saved, and the row statistics that are functions of them: the derived programs
-    differentiate through those symbolically (fusegen/calculus.py).
-    """
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        bound: _Bound,
-        order: int,
-        extras: tuple[Any, ...],
-        saved: tuple[Tensor, ...],
-        *tensors: Tensor,
-    ) -> Any:
-        out = bound.operators[order](*tensors, *saved, *extras)
-        if order == 0 and bound.mode.saved:
-            out, *statistics = out
-            saved = tuple(statistics)
-        seed = extras[:1] if bound.mode.random else ()
-        ctx.bound, ctx.order, ctx.numbers = bound, order, extras[len(seed) :]  # type: ignore[attr-defined]
-        ctx.counts = len(tensors), len(saved)  # type: ignore[attr-defined]
-        ctx.save_for_backward(*tensors, *saved, *seed)
-        return out if isinstance(out, Tensor) else tuple(out)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        bound, following = ctx.bound, ctx.order + 1
-        if following >= len(bound.operators):
-            raise RuntimeError(
-                f"{bound.package}: its derivatives were generated to order {following - 1}; "
-                f"set `order: {following}` in the spec and run `fusegen build` again"
-            )
-        inputs, statistics = ctx.counts
-        kept = ctx.saved_tensors  # once: checkpointing computes them again at each access
-        tensors, saved = kept[:inputs], kept[inputs : inputs + statistics]
-        extras = (*kept[inputs + statistics :], *ctx.numbers)
-        found = _Derivative.apply(bound, following, extras, saved, *tensors, *cotangents)
-        gradients: list[Tensor | None] = [None] * inputs
-        pass_ = bound.mode.passes[following]
-        for place, gradient in zip(
-            pass_.gradients, (found,) if isinstance(found, Tensor) else found, strict=True
-        ):
-            gradients[place] = gradient
-        return (None, None, None, None, *gradients)

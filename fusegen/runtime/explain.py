@@ -20,6 +20,8 @@ class _Operand(Protocol):
     def name(self) -> str: ...
     @property
     def kind(self) -> str: ...
+    @property
+    def integer(self) -> bool: ...
 
 
 def fits(
@@ -32,9 +34,11 @@ def fits(
     if device.type not in {"cpu", "cuda"}:
         return False
     for operand, tensor in operands:
-        if not isinstance(tensor, Tensor) or tensor.dtype is not dtype or tensor.device != device:
+        if not isinstance(tensor, Tensor) or tensor.device != device:
             return False
-        if not _fits(operand.kind, tensor, x, columns):
+        if tensor.dtype is not (torch.int64 if operand.integer else dtype):
+            return False
+        if not _fits(operand, tensor, x, columns):
             return False
     return True
 
@@ -71,15 +75,17 @@ def explain(
         place = f"{package}: {operand.name}"
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{place}: expected a tensor, got {type(tensor).__name__}")
-        if tensor.dtype != x.dtype:
+        if operand.integer and tensor.dtype != torch.int64:
+            raise TypeError(f"{place}: expected int64, got {_dtype(tensor)}")
+        if not operand.integer and tensor.dtype != x.dtype:
             raise TypeError(f"{place}: expected {_dtype(x)} as x has, got {_dtype(tensor)}")
         if tensor.device != x.device:
             raise ValueError(
                 f"{place}: expected a tensor on {x.device} as x is, got one on {tensor.device}"
             )
-        if not _fits(operand.kind, tensor, x, columns):
+        if not _fits(operand, tensor, x, columns):
             raise ValueError(
-                f"{place}: expected {_expected(operand.kind, x, columns)} for x of shape {tuple(x.shape)}, "
+                f"{place}: expected {_expected(operand, x, columns)} for x of shape {tuple(x.shape)}, "
                 f"got {tuple(tensor.shape)}"
             )
     raise ValueError(f"{package}: x: expected a tensor on cpu or cuda, got one on {x.device}")
@@ -100,7 +106,10 @@ def _shape(kind: str, x: Tensor, columns: tuple[int, int]) -> tuple[int, ...]:
     return tuple([size if keep else 1 for size, keep in zip(x.shape, kept, strict=True)])
 
 
-def _fits(kind: str, tensor: Tensor, x: Tensor, columns: tuple[int, int]) -> bool:
+def _fits(operand: _Operand, tensor: Tensor, x: Tensor, columns: tuple[int, int]) -> bool:
+    kind = operand.kind
+    if operand.integer:
+        return tensor.shape == x.shape[:-1]
     if kind == "full":
         return tensor.shape == x.shape
     if kind == "scalar":
@@ -122,7 +131,10 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[front:]
 
 
-def _expected(kind: str, x: Tensor, columns: tuple[int, int]) -> str:
+def _expected(operand: _Operand, x: Tensor, columns: tuple[int, int]) -> str:
+    kind = operand.kind
+    if operand.integer:
+        return f"shape {tuple(x.shape[:-1])}"
     if kind == "scalar":
         return "one element"
     shape = _shape(kind, x, columns)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fusegen.runtime.sharding import shard_index
+
 _TOP = 2**63 - 1
 
 
@@ -12,11 +14,20 @@ def seed_tensor(seed: int | Tensor | None, x: Tensor) -> Tensor:
     """Return the seed as one int64 on x's device.
 
     Without a seed it is drawn from torch's generator of that device, so `torch.manual_seed`,
-    checkpointing and the replay of a CUDA graph mean what they mean for torch's own dropout.
+    checkpointing and the replay of a CUDA graph mean what they mean for torch's own dropout. Each shard of
+    a DTensor gets a seed of its own.
 
     Raises:
         TypeError: where the seed is neither an int nor an int64 tensor of one element.
     """
+    drawn = _drawn(seed, x)
+    if type(x) is Tensor:
+        return drawn
+    # An element's place is that in its shard: shards with one seed would all drop the same elements.
+    return drawn + shard_index(x) * 0x9E3779B97F4A7C1
+
+
+def _drawn(seed: int | Tensor | None, x: Tensor) -> Tensor:
     if seed is None:
         return torch.randint(_TOP, (1,), dtype=torch.int64, device=x.device)
     if isinstance(seed, Tensor):

@@ -25,8 +25,9 @@ _chain = Chain(
             operands=(0,),
             attributes=(0,),
             passes=(
-                Pass("forward"),
+                Pass("forward", (0,)),
                 Pass("backward", (0, 1)),
+                Pass("double_backward", (0, 1, 2)),
             ),
             saved=1,
             random=False,
@@ -42,7 +43,7 @@ def apply(
     *,
     eps: float = 1e-06,
 ) -> Tensor:
-    """The chain at `x` [..., cols], differentiable to order 1 in x and the operands.
+    """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
         x: the activation; float64, float32, bfloat16 or float16.

@@ -56,19 +56,59 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   return {grad_x_out, grad_weight_out};
 }
 
+std::tuple<Tensor, Tensor, Tensor> double_backward(
+    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight, [[maybe_unused]] Tensor grad_y,
+    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_weight,
+    [[maybe_unused]] Tensor expr_sum, [[maybe_unused]] double eps) {
+  const Activation activation(x, false, {0, -1, -1});
+  DoubleBackwardArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  const Tensor x_ = activation.full(x, "x");
+  args.x = x_.const_data_ptr();
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  args.grad_y = grad_y_.const_data_ptr();
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  const Tensor weight_ = activation.col(weight, "weight");
+  args.weight = weight_.const_data_ptr();
+  const Tensor grad_grad_weight_ = activation.col(grad_grad_weight, "grad_grad_weight");
+  args.grad_grad_weight = grad_grad_weight_.const_data_ptr();
+  const Tensor expr_sum_ = activation.saved(expr_sum, "expr_sum");
+  args.expr_sum = expr_sum_.const_data_ptr();
+  args.eps = eps;
+  const Tensor grad_x_out = activation.like(x);
+  args.grad_x = grad_x_out.mutable_data_ptr();
+  const Tensor grad_weight_out = activation.like(weight);
+  args.grad_weight = grad_weight_out.mutable_data_ptr();
+  const Tensor grad_grad_y_out = activation.like(grad_y);
+  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
+  return {grad_x_out, grad_weight_out, grad_grad_y_out};
+}
+
 }  // namespace
 }  // namespace fusegen_gated_rms_norm
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_gated_rms_norm, library) {
   library.def("forward(Tensor x, Tensor weight, float eps) -> (Tensor, Tensor)");
   library.def(
       "backward(Tensor x, Tensor weight, Tensor grad_y, Tensor expr_sum, float eps) -> (Tensor, "
       "Tensor)");
+  library.def(
+      "double_backward(Tensor x, Tensor weight, Tensor grad_y, Tensor grad_grad_x, Tensor "
+      "grad_grad_weight, Tensor expr_sum, float eps) -> (Tensor, Tensor, Tensor)");
 }
 #endif
 
 STABLE_TORCH_LIBRARY_IMPL(fusegen_gated_rms_norm, FUSEGEN_DEVICE, library) {
   library.impl("forward", TORCH_BOX(&fusegen_gated_rms_norm::forward));
   library.impl("backward", TORCH_BOX(&fusegen_gated_rms_norm::backward));
+  library.impl("double_backward", TORCH_BOX(&fusegen_gated_rms_norm::double_backward));
 }

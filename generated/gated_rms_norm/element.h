@@ -176,4 +176,225 @@ struct Backward {
   }
 };
 
+// double_backward: (x: full, weight: col, eps: scalar, grad_y: full, grad_grad_x: full,
+// grad_grad_weight: col)
+//   -> grad_x: full, grad_weight: col, grad_grad_y: full
+//   d_expr_sum_term: full = 2*x
+//   d_expr_x: full = weight/sqrt(eps + expr_sum/cols)
+//   expr: full = weight*x/sqrt(eps + expr_sum/cols)
+//   d_expr_2: full = expr*sech2(softplus(expr))*sigmoid(expr) + tanh(softplus(expr))
+//   grad_expr: full = d_expr_2*grad_y
+//   grad_grad_expr_sum_3: full = d_expr_sum_term*grad_grad_x
+//   grad_grad_expr_sum_3_2: row = sum(grad_grad_expr_sum_3 over cols)
+//   grad_grad_expr_sum_2: row = -grad_grad_expr_sum_3_2/(2*cols*(eps + expr_sum/cols)**(3/2))
+//   grad_d_expr_sum: full = grad_expr*grad_grad_expr_sum_2
+//   d_expr_sum: full = weight*x
+//   grad_expr_sum: full = d_expr_sum*grad_expr
+//   grad_expr_sum_2: row = sum(grad_expr_sum over cols)
+//   grad_expr_sum_3: row = -grad_expr_sum_2/(2*cols*(eps + expr_sum/cols)**(3/2))
+//   grad_d_expr_sum_term: full = grad_expr_sum_3*grad_grad_x
+//   grad_d_expr_weight: full = grad_expr*grad_grad_weight
+//   d_d_expr_2: full = (expr*(1 - sigmoid(expr)) - 2*expr*tanh(softplus(expr))*sigmoid(expr) +
+//   2)*sech2(softplus(expr))*sigmoid(expr) d_expr_weight: full = x/sqrt(eps + expr_sum/cols)
+//   grad_grad_expr: full = d_expr_sum*grad_grad_expr_sum_2 + d_expr_weight*grad_grad_weight +
+//   d_expr_x*grad_grad_x grad_d_expr_2: full = grad_grad_expr*grad_y grad_expr_2: full =
+//   d_d_expr_2*grad_d_expr_2 grad_d_expr_x: full = grad_expr*grad_grad_x grad_expr_sum_9: full =
+//   grad_d_expr_x*weight grad_expr_sum_10: row = sum(grad_expr_sum_9 over cols) grad_expr_sum_4:
+//   full = grad_d_expr_weight*x grad_expr_sum_5: row = sum(grad_expr_sum_4 over cols)
+//   grad_expr_sum_6: row = 3*grad_expr_sum_2*grad_grad_expr_sum_3_2/(4*cols**2*(eps +
+//   expr_sum/cols)**(5/2)) grad_expr_sum_7: full = d_expr_sum*grad_expr_2 grad_expr_sum_8: row =
+//   sum(grad_expr_sum_7 over cols) grad_expr_sum_11: row = grad_expr_sum_6 -
+//   grad_expr_sum_10/(2*cols*(eps + expr_sum/cols)**(3/2)) - grad_expr_sum_5/(2*cols*(eps +
+//   expr_sum/cols)**(3/2)) - grad_expr_sum_8/(2*cols*(eps + expr_sum/cols)**(3/2)) grad_x_2: full =
+//   d_expr_sum_term*grad_expr_sum_11 + d_expr_x*grad_expr_2 + grad_d_expr_sum*weight +
+//   2*grad_d_expr_sum_term + grad_d_expr_weight/sqrt(eps + expr_sum/cols) grad_weight_3: full =
+//   d_expr_weight*grad_expr_2 + grad_d_expr_sum*x + grad_d_expr_x/sqrt(eps + expr_sum/cols)
+//   grad_weight_4: col = sum(grad_weight_3 over rows)
+//   grad_grad_y: full = d_expr_2*grad_grad_expr
+template <class Math>
+struct DoubleBackward {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T grad_y;
+    T grad_grad_x;
+  };
+  struct Col {
+    T weight;
+    T grad_grad_weight;
+  };
+  struct Row {
+    T expr_sum;
+    T grad_grad_expr_sum_3_2;
+    T grad_expr_sum_2;
+    T grad_expr_sum_10;
+    T grad_expr_sum_5;
+    T grad_expr_sum_8;
+    T d_expr_x_factor;
+    T grad_grad_expr_sum_2;
+    T grad_expr_sum_3;
+    T grad_expr_sum_6;
+    T grad_expr_sum_11;
+  };
+  struct Scalar {
+    T eps;
+    T cols;
+    T cols_inverse;
+    T grad_expr_sum_6_factor;
+  };
+  struct Kept {
+    T d_expr_sum_term;
+    T d_expr_x;
+    T d_expr_2;
+    T grad_expr;
+    T d_expr_sum;
+    T grad_d_expr_weight;
+    T d_d_expr_2;
+    T d_expr_weight;
+    T grad_d_expr_x;
+    T grad_d_expr_sum;
+    T grad_d_expr_sum_term;
+    T grad_expr_2;
+  };
+  struct Out {
+    T grad_grad_expr_sum_3_2;
+    T grad_expr_sum_2;
+    T grad_expr_sum_10;
+    T grad_expr_sum_5;
+    T grad_expr_sum_8;
+    T grad_weight;
+    T grad_grad_y;
+    T grad_x;
+  };
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.cols_inverse = Math::inverse(scalar.cols);
+    scalar.grad_expr_sum_6_factor = Math::inverse(scalar.cols * scalar.cols);
+  }
+
+  // Once a row, before stage 0.
+  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
+    row.d_expr_x_factor = Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps);
+  }
+
+  // Stage 0: the sum grad_grad_expr_sum_3_2, the sum grad_expr_sum_2, the sum grad_expr_sum_10, the
+  // sum grad_expr_sum_5.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // d expr_sum_term / d x
+    const T d_expr_sum_term = T(2) * full.x;
+    const T expr_x_product = row.d_expr_x_factor * col.weight;
+    // d expr / d x
+    const T d_expr_x = expr_x_product;
+    // x * rsqrt(mean(x**2) + eps) * weight
+    const T expr = expr_x_product * full.x;
+    const T expr_2_softplus = Math::softplus(expr);
+    const T expr_2_tanh = Math::tanh(expr_2_softplus);
+    const T expr_2_sigmoid = Math::sigmoid(expr);
+    const T expr_2_product = expr_2_sigmoid * Math::sech2(expr_2_softplus);
+    // d expr_2 / d expr
+    const T d_expr_2 = expr_2_tanh + expr_2_product * expr;
+    const T grad_expr = d_expr_2 * full.grad_y;
+    // through grad_x
+    const T grad_grad_expr_sum_3 = d_expr_sum_term * full.grad_grad_x;
+    // d expr / d expr_sum
+    const T d_expr_sum = full.x * col.weight;
+    // through expr
+    const T grad_expr_sum = d_expr_sum * grad_expr;
+    const T grad_d_expr_weight = grad_expr * col.grad_grad_weight;
+    // d d_expr_2 / d expr
+    const T d_d_expr_2 = expr_2_product * (expr * (T(1) - expr_2_sigmoid) -
+                                           T(2) * expr_2_tanh * expr_2_sigmoid * expr + T(2));
+    // d expr / d weight
+    const T d_expr_weight = full.x * row.d_expr_x_factor;
+    const T grad_d_expr_x = grad_expr * full.grad_grad_x;
+    // through d_expr_x
+    const T grad_expr_sum_9 = grad_d_expr_x * col.weight;
+    // through d_expr_weight
+    const T grad_expr_sum_4 = grad_d_expr_weight * full.x;
+    kept.d_expr_sum_term = d_expr_sum_term;
+    kept.d_expr_x = d_expr_x;
+    kept.d_expr_2 = d_expr_2;
+    kept.grad_expr = grad_expr;
+    kept.d_expr_sum = d_expr_sum;
+    kept.grad_d_expr_weight = grad_d_expr_weight;
+    kept.d_d_expr_2 = d_d_expr_2;
+    kept.d_expr_weight = d_expr_weight;
+    kept.grad_d_expr_x = grad_d_expr_x;
+    out.grad_grad_expr_sum_3_2 = grad_grad_expr_sum_3;
+    out.grad_expr_sum_2 = grad_expr_sum;
+    out.grad_expr_sum_10 = grad_expr_sum_9;
+    out.grad_expr_sum_5 = grad_expr_sum_4;
+  }
+  // Once a row, before stage 1.
+  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
+    // through grad_expr_sum_3
+    row.grad_grad_expr_sum_2 =
+        -T(0.5) * row.grad_grad_expr_sum_3_2 *
+        power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
+        scalar.cols_inverse;
+    row.grad_expr_sum_3 = -T(0.5) * row.grad_expr_sum_2 *
+                          power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
+                          scalar.cols_inverse;
+    // through grad_expr_sum_3
+    row.grad_expr_sum_6 = T(0.75) * row.grad_expr_sum_2 * row.grad_grad_expr_sum_3_2 *
+                          power<5>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
+                          scalar.grad_expr_sum_6_factor;
+  }
+
+  // Stage 1: the sum grad_expr_sum_8, grad_weight, grad_grad_y.
+  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    const T grad_d_expr_sum = kept.grad_expr * row.grad_grad_expr_sum_2;
+    const T grad_d_expr_sum_term = full.grad_grad_x * row.grad_expr_sum_3;
+    // sum over all uses
+    const T grad_grad_expr = kept.d_expr_sum * row.grad_grad_expr_sum_2 +
+                             kept.d_expr_weight * col.grad_grad_weight +
+                             kept.d_expr_x * full.grad_grad_x;
+    const T grad_d_expr_2 = grad_grad_expr * full.grad_y;
+    const T grad_expr_2 = kept.d_d_expr_2 * grad_d_expr_2;
+    // through expr
+    const T grad_expr_sum_7 = kept.d_expr_sum * grad_expr_2;
+    // sum over all uses
+    const T grad_weight_3 = kept.d_expr_weight * grad_expr_2 +
+                            kept.grad_d_expr_x * row.d_expr_x_factor + grad_d_expr_sum * full.x;
+    const T grad_grad_y = kept.d_expr_2 * grad_grad_expr;
+    kept.grad_d_expr_sum = grad_d_expr_sum;
+    kept.grad_d_expr_sum_term = grad_d_expr_sum_term;
+    kept.grad_expr_2 = grad_expr_2;
+    out.grad_expr_sum_8 = grad_expr_sum_7;
+    out.grad_weight = grad_weight_3;
+    out.grad_grad_y = grad_grad_y;
+  }
+  // Once a row, before stage 2.
+  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
+    // sum over all uses
+    row.grad_expr_sum_11 =
+        row.grad_expr_sum_6 -
+        T(0.5) * row.grad_expr_sum_10 *
+            power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
+            scalar.cols_inverse -
+        T(0.5) * row.grad_expr_sum_5 *
+            power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
+            scalar.cols_inverse -
+        T(0.5) * row.grad_expr_sum_8 *
+            power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
+            scalar.cols_inverse;
+  }
+
+  // Stage 2: grad_x.
+  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_x_2 =
+        T(2) * kept.grad_d_expr_sum_term + kept.d_expr_sum_term * row.grad_expr_sum_11 +
+        kept.d_expr_x * kept.grad_expr_2 + kept.grad_d_expr_weight * row.d_expr_x_factor +
+        kept.grad_d_expr_sum * col.weight;
+    out.grad_x = grad_x_2;
+  }
+};
+
 }  // namespace fusegen_gated_rms_norm

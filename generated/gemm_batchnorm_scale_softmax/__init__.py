@@ -32,8 +32,9 @@ _chain = Chain(
             operands=(5,),
             attributes=(),
             passes=(
-                Pass("forward_train"),
+                Pass("forward_train", (0,)),
                 Pass("backward_train", (0, 1)),
+                Pass("double_backward_train", (0, 1, 2)),
             ),
             saved=2,
             random=False,
@@ -42,8 +43,9 @@ _chain = Chain(
             operands=(0, 1, 2, 3, 4, 5),
             attributes=(0, 1),
             passes=(
-                Pass("forward_eval"),
+                Pass("forward_eval", (0,)),
                 Pass("backward_eval", (0, 1, 4, 5, 6)),
+                Pass("double_backward_eval", (0, 1, 4, 5, 6, 7)),
             ),
             saved=2,
             random=False,
@@ -66,7 +68,7 @@ def apply(
     bn_momentum: float = 0.1,
     training: bool = False,
 ) -> Tensor:
-    """The chain at `x` [..., cols], differentiable to order 1 in x and the operands.
+    """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
         x: the activation, the product without its bias; float64, float32, bfloat16 or float16.

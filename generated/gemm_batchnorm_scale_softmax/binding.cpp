@@ -59,6 +59,38 @@ std::tuple<Tensor, Tensor> backward_train([[maybe_unused]] Tensor x, [[maybe_unu
   return {grad_x_out, grad_scale_out};
 }
 
+std::tuple<Tensor, Tensor, Tensor> double_backward_train(
+    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
+    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_scale,
+    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
+  const Activation activation(x, false, {2, -1, -1});
+  DoubleBackwardTrainArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  const Tensor x_ = activation.full(x, "x");
+  args.x = x_.const_data_ptr();
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  args.grad_y = grad_y_.const_data_ptr();
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  const Tensor scale_ = activation.scalar(scale, "scale");
+  args.scale = scale_.const_data_ptr();
+  const Tensor grad_grad_scale_ = activation.scalar(grad_grad_scale, "grad_grad_scale");
+  args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
+  args.softmax_max = softmax_max_.const_data_ptr();
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
+  args.softmax_sum = softmax_sum_.const_data_ptr();
+  const Tensor grad_x_out = activation.like(x);
+  args.grad_x = grad_x_out.mutable_data_ptr();
+  const Tensor grad_scale_out = activation.like(scale);
+  args.grad_scale = grad_scale_out.mutable_data_ptr();
+  const Tensor grad_grad_y_out = activation.like(grad_y);
+  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(double_backward_train), activation, args);
+  return {grad_x_out, grad_scale_out, grad_grad_y_out};
+}
+
 std::tuple<Tensor, Tensor, Tensor> forward_eval(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias,
     [[maybe_unused]] Tensor bn_running_mean, [[maybe_unused]] Tensor bn_running_var,
@@ -140,15 +172,85 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
   return {grad_x_out, grad_gemm_bias_out, grad_bn_weight_out, grad_bn_bias_out, grad_scale_out};
 }
 
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
+    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias,
+    [[maybe_unused]] Tensor bn_running_mean, [[maybe_unused]] Tensor bn_running_var,
+    [[maybe_unused]] Tensor bn_weight, [[maybe_unused]] Tensor bn_bias,
+    [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
+    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_gemm_bias,
+    [[maybe_unused]] Tensor grad_grad_bn_weight, [[maybe_unused]] Tensor grad_grad_bn_bias,
+    [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor softmax_max,
+    [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps,
+    [[maybe_unused]] double bn_momentum) {
+  const Activation activation(x, false, {2, -1, -1});
+  DoubleBackwardEvalArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  const Tensor x_ = activation.full(x, "x");
+  args.x = x_.const_data_ptr();
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  args.grad_y = grad_y_.const_data_ptr();
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
+  args.gemm_bias = gemm_bias_.const_data_ptr();
+  const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
+  args.bn_running_mean = bn_running_mean_.const_data_ptr();
+  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
+  args.bn_running_var = bn_running_var_.const_data_ptr();
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
+  args.bn_weight = bn_weight_.const_data_ptr();
+  const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
+  args.bn_bias = bn_bias_.const_data_ptr();
+  const Tensor grad_grad_gemm_bias_ = activation.col(grad_grad_gemm_bias, "grad_grad_gemm_bias");
+  args.grad_grad_gemm_bias = grad_grad_gemm_bias_.const_data_ptr();
+  const Tensor grad_grad_bn_weight_ = activation.col(grad_grad_bn_weight, "grad_grad_bn_weight");
+  args.grad_grad_bn_weight = grad_grad_bn_weight_.const_data_ptr();
+  const Tensor grad_grad_bn_bias_ = activation.col(grad_grad_bn_bias, "grad_grad_bn_bias");
+  args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
+  const Tensor scale_ = activation.scalar(scale, "scale");
+  args.scale = scale_.const_data_ptr();
+  const Tensor grad_grad_scale_ = activation.scalar(grad_grad_scale, "grad_grad_scale");
+  args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
+  args.softmax_max = softmax_max_.const_data_ptr();
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
+  args.softmax_sum = softmax_sum_.const_data_ptr();
+  args.bn_eps = bn_eps;
+  const Tensor grad_x_out = activation.like(x);
+  args.grad_x = grad_x_out.mutable_data_ptr();
+  const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
+  args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
+  const Tensor grad_bn_weight_out = activation.like(bn_weight);
+  args.grad_bn_weight = grad_bn_weight_out.mutable_data_ptr();
+  const Tensor grad_bn_bias_out = activation.like(bn_bias);
+  args.grad_bn_bias = grad_bn_bias_out.mutable_data_ptr();
+  const Tensor grad_scale_out = activation.like(scale);
+  args.grad_scale = grad_scale_out.mutable_data_ptr();
+  const Tensor grad_grad_y_out = activation.like(grad_y);
+  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(double_backward_eval), activation, args);
+  return {grad_x_out,       grad_gemm_bias_out, grad_bn_weight_out,
+          grad_bn_bias_out, grad_scale_out,     grad_grad_y_out};
+}
+
 }  // namespace
 }  // namespace fusegen_gemm_batchnorm_scale_softmax
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_gemm_batchnorm_scale_softmax, library) {
   library.def("forward_train(Tensor x, Tensor scale) -> (Tensor, Tensor, Tensor)");
   library.def(
       "backward_train(Tensor x, Tensor scale, Tensor grad_y, Tensor softmax_max, Tensor "
       "softmax_sum) -> (Tensor, Tensor)");
+  library.def(
+      "double_backward_train(Tensor x, Tensor scale, Tensor grad_y, Tensor grad_grad_x, Tensor "
+      "grad_grad_scale, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, Tensor)");
   library.def(
       "forward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor bn_running_var, "
       "Tensor bn_weight, Tensor bn_bias, Tensor scale, float bn_eps, float bn_momentum) -> "
@@ -157,12 +259,22 @@ STABLE_TORCH_LIBRARY(fusegen_gemm_batchnorm_scale_softmax, library) {
       "backward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor bn_running_var, "
       "Tensor bn_weight, Tensor bn_bias, Tensor scale, Tensor grad_y, Tensor softmax_max, Tensor "
       "softmax_sum, float bn_eps, float bn_momentum) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  library.def(
+      "double_backward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor "
+      "bn_running_var, Tensor bn_weight, Tensor bn_bias, Tensor scale, Tensor grad_y, Tensor "
+      "grad_grad_x, Tensor grad_grad_gemm_bias, Tensor grad_grad_bn_weight, Tensor "
+      "grad_grad_bn_bias, Tensor grad_grad_scale, Tensor softmax_max, Tensor softmax_sum, float "
+      "bn_eps, float bn_momentum) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 #endif
 
 STABLE_TORCH_LIBRARY_IMPL(fusegen_gemm_batchnorm_scale_softmax, FUSEGEN_DEVICE, library) {
   library.impl("forward_train", TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::forward_train));
   library.impl("backward_train", TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::backward_train));
+  library.impl("double_backward_train",
+               TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::double_backward_train));
   library.impl("forward_eval", TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::forward_eval));
   library.impl("backward_eval", TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::backward_eval));
+  library.impl("double_backward_eval",
+               TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::double_backward_eval));
 }

@@ -155,6 +155,144 @@ struct BackwardTrain {
   }
 };
 
+// double_backward_train: (x: full, scale: scalar, grad_y: full, grad_grad_x: full, grad_grad_scale:
+// scalar)
+//   -> grad_x: full, grad_scale: scalar, grad_grad_y: full
+//   mul: full = scale*x
+//   softmax_exp: full = exp(mul - softmax_max)
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_mul: full = grad_softmax_exp*softmax_exp
+//   grad_grad_mul: full = grad_grad_scale*x + grad_grad_x*scale
+//   grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
+//   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
+//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
+//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
+//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
+//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
+//   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_x_2:
+//   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_scale_3: full = grad_grad_x*grad_mul +
+//   grad_mul_2*x grad_scale_4: scalar = sum(grad_scale_3 over rows, cols) grad_grad_y: full =
+//   grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
+template <class Math>
+struct DoubleBackwardTrain {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T grad_y;
+    T grad_grad_x;
+  };
+  struct Col {};
+  struct Row {
+    T softmax_max;
+    T softmax_sum;
+    T grad_softmax_sum_2;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T softmax_sum_inverse;
+    T grad_grad_softmax_sum_2_2;
+    T grad_softmax_exp_factor;
+    T d_grad_softmax_exp_softmax_sum_factor;
+    T grad_softmax_exp_2_factor;
+  };
+  struct Scalar {
+    T scale;
+    T grad_grad_scale;
+  };
+  struct Kept {
+    T softmax_exp;
+    T grad_grad_mul;
+    T grad_grad_softmax_exp;
+    T grad_softmax_exp;
+    T grad_mul;
+  };
+  struct Out {
+    T grad_softmax_sum_2;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T grad_grad_y;
+    T grad_x;
+    T grad_scale;
+  };
+
+  // Once a row, before stage 0.
+  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
+  }
+
+  // Stage 0: the sum grad_softmax_sum_2, the sum grad_grad_softmax_sum_2.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // mul: x other
+    const T mul = full.x * scalar.scale;
+    // softmax: exp
+    const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
+    // through softmax
+    const T grad_softmax_sum = full.grad_y * softmax_exp;
+    // sum over all uses
+    const T grad_grad_mul = full.x * scalar.grad_grad_scale + full.grad_grad_x * scalar.scale;
+    const T grad_grad_softmax_exp = grad_grad_mul * softmax_exp;
+    kept.softmax_exp = softmax_exp;
+    kept.grad_grad_mul = grad_grad_mul;
+    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    out.grad_softmax_sum_2 = grad_softmax_sum;
+    out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
+  }
+  // Once a row, before stage 1.
+  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
+    row.grad_grad_softmax_sum_2_2 =
+        -row.grad_grad_softmax_sum_2 * Math::inverse(row.softmax_sum * row.softmax_sum);
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+  }
+
+  // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
+  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    // d grad_softmax_exp / d softmax_sum
+    const T d_grad_softmax_exp_softmax_sum =
+        row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
+    // through grad_softmax_exp
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    // sum over all uses
+    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
+                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    kept.grad_softmax_exp = grad_softmax_exp;
+    kept.grad_mul = grad_mul;
+    out.grad_softmax_sum_4 = grad_softmax_sum_3;
+    out.grad_grad_y = grad_grad_y;
+  }
+  // Once a row, before stage 2.
+  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
+    row.grad_softmax_exp_2_factor =
+        row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
+  }
+
+  // Stage 2: grad_x, grad_scale.
+  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
+                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+                                 row.grad_softmax_exp_2_factor;
+    const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    // sum over all uses
+    const T grad_x_2 = kept.grad_mul * scalar.grad_grad_scale + grad_mul_2 * scalar.scale;
+    // sum over all uses
+    const T grad_scale_3 = full.grad_grad_x * kept.grad_mul + grad_mul_2 * full.x;
+    out.grad_x = grad_x_2;
+    out.grad_scale = grad_scale_3;
+  }
+};
+
 // forward_eval: (x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col, bn_weight:
 // col, bn_bias: col, scale: scalar, bn_eps: scalar, bn_momentum: scalar)
 //   -> y: full, softmax_max: row, softmax_sum: row
@@ -351,6 +489,216 @@ struct BackwardEval {
     out.grad_bn_weight = grad_bn_weight;
     out.grad_bn_bias = grad_bn;
     out.grad_scale = grad_scale;
+  }
+};
+
+// double_backward_eval: (x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col,
+// bn_weight: col, bn_bias: col, scale: scalar, bn_eps: scalar, bn_momentum: scalar, grad_y: full,
+// grad_grad_x: full, grad_grad_gemm_bias: col, grad_grad_bn_weight: col, grad_grad_bn_bias: col,
+// grad_grad_scale: scalar)
+//   -> grad_x: full, grad_gemm_bias: col, grad_bn_weight: col, grad_bn_bias: col, grad_scale:
+//   scalar, grad_grad_y: full gemm: full = gemm_bias + x bn: full = bn_bias +
+//   bn_weight*(-bn_running_mean + gemm)/sqrt(bn_eps + bn_running_var) mul: full = bn*scale
+//   softmax_exp: full = exp(mul - softmax_max)
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_mul: full = grad_softmax_exp*softmax_exp
+//   d_bn_weight: full = (-bn_running_mean + gemm)/sqrt(bn_eps + bn_running_var)
+//   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
+//   grad_grad_bn: full = bn_weight*grad_grad_gemm/sqrt(bn_eps + bn_running_var) +
+//   d_bn_weight*grad_grad_bn_weight + grad_grad_bn_bias grad_grad_mul: full = bn*grad_grad_scale +
+//   grad_grad_bn*scale grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
+//   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
+//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
+//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
+//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
+//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
+//   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_bn_2:
+//   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_bn: full = grad_mul*scale
+//   grad_d_bn_weight: full = grad_bn*grad_grad_bn_weight
+//   grad_gemm_2: full = (bn_weight*grad_bn_2 + grad_d_bn_weight)/sqrt(bn_eps + bn_running_var)
+//   grad_gemm_bias_2: col = sum(grad_gemm_2 over rows)
+//   d_grad_gemm_bn_weight: full = grad_bn/sqrt(bn_eps + bn_running_var)
+//   grad_bn_weight_3: full = d_bn_weight*grad_bn_2 + d_grad_gemm_bn_weight*grad_grad_gemm
+//   grad_bn_weight_4: col = sum(grad_bn_weight_3 over rows)
+//   grad_bn_bias_2: col = sum(grad_bn_2 over rows)
+//   grad_scale_3: full = bn*grad_mul_2 + grad_grad_bn*grad_mul
+//   grad_scale_4: scalar = sum(grad_scale_3 over rows, cols)
+//   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
+template <class Math>
+struct DoubleBackwardEval {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T grad_y;
+    T grad_grad_x;
+  };
+  struct Col {
+    T gemm_bias;
+    T bn_running_mean;
+    T bn_running_var;
+    T bn_weight;
+    T bn_bias;
+    T grad_grad_gemm_bias;
+    T grad_grad_bn_weight;
+    T grad_grad_bn_bias;
+    T bn_factor;
+    T d_bn_weight_factor;
+  };
+  struct Row {
+    T softmax_max;
+    T softmax_sum;
+    T grad_softmax_sum_2;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T softmax_sum_inverse;
+    T grad_grad_softmax_sum_2_2;
+    T grad_softmax_exp_factor;
+    T d_grad_softmax_exp_softmax_sum_factor;
+    T grad_softmax_exp_2_factor;
+  };
+  struct Scalar {
+    T scale;
+    T grad_grad_scale;
+    T bn_eps;
+  };
+  struct Kept {
+    T bn;
+    T softmax_exp;
+    T d_bn_weight;
+    T grad_grad_gemm;
+    T grad_grad_bn;
+    T grad_grad_mul;
+    T grad_grad_softmax_exp;
+    T grad_softmax_exp;
+    T grad_mul;
+    T grad_d_bn_weight;
+    T d_grad_gemm_bn_weight;
+  };
+  struct Out {
+    T grad_softmax_sum_2;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T grad_grad_y;
+    T grad_x;
+    T grad_gemm_bias;
+    T grad_bn_weight;
+    T grad_bn_bias;
+    T grad_scale;
+  };
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_running_var + scalar.bn_eps);
+    col.d_bn_weight_factor = Math::rsqrt(col.bn_running_var + scalar.bn_eps);
+  }
+
+  // Once a row, before stage 0.
+  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
+  }
+
+  // Stage 0: the sum grad_softmax_sum_2, the sum grad_grad_softmax_sum_2.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // gemm: x W^T + bias
+    const T gemm = full.x + col.gemm_bias;
+    const T bn_sum = gemm - col.bn_running_mean;
+    // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
+    const T bn = bn_sum * col.bn_factor + col.bn_bias;
+    // mul: x other
+    const T mul = bn * scalar.scale;
+    // softmax: exp
+    const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
+    // through softmax
+    const T grad_softmax_sum = full.grad_y * softmax_exp;
+    // d bn / d bn_weight
+    const T d_bn_weight = bn_sum * col.d_bn_weight_factor;
+    // sum over all uses
+    const T grad_grad_gemm = full.grad_grad_x + col.grad_grad_gemm_bias;
+    // sum over all uses
+    const T grad_grad_bn = grad_grad_gemm * col.bn_factor + d_bn_weight * col.grad_grad_bn_weight +
+                           col.grad_grad_bn_bias;
+    // sum over all uses
+    const T grad_grad_mul = bn * scalar.grad_grad_scale + grad_grad_bn * scalar.scale;
+    const T grad_grad_softmax_exp = grad_grad_mul * softmax_exp;
+    kept.bn = bn;
+    kept.softmax_exp = softmax_exp;
+    kept.d_bn_weight = d_bn_weight;
+    kept.grad_grad_gemm = grad_grad_gemm;
+    kept.grad_grad_bn = grad_grad_bn;
+    kept.grad_grad_mul = grad_grad_mul;
+    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    out.grad_softmax_sum_2 = grad_softmax_sum;
+    out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
+  }
+  // Once a row, before stage 1.
+  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
+    row.grad_grad_softmax_sum_2_2 =
+        -row.grad_grad_softmax_sum_2 * Math::inverse(row.softmax_sum * row.softmax_sum);
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+  }
+
+  // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
+  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    // d grad_softmax_exp / d softmax_sum
+    const T d_grad_softmax_exp_softmax_sum =
+        row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
+    // through grad_softmax_exp
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    const T grad_bn = grad_mul * scalar.scale;
+    const T grad_d_bn_weight = grad_bn * col.grad_grad_bn_weight;
+    // d grad_gemm / d bn_weight
+    const T d_grad_gemm_bn_weight = grad_bn * col.d_bn_weight_factor;
+    // sum over all uses
+    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
+                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    kept.grad_softmax_exp = grad_softmax_exp;
+    kept.grad_mul = grad_mul;
+    kept.grad_d_bn_weight = grad_d_bn_weight;
+    kept.d_grad_gemm_bn_weight = d_grad_gemm_bn_weight;
+    out.grad_softmax_sum_4 = grad_softmax_sum_3;
+    out.grad_grad_y = grad_grad_y;
+  }
+  // Once a row, before stage 2.
+  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
+    row.grad_softmax_exp_2_factor =
+        row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
+  }
+
+  // Stage 2: grad_x, grad_gemm_bias, grad_bn_weight, grad_bn_bias, grad_scale.
+  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
+                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+                                 row.grad_softmax_exp_2_factor;
+    const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    // sum over all uses
+    const T grad_bn_2 = kept.grad_mul * scalar.grad_grad_scale + grad_mul_2 * scalar.scale;
+    // sum over all uses
+    const T grad_gemm_2 =
+        (kept.grad_d_bn_weight + grad_bn_2 * col.bn_weight) * col.d_bn_weight_factor;
+    // sum over all uses
+    const T grad_bn_weight_3 =
+        kept.d_bn_weight * grad_bn_2 + kept.d_grad_gemm_bn_weight * kept.grad_grad_gemm;
+    // sum over all uses
+    const T grad_scale_3 = kept.bn * grad_mul_2 + kept.grad_grad_bn * kept.grad_mul;
+    out.grad_x = grad_gemm_2;
+    out.grad_gemm_bias = grad_gemm_2;
+    out.grad_bn_weight = grad_bn_weight_3;
+    out.grad_bn_bias = grad_bn_2;
+    out.grad_scale = grad_scale_3;
   }
 };
 

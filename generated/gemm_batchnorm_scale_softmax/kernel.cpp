@@ -2,6 +2,7 @@
 // edit: `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
+// Compiled once for each instruction set (fusegen/levels.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -27,7 +28,7 @@ void forward_train(const ForwardTrainArgs& args) {
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -115,7 +116,7 @@ void backward_train(const BackwardTrainArgs& args) {
   S* const grad_scale = static_cast<S*>(args.grad_scale);
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   const Buffer<double> grad_scale_partial_memory(tiling.groups());
   double* const grad_scale_partial = grad_scale_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -177,6 +178,133 @@ void backward_train(const BackwardTrainArgs& args) {
   fusegen::store_total(grad_scale, grad_scale_partial, tiling.groups());
 }
 
+// double_backward_train: 3 passes over each row; what a later pass reads again stays in buffers.
+template <class S>
+void double_backward_train(const DoubleBackwardTrainArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrain<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const x = static_cast<const S*>(args.x);
+  const S* const grad_y = static_cast<const S*>(args.grad_y);
+  const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const scale = static_cast<const S*>(args.scale);
+  const S* const grad_grad_scale = static_cast<const S*>(args.grad_grad_scale);
+  const T* const softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
+  S* const grad_x = static_cast<S*>(args.grad_x);
+  S* const grad_scale = static_cast<S*>(args.grad_scale);
+  S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  typename K::Scalar scalar{};
+  scalar.scale = load(scale);
+  scalar.grad_grad_scale = load(grad_grad_scale);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
+  const Buffer<double> grad_scale_partial_memory(tiling.groups());
+  double* const grad_scale_partial = grad_scale_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
+    const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
+
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_grad_mul_memory(cols);
+    T* const kept_grad_grad_mul = kept_grad_grad_mul_memory.data();
+    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
+    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_mul_memory(cols);
+    T* const kept_grad_mul = kept_grad_mul_memory.data();
+    double grad_scale_total = 0;
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
+    T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
+    const Buffer<T> grad_scale_blocks_memory(blocks);
+    T* const grad_scale_blocks = grad_scale_blocks_memory.data();
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t at = i * cols;
+      typename K::Row row{};
+      row.softmax_max = softmax_max[i];
+      row.softmax_sum = softmax_sum[i];
+      K::row0(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_softmax_sum_2 = 0;
+        T reduced_grad_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          kept_softmax_exp[j] = kept.softmax_exp;
+          kept_grad_grad_mul[j] = kept.grad_grad_mul;
+          kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+          reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
+        }
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
+      row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
+      K::row1(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_softmax_sum_4 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.softmax_exp = kept_softmax_exp[j];
+          kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+          kept_grad_mul[j] = kept.grad_mul;
+          reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
+          store(grad_grad_y + at + j, out.grad_grad_y);
+        }
+        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+      });
+      row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
+      K::row2(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T grad_scale_row = 0;
+#pragma omp simd reduction(+ : grad_scale_row)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.grad_grad_mul = kept_grad_grad_mul[j];
+          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
+          kept.softmax_exp = kept_softmax_exp[j];
+          kept.grad_mul = kept_grad_mul[j];
+          K::stage2(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          grad_scale_row += out.grad_scale;
+        }
+        grad_scale_blocks[block] = grad_scale_row;
+      });
+      grad_scale_total += fusegen::total<double>(grad_scale_blocks, blocks);
+    }
+    grad_scale_partial[group] = grad_scale_total;
+  });
+  fusegen::store_total(grad_scale, grad_scale_partial, tiling.groups());
+}
+
 // forward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void forward_eval(const ForwardEvalArgs& args) {
@@ -196,7 +324,7 @@ void forward_eval(const ForwardEvalArgs& args) {
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -310,7 +438,7 @@ void backward_eval(const BackwardEvalArgs& args) {
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
   const Buffer<T> grad_gemm_bias_partial_memory(tiling.groups() * cols);
   T* const grad_gemm_bias_partial = grad_gemm_bias_partial_memory.data();
   const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);
@@ -418,22 +546,269 @@ void backward_eval(const BackwardEvalArgs& args) {
   fusegen::store_total(grad_scale, grad_scale_partial, tiling.groups());
 }
 
+// double_backward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
+template <class S>
+void double_backward_eval(const DoubleBackwardEvalArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardEval<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const x = static_cast<const S*>(args.x);
+  const S* const grad_y = static_cast<const S*>(args.grad_y);
+  const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const bn_running_mean = static_cast<const S*>(args.bn_running_mean);
+  const S* const bn_running_var = static_cast<const S*>(args.bn_running_var);
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const bn_bias = static_cast<const S*>(args.bn_bias);
+  const S* const grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
+  const S* const grad_grad_bn_weight = static_cast<const S*>(args.grad_grad_bn_weight);
+  const S* const grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
+  const S* const scale = static_cast<const S*>(args.scale);
+  const S* const grad_grad_scale = static_cast<const S*>(args.grad_grad_scale);
+  const T* const softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
+  S* const grad_x = static_cast<S*>(args.grad_x);
+  S* const grad_gemm_bias = static_cast<S*>(args.grad_gemm_bias);
+  S* const grad_bn_weight = static_cast<S*>(args.grad_bn_weight);
+  S* const grad_bn_bias = static_cast<S*>(args.grad_bn_bias);
+  S* const grad_scale = static_cast<S*>(args.grad_scale);
+  S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  typename K::Scalar scalar{};
+  scalar.scale = load(scale);
+  scalar.grad_grad_scale = load(grad_grad_scale);
+  scalar.bn_eps = T(args.bn_eps);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const Buffer<T> grad_gemm_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_gemm_bias_partial = grad_gemm_bias_partial_memory.data();
+  const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_weight_partial = grad_bn_weight_partial_memory.data();
+  const Buffer<T> grad_bn_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_bias_partial = grad_bn_bias_partial_memory.data();
+  const Buffer<double> grad_scale_partial_memory(tiling.groups());
+  double* const grad_scale_partial = grad_scale_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
+    const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
+    const Buffer<T> bn_factor_memory(cols);
+    T* const bn_factor = bn_factor_memory.data();
+    const Buffer<T> d_bn_weight_factor_memory(cols);
+    T* const d_bn_weight_factor = d_bn_weight_factor_memory.data();
+    for (int64_t j = 0; j < cols; ++j) {
+      typename K::Col col{};
+      col.gemm_bias = load(gemm_bias + j);
+      col.bn_running_mean = load(bn_running_mean + j);
+      col.bn_running_var = load(bn_running_var + j);
+      col.bn_weight = load(bn_weight + j);
+      col.bn_bias = load(bn_bias + j);
+      col.grad_grad_gemm_bias = load(grad_grad_gemm_bias + j);
+      col.grad_grad_bn_weight = load(grad_grad_bn_weight + j);
+      col.grad_grad_bn_bias = load(grad_grad_bn_bias + j);
+      K::columns(scalar, col);
+      bn_factor[j] = col.bn_factor;
+      d_bn_weight_factor[j] = col.d_bn_weight_factor;
+    }
+    const Buffer<T> kept_bn_memory(cols);
+    T* const kept_bn = kept_bn_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_d_bn_weight_memory(cols);
+    T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
+    const Buffer<T> kept_grad_grad_gemm_memory(cols);
+    T* const kept_grad_grad_gemm = kept_grad_grad_gemm_memory.data();
+    const Buffer<T> kept_grad_grad_bn_memory(cols);
+    T* const kept_grad_grad_bn = kept_grad_grad_bn_memory.data();
+    const Buffer<T> kept_grad_grad_mul_memory(cols);
+    T* const kept_grad_grad_mul = kept_grad_grad_mul_memory.data();
+    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
+    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_mul_memory(cols);
+    T* const kept_grad_mul = kept_grad_mul_memory.data();
+    const Buffer<T> kept_grad_d_bn_weight_memory(cols);
+    T* const kept_grad_d_bn_weight = kept_grad_d_bn_weight_memory.data();
+    const Buffer<T> kept_d_grad_gemm_bn_weight_memory(cols);
+    T* const kept_d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight_memory.data();
+    T* const grad_gemm_bias_sum = grad_gemm_bias_partial + group * cols;
+    std::fill_n(grad_gemm_bias_sum, cols, T(0));
+    T* const grad_bn_weight_sum = grad_bn_weight_partial + group * cols;
+    std::fill_n(grad_bn_weight_sum, cols, T(0));
+    T* const grad_bn_bias_sum = grad_bn_bias_partial + group * cols;
+    std::fill_n(grad_bn_bias_sum, cols, T(0));
+    double grad_scale_total = 0;
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
+    T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
+    const Buffer<T> grad_scale_blocks_memory(blocks);
+    T* const grad_scale_blocks = grad_scale_blocks_memory.data();
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t at = i * cols;
+      typename K::Row row{};
+      row.softmax_max = softmax_max[i];
+      row.softmax_sum = softmax_sum[i];
+      K::row0(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_softmax_sum_2 = 0;
+        T reduced_grad_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(gemm_bias + j),
+                                    load(bn_running_mean + j),
+                                    load(bn_running_var + j),
+                                    load(bn_weight + j),
+                                    load(bn_bias + j),
+                                    load(grad_grad_gemm_bias + j),
+                                    load(grad_grad_bn_weight + j),
+                                    load(grad_grad_bn_bias + j),
+                                    bn_factor[j],
+                                    d_bn_weight_factor[j]};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          kept_bn[j] = kept.bn;
+          kept_softmax_exp[j] = kept.softmax_exp;
+          kept_d_bn_weight[j] = kept.d_bn_weight;
+          kept_grad_grad_gemm[j] = kept.grad_grad_gemm;
+          kept_grad_grad_bn[j] = kept.grad_grad_bn;
+          kept_grad_grad_mul[j] = kept.grad_grad_mul;
+          kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+          reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
+        }
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
+      row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
+      K::row1(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_softmax_sum_4 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(gemm_bias + j),
+                                    load(bn_running_mean + j),
+                                    load(bn_running_var + j),
+                                    load(bn_weight + j),
+                                    load(bn_bias + j),
+                                    load(grad_grad_gemm_bias + j),
+                                    load(grad_grad_bn_weight + j),
+                                    load(grad_grad_bn_bias + j),
+                                    bn_factor[j],
+                                    d_bn_weight_factor[j]};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.softmax_exp = kept_softmax_exp[j];
+          kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+          kept_grad_mul[j] = kept.grad_mul;
+          kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
+          kept_d_grad_gemm_bn_weight[j] = kept.d_grad_gemm_bn_weight;
+          reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
+          store(grad_grad_y + at + j, out.grad_grad_y);
+        }
+        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+      });
+      row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
+      K::row2(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T grad_scale_row = 0;
+#pragma omp simd reduction(+ : grad_scale_row)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(gemm_bias + j),
+                                    load(bn_running_mean + j),
+                                    load(bn_running_var + j),
+                                    load(bn_weight + j),
+                                    load(bn_bias + j),
+                                    load(grad_grad_gemm_bias + j),
+                                    load(grad_grad_bn_weight + j),
+                                    load(grad_grad_bn_bias + j),
+                                    bn_factor[j],
+                                    d_bn_weight_factor[j]};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.grad_grad_mul = kept_grad_grad_mul[j];
+          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
+          kept.softmax_exp = kept_softmax_exp[j];
+          kept.grad_mul = kept_grad_mul[j];
+          kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
+          kept.d_bn_weight = kept_d_bn_weight[j];
+          kept.d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight[j];
+          kept.grad_grad_gemm = kept_grad_grad_gemm[j];
+          kept.bn = kept_bn[j];
+          kept.grad_grad_bn = kept_grad_grad_bn[j];
+          K::stage2(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          grad_gemm_bias_sum[j] += out.grad_gemm_bias;
+          grad_bn_weight_sum[j] += out.grad_bn_weight;
+          grad_bn_bias_sum[j] += out.grad_bn_bias;
+          grad_scale_row += out.grad_scale;
+        }
+        grad_scale_blocks[block] = grad_scale_row;
+      });
+      grad_scale_total += fusegen::total<double>(grad_scale_blocks, blocks);
+    }
+    grad_scale_partial[group] = grad_scale_total;
+  });
+  fusegen::store_col_sums(grad_gemm_bias, grad_gemm_bias_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_weight, grad_bn_weight_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_bias, grad_bn_bias_partial, tiling.groups(), cols);
+  fusegen::store_total(grad_scale, grad_scale_partial, tiling.groups());
+}
+
 }  // namespace
 
+template <class Level>
 void forward_train_cpu(fusegen::DType dtype, const ForwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_train<decltype(stored)>(args); });
 }
+template void forward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardTrainArgs&);
 
+template <class Level>
 void backward_train_cpu(fusegen::DType dtype, const BackwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_train<decltype(stored)>(args); });
 }
+template void backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardTrainArgs&);
 
+template <class Level>
+void double_backward_train_cpu(fusegen::DType dtype, const DoubleBackwardTrainArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { double_backward_train<decltype(stored)>(args); });
+}
+template void double_backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                                const DoubleBackwardTrainArgs&);
+
+template <class Level>
 void forward_eval_cpu(fusegen::DType dtype, const ForwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_eval<decltype(stored)>(args); });
 }
+template void forward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardEvalArgs&);
 
+template <class Level>
 void backward_eval_cpu(fusegen::DType dtype, const BackwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_eval<decltype(stored)>(args); });
 }
+template void backward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardEvalArgs&);
+
+template <class Level>
+void double_backward_eval_cpu(fusegen::DType dtype, const DoubleBackwardEvalArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { double_backward_eval<decltype(stored)>(args); });
+}
+template void double_backward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                               const DoubleBackwardEvalArgs&);
 
 }  // namespace fusegen_gemm_batchnorm_scale_softmax

@@ -19,6 +19,7 @@ struct ForwardTrainArgs {
   void* softmax_sum;  // [rows], in the type computed in
 };
 
+template <class Level>
 void forward_train_cpu(fusegen::DType dtype, const ForwardTrainArgs& args);
 
 // Bytes of scratch that forward_train_cuda needs on the device.
@@ -39,6 +40,7 @@ struct BackwardTrainArgs {
   void* grad_scale;         // []
 };
 
+template <class Level>
 void backward_train_cpu(fusegen::DType dtype, const BackwardTrainArgs& args);
 
 // Bytes of scratch that backward_train_cuda needs on the device.
@@ -47,6 +49,31 @@ int64_t backward_train_cuda_workspace(fusegen::DType dtype, const BackwardTrainA
 // Launches on `stream`; returns what went wrong, or null.
 const char* backward_train_cuda(fusegen::DType dtype, const BackwardTrainArgs& args,
                                 void* workspace, void* stream);
+
+struct DoubleBackwardTrainArgs {
+  int64_t rows, cols;
+  const void* x;                // [rows, cols]
+  const void* grad_y;           // [rows, cols]
+  const void* grad_grad_x;      // [rows, cols]
+  const void* scale;            // []
+  const void* grad_grad_scale;  // []
+  const void* softmax_max;      // [rows], in the type computed in
+  const void* softmax_sum;      // [rows], in the type computed in
+  void* grad_x;                 // [rows, cols]
+  void* grad_scale;             // []
+  void* grad_grad_y;            // [rows, cols]
+};
+
+template <class Level>
+void double_backward_train_cpu(fusegen::DType dtype, const DoubleBackwardTrainArgs& args);
+
+// Bytes of scratch that double_backward_train_cuda needs on the device.
+int64_t double_backward_train_cuda_workspace(fusegen::DType dtype,
+                                             const DoubleBackwardTrainArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* double_backward_train_cuda(fusegen::DType dtype, const DoubleBackwardTrainArgs& args,
+                                       void* workspace, void* stream);
 
 struct ForwardEvalArgs {
   int64_t rows, cols;
@@ -63,6 +90,7 @@ struct ForwardEvalArgs {
   void* softmax_sum;  // [rows], in the type computed in
 };
 
+template <class Level>
 void forward_eval_cpu(fusegen::DType dtype, const ForwardEvalArgs& args);
 
 // Bytes of scratch that forward_eval_cuda needs on the device.
@@ -92,6 +120,7 @@ struct BackwardEvalArgs {
   void* grad_scale;      // []
 };
 
+template <class Level>
 void backward_eval_cpu(fusegen::DType dtype, const BackwardEvalArgs& args);
 
 // Bytes of scratch that backward_eval_cuda needs on the device.
@@ -100,5 +129,42 @@ int64_t backward_eval_cuda_workspace(fusegen::DType dtype, const BackwardEvalArg
 // Launches on `stream`; returns what went wrong, or null.
 const char* backward_eval_cuda(fusegen::DType dtype, const BackwardEvalArgs& args, void* workspace,
                                void* stream);
+
+struct DoubleBackwardEvalArgs {
+  int64_t rows, cols;
+  const void* x;                    // [rows, cols]
+  const void* grad_y;               // [rows, cols]
+  const void* grad_grad_x;          // [rows, cols]
+  const void* gemm_bias;            // [cols]
+  const void* bn_running_mean;      // [cols]
+  const void* bn_running_var;       // [cols]
+  const void* bn_weight;            // [cols]
+  const void* bn_bias;              // [cols]
+  const void* grad_grad_gemm_bias;  // [cols]
+  const void* grad_grad_bn_weight;  // [cols]
+  const void* grad_grad_bn_bias;    // [cols]
+  const void* scale;                // []
+  const void* grad_grad_scale;      // []
+  const void* softmax_max;          // [rows], in the type computed in
+  const void* softmax_sum;          // [rows], in the type computed in
+  double bn_eps;
+  void* grad_x;          // [rows, cols]
+  void* grad_gemm_bias;  // [cols]
+  void* grad_bn_weight;  // [cols]
+  void* grad_bn_bias;    // [cols]
+  void* grad_scale;      // []
+  void* grad_grad_y;     // [rows, cols]
+};
+
+template <class Level>
+void double_backward_eval_cpu(fusegen::DType dtype, const DoubleBackwardEvalArgs& args);
+
+// Bytes of scratch that double_backward_eval_cuda needs on the device.
+int64_t double_backward_eval_cuda_workspace(fusegen::DType dtype,
+                                            const DoubleBackwardEvalArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* double_backward_eval_cuda(fusegen::DType dtype, const DoubleBackwardEvalArgs& args,
+                                      void* workspace, void* stream);
 
 }  // namespace fusegen_gemm_batchnorm_scale_softmax

@@ -25,8 +25,9 @@ _chain = Chain(
             operands=(0,),
             attributes=(0,),
             passes=(
-                Pass("forward_train"),
+                Pass("forward_train", (0,)),
                 Pass("backward_train", (0, 1)),
+                Pass("double_backward_train", (0, 1, 2)),
             ),
             saved=2,
             random=True,
@@ -35,8 +36,9 @@ _chain = Chain(
             operands=(0,),
             attributes=(),
             passes=(
-                Pass("forward_eval"),
+                Pass("forward_eval", (0,)),
                 Pass("backward_eval", (0, 1)),
+                Pass("double_backward_eval", (0, 1, 2)),
             ),
             saved=2,
             random=False,
@@ -54,7 +56,7 @@ def apply(
     training: bool = True,
     seed: int | Tensor | None = None,
 ) -> Tensor:
-    """The chain at `x` [..., cols], differentiable to order 1 in x and the operands.
+    """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
         x: the activation, the product without its bias; float64, float32, bfloat16 or float16.

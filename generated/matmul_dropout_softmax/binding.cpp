@@ -65,6 +65,42 @@ std::tuple<Tensor, Tensor> backward_train(
   return {grad_x_out, grad_matmul_bias_out};
 }
 
+std::tuple<Tensor, Tensor, Tensor> double_backward_train(
+    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
+    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
+    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
+    [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
+  const Activation activation(x, false, {2, -1, -1});
+  DoubleBackwardTrainArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  const Tensor x_ = activation.full(x, "x");
+  args.x = x_.const_data_ptr();
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  args.grad_y = grad_y_.const_data_ptr();
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  args.matmul_bias = matmul_bias_.const_data_ptr();
+  const Tensor grad_grad_matmul_bias_ =
+      activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
+  args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
+  args.softmax_max = softmax_max_.const_data_ptr();
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
+  args.softmax_sum = softmax_sum_.const_data_ptr();
+  args.seed = fusegen::seed_of(seed, activation);
+  args.dropout_p = dropout_p;
+  const Tensor grad_x_out = activation.like(x);
+  args.grad_x = grad_x_out.mutable_data_ptr();
+  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
+  args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
+  const Tensor grad_grad_y_out = activation.like(grad_y);
+  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(double_backward_train), activation, args);
+  return {grad_x_out, grad_matmul_bias_out, grad_grad_y_out};
+}
+
 std::tuple<Tensor, Tensor, Tensor> forward_eval([[maybe_unused]] Tensor x,
                                                 [[maybe_unused]] Tensor matmul_bias) {
   const Activation activation(x, false, {2, -1, -1});
@@ -112,10 +148,48 @@ std::tuple<Tensor, Tensor> backward_eval([[maybe_unused]] Tensor x,
   return {grad_x_out, grad_matmul_bias_out};
 }
 
+std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
+    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
+    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
+    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
+  const Activation activation(x, false, {2, -1, -1});
+  DoubleBackwardEvalArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  const Tensor x_ = activation.full(x, "x");
+  args.x = x_.const_data_ptr();
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  args.grad_y = grad_y_.const_data_ptr();
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  args.matmul_bias = matmul_bias_.const_data_ptr();
+  const Tensor grad_grad_matmul_bias_ =
+      activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
+  args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
+  args.softmax_max = softmax_max_.const_data_ptr();
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
+  args.softmax_sum = softmax_sum_.const_data_ptr();
+  const Tensor grad_x_out = activation.like(x);
+  args.grad_x = grad_x_out.mutable_data_ptr();
+  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
+  args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
+  const Tensor grad_grad_y_out = activation.like(grad_y);
+  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(double_backward_eval), activation, args);
+  return {grad_x_out, grad_matmul_bias_out, grad_grad_y_out};
+}
+
 }  // namespace
 }  // namespace fusegen_matmul_dropout_softmax
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_matmul_dropout_softmax, library) {
   library.def(
       "forward_train(Tensor x, Tensor matmul_bias, Tensor seed, float dropout_p) -> (Tensor, "
@@ -123,16 +197,28 @@ STABLE_TORCH_LIBRARY(fusegen_matmul_dropout_softmax, library) {
   library.def(
       "backward_train(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor softmax_max, Tensor "
       "softmax_sum, Tensor seed, float dropout_p) -> (Tensor, Tensor)");
+  library.def(
+      "double_backward_train(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, "
+      "Tensor grad_grad_matmul_bias, Tensor softmax_max, Tensor softmax_sum, Tensor seed, float "
+      "dropout_p) -> (Tensor, Tensor, Tensor)");
   library.def("forward_eval(Tensor x, Tensor matmul_bias) -> (Tensor, Tensor, Tensor)");
   library.def(
       "backward_eval(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor softmax_max, Tensor "
       "softmax_sum) -> (Tensor, Tensor)");
+  library.def(
+      "double_backward_eval(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, "
+      "Tensor grad_grad_matmul_bias, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, "
+      "Tensor)");
 }
 #endif
 
 STABLE_TORCH_LIBRARY_IMPL(fusegen_matmul_dropout_softmax, FUSEGEN_DEVICE, library) {
   library.impl("forward_train", TORCH_BOX(&fusegen_matmul_dropout_softmax::forward_train));
   library.impl("backward_train", TORCH_BOX(&fusegen_matmul_dropout_softmax::backward_train));
+  library.impl("double_backward_train",
+               TORCH_BOX(&fusegen_matmul_dropout_softmax::double_backward_train));
   library.impl("forward_eval", TORCH_BOX(&fusegen_matmul_dropout_softmax::forward_eval));
   library.impl("backward_eval", TORCH_BOX(&fusegen_matmul_dropout_softmax::backward_eval));
+  library.impl("double_backward_eval",
+               TORCH_BOX(&fusegen_matmul_dropout_softmax::double_backward_eval));
 }

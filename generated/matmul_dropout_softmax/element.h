@@ -177,6 +177,157 @@ struct BackwardTrain {
   }
 };
 
+// double_backward_train: (x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y:
+// full, grad_grad_x: full, grad_grad_matmul_bias: col)
+//   -> grad_x: full, grad_matmul_bias: col, grad_grad_y: full
+//   d_dropout: full = Piecewise((0, dropout_p > dropout_u), (1/(1 - dropout_p), True))
+//   matmul: full = matmul_bias + x
+//   dropout: full = Piecewise((0, dropout_p > dropout_u), (matmul/(1 - dropout_p), True))
+//   softmax_exp: full = exp(dropout - softmax_max)
+//   d_dropout_softmax_exp: full = d_dropout*softmax_exp
+//   grad_grad_matmul: full = grad_grad_matmul_bias + grad_grad_x
+//   grad_grad_dropout: full = d_dropout*grad_grad_matmul
+//   grad_grad_softmax_exp: full = grad_grad_dropout*softmax_exp
+//   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
+//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
+//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
+//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
+//   grad_softmax_exp_2: full = grad_grad_dropout*grad_softmax_exp +
+//   grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2 grad_matmul_2: full =
+//   d_dropout_softmax_exp*grad_softmax_exp_2 grad_matmul_bias_2: col = sum(grad_matmul_2 over rows)
+//   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
+template <class Math>
+struct DoubleBackwardTrain {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T grad_y;
+    T grad_grad_x;
+    T dropout_u;
+  };
+  struct Col {
+    T matmul_bias;
+    T grad_grad_matmul_bias;
+  };
+  struct Row {
+    T softmax_max;
+    T softmax_sum;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T softmax_sum_inverse;
+    T grad_grad_softmax_sum_2_2;
+    T grad_softmax_exp_factor;
+    T d_grad_softmax_exp_softmax_sum_factor;
+    T grad_softmax_exp_2_factor;
+  };
+  struct Scalar {
+    T dropout_p;
+    T d_dropout_factor;
+  };
+  struct Kept {
+    T softmax_exp;
+    T d_dropout_softmax_exp;
+    T grad_grad_dropout;
+    T grad_grad_softmax_exp;
+    T grad_softmax_exp;
+  };
+  struct Out {
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T grad_grad_y;
+    T grad_x;
+    T grad_matmul_bias;
+  };
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.d_dropout_factor = Math::inverse(T(1) - scalar.dropout_p);
+  }
+
+  // Once a row, before stage 0.
+  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
+  }
+
+  // Stage 0: the sum grad_grad_softmax_sum_2, the sum grad_softmax_sum_2.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // d dropout / d matmul
+    const T d_dropout = (scalar.dropout_p > full.dropout_u ? T(0) : scalar.d_dropout_factor);
+    // matmul: x W^T + bias
+    const T matmul = full.x + col.matmul_bias;
+    // dropout: 0 with probability p, else x / (1 - p)
+    const T dropout = (scalar.dropout_p > full.dropout_u ? T(0) : matmul * scalar.d_dropout_factor);
+    // softmax: exp
+    const T softmax_exp = Math::exp_difference(dropout, row.softmax_max);
+    // known before the row's sums are
+    const T d_dropout_softmax_exp = d_dropout * softmax_exp;
+    // sum over all uses
+    const T grad_grad_matmul = full.grad_grad_x + col.grad_grad_matmul_bias;
+    const T grad_grad_dropout = d_dropout * grad_grad_matmul;
+    const T grad_grad_softmax_exp = grad_grad_dropout * softmax_exp;
+    // through softmax
+    const T grad_softmax_sum = full.grad_y * softmax_exp;
+    kept.softmax_exp = softmax_exp;
+    kept.d_dropout_softmax_exp = d_dropout_softmax_exp;
+    kept.grad_grad_dropout = grad_grad_dropout;
+    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
+    out.grad_softmax_sum_2 = grad_softmax_sum;
+  }
+  // Once a row, before stage 1.
+  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
+    row.grad_grad_softmax_sum_2_2 =
+        -row.grad_grad_softmax_sum_2 * Math::inverse(row.softmax_sum * row.softmax_sum);
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+  }
+
+  // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
+  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    // d grad_softmax_exp / d softmax_sum
+    const T d_grad_softmax_exp_softmax_sum =
+        row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
+    // through grad_softmax_exp
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    // sum over all uses
+    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
+                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    kept.grad_softmax_exp = grad_softmax_exp;
+    out.grad_softmax_sum_4 = grad_softmax_sum_3;
+    out.grad_grad_y = grad_grad_y;
+  }
+  // Once a row, before stage 2.
+  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
+    row.grad_softmax_exp_2_factor =
+        row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
+  }
+
+  // Stage 2: grad_x, grad_matmul_bias.
+  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp_2 = kept.grad_grad_dropout * kept.grad_softmax_exp +
+                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+                                 row.grad_softmax_exp_2_factor;
+    const T grad_matmul_2 = kept.d_dropout_softmax_exp * grad_softmax_exp_2;
+    out.grad_x = grad_matmul_2;
+    out.grad_matmul_bias = grad_matmul_2;
+  }
+};
+
 // forward_eval: (x: full, matmul_bias: col)
 //   -> y: full, softmax_max: row, softmax_sum: row
 //   matmul: full = matmul_bias + x
@@ -310,6 +461,135 @@ struct BackwardEval {
     const T grad_matmul = grad_softmax_exp * kept.softmax_exp;
     out.grad_x = grad_matmul;
     out.grad_matmul_bias = grad_matmul;
+  }
+};
+
+// double_backward_eval: (x: full, matmul_bias: col, grad_y: full, grad_grad_x: full,
+// grad_grad_matmul_bias: col)
+//   -> grad_x: full, grad_matmul_bias: col, grad_grad_y: full
+//   grad_grad_matmul: full = grad_grad_matmul_bias + grad_grad_x
+//   matmul: full = matmul_bias + x
+//   softmax_exp: full = exp(matmul - softmax_max)
+//   grad_grad_softmax_exp: full = grad_grad_matmul*softmax_exp
+//   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
+//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
+//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
+//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
+//   grad_softmax_exp_2: full = grad_grad_matmul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y
+//   + grad_softmax_sum_4/softmax_sum**2 grad_matmul_2: full = grad_softmax_exp_2*softmax_exp
+//   grad_matmul_bias_2: col = sum(grad_matmul_2 over rows)
+//   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
+template <class Math>
+struct DoubleBackwardEval {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T grad_y;
+    T grad_grad_x;
+  };
+  struct Col {
+    T matmul_bias;
+    T grad_grad_matmul_bias;
+  };
+  struct Row {
+    T softmax_max;
+    T softmax_sum;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T softmax_sum_inverse;
+    T grad_grad_softmax_sum_2_2;
+    T grad_softmax_exp_factor;
+    T d_grad_softmax_exp_softmax_sum_factor;
+    T grad_softmax_exp_2_factor;
+  };
+  struct Scalar {};
+  struct Kept {
+    T grad_grad_matmul;
+    T softmax_exp;
+    T grad_grad_softmax_exp;
+    T grad_softmax_exp;
+  };
+  struct Out {
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T grad_grad_y;
+    T grad_x;
+    T grad_matmul_bias;
+  };
+
+  // Once a row, before stage 0.
+  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
+  }
+
+  // Stage 0: the sum grad_grad_softmax_sum_2, the sum grad_softmax_sum_2.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_grad_matmul = full.grad_grad_x + col.grad_grad_matmul_bias;
+    // matmul: x W^T + bias
+    const T matmul = full.x + col.matmul_bias;
+    // softmax: exp
+    const T softmax_exp = Math::exp_difference(matmul, row.softmax_max);
+    const T grad_grad_softmax_exp = grad_grad_matmul * softmax_exp;
+    // through softmax
+    const T grad_softmax_sum = full.grad_y * softmax_exp;
+    kept.grad_grad_matmul = grad_grad_matmul;
+    kept.softmax_exp = softmax_exp;
+    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
+    out.grad_softmax_sum_2 = grad_softmax_sum;
+  }
+  // Once a row, before stage 1.
+  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
+    row.grad_grad_softmax_sum_2_2 =
+        -row.grad_grad_softmax_sum_2 * Math::inverse(row.softmax_sum * row.softmax_sum);
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+  }
+
+  // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
+  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    // d grad_softmax_exp / d softmax_sum
+    const T d_grad_softmax_exp_softmax_sum =
+        row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
+    // through grad_softmax_exp
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    // sum over all uses
+    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
+                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    kept.grad_softmax_exp = grad_softmax_exp;
+    out.grad_softmax_sum_4 = grad_softmax_sum_3;
+    out.grad_grad_y = grad_grad_y;
+  }
+  // Once a row, before stage 2.
+  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
+    row.grad_softmax_exp_2_factor =
+        row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
+  }
+
+  // Stage 2: grad_x, grad_matmul_bias.
+  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp_2 = kept.grad_grad_matmul * kept.grad_softmax_exp +
+                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+                                 row.grad_softmax_exp_2_factor;
+    const T grad_matmul_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    out.grad_x = grad_matmul_2;
+    out.grad_matmul_bias = grad_matmul_2;
   }
 };
 

@@ -2,6 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
+// Compiled once for each instruction set (fusegen/levels.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -29,7 +30,7 @@ void forward_train(const ForwardTrainArgs& args) {
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -122,7 +123,7 @@ void backward_train(const BackwardTrainArgs& args) {
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -182,6 +183,131 @@ void backward_train(const BackwardTrainArgs& args) {
   fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
 }
 
+// double_backward_train: 3 passes over each row; what a later pass reads again stays in buffers.
+template <class S>
+void double_backward_train(const DoubleBackwardTrainArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrain<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const x = static_cast<const S*>(args.x);
+  const S* const grad_y = static_cast<const S*>(args.grad_y);
+  const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const matmul_bias = static_cast<const S*>(args.matmul_bias);
+  const S* const grad_grad_matmul_bias = static_cast<const S*>(args.grad_grad_matmul_bias);
+  const T* const softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
+  S* const grad_x = static_cast<S*>(args.grad_x);
+  S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
+  S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  const uint64_t* const seed = args.seed;
+  typename K::Scalar scalar{};
+  scalar.dropout_p = T(args.dropout_p);
+  K::scalars(scalar);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
+    const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
+
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_d_dropout_softmax_exp_memory(cols);
+    T* const kept_d_dropout_softmax_exp = kept_d_dropout_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_grad_dropout_memory(cols);
+    T* const kept_grad_grad_dropout = kept_grad_grad_dropout_memory.data();
+    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
+    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    const Buffer<T> dropout_u_memory(cols);
+    T* const dropout_u = dropout_u_memory.data();
+    T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
+    std::fill_n(grad_matmul_bias_sum, cols, T(0));
+    const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
+    T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t at = i * cols;
+      typename K::Row row{};
+      row.softmax_max = softmax_max[i];
+      row.softmax_sum = softmax_sum[i];
+      K::row0(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        fusegen::fill_uniform(dropout_u + begin, end - begin, *seed, 0, uint64_t(at + begin));
+        T reduced_grad_grad_softmax_sum_2 = 0;
+        T reduced_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j), dropout_u[j]};
+          const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          kept_softmax_exp[j] = kept.softmax_exp;
+          kept_d_dropout_softmax_exp[j] = kept.d_dropout_softmax_exp;
+          kept_grad_grad_dropout[j] = kept.grad_grad_dropout;
+          kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+          reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
+          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+        }
+        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      });
+      row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
+      K::row1(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_softmax_sum_4 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j), dropout_u[j]};
+          const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
+          kept.softmax_exp = kept_softmax_exp[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+          reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
+          store(grad_grad_y + at + j, out.grad_grad_y);
+        }
+        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+      });
+      row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
+      K::row2(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j), dropout_u[j]};
+          const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.grad_grad_dropout = kept_grad_grad_dropout[j];
+          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
+          kept.d_dropout_softmax_exp = kept_d_dropout_softmax_exp[j];
+          K::stage2(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          grad_matmul_bias_sum[j] += out.grad_matmul_bias;
+        }
+      });
+    }
+  });
+  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
+}
+
 // forward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void forward_eval(const ForwardEvalArgs& args) {
@@ -194,7 +320,7 @@ void forward_eval(const ForwardEvalArgs& args) {
   T* const softmax_max = static_cast<T*>(args.softmax_max);
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -281,7 +407,7 @@ void backward_eval(const BackwardEvalArgs& args) {
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
   typename K::Scalar scalar{};
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -338,22 +464,160 @@ void backward_eval(const BackwardEvalArgs& args) {
   fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
 }
 
+// double_backward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
+template <class S>
+void double_backward_eval(const DoubleBackwardEvalArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardEval<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const x = static_cast<const S*>(args.x);
+  const S* const grad_y = static_cast<const S*>(args.grad_y);
+  const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const matmul_bias = static_cast<const S*>(args.matmul_bias);
+  const S* const grad_grad_matmul_bias = static_cast<const S*>(args.grad_grad_matmul_bias);
+  const T* const softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
+  S* const grad_x = static_cast<S*>(args.grad_x);
+  S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
+  S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  typename K::Scalar scalar{};
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
+    const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
+
+    const Buffer<T> kept_grad_grad_matmul_memory(cols);
+    T* const kept_grad_grad_matmul = kept_grad_grad_matmul_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
+    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
+    std::fill_n(grad_matmul_bias_sum, cols, T(0));
+    const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
+    T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t at = i * cols;
+      typename K::Row row{};
+      row.softmax_max = softmax_max[i];
+      row.softmax_sum = softmax_sum[i];
+      K::row0(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_grad_softmax_sum_2 = 0;
+        T reduced_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          kept_grad_grad_matmul[j] = kept.grad_grad_matmul;
+          kept_softmax_exp[j] = kept.softmax_exp;
+          kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+          reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
+          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+        }
+        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      });
+      row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
+      K::row1(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_softmax_sum_4 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
+          kept.softmax_exp = kept_softmax_exp[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+          reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
+          store(grad_grad_y + at + j, out.grad_grad_y);
+        }
+        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+      });
+      row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
+      K::row2(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.grad_grad_matmul = kept_grad_grad_matmul[j];
+          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
+          kept.softmax_exp = kept_softmax_exp[j];
+          K::stage2(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          grad_matmul_bias_sum[j] += out.grad_matmul_bias;
+        }
+      });
+    }
+  });
+  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
+}
+
 }  // namespace
 
+template <class Level>
 void forward_train_cpu(fusegen::DType dtype, const ForwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_train<decltype(stored)>(args); });
 }
+template void forward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardTrainArgs&);
 
+template <class Level>
 void backward_train_cpu(fusegen::DType dtype, const BackwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_train<decltype(stored)>(args); });
 }
+template void backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardTrainArgs&);
 
+template <class Level>
+void double_backward_train_cpu(fusegen::DType dtype, const DoubleBackwardTrainArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { double_backward_train<decltype(stored)>(args); });
+}
+template void double_backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                                const DoubleBackwardTrainArgs&);
+
+template <class Level>
 void forward_eval_cpu(fusegen::DType dtype, const ForwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_eval<decltype(stored)>(args); });
 }
+template void forward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardEvalArgs&);
 
+template <class Level>
 void backward_eval_cpu(fusegen::DType dtype, const BackwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_eval<decltype(stored)>(args); });
 }
+template void backward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardEvalArgs&);
+
+template <class Level>
+void double_backward_eval_cpu(fusegen::DType dtype, const DoubleBackwardEvalArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { double_backward_eval<decltype(stored)>(args); });
+}
+template void double_backward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                               const DoubleBackwardEvalArgs&);
 
 }  // namespace fusegen_matmul_dropout_softmax

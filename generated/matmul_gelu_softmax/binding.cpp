@@ -59,19 +59,61 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   return {grad_x_out, grad_linear_bias_out};
 }
 
+std::tuple<Tensor, Tensor, Tensor> double_backward(
+    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor linear_bias, [[maybe_unused]] Tensor grad_y,
+    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_linear_bias,
+    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
+  const Activation activation(x, false, {2, -1, -1});
+  DoubleBackwardArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  const Tensor x_ = activation.full(x, "x");
+  args.x = x_.const_data_ptr();
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  args.grad_y = grad_y_.const_data_ptr();
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
+  args.linear_bias = linear_bias_.const_data_ptr();
+  const Tensor grad_grad_linear_bias_ =
+      activation.col(grad_grad_linear_bias, "grad_grad_linear_bias");
+  args.grad_grad_linear_bias = grad_grad_linear_bias_.const_data_ptr();
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
+  args.softmax_max = softmax_max_.const_data_ptr();
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
+  args.softmax_sum = softmax_sum_.const_data_ptr();
+  const Tensor grad_x_out = activation.like(x);
+  args.grad_x = grad_x_out.mutable_data_ptr();
+  const Tensor grad_linear_bias_out = activation.like(linear_bias);
+  args.grad_linear_bias = grad_linear_bias_out.mutable_data_ptr();
+  const Tensor grad_grad_y_out = activation.like(grad_y);
+  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
+  return {grad_x_out, grad_linear_bias_out, grad_grad_y_out};
+}
+
 }  // namespace
 }  // namespace fusegen_matmul_gelu_softmax
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_matmul_gelu_softmax, library) {
   library.def("forward(Tensor x, Tensor linear_bias) -> (Tensor, Tensor, Tensor)");
   library.def(
       "backward(Tensor x, Tensor linear_bias, Tensor grad_y, Tensor softmax_max, Tensor "
       "softmax_sum) -> (Tensor, Tensor)");
+  library.def(
+      "double_backward(Tensor x, Tensor linear_bias, Tensor grad_y, Tensor grad_grad_x, Tensor "
+      "grad_grad_linear_bias, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, Tensor)");
 }
 #endif
 
 STABLE_TORCH_LIBRARY_IMPL(fusegen_matmul_gelu_softmax, FUSEGEN_DEVICE, library) {
   library.impl("forward", TORCH_BOX(&fusegen_matmul_gelu_softmax::forward));
   library.impl("backward", TORCH_BOX(&fusegen_matmul_gelu_softmax::backward));
+  library.impl("double_backward", TORCH_BOX(&fusegen_matmul_gelu_softmax::double_backward));
 }

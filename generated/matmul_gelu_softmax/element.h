@@ -160,4 +160,162 @@ struct Backward {
   }
 };
 
+// double_backward: (x: full, linear_bias: col, grad_y: full, grad_grad_x: full,
+// grad_grad_linear_bias: col)
+//   -> grad_x: full, grad_linear_bias: col, grad_grad_y: full
+//   linear: full = linear_bias + x
+//   d_d_gelu: full = (2 - linear**2)*normpdf(linear)
+//   d_gelu: full = linear*normpdf(linear) + normcdf(linear)
+//   gelu: full = linear*normcdf(linear)
+//   softmax_exp: full = exp(gelu - softmax_max)
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_grad_linear: full = grad_grad_linear_bias + grad_grad_x
+//   softmax_exp_grad_grad_linear: full = grad_grad_linear*softmax_exp
+//   grad_d_gelu: full = grad_softmax_exp*softmax_exp_grad_grad_linear
+//   grad_grad_gelu: full = d_gelu*grad_grad_linear
+//   grad_grad_softmax_exp: full = grad_grad_gelu*softmax_exp
+//   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
+//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
+//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
+//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
+//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
+//   grad_softmax_exp_2: full = grad_grad_gelu*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
+//   grad_softmax_sum_4/softmax_sum**2 grad_gelu_2: full = grad_softmax_exp_2*softmax_exp
+//   grad_linear_2: full = d_d_gelu*grad_d_gelu + d_gelu*grad_gelu_2
+//   grad_linear_bias_2: col = sum(grad_linear_2 over rows)
+//   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
+template <class Math>
+struct DoubleBackward {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T grad_y;
+    T grad_grad_x;
+  };
+  struct Col {
+    T linear_bias;
+    T grad_grad_linear_bias;
+  };
+  struct Row {
+    T softmax_max;
+    T softmax_sum;
+    T grad_softmax_sum_2;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T softmax_sum_inverse;
+    T grad_grad_softmax_sum_2_2;
+    T grad_softmax_exp_factor;
+    T d_grad_softmax_exp_softmax_sum_factor;
+    T grad_softmax_exp_2_factor;
+  };
+  struct Scalar {};
+  struct Kept {
+    T d_d_gelu;
+    T d_gelu;
+    T softmax_exp;
+    T softmax_exp_grad_grad_linear;
+    T grad_grad_gelu;
+    T grad_grad_softmax_exp;
+    T grad_softmax_exp;
+    T grad_d_gelu;
+  };
+  struct Out {
+    T grad_softmax_sum_2;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T grad_grad_y;
+    T grad_x;
+    T grad_linear_bias;
+  };
+
+  // Once a row, before stage 0.
+  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
+  }
+
+  // Stage 0: the sum grad_softmax_sum_2, the sum grad_grad_softmax_sum_2.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // linear: x W^T + bias
+    const T linear = full.x + col.linear_bias;
+    const T d_gelu_normpdf = Math::normpdf(linear);
+    // d d_gelu / d linear
+    const T d_d_gelu = d_gelu_normpdf * (T(2) - linear * linear);
+    const T gelu_normcdf = Math::normcdf(linear);
+    // d gelu / d linear
+    const T d_gelu = gelu_normcdf + d_gelu_normpdf * linear;
+    // gelu: x normcdf(x), or its tanh approximation
+    const T gelu = gelu_normcdf * linear;
+    // softmax: exp
+    const T softmax_exp = Math::exp_difference(gelu, row.softmax_max);
+    // through softmax
+    const T grad_softmax_sum = full.grad_y * softmax_exp;
+    // sum over all uses
+    const T grad_grad_linear = full.grad_grad_x + col.grad_grad_linear_bias;
+    // known before the row's sums are
+    const T softmax_exp_grad_grad_linear = grad_grad_linear * softmax_exp;
+    const T grad_grad_gelu = d_gelu * grad_grad_linear;
+    const T grad_grad_softmax_exp = grad_grad_gelu * softmax_exp;
+    kept.d_d_gelu = d_d_gelu;
+    kept.d_gelu = d_gelu;
+    kept.softmax_exp = softmax_exp;
+    kept.softmax_exp_grad_grad_linear = softmax_exp_grad_grad_linear;
+    kept.grad_grad_gelu = grad_grad_gelu;
+    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    out.grad_softmax_sum_2 = grad_softmax_sum;
+    out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
+  }
+  // Once a row, before stage 1.
+  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
+    row.grad_grad_softmax_sum_2_2 =
+        -row.grad_grad_softmax_sum_2 * Math::inverse(row.softmax_sum * row.softmax_sum);
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+  }
+
+  // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
+  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    const T grad_d_gelu = grad_softmax_exp * kept.softmax_exp_grad_grad_linear;
+    // d grad_softmax_exp / d softmax_sum
+    const T d_grad_softmax_exp_softmax_sum =
+        row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
+    // through grad_softmax_exp
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    // sum over all uses
+    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
+                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    kept.grad_softmax_exp = grad_softmax_exp;
+    kept.grad_d_gelu = grad_d_gelu;
+    out.grad_softmax_sum_4 = grad_softmax_sum_3;
+    out.grad_grad_y = grad_grad_y;
+  }
+  // Once a row, before stage 2.
+  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
+    row.grad_softmax_exp_2_factor =
+        row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
+  }
+
+  // Stage 2: grad_x, grad_linear_bias.
+  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp_2 = kept.grad_grad_gelu * kept.grad_softmax_exp +
+                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+                                 row.grad_softmax_exp_2_factor;
+    const T grad_gelu_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    // sum over all uses
+    const T grad_linear_2 = kept.d_d_gelu * kept.grad_d_gelu + kept.d_gelu * grad_gelu_2;
+    out.grad_x = grad_linear_2;
+    out.grad_linear_bias = grad_linear_2;
+  }
+};
+
 }  // namespace fusegen_matmul_gelu_softmax

@@ -737,6 +737,491 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
                                         stream);
 }
 
+// How double_backward is launched.
+struct DoubleBackwardLaunch {
+  static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
+  static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int waves =
+      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int resident =
+      1;                            // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int full = 512;  // threads of a block at most
+};
+
+// double_backward: a row in the registers of a team of threads, from one read to one write.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    double_backward_held(DoubleBackwardArgs args, fusegen::compute_t<S>* grad_linear_bias_partial) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackward<fusegen::math_t<S>>;
+  using Pack = fusegen::Packed<S, V>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
+  const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const __restrict__ linear_bias = static_cast<const S*>(args.linear_bias);
+  const S* const __restrict__ grad_grad_linear_bias =
+      static_cast<const S*>(args.grad_grad_linear_bias);
+  const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
+  S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
+  S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  typename K::Scalar scalar{};
+  constexpr bool ahead = sizeof(Pack) == 16;
+  using Team = fusegen::Team<T, HOLDERS, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
+  const int row_count = int(rows);
+  const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
+            apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  // Each thread has places of its own in shared memory: for the next row's vectors, and for its
+  // sums.
+  unsigned char* place = dynamic;
+  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  Pack* const grad_grad_x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  fusegen::ColumnSums<T, V> grad_linear_bias_sum(place, thread, threads);
+  grad_linear_bias_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+
+  typename K::Row next_row{};
+  const auto fetch = [&](int r) {
+    if (r < row_count) {
+      if constexpr (ahead) {
+        const S* const x_row = x + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + int64_t(r) * cols;
+        const S* const grad_grad_x_row = grad_grad_x + int64_t(r) * cols;
+#pragma unroll
+        for (int item = 0; item < ITEMS; ++item) {
+          if (column(item) < int(cols)) {
+            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_row + column(item));
+          }
+        }
+      }
+      next_row.softmax_max = softmax_max[r];
+      next_row.softmax_sum = softmax_sum[r];
+    }
+  };
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  fetch(begin + int(threadIdx.y));
+  for (int base = begin; base < row_count; base += step) {
+    const int r = base + int(threadIdx.y);
+    const int end =
+        r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] Pack x_raw[ITEMS];
+    [[maybe_unused]] Pack grad_y_raw[ITEMS];
+    [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
+    if constexpr (ahead) fusegen::await_copies();
+    typename K::Row row = next_row;
+    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    K::row0(scalar, row);
+    T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      const int c = column(item);
+      if (c < end) {
+        if constexpr (ahead) {
+          x_raw[item] = x_next[item * threads];
+        } else {
+          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+        }
+        if constexpr (ahead) {
+          grad_y_raw[item] = grad_y_next[item * threads];
+        } else {
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+        }
+        if constexpr (ahead) {
+          grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
+        } else {
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (int64_t(r) * cols + c));
+        }
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[item]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+        const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].linear_bias = linear_bias_v.value[v];
+          col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+          reduced_grad_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
+        }
+      }
+    }
+    fetch(r + step);  // all of this row has been read
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 =
+        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    K::row1(scalar, row);
+    T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      const int c = column(item);
+      if (c < end) {
+        fusegen::forget(grad_y_raw[item]);
+        typename K::Full full[V];
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+        const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].linear_bias = linear_bias_v.value[v];
+          col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_grad_y_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Out out;
+          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          reduced_grad_softmax_sum_4 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
+          grad_grad_y_v.value[v] = out.grad_grad_y;
+        }
+        fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
+      }
+    }
+    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    K::row2(scalar, row);
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      const int c = column(item);
+      if (c < end) {
+        fusegen::forget(grad_y_raw[item]);
+        typename K::Full full[V];
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+        const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].linear_bias = linear_bias_v.value[v];
+          col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_linear_bias_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Out out;
+          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          grad_x_v.value[v] = out.grad_x;
+          grad_linear_bias_v.value[v] = out.grad_linear_bias;
+        }
+        grad_linear_bias_sum.add(item, grad_linear_bias_v);
+        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+      }
+    }
+  }
+  // The block's sums, its rows of threads added up in their order.
+  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  __syncthreads();
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
+      T grad_linear_bias_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_linear_bias_all += grad_linear_bias_sum.at(item, v, y * int(blockDim.x));
+      grad_linear_bias_partial[group * cols + c + v] = grad_linear_bias_all;
+    }
+  }
+}
+
+// double_backward: rows too long to hold. Each stage streams the row again and computes what the
+// earlier stages kept anew.
+template <class S, int V>
+__global__ void __launch_bounds__(512, 1)
+    double_backward_streamed(DoubleBackwardArgs args,
+                             fusegen::compute_t<S>* grad_linear_bias_partial) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackward<fusegen::math_t<S>>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
+  const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const __restrict__ linear_bias = static_cast<const S*>(args.linear_bias);
+  const S* const __restrict__ grad_grad_linear_bias =
+      static_cast<const S*>(args.grad_grad_linear_bias);
+  const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
+  S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
+  S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  typename K::Scalar scalar{};
+  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  [[maybe_unused]] const int64_t group = blockIdx.x;
+
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    typename K::Row row{};
+    row.softmax_max = softmax_max[r];
+    row.softmax_sum = softmax_sum[r];
+    K::row0(scalar, row);
+    T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+      const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
+        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+      const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].linear_bias = linear_bias_v.value[v];
+        col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
+      }
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Kept kept;
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept, out);
+        reduced_grad_softmax_sum_2 =
+            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+        reduced_grad_grad_softmax_sum_2 =
+            fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
+      }
+    }
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 =
+        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    K::row1(scalar, row);
+    T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
+    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+      const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
+        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+      const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].linear_bias = linear_bias_v.value[v];
+        col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
+      }
+      fusegen::Vector<T, V> grad_grad_y_v;
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Kept kept;
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept, out);
+        K::stage1(full[v], col[v], row, scalar, kept, out);
+        reduced_grad_softmax_sum_4 =
+            fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
+        grad_grad_y_v.value[v] = out.grad_grad_y;
+      }
+      fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
+    }
+    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    K::row2(scalar, row);
+    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+      const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
+        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+      const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].linear_bias = linear_bias_v.value[v];
+        col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
+      }
+      fusegen::Vector<T, V> grad_x_v;
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Kept kept;
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept, out);
+        K::stage1(full[v], col[v], row, scalar, kept, out);
+        K::stage2(full[v], col[v], row, scalar, kept, out);
+        grad_x_v.value[v] = out.grad_x;
+        grad_linear_bias_partial[group * cols + c + v] += out.grad_linear_bias;
+      }
+      fusegen::store_vector(grad_x + at, grad_x_v);
+    }
+  }
+}
+
+struct DoubleBackwardRows {
+  // Elements that a thread holds, by the registers they take between two stages.
+  template <class S, int V>
+  static constexpr int items() {
+    using T = fusegen::compute_t<S>;
+    double bytes = 0;
+    bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 6.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 6.0 * sizeof(T));
+    return fusegen::elements_held<S, V>(bytes, DoubleBackwardLaunch::elements) / V;
+  }
+
+  // Calls f with the kernel that a plan chose.
+  template <class S, int V, class F>
+  static bool visit(const fusegen::RowPlan& plan, F&& f) {
+    using fusegen::Holders;
+    constexpr int held = items<S, V>();
+    switch (plan.form) {
+      case fusegen::RowForm::brief:
+        return f(double_backward_held<S, V, 1, 256, 1, Holders::lanes>);
+      case fusegen::RowForm::warp:
+        return f(
+            double_backward_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+      case fusegen::RowForm::block:
+        return f(double_backward_held < S, V, held, 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident, Holders::block >);
+      case fusegen::RowForm::large_block:
+        return f(double_backward_held<S, V, held,
+                                      std::min(DoubleBackwardLaunch::full,
+                                               fusegen::full_block<S, V>(
+                                                   DoubleBackwardLaunch::elements)),
+                                      1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(double_backward_held < S, V, fusegen::cluster_items<S>(held), 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident, Holders::cluster >);
+      case fusegen::RowForm::large_cluster:
+        return f(double_backward_held<S, V, fusegen::cluster_items<S>(held),
+                                      std::min(DoubleBackwardLaunch::full,
+                                               fusegen::full_block<S, V>(
+                                                   DoubleBackwardLaunch::elements)),
+                                      1, Holders::cluster>);
+      default:
+        return f(double_backward_streamed<S, V>);
+    }
+  }
+};
+
+struct DoubleBackwardPlan : fusegen::RowPlan {
+  template <class S>
+  static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
+    constexpr int wide = 16 / sizeof(S);
+    int width = wide;
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
+          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
+          fusegen::aligned(args.linear_bias, 16) &&
+          fusegen::aligned(args.grad_grad_linear_bias, 16) &&
+          fusegen::aligned(args.grad_grad_y, 16) && fusegen::aligned(args.grad_x, 16)))
+      width = 1;
+    return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
+  }
+
+  template <class S, int V>
+  static DoubleBackwardPlan sized(const DoubleBackwardArgs& args) {
+    using T = fusegen::compute_t<S>;
+    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
+    fusegen::RowNeeds needs{};
+    needs.rows = args.rows;
+    needs.cols = args.cols;
+    needs.width = V;
+    needs.threads = std::min(DoubleBackwardLaunch::full,
+                             fusegen::full_block<S, V>(DoubleBackwardLaunch::elements));
+    needs.preferred = DoubleBackwardLaunch::threads;
+    needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardRows::items<S, V>());
+    needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardRows::items<S, V>());
+    needs.items = DoubleBackwardRows::items<S, V>();
+    needs.shared = ahead + sizeof(T) * V * 1;
+    DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
+    const auto place = [&](auto* kernel) {
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 sizeof(S) == 4 ? DoubleBackwardLaunch::waves : 1, true);
+    };
+    if (!DoubleBackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
+      DoubleBackwardRows::visit<S, V>(plan, place);
+    }
+    return plan;
+  }
+};
+
+template <class S>
+void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] void* workspace,
+                            cudaStream_t stream) {
+  const auto plan = DoubleBackwardPlan::of<S>(args);
+  using T = fusegen::compute_t<S>;
+  T* partial = static_cast<T*>(workspace);
+  T* const grad_linear_bias_partial = partial;
+  partial += plan.groups * args.cols;
+  if (plan.form == fusegen::RowForm::streamed) {
+    cudaMemsetAsync(grad_linear_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+  }
+  const auto launch = [&](auto* kernel) {
+    return fusegen::launch_rows(plan, stream, kernel, args, grad_linear_bias_partial);
+  };
+  if (plan.width == 1) {
+    DoubleBackwardRows::visit<S, 1>(plan, launch);
+  } else {
+    DoubleBackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
+  }
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_linear_bias),
+                                           grad_linear_bias_partial, plan.groups, args.cols, 1}}},
+                                        stream);
+}
+
 }  // namespace
 
 int64_t forward_cuda_workspace(fusegen::DType dtype, const ForwardArgs& args) {
@@ -773,6 +1258,25 @@ const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* 
                           void* stream) {
   fusegen::with_dtype(dtype, [&](auto stored) {
     launch_backward<decltype(stored)>(args, workspace, static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
+int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwardArgs& args) {
+  return fusegen::with_dtype(dtype, [&](auto stored) {
+    using S = decltype(stored);
+    using T = fusegen::compute_t<S>;
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    };
+    return bytes(DoubleBackwardPlan::of<S>(args));
+  });
+}
+
+const char* double_backward_cuda(fusegen::DType dtype, const DoubleBackwardArgs& args,
+                                 void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_double_backward<decltype(stored)>(args, workspace, static_cast<cudaStream_t>(stream));
   });
   return fusegen::last_error();
 }

@@ -25,8 +25,9 @@ _chain = Chain(
             operands=(0,),
             attributes=(0,),
             passes=(
-                Pass("forward"),
-                Pass("backward", (0, 1)),
+                Pass("forward", (0,), by_column=True),
+                Pass("backward", (0, 1), by_column=True),
+                Pass("double_backward", (0, 1, 2), by_column=True),
             ),
             saved=0,
             random=False,
@@ -42,7 +43,7 @@ def apply(
     *,
     scaling_factor: float = 2.0,
 ) -> Tensor:
-    """The chain at `x` [..., cols], differentiable to order 1 in x and the operands.
+    """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
         x: the activation, the product without its bias; float64, float32, bfloat16 or float16.

@@ -52,19 +52,60 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   return {grad_x_out, grad_matmul_bias_out};
 }
 
+std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
+                                                   [[maybe_unused]] Tensor matmul_bias,
+                                                   [[maybe_unused]] Tensor grad_y,
+                                                   [[maybe_unused]] Tensor grad_grad_x,
+                                                   [[maybe_unused]] Tensor grad_grad_matmul_bias,
+                                                   [[maybe_unused]] double scaling_factor) {
+  const Activation activation(x, false, {0, -1, -1});
+  DoubleBackwardArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  const Tensor x_ = activation.full(x, "x");
+  args.x = x_.const_data_ptr();
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  args.grad_y = grad_y_.const_data_ptr();
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  args.matmul_bias = matmul_bias_.const_data_ptr();
+  const Tensor grad_grad_matmul_bias_ =
+      activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
+  args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
+  args.scaling_factor = scaling_factor;
+  const Tensor grad_x_out = activation.like(x);
+  args.grad_x = grad_x_out.mutable_data_ptr();
+  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
+  args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
+  const Tensor grad_grad_y_out = activation.like(grad_y);
+  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
+  return {grad_x_out, grad_matmul_bias_out, grad_grad_y_out};
+}
+
 }  // namespace
 }  // namespace fusegen_matmul_swish_scale
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_matmul_swish_scale, library) {
   library.def("forward(Tensor x, Tensor matmul_bias, float scaling_factor) -> Tensor");
   library.def(
       "backward(Tensor x, Tensor matmul_bias, Tensor grad_y, float scaling_factor) -> (Tensor, "
       "Tensor)");
+  library.def(
+      "double_backward(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, Tensor "
+      "grad_grad_matmul_bias, float scaling_factor) -> (Tensor, Tensor, Tensor)");
 }
 #endif
 
 STABLE_TORCH_LIBRARY_IMPL(fusegen_matmul_swish_scale, FUSEGEN_DEVICE, library) {
   library.impl("forward", TORCH_BOX(&fusegen_matmul_swish_scale::forward));
   library.impl("backward", TORCH_BOX(&fusegen_matmul_swish_scale::backward));
+  library.impl("double_backward", TORCH_BOX(&fusegen_matmul_swish_scale::double_backward));
 }

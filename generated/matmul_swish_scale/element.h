@@ -96,4 +96,71 @@ struct Backward {
   }
 };
 
+// double_backward: (x: full, matmul_bias: col, scaling_factor: scalar, grad_y: full, grad_grad_x:
+// full, grad_grad_matmul_bias: col)
+//   -> grad_x: full, grad_matmul_bias: col, grad_grad_y: full
+//   matmul: full = matmul_bias + x
+//   d_d_swish: full = (-matmul*(1 - sigmoid(matmul))*sigmoid(matmul) + (1 -
+//   sigmoid(matmul))*(matmul*(1 - sigmoid(matmul)) + 1) - sigmoid(matmul) + 1)*sigmoid(matmul)
+//   grad_grad_matmul: full = grad_grad_matmul_bias + grad_grad_x
+//   grad_swish: full = grad_y*scaling_factor
+//   grad_d_swish: full = grad_grad_matmul*grad_swish
+//   grad_matmul_2: full = d_d_swish*grad_d_swish
+//   grad_matmul_bias_2: col = sum(grad_matmul_2 over rows)
+//   d_swish: full = (matmul*(1 - sigmoid(matmul)) + 1)*sigmoid(matmul)
+//   grad_grad_swish: full = d_swish*grad_grad_matmul
+//   grad_grad_y: full = grad_grad_swish*scaling_factor
+template <class Math>
+struct DoubleBackward {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T grad_y;
+    T grad_grad_x;
+  };
+  struct Col {
+    T matmul_bias;
+    T grad_grad_matmul_bias;
+  };
+  struct Row {};
+  struct Scalar {
+    T scaling_factor;
+  };
+  struct Kept {};
+  struct Out {
+    T grad_x;
+    T grad_matmul_bias;
+    T grad_grad_y;
+  };
+
+  // Stage 0: grad_x, grad_matmul_bias, grad_grad_y.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // matmul: x W^T + bias
+    const T matmul = full.x + col.matmul_bias;
+    const T d_swish_sigmoid = Math::sigmoid(matmul);
+    const T d_swish_sum = d_swish_sigmoid - T(1);
+    const T d_swish_product = -d_swish_sum;
+    const T d_swish_product2 = d_swish_product * matmul;
+    const T d_swish_sum2 = d_swish_product2 + T(1);
+    // d d_swish / d matmul
+    const T d_d_swish = d_swish_sigmoid * (-d_swish_sum + d_swish_product * d_swish_sum2 -
+                                           d_swish_sigmoid * d_swish_product2);
+    // sum over all uses
+    const T grad_grad_matmul = full.grad_grad_x + col.grad_grad_matmul_bias;
+    const T grad_swish = full.grad_y * scalar.scaling_factor;
+    const T grad_d_swish = grad_grad_matmul * grad_swish;
+    const T grad_matmul_2 = d_d_swish * grad_d_swish;
+    // d swish / d matmul
+    const T d_swish = d_swish_sigmoid * d_swish_sum2;
+    const T grad_grad_swish = d_swish * grad_grad_matmul;
+    const T grad_grad_y = grad_grad_swish * scalar.scaling_factor;
+    out.grad_x = grad_matmul_2;
+    out.grad_matmul_bias = grad_matmul_2;
+    out.grad_grad_y = grad_grad_y;
+  }
+};
+
 }  // namespace fusegen_matmul_swish_scale

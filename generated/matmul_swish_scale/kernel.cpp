@@ -2,6 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
+// Compiled once for each instruction set (fusegen/levels.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -26,7 +27,7 @@ void forward(const ForwardArgs& args) {
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest);
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -63,7 +64,7 @@ void backward(const BackwardArgs& args) {
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
   constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest);
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
@@ -92,14 +93,74 @@ void backward(const BackwardArgs& args) {
   fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
 }
 
+// double_backward: one pass, each tile of columns by its own task.
+template <class S>
+void double_backward(const DoubleBackwardArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackward<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const x = static_cast<const S*>(args.x);
+  const S* const grad_y = static_cast<const S*>(args.grad_y);
+  const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const matmul_bias = static_cast<const S*>(args.matmul_bias);
+  const S* const grad_grad_matmul_bias = static_cast<const S*>(args.grad_grad_matmul_bias);
+  S* const grad_x = static_cast<S*>(args.grad_x);
+  S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
+  S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  typename K::Scalar scalar{};
+  scalar.scaling_factor = T(args.scaling_factor);
+  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
+    const int64_t group = task / tiling.columns(),
+                  begin = task % tiling.columns() * tiling.tile_cols;
+    const int64_t count = std::min(tiling.tile_cols, cols - begin);
+    const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+
+    T grad_matmul_bias_sum[widest] = {};
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t at = i * cols + begin;
+      typename K::Row row{};
+#pragma omp simd
+      for (int64_t j = 0; j < count; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(matmul_bias + begin + j),
+                                  load(grad_grad_matmul_bias + begin + j)};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        store(grad_x + at + j, out.grad_x);
+        store(grad_grad_y + at + j, out.grad_grad_y);
+        grad_matmul_bias_sum[j] += out.grad_matmul_bias;
+      }
+    }
+    std::copy_n(grad_matmul_bias_sum, count, grad_matmul_bias_partial + group * cols + begin);
+  });
+  fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
+}
+
 }  // namespace
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward<decltype(stored)>(args); });
 }
+template void forward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardArgs&);
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward<decltype(stored)>(args); });
 }
+template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
+
+template <class Level>
+void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { double_backward<decltype(stored)>(args); });
+}
+template void double_backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                          const DoubleBackwardArgs&);
 
 }  // namespace fusegen_matmul_swish_scale

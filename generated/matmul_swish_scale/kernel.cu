@@ -278,6 +278,177 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
                                         stream);
 }
 
+// How double_backward is launched.
+struct DoubleBackwardLaunch {
+  static constexpr int rows_in_flight =
+      1;  // accesses that a thread has under way at once, of each input
+  static constexpr int tiles =
+      64;  // of columns that a grid has at least, before a block gets wider than a warp
+  static constexpr int threads_across = 256;  // at most so many threads side by side in a row
+  static constexpr int block = 256;           // threads of a block
+  static constexpr int waves =
+      2;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int batches =
+      2;  // of rows in flight that a thread gets at least, where sums leave partial ones
+};
+
+// double_backward: a thread keeps V columns and walks down the rows, R of them in flight.
+template <class S, int V, int R>
+__global__ void __launch_bounds__(DoubleBackwardLaunch::block)
+    double_backward(DoubleBackwardArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackward<fusegen::math_t<S>>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
+  const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
+  const S* const __restrict__ grad_grad_matmul_bias =
+      static_cast<const S*>(args.grad_grad_matmul_bias);
+  S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
+  S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  typename K::Scalar scalar{};
+  scalar.scaling_factor = T(args.scaling_factor);
+  const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
+  const int64_t stride = int64_t(gridDim.y) * blockDim.y;
+
+  T grad_matmul_bias_sum[V] = {};
+  if (c < cols) {
+    typename K::Col col[V] = {};
+    const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
+    const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      col[v].matmul_bias = matmul_bias_v.value[v];
+      col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
+    }
+    for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
+         first += stride * R) {
+      fusegen::Packed<S, V> x_raw[R];
+      fusegen::Packed<S, V> grad_y_raw[R];
+      fusegen::Packed<S, V> grad_grad_x_raw[R];
+#pragma unroll
+      for (int i = 0; i < R; ++i) {
+        const int64_t r = first + i * stride;
+        if (r < rows) {
+          x_raw[i] = fusegen::load_packed<V>(x + r * cols + c);
+          grad_y_raw[i] = fusegen::load_packed<V>(grad_y + r * cols + c);
+          grad_grad_x_raw[i] = fusegen::load_packed<V>(grad_grad_x + r * cols + c);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < R; ++i) {
+        const int64_t r = first + i * stride;
+        if (r < rows) {
+          typename K::Row row{};
+
+          typename K::Full full[V];
+          const auto x_v = fusegen::unpack(x_raw[i]);
+          const auto grad_y_v = fusegen::unpack(grad_y_raw[i]);
+          const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[i]);
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            full[v].x = x_v.value[v];
+            full[v].grad_y = grad_y_v.value[v];
+            full[v].grad_grad_x = grad_grad_x_v.value[v];
+          }
+          fusegen::Vector<T, V> grad_x_v;
+          fusegen::Vector<T, V> grad_grad_y_v;
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            typename K::Kept kept;
+            typename K::Out out;
+            K::stage0(full[v], col[v], row, scalar, kept, out);
+            grad_x_v.value[v] = out.grad_x;
+            grad_grad_y_v.value[v] = out.grad_grad_y;
+            grad_matmul_bias_sum[v] += out.grad_matmul_bias;
+          }
+          fusegen::store_vector(grad_x + r * cols + c, grad_x_v);
+          fusegen::store_vector(grad_grad_y + r * cols + c, grad_grad_y_v);
+        }
+      }
+    }
+  }
+  // The block's sums, its rows of threads added up in their order.
+  __shared__ T strands[DoubleBackwardLaunch::block * V];
+  __syncthreads();
+#pragma unroll
+  for (int v = 0; v < V; ++v)
+    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = grad_matmul_bias_sum[v];
+  __syncthreads();
+  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
+       j += DoubleBackwardLaunch::block) {
+    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
+    T sum = T(0);
+    for (int strand = 0; strand < int(blockDim.y); ++strand)
+      sum += strands[strand * int(blockDim.x) * V + j];
+    if (column < cols) grad_matmul_bias_partial[blockIdx.y * cols + column] = sum;
+  }
+}
+
+struct DoubleBackwardPlan {
+  int width;               // elements of one access
+  dim3 threads, grid;      // of the launch
+  int64_t groups, blocks;  // partial sums: a group of rows leaves one a column, a block one in all
+
+  template <class S>
+  static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
+    constexpr int wide = 16 / sizeof(S), flight = DoubleBackwardLaunch::rows_in_flight;
+    DoubleBackwardPlan plan{};
+    int width = wide;
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
+          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
+          fusegen::aligned(args.matmul_bias, 16) &&
+          fusegen::aligned(args.grad_grad_matmul_bias, 16) && fusegen::aligned(args.grad_x, 16) &&
+          fusegen::aligned(args.grad_grad_y, 16)))
+      width = 1;
+    const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
+    // Threads side by side: a warp at least, and more while the columns still fill the chip with
+    // blocks.
+    unsigned across = 1;
+    while (across < 32 && across < columns) across *= 2;
+    while (across < DoubleBackwardLaunch::threads_across &&
+           columns / (2 * across) >= DoubleBackwardLaunch::tiles)
+      across *= 2;
+    plan.width = width;
+    plan.threads = dim3(across, DoubleBackwardLaunch::block / across);
+    const int64_t tiles = (columns + across - 1) / across;
+    // Each thread takes one batch of rows, and more where that keeps the partial sums few.
+    int64_t down = (args.rows + plan.threads.y * flight - 1) / (plan.threads.y * flight);
+    const int64_t resident =
+        width == 1 ? fusegen::resident_blocks(double_backward<S, 1, flight>, plan.threads, 0)
+                   : fusegen::resident_blocks(double_backward<S, wide, flight>, plan.threads, 0);
+    // Rounded down: a few blocks more than the chip holds would take as long as all others again.
+    down = std::min(down / DoubleBackwardLaunch::batches + 1,
+                    std::max<int64_t>(1, resident * DoubleBackwardLaunch::waves / tiles));
+    plan.grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
+    plan.groups = plan.grid.y;
+    plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
+    return plan;
+  }
+};
+
+template <class S>
+void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] void* workspace,
+                            cudaStream_t stream) {
+  constexpr int flight = DoubleBackwardLaunch::rows_in_flight;
+  const auto plan = DoubleBackwardPlan::of<S>(args);
+  using T = fusegen::compute_t<S>;
+  T* partial = static_cast<T*>(workspace);
+  T* const grad_matmul_bias_partial = partial;
+  partial += plan.groups * args.cols;
+  if (plan.width == 1) {
+    double_backward<S, 1, flight>
+        <<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
+  } else {
+    double_backward<S, 16 / sizeof(S), flight>
+        <<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
+  }
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
+                                           grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
+                                        stream);
+}
+
 }  // namespace
 
 int64_t forward_cuda_workspace(fusegen::DType dtype, const ForwardArgs& args) {
@@ -314,6 +485,25 @@ const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* 
                           void* stream) {
   fusegen::with_dtype(dtype, [&](auto stored) {
     launch_backward<decltype(stored)>(args, workspace, static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
+int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwardArgs& args) {
+  return fusegen::with_dtype(dtype, [&](auto stored) {
+    using S = decltype(stored);
+    using T = fusegen::compute_t<S>;
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    };
+    return bytes(DoubleBackwardPlan::of<S>(args));
+  });
+}
+
+const char* double_backward_cuda(fusegen::DType dtype, const DoubleBackwardArgs& args,
+                                 void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_double_backward<decltype(stored)>(args, workspace, static_cast<cudaStream_t>(stream));
   });
   return fusegen::last_error();
 }

@@ -18,6 +18,7 @@ struct ForwardArgs {
   void* y;  // [rows, cols]
 };
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args);
 
 // Bytes of scratch that forward_cuda needs on the device.
@@ -37,6 +38,7 @@ struct BackwardArgs {
   void* grad_matmul_bias;  // [cols]
 };
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args);
 
 // Bytes of scratch that backward_cuda needs on the device.
@@ -45,5 +47,28 @@ int64_t backward_cuda_workspace(fusegen::DType dtype, const BackwardArgs& args);
 // Launches on `stream`; returns what went wrong, or null.
 const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* workspace,
                           void* stream);
+
+struct DoubleBackwardArgs {
+  int64_t rows, cols;
+  const void* x;                      // [rows, cols]
+  const void* grad_y;                 // [rows, cols]
+  const void* grad_grad_x;            // [rows, cols]
+  const void* matmul_bias;            // [cols]
+  const void* grad_grad_matmul_bias;  // [cols]
+  double scaling_factor;
+  void* grad_x;            // [rows, cols]
+  void* grad_matmul_bias;  // [cols]
+  void* grad_grad_y;       // [rows, cols]
+};
+
+template <class Level>
+void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args);
+
+// Bytes of scratch that double_backward_cuda needs on the device.
+int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwardArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* double_backward_cuda(fusegen::DType dtype, const DoubleBackwardArgs& args,
+                                 void* workspace, void* stream);
 
 }  // namespace fusegen_matmul_swish_scale

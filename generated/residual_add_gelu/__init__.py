@@ -25,8 +25,9 @@ _chain = Chain(
             operands=(0,),
             attributes=(),
             passes=(
-                Pass("forward"),
-                Pass("backward", (0, 1)),
+                Pass("forward", (0,), by_column=True),
+                Pass("backward", (0, 1), by_column=True),
+                Pass("double_backward", (0, 1, 2), by_column=True),
             ),
             saved=0,
             random=False,
@@ -40,7 +41,7 @@ def apply(
     x: Tensor,
     residual: Tensor,
 ) -> Tensor:
-    """The chain at `x` [..., cols], differentiable to order 1 in x and the operands.
+    """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
         x: the activation; float64, float32, bfloat16 or float16.

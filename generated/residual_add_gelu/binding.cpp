@@ -48,17 +48,55 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   return {grad_x_out, grad_residual_out};
 }
 
+std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
+                                                   [[maybe_unused]] Tensor residual,
+                                                   [[maybe_unused]] Tensor grad_y,
+                                                   [[maybe_unused]] Tensor grad_grad_x,
+                                                   [[maybe_unused]] Tensor grad_grad_residual) {
+  const Activation activation(x, true, {0, -1, -1});
+  DoubleBackwardArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  const Tensor x_ = activation.full(x, "x");
+  args.x = x_.const_data_ptr();
+  const Tensor residual_ = activation.full(residual, "residual");
+  args.residual = residual_.const_data_ptr();
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  args.grad_y = grad_y_.const_data_ptr();
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  const Tensor grad_grad_residual_ = activation.full(grad_grad_residual, "grad_grad_residual");
+  args.grad_grad_residual = grad_grad_residual_.const_data_ptr();
+  const Tensor grad_x_out = activation.like(x);
+  args.grad_x = grad_x_out.mutable_data_ptr();
+  const Tensor grad_residual_out = activation.like(residual);
+  args.grad_residual = grad_residual_out.mutable_data_ptr();
+  const Tensor grad_grad_y_out = activation.like(grad_y);
+  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
+  return {grad_x_out, grad_residual_out, grad_grad_y_out};
+}
+
 }  // namespace
 }  // namespace fusegen_residual_add_gelu
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_residual_add_gelu, library) {
   library.def("forward(Tensor x, Tensor residual) -> Tensor");
   library.def("backward(Tensor x, Tensor residual, Tensor grad_y) -> (Tensor, Tensor)");
+  library.def(
+      "double_backward(Tensor x, Tensor residual, Tensor grad_y, Tensor grad_grad_x, Tensor "
+      "grad_grad_residual) -> (Tensor, Tensor, Tensor)");
 }
 #endif
 
 STABLE_TORCH_LIBRARY_IMPL(fusegen_residual_add_gelu, FUSEGEN_DEVICE, library) {
   library.impl("forward", TORCH_BOX(&fusegen_residual_add_gelu::forward));
   library.impl("backward", TORCH_BOX(&fusegen_residual_add_gelu::backward));
+  library.impl("double_backward", TORCH_BOX(&fusegen_residual_add_gelu::double_backward));
 }

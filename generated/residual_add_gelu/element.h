@@ -92,4 +92,68 @@ struct Backward {
   }
 };
 
+// double_backward: (x: full, residual: full, grad_y: full, grad_grad_x: full, grad_grad_residual:
+// full)
+//   -> grad_x: full, grad_residual: full, grad_grad_y: full
+//   add: full = residual + x
+//   d_d_gelu: full = (0.134145*sqrt(2)*add**2/sqrt(pi) - 2*add*(0.134145*add**2 +
+//   1)**2*tanh(sqrt(2)*add*(0.044715*add**2 + 1)/sqrt(pi))/pi + sqrt(2)*(0.134145*add**2 +
+//   1)/sqrt(pi))*sech2(sqrt(2)*add*(0.044715*add**2 + 1)/sqrt(pi)) grad_grad_add: full =
+//   grad_grad_residual + grad_grad_x grad_d_gelu: full = grad_grad_add*grad_y grad_add_2: full =
+//   d_d_gelu*grad_d_gelu d_gelu: full = (sqrt(2)*add*(0.134145*add**2 +
+//   1)*sech2(sqrt(2)*add*(0.044715*add**2 + 1)/sqrt(pi))/sqrt(pi) +
+//   tanh(sqrt(2)*add*(0.044715*add**2 + 1)/sqrt(pi)) + 1)/2 grad_grad_y: full =
+//   d_gelu*grad_grad_add
+template <class Math>
+struct DoubleBackward {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T residual;
+    T grad_y;
+    T grad_grad_x;
+    T grad_grad_residual;
+  };
+  struct Col {};
+  struct Row {};
+  struct Scalar {};
+  struct Kept {};
+  struct Out {
+    T grad_x;
+    T grad_residual;
+    T grad_grad_y;
+  };
+
+  // Stage 0: grad_x, grad_residual, grad_grad_y.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // add: x + alpha other
+    const T add = full.residual + full.x;
+    const T d_gelu_product = T(0.7978845608028654);
+    const T d_gelu_power = add * add;
+    const T d_gelu_product2 = d_gelu_product * add * (d_gelu_power * T(0.044715) + T(1));
+    const T d_gelu_sech2 = Math::sech2(d_gelu_product2);
+    const T d_gelu_product3 = d_gelu_power * T(0.134145);
+    const T d_gelu_sum = d_gelu_product3 + T(1);
+    const T d_gelu_product4 = d_gelu_product * d_gelu_sum;
+    const T d_gelu_tanh = Math::tanh(d_gelu_product2);
+    // d d_gelu / d add
+    const T d_d_gelu = d_gelu_sech2 * (d_gelu_product4 + d_gelu_product * d_gelu_product3 -
+                                       T(2) * d_gelu_tanh * add * (d_gelu_sum * d_gelu_sum) /
+                                           T(3.141592653589793));
+    // sum over all uses
+    const T grad_grad_add = full.grad_grad_residual + full.grad_grad_x;
+    const T grad_d_gelu = grad_grad_add * full.grad_y;
+    const T grad_add_2 = d_d_gelu * grad_d_gelu;
+    // d gelu / d add
+    const T d_gelu = T(0.5) * d_gelu_sech2 * d_gelu_product4 * add + T(0.5) * d_gelu_tanh + T(0.5);
+    const T grad_grad_y = d_gelu * grad_grad_add;
+    out.grad_x = grad_add_2;
+    out.grad_residual = grad_add_2;
+    out.grad_grad_y = grad_grad_y;
+  }
+};
+
 }  // namespace fusegen_residual_add_gelu

@@ -210,6 +210,128 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   }
 }
 
+// How double_backward is launched.
+struct DoubleBackwardLaunch {
+  static constexpr int rows_in_flight =
+      1;  // accesses that a thread has under way at once, of each input
+};
+
+// double_backward: elements begin … end - 1 of one long row, V to an access, R accesses in flight.
+template <class S, int V, int R>
+__global__ void __launch_bounds__(256)
+    double_backward(DoubleBackwardArgs args, int64_t begin, int64_t end) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackward<fusegen::math_t<S>>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ residual = static_cast<const S*>(args.residual);
+  const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
+  const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const __restrict__ grad_grad_residual = static_cast<const S*>(args.grad_grad_residual);
+  S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
+  S* const __restrict__ grad_residual = static_cast<S*>(args.grad_residual);
+  S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  typename K::Scalar scalar{};
+
+  constexpr int64_t block = 256 * V;  // elements of one access of the whole block
+  for (int64_t first = begin + blockIdx.x * (block * R) + threadIdx.x * V; first < end;
+       first += gridDim.x * (block * R)) {
+    fusegen::Packed<S, V> x_raw[R];
+    fusegen::Packed<S, V> residual_raw[R];
+    fusegen::Packed<S, V> grad_y_raw[R];
+    fusegen::Packed<S, V> grad_grad_x_raw[R];
+    fusegen::Packed<S, V> grad_grad_residual_raw[R];
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = first + i * block;
+      if (at < end) {
+        x_raw[i] = fusegen::load_packed<V>(x + at);
+        residual_raw[i] = fusegen::load_packed<V>(residual + at);
+        grad_y_raw[i] = fusegen::load_packed<V>(grad_y + at);
+        grad_grad_x_raw[i] = fusegen::load_packed<V>(grad_grad_x + at);
+        grad_grad_residual_raw[i] = fusegen::load_packed<V>(grad_grad_residual + at);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = first + i * block;
+      if (at < end) {
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[i]);
+        const auto residual_v = fusegen::unpack(residual_raw[i]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[i]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[i]);
+        const auto grad_grad_residual_v = fusegen::unpack(grad_grad_residual_raw[i]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].residual = residual_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[v].grad_grad_residual = grad_grad_residual_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_residual_v;
+        fusegen::Vector<T, V> grad_grad_y_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], {}, {}, scalar, kept, out);
+          grad_x_v.value[v] = out.grad_x;
+          grad_residual_v.value[v] = out.grad_residual;
+          grad_grad_y_v.value[v] = out.grad_grad_y;
+        }
+        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_vector(grad_residual + at, grad_residual_v);
+        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
+      }
+    }
+  }
+}
+
+// In accesses of 16 bytes where the tensors allow it, and the last few elements one by one.
+struct DoubleBackwardPlan {
+  int64_t body;  // elements in wide accesses
+  unsigned grid, rest;
+  int64_t groups, blocks;  // partial sums: one a block
+
+  template <class S>
+  static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
+    constexpr int width = 16 / sizeof(S), flight = DoubleBackwardLaunch::rows_in_flight;
+    DoubleBackwardPlan plan{};
+    const bool wide =
+        true && fusegen::aligned(args.x, 16) && fusegen::aligned(args.residual, 16) &&
+        fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
+        fusegen::aligned(args.grad_grad_residual, 16) && fusegen::aligned(args.grad_x, 16) &&
+        fusegen::aligned(args.grad_residual, 16) && fusegen::aligned(args.grad_grad_y, 16);
+    plan.body = wide ? args.cols / width * width : 0;
+    const auto blocks = [&](int64_t count, int each) {
+      return (count + 256 * each - 1) / (256 * each);
+    };
+    const int64_t most = 1 << 30;  // each thread one batch
+    plan.grid = unsigned(std::min(blocks(plan.body, width * flight), most));
+    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, flight), most));
+    plan.groups = 0;
+    plan.blocks = int64_t(plan.grid) + plan.rest;
+    return plan;
+  }
+};
+
+template <class S>
+void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] void* workspace,
+                            cudaStream_t stream) {
+  constexpr int flight = DoubleBackwardLaunch::rows_in_flight;
+  const auto plan = DoubleBackwardPlan::of<S>(args);
+
+  if (plan.grid) {
+    double_backward<S, 16 / sizeof(S), flight><<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+  }
+  if (plan.rest) {
+    double_backward<S, 1, flight><<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
+  }
+}
+
 }  // namespace
 
 int64_t forward_cuda_workspace(fusegen::DType dtype, const ForwardArgs& args) {
@@ -246,6 +368,25 @@ const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* 
                           void* stream) {
   fusegen::with_dtype(dtype, [&](auto stored) {
     launch_backward<decltype(stored)>(args, workspace, static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
+int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwardArgs& args) {
+  return fusegen::with_dtype(dtype, [&](auto stored) {
+    using S = decltype(stored);
+    using T = fusegen::compute_t<S>;
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
+    };
+    return bytes(DoubleBackwardPlan::of<S>(args));
+  });
+}
+
+const char* double_backward_cuda(fusegen::DType dtype, const DoubleBackwardArgs& args,
+                                 void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_double_backward<decltype(stored)>(args, workspace, static_cast<cudaStream_t>(stream));
   });
   return fusegen::last_error();
 }

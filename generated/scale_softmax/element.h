@@ -153,4 +153,142 @@ struct Backward {
   }
 };
 
+// double_backward: (x: full, scale: scalar, grad_y: full, grad_grad_x: full, grad_grad_scale:
+// scalar)
+//   -> grad_x: full, grad_scale: scalar, grad_grad_y: full
+//   mul: full = scale*x
+//   softmax_exp: full = exp(mul - softmax_max)
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_mul: full = grad_softmax_exp*softmax_exp
+//   grad_grad_mul: full = grad_grad_scale*x + grad_grad_x*scale
+//   grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
+//   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
+//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
+//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
+//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
+//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
+//   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_x_2:
+//   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_scale_3: full = grad_grad_x*grad_mul +
+//   grad_mul_2*x grad_scale_4: scalar = sum(grad_scale_3 over rows, cols) grad_grad_y: full =
+//   grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
+template <class Math>
+struct DoubleBackward {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T grad_y;
+    T grad_grad_x;
+  };
+  struct Col {};
+  struct Row {
+    T softmax_max;
+    T softmax_sum;
+    T grad_softmax_sum_2;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T softmax_sum_inverse;
+    T grad_grad_softmax_sum_2_2;
+    T grad_softmax_exp_factor;
+    T d_grad_softmax_exp_softmax_sum_factor;
+    T grad_softmax_exp_2_factor;
+  };
+  struct Scalar {
+    T scale;
+    T grad_grad_scale;
+  };
+  struct Kept {
+    T softmax_exp;
+    T grad_grad_mul;
+    T grad_grad_softmax_exp;
+    T grad_softmax_exp;
+    T grad_mul;
+  };
+  struct Out {
+    T grad_softmax_sum_2;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T grad_grad_y;
+    T grad_x;
+    T grad_scale;
+  };
+
+  // Once a row, before stage 0.
+  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
+  }
+
+  // Stage 0: the sum grad_softmax_sum_2, the sum grad_grad_softmax_sum_2.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // mul: x other
+    const T mul = full.x * scalar.scale;
+    // softmax: exp
+    const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
+    // through softmax
+    const T grad_softmax_sum = full.grad_y * softmax_exp;
+    // sum over all uses
+    const T grad_grad_mul = full.x * scalar.grad_grad_scale + full.grad_grad_x * scalar.scale;
+    const T grad_grad_softmax_exp = grad_grad_mul * softmax_exp;
+    kept.softmax_exp = softmax_exp;
+    kept.grad_grad_mul = grad_grad_mul;
+    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    out.grad_softmax_sum_2 = grad_softmax_sum;
+    out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
+  }
+  // Once a row, before stage 1.
+  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
+    row.grad_grad_softmax_sum_2_2 =
+        -row.grad_grad_softmax_sum_2 * Math::inverse(row.softmax_sum * row.softmax_sum);
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+  }
+
+  // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
+  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    // d grad_softmax_exp / d softmax_sum
+    const T d_grad_softmax_exp_softmax_sum =
+        row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
+    // through grad_softmax_exp
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    // sum over all uses
+    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
+                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    kept.grad_softmax_exp = grad_softmax_exp;
+    kept.grad_mul = grad_mul;
+    out.grad_softmax_sum_4 = grad_softmax_sum_3;
+    out.grad_grad_y = grad_grad_y;
+  }
+  // Once a row, before stage 2.
+  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
+    row.grad_softmax_exp_2_factor =
+        row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
+  }
+
+  // Stage 2: grad_x, grad_scale.
+  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
+                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+                                 row.grad_softmax_exp_2_factor;
+    const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    // sum over all uses
+    const T grad_x_2 = kept.grad_mul * scalar.grad_grad_scale + grad_mul_2 * scalar.scale;
+    // sum over all uses
+    const T grad_scale_3 = full.grad_grad_x * kept.grad_mul + grad_mul_2 * full.x;
+    out.grad_x = grad_x_2;
+    out.grad_scale = grad_scale_3;
+  }
+};
+
 }  // namespace fusegen_scale_softmax

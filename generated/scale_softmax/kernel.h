@@ -19,6 +19,7 @@ struct ForwardArgs {
   void* softmax_sum;  // [rows], in the type computed in
 };
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args);
 
 // Bytes of scratch that forward_cuda needs on the device.
@@ -39,6 +40,7 @@ struct BackwardArgs {
   void* grad_scale;         // []
 };
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args);
 
 // Bytes of scratch that backward_cuda needs on the device.
@@ -47,5 +49,29 @@ int64_t backward_cuda_workspace(fusegen::DType dtype, const BackwardArgs& args);
 // Launches on `stream`; returns what went wrong, or null.
 const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* workspace,
                           void* stream);
+
+struct DoubleBackwardArgs {
+  int64_t rows, cols;
+  const void* x;                // [rows, cols]
+  const void* grad_y;           // [rows, cols]
+  const void* grad_grad_x;      // [rows, cols]
+  const void* scale;            // []
+  const void* grad_grad_scale;  // []
+  const void* softmax_max;      // [rows], in the type computed in
+  const void* softmax_sum;      // [rows], in the type computed in
+  void* grad_x;                 // [rows, cols]
+  void* grad_scale;             // []
+  void* grad_grad_y;            // [rows, cols]
+};
+
+template <class Level>
+void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args);
+
+// Bytes of scratch that double_backward_cuda needs on the device.
+int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwardArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* double_backward_cuda(fusegen::DType dtype, const DoubleBackwardArgs& args,
+                                 void* workspace, void* stream);
 
 }  // namespace fusegen_scale_softmax

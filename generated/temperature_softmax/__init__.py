@@ -24,8 +24,9 @@ _chain = Chain(
             operands=(),
             attributes=(0,),
             passes=(
-                Pass("forward"),
+                Pass("forward", (0,)),
                 Pass("backward", (0,)),
+                Pass("double_backward", (0, 1)),
             ),
             saved=2,
             random=False,
@@ -40,7 +41,7 @@ def apply(
     *,
     temperature: float = 1.0,
 ) -> Tensor:
-    """The chain at `x` [..., cols], differentiable to order 1 in x and the operands.
+    """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
         x: the activation; float64, float32, bfloat16 or float16.

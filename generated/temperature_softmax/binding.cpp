@@ -54,19 +54,57 @@ Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y,
   return grad_x_out;
 }
 
+std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
+                                           [[maybe_unused]] Tensor grad_y,
+                                           [[maybe_unused]] Tensor grad_grad_x,
+                                           [[maybe_unused]] Tensor softmax_max,
+                                           [[maybe_unused]] Tensor softmax_sum,
+                                           [[maybe_unused]] double temperature) {
+  const Activation activation(x, false, {0, -1, -1});
+  DoubleBackwardArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  const Tensor x_ = activation.full(x, "x");
+  args.x = x_.const_data_ptr();
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  args.grad_y = grad_y_.const_data_ptr();
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
+  args.softmax_max = softmax_max_.const_data_ptr();
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
+  args.softmax_sum = softmax_sum_.const_data_ptr();
+  args.temperature = temperature;
+  const Tensor grad_x_out = activation.like(x);
+  args.grad_x = grad_x_out.mutable_data_ptr();
+  const Tensor grad_grad_y_out = activation.like(grad_y);
+  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
+  return {grad_x_out, grad_grad_y_out};
+}
+
 }  // namespace
 }  // namespace fusegen_temperature_softmax
 
 #if defined(FUSEGEN_CPU)
+// The instruction set in use, for whoever measures or tests.
+extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+  return fusegen::level_names[fusegen::level()];
+}
+
 STABLE_TORCH_LIBRARY(fusegen_temperature_softmax, library) {
   library.def("forward(Tensor x, float temperature) -> (Tensor, Tensor, Tensor)");
   library.def(
       "backward(Tensor x, Tensor grad_y, Tensor softmax_max, Tensor softmax_sum, float "
       "temperature) -> Tensor");
+  library.def(
+      "double_backward(Tensor x, Tensor grad_y, Tensor grad_grad_x, Tensor softmax_max, Tensor "
+      "softmax_sum, float temperature) -> (Tensor, Tensor)");
 }
 #endif
 
 STABLE_TORCH_LIBRARY_IMPL(fusegen_temperature_softmax, FUSEGEN_DEVICE, library) {
   library.impl("forward", TORCH_BOX(&fusegen_temperature_softmax::forward));
   library.impl("backward", TORCH_BOX(&fusegen_temperature_softmax::backward));
+  library.impl("double_backward", TORCH_BOX(&fusegen_temperature_softmax::double_backward));
 }

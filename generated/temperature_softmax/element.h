@@ -160,4 +160,135 @@ struct Backward {
   }
 };
 
+// double_backward: (x: full, temperature: scalar, grad_y: full, grad_grad_x: full)
+//   -> grad_x: full, grad_grad_y: full
+//   grad_grad_div: full = grad_grad_x/temperature
+//   div: full = x/temperature
+//   softmax_exp: full = exp(div - softmax_max)
+//   grad_grad_softmax_exp: full = grad_grad_div*softmax_exp
+//   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
+//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
+//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
+//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
+//   grad_softmax_exp_2: full = grad_grad_div*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
+//   grad_softmax_sum_4/softmax_sum**2 grad_div_2: full = grad_softmax_exp_2*softmax_exp grad_x_2:
+//   full = grad_div_2/temperature grad_grad_y: full = grad_grad_softmax_exp/softmax_sum +
+//   grad_grad_softmax_sum_2_2*softmax_exp
+template <class Math>
+struct DoubleBackward {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T grad_y;
+    T grad_grad_x;
+  };
+  struct Col {};
+  struct Row {
+    T softmax_max;
+    T softmax_sum;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T softmax_sum_inverse;
+    T grad_grad_softmax_sum_2_2;
+    T grad_softmax_exp_factor;
+    T d_grad_softmax_exp_softmax_sum_factor;
+    T grad_softmax_exp_2_factor;
+  };
+  struct Scalar {
+    T temperature;
+    T temperature_inverse;
+  };
+  struct Kept {
+    T grad_grad_div;
+    T softmax_exp;
+    T grad_grad_softmax_exp;
+    T grad_softmax_exp;
+  };
+  struct Out {
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T grad_grad_y;
+    T grad_x;
+  };
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.temperature_inverse = Math::inverse(scalar.temperature);
+  }
+
+  // Once a row, before stage 0.
+  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
+  }
+
+  // Stage 0: the sum grad_grad_softmax_sum_2, the sum grad_softmax_sum_2.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    const T grad_grad_div = full.grad_grad_x * scalar.temperature_inverse;
+    // div: x / other
+    const T div = full.x * scalar.temperature_inverse;
+    // softmax: exp
+    const T softmax_exp = Math::exp_difference(div, row.softmax_max);
+    const T grad_grad_softmax_exp = grad_grad_div * softmax_exp;
+    // through softmax
+    const T grad_softmax_sum = full.grad_y * softmax_exp;
+    kept.grad_grad_div = grad_grad_div;
+    kept.softmax_exp = softmax_exp;
+    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
+    out.grad_softmax_sum_2 = grad_softmax_sum;
+  }
+  // Once a row, before stage 1.
+  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
+    row.grad_grad_softmax_sum_2_2 =
+        -row.grad_grad_softmax_sum_2 * Math::inverse(row.softmax_sum * row.softmax_sum);
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+  }
+
+  // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
+  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    // d grad_softmax_exp / d softmax_sum
+    const T d_grad_softmax_exp_softmax_sum =
+        row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
+    // through grad_softmax_exp
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    // sum over all uses
+    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
+                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    kept.grad_softmax_exp = grad_softmax_exp;
+    out.grad_softmax_sum_4 = grad_softmax_sum_3;
+    out.grad_grad_y = grad_grad_y;
+  }
+  // Once a row, before stage 2.
+  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
+    row.grad_softmax_exp_2_factor =
+        row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
+  }
+
+  // Stage 2: grad_x.
+  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp_2 = kept.grad_grad_div * kept.grad_softmax_exp +
+                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+                                 row.grad_softmax_exp_2_factor;
+    const T grad_div_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    const T grad_x_2 = grad_div_2 * scalar.temperature_inverse;
+    out.grad_x = grad_x_2;
+  }
+};
+
 }  // namespace fusegen_temperature_softmax

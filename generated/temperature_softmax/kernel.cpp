@@ -2,6 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
+// Compiled once for each instruction set (fusegen/levels.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -27,7 +28,7 @@ void forward(const ForwardArgs& args) {
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -114,7 +115,7 @@ void backward(const BackwardArgs& args) {
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
@@ -165,14 +166,134 @@ void backward(const BackwardArgs& args) {
   });
 }
 
+// double_backward: 3 passes over each row; what a later pass reads again stays in buffers.
+template <class S>
+void double_backward(const DoubleBackwardArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackward<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const x = static_cast<const S*>(args.x);
+  const S* const grad_y = static_cast<const S*>(args.grad_y);
+  const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const T* const softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
+  S* const grad_x = static_cast<S*>(args.grad_x);
+  S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  typename K::Scalar scalar{};
+  scalar.temperature = T(args.temperature);
+  K::scalars(scalar);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
+    const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
+
+    const Buffer<T> kept_grad_grad_div_memory(cols);
+    T* const kept_grad_grad_div = kept_grad_grad_div_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
+    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
+    T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t at = i * cols;
+      typename K::Row row{};
+      row.softmax_max = softmax_max[i];
+      row.softmax_sum = softmax_sum[i];
+      K::row0(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_grad_softmax_sum_2 = 0;
+        T reduced_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          kept_grad_grad_div[j] = kept.grad_grad_div;
+          kept_softmax_exp[j] = kept.softmax_exp;
+          kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+          reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
+          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+        }
+        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      });
+      row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
+      K::row1(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_softmax_sum_4 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
+          kept.softmax_exp = kept_softmax_exp[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+          reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
+          store(grad_grad_y + at + j, out.grad_grad_y);
+        }
+        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+      });
+      row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
+      K::row2(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.grad_grad_div = kept_grad_grad_div[j];
+          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
+          kept.softmax_exp = kept_softmax_exp[j];
+          K::stage2(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+        }
+      });
+    }
+  });
+}
+
 }  // namespace
 
+template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward<decltype(stored)>(args); });
 }
+template void forward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardArgs&);
 
+template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward<decltype(stored)>(args); });
 }
+template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
+
+template <class Level>
+void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { double_backward<decltype(stored)>(args); });
+}
+template void double_backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                          const DoubleBackwardArgs&);
 
 }  // namespace fusegen_temperature_softmax

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "fusegen/dtype.h"
+#include "fusegen/levels.h"
+#include "fusegen/pages.h"
 
 namespace fusegen {
 
@@ -28,7 +30,8 @@ struct Layout {
 class Activation {
  public:
   // `flat`: rows do not matter to the kernel.
-  Activation(const Tensor& x, bool flat, const Layout& layout) : x_(x), numel_(x.numel()) {
+  Activation(const Tensor& x, bool flat, const Layout& layout)
+      : x_(x), numel_(x.numel()), first_(layout.first), last_(layout.last) {
     const int64_t rank = layout.rank, dims = x.dim();
     STD_TORCH_CHECK(rank == 0 || dims == rank, "x: expected ", rank, " dims, got ", dims);
     switch (x.scalar_type()) {
@@ -76,7 +79,7 @@ class Activation {
     return checked(t, name, t.numel() == width_);
   }
   Tensor row(const Tensor& t, const char* name) const {
-    return checked(t, name, t.numel() == height_ && t.dim() == x_.dim());
+    return checked(t, name, t.numel() == height_);
   }
   Tensor channel(const Tensor& t, const char* name) const {
     return checked(t, name, t.numel() == channels());
@@ -85,15 +88,48 @@ class Activation {
     return checked(t, name, t.numel() == 1);
   }
 
-  // Row statistics that the forward pass saved.
+  // One int64 a row: the number of a column.
+  Tensor labels(const Tensor& t, const char* name) const {
+    STD_TORCH_CHECK(t.numel() == height_ && t.scalar_type() == ScalarType::Long, name,
+                    ": expected one int64 a row");
+    STD_TORCH_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(),
+                    name, ": its device is not that of x");
+    return t.is_contiguous() ? t : torch::stable::contiguous(t);
+  }
+
+  // Row statistics, and sums over all rows, that the forward pass saved.
   Tensor saved(const Tensor& t, const char* name) const {
     STD_TORCH_CHECK(t.numel() == height_ && t.scalar_type() == computed() && t.is_contiguous(),
                     name, ": not what the forward pass of this x saved");
     return t;
   }
+  Tensor saved_total(const Tensor& t, const char* name) const {
+    STD_TORCH_CHECK(t.numel() == 1 && t.scalar_type() == computed(), name,
+                    ": not what the forward pass of this x saved");
+    return t;
+  }
 
   // New tensors for results.
-  Tensor like(const Tensor& t) const { return torch::stable::new_empty(x_, t.sizes()); }
+  Tensor like(const Tensor& t) const {
+    Tensor result = torch::stable::new_empty(x_, t.sizes());
+    if (!x_.is_cuda()) {
+      prefer_huge_pages(result.mutable_data_ptr(), result.numel() * int64_t(size_of(dtype_)));
+    }
+    return result;
+  }
+  Tensor row_result(bool keepdim) const {
+    std::vector<int64_t> sizes;
+    for (int64_t dim = 0; dim < x_.dim(); ++dim) {
+      const bool column = dim >= x_.dim() + first_ && dim <= x_.dim() + last_;
+      if (!column) sizes.push_back(x_.size(dim));
+      if (column && keepdim) sizes.push_back(1);
+    }
+    return torch::stable::new_empty(x_, sizes);
+  }
+  Tensor one_result() const { return torch::stable::new_empty(x_, std::vector<int64_t>{}); }
+  Tensor total() const {
+    return torch::stable::new_empty(x_, std::vector<int64_t>{1}, computed());
+  }
   Tensor statistics() const {
     return torch::stable::new_empty(x_, std::vector<int64_t>{height_}, computed());
   }
@@ -111,7 +147,7 @@ class Activation {
   }
 
   const Tensor& x_;
-  int64_t numel_, width_ = 1, height_ = 1, inner_ = 1, channel_run_ = 1, rows_, cols_;
+  int64_t numel_, first_, last_, width_ = 1, height_ = 1, inner_ = 1, channel_run_ = 1, rows_, cols_;
   DType dtype_;
 };
 
@@ -147,12 +183,13 @@ void run(int64_t (*workspace)(DType, const Args&),
 
 #else
 
-#define FUSEGEN_KERNEL(name) name##_cpu
+#define FUSEGEN_KERNEL(name) FUSEGEN_LEVELS(name##_cpu)
 #define FUSEGEN_DEVICE CPU
 
-template <class Args>
-void run(void (*kernel)(DType, const Args&), const Activation& activation, const Args& args) {
-  kernel(activation.dtype(), args);
+template <class Args, size_t N>
+void run(void (*const (&kernels)[N])(DType, const Args&), const Activation& activation,
+         const Args& args) {
+  kernels[level()](activation.dtype(), args);
 }
 
 #endif

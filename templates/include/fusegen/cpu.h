@@ -10,6 +10,7 @@
 
 #include "fusegen/dtype.h"
 #include "fusegen/elementary.h"
+#include "fusegen/levels.h"
 #include "fusegen/precision.h"
 #include "fusegen/random.h"
 
@@ -20,7 +21,10 @@ extern "C" int32_t torch_parallel_for(int64_t begin, int64_t end, int64_t grain_
                                       void* context);
 extern "C" int32_t torch_get_num_threads(uint32_t* threads);
 
+// Nothing here has a name outside of its file: kernel.cpp is compiled for several instruction sets,
+// and the linker would keep one of their copies for all.
 namespace fusegen {
+namespace {
 
 // Calls f(task) for tasks begin … end - 1. There is one copy of it. `f` is copied and inlined, so
 // that the compiler sees that no store changes what was captured: else it gathers through the
@@ -116,13 +120,14 @@ struct Tiling {
   int64_t rows, cols, tile_rows, tile_cols;
   bool splits_rows;
 
-  static Tiling of(int64_t rows, int64_t cols, int64_t widest) {
+  // At most about `parts` groups of rows: each has its own sums over the rows.
+  static Tiling of(int64_t rows, int64_t cols, int64_t widest, int64_t parts) {
     const int64_t tile_cols = std::max<int64_t>(1, std::min(cols, widest));
     const int64_t wanted = std::max<int64_t>(1, elements_per_thread / tile_cols);
     uint32_t threads = 1;
     torch_get_num_threads(&threads);
-    return {rows, cols, std::clamp<int64_t>(rows / 8, std::min<int64_t>(wanted, 8), 128), tile_cols,
-            rows < threads && cols >= 2 * elements_per_thread};
+    return {rows, cols, std::clamp<int64_t>(rows / parts, std::min<int64_t>(wanted, 32), 128),
+            tile_cols, rows < threads && cols >= 2 * elements_per_thread};
   }
   int64_t groups() const { return (rows + tile_rows - 1) / tile_rows; }
   int64_t columns() const { return (cols + tile_cols - 1) / tile_cols; }
@@ -151,13 +156,26 @@ struct AcrossTiling {
 // Fills out[0 … count) with the uniform numbers of elements first … first + count - 1.
 template <class T>
 void fill_uniform(T* out, int64_t count, uint64_t seed, uint32_t stream, uint64_t first) {
+  constexpr int groups = 64;  // of eight elements, drawn in vectors
   int64_t i = 0;
   for (; i < count && (first + i) % 8; ++i) out[i] = uniform(seed, stream, first + i);
-  for (; i + 8 <= count; i += 8) {
-    const Bits bits = philox(seed, stream, (first + i) / 8);
-    for (int k = 0; k < 4; ++k) {
-      out[i + 2 * k] = low_uniform(bits.word[k]);
-      out[i + 2 * k + 1] = high_uniform(bits.word[k]);
+  for (int64_t whole; (whole = std::min<int64_t>(8 * groups, (count - i) / 8 * 8)) > 0;
+       i += whole) {
+    const uint64_t group = (first + i) / 8;
+    uint32_t words[4 * groups];
+#pragma omp simd
+    for (int g = 0; g < groups; ++g) {
+      const Bits bits = philox(seed, stream, group + g);
+      words[4 * g] = bits.word[0];
+      words[4 * g + 1] = bits.word[1];
+      words[4 * g + 2] = bits.word[2];
+      words[4 * g + 3] = bits.word[3];
+    }
+    T* const to = out + i;
+#pragma omp simd
+    for (int64_t k = 0; k < whole / 2; ++k) {
+      to[2 * k] = low_uniform(words[k]);
+      to[2 * k + 1] = high_uniform(words[k]);
     }
   }
   for (; i < count; ++i) out[i] = uniform(seed, stream, first + i);
@@ -199,4 +217,5 @@ void store_total(S* out, const double* partial, int64_t tasks) {
   store(out, compute_t<S>(sum));
 }
 
+}  // namespace
 }  // namespace fusegen

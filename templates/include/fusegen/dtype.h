@@ -103,6 +103,11 @@ FUSEGEN_FN void store(S* stored, compute_t<S> value) {
   *stored = Storage<S>::store(value);
 }
 
+// The bytes of a stored number.
+constexpr int size_of(DType dtype) {
+  return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
+}
+
 // The channel of place `at`, where each channel has runs of `run` places.
 FUSEGEN_FN int64_t channel_of(int64_t at, int64_t run, int64_t channels) {
   if ((at | run | channels) >> 31) return at / run % channels;

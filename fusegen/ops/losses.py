@@ -1,0 +1,169 @@
+"""Losses: of the activation against targets of its shape, or against a class for each row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+
+from fusegen.atoms import (
+    COLS,
+    COLUMN,
+    ROWS,
+    absolute,
+    exp,
+    let,
+    log,
+    row_mean,
+    row_shift,
+    row_sum,
+    softplus,
+    total,
+    undefined,
+    where,
+)
+from fusegen.ops.declare import RefusedError, op
+from fusegen.program import Kind
+
+_REDUCTIONS = {"reduction": ("none", "mean", "sum")}
+
+
+def _reduced(loss: sp.Expr, reduction: str) -> sp.Expr:
+    """Return an element's loss, or the mean or sum over all elements."""
+    if reduction == "none":
+        return loss
+    return total(loss) / (ROWS * COLS) if reduction == "mean" else total(loss)
+
+
+@op("nn.functional.mse_loss", choices=_REDUCTIONS)
+def mse_loss(x: sp.Expr, target: sp.Expr, *, reduction: str = "mean") -> sp.Expr:
+    """(x - target)^2. torch.nn.MSELoss."""
+    return _reduced((x - target) ** 2, reduction)
+
+
+@op("nn.functional.l1_loss", choices=_REDUCTIONS)
+def l1_loss(x: sp.Expr, target: sp.Expr, *, reduction: str = "mean") -> sp.Expr:
+    """|x - target|. torch.nn.L1Loss."""
+    return _reduced(absolute(x - target), reduction)
+
+
+@op("nn.functional.smooth_l1_loss", choices=_REDUCTIONS)
+def smooth_l1_loss(
+    x: sp.Expr, target: sp.Expr, *, reduction: str = "mean", beta: float = 1.0
+) -> sp.Expr:
+    """d^2 / (2 beta) where d = |x - target| < beta, else d - beta / 2. Girshick 2015, arXiv:1504.08083."""
+    d = let("difference", x - target)
+    far = absolute(d) - beta / 2
+    return _reduced(
+        where(absolute(d) < beta, d**2 / (2 * beta), far) if beta != 0 else far, reduction
+    )
+
+
+@op("nn.functional.huber_loss", choices=_REDUCTIONS)
+def huber_loss(
+    x: sp.Expr, target: sp.Expr, *, reduction: str = "mean", delta: float = 1.0
+) -> sp.Expr:
+    """d^2 / 2 where d = |x - target| < delta, else delta (d - delta / 2). Huber 1964; torch.nn.HuberLoss."""
+    d = let("difference", x - target)
+    near, far = d**2 / 2, delta * (absolute(d) - delta / 2)
+    return _reduced(where(absolute(d) < delta, near, far), reduction)
+
+
+@op("nn.functional.kl_div", choices={"reduction": ("none", "mean", "sum", "batchmean")})
+def kl_div(
+    x: sp.Expr, target: sp.Expr, *, reduction: str = "mean", log_target: bool = False
+) -> sp.Expr:
+    """target (log target - x), of log-probabilities x. Kullback & Leibler 1951; torch.nn.KLDivLoss."""
+    entropy = where(sp.Eq(target, 0), 0, target * log(target))
+    loss = exp(target) * (target - x) if log_target else entropy - target * x
+    return total(loss) / ROWS if reduction == "batchmean" else _reduced(loss, reduction)
+
+
+@op(
+    "nn.functional.binary_cross_entropy_with_logits",
+    constant=("weight", "pos_weight"),
+    choices=_REDUCTIONS,
+)
+def binary_cross_entropy_with_logits(
+    x: sp.Expr,
+    target: sp.Expr,
+    weight: sp.Expr | None = None,
+    pos_weight: sp.Expr | None = None,
+    *,
+    reduction: str = "mean",
+) -> sp.Expr:
+    """weight ((1 - target) x + (1 + (pos_weight - 1) target) softplus(-x)). torch.nn.BCEWithLogitsLoss."""
+    positive = 1 if pos_weight is None else 1 + (pos_weight - 1) * target
+    loss = (1 - target) * x + positive * softplus(-x)
+    return _reduced(loss if weight is None else weight * loss, reduction)
+
+
+def _of_rows(
+    loss: sp.Expr, target: sp.Expr, weight: sp.Expr | None, ignore: int, reduction: str
+) -> sp.Expr:
+    """Return a row's loss times its class's weight, or the weighted mean or the sum over the rows."""
+
+    def counted(value: sp.Expr) -> sp.Expr:
+        known = where(target < 0, undefined, where(target < COLS, value, undefined))
+        return where(sp.Eq(target, ignore), 0, known)
+
+    share = sp.Integer(1) if weight is None else let("share", _at(target, weight))
+    losses = counted(let("loss", loss if weight is None else share * loss))
+    if reduction == "none":
+        return losses
+    return total(losses) / total(counted(share)) if reduction == "mean" else total(losses)
+
+
+def _at(target: sp.Expr, value: sp.Expr) -> sp.Expr:
+    """Return a row's value in the column that is its target."""
+    return row_sum(where(sp.Eq(COLUMN, target), value, 0))
+
+
+_ROWS: dict[str, Any] = {
+    "classes": "target",
+    "constant": ("weight",),
+    "kinds": {"weight": Kind.COL},
+    "matrix": True,
+    "choices": _REDUCTIONS,
+}
+
+
+@op("nn.functional.nll_loss", **_ROWS)
+def nll_loss(
+    x: sp.Expr,
+    target: sp.Expr,
+    weight: sp.Expr | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> sp.Expr:
+    """-weight[target] x[target]; NaN where target is no column. torch.nn.NLLLoss."""
+    return _of_rows(-_at(target, x), target, weight, ignore_index, reduction)
+
+
+@op("nn.functional.cross_entropy", **_ROWS)
+def cross_entropy(
+    x: sp.Expr,
+    target: sp.Expr,
+    weight: sp.Expr | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> sp.Expr:
+    """weight[target] (log sum exp(x) - x[target]); NaN if target is no column. torch.nn.CrossEntropyLoss."""
+    largest = row_shift(x)
+    log_sum = let("log_sum", log(row_sum(exp(x - largest))))
+    loss = (largest - _at(target, x)) + log_sum
+    even = let("even", (largest - row_mean(x)) + log_sum)
+    smooth = _smoothed(loss, even, label_smoothing, weight)
+    return _of_rows(smooth, target, weight, ignore_index, reduction)
+
+
+def _smoothed(loss: sp.Expr, even: sp.Expr, share: float, weight: sp.Expr | None) -> sp.Expr:
+    """Return a row's loss where a share of its target is spread evenly over all classes."""
+    if share == 0:
+        return loss
+    if weight is not None:
+        raise RefusedError("cannot have both weight and label_smoothing; drop one of them")
+    return (1 - share) * loss + share * even

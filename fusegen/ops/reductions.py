@@ -1,0 +1,96 @@
+"""Reductions: a row becomes one value, or the whole tensor one number where there is no `dim`."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from fusegen.atoms import (
+    COLS,
+    COLUMN,
+    ROWS,
+    absolute,
+    let,
+    row_max,
+    row_mean,
+    row_shift,
+    row_sum,
+    sqrt,
+    total,
+    where,
+)
+from fusegen.ops.declare import RefusedError, op
+
+
+@op("sum", dims=("dim",))
+def sum_(x: sp.Expr, *, dim: int | None = None, keepdim: bool = False) -> sp.Expr:
+    """The sum over a row; without dim, over all elements. torch.sum."""
+    return total(x) if dim is None else row_sum(x)
+
+
+@op("mean", dims=("dim",))
+def mean(x: sp.Expr, *, dim: int | None = None, keepdim: bool = False) -> sp.Expr:
+    """The mean over a row; without dim, over all elements. torch.mean."""
+    return total(x) / (ROWS * COLS) if dim is None else row_mean(x)
+
+
+@op("amax", dims=("dim",))
+def amax(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
+    """A row's largest value; equal ones share the gradient. torch.amax."""
+    return row_max(x)
+
+
+@op("amin", dims=("dim",))
+def amin(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
+    """A row's smallest value; equal ones share the gradient. torch.amin."""
+    return -row_max(-x)
+
+
+@op("max", dims=("dim",))
+def max_(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
+    """A row's largest value; the first of equal ones gets the gradient. torch.max, its values."""
+    largest = row_shift(x)
+    place = let("place", where(x < largest, COLS, where(x >= largest, COLUMN, -1)))
+    first = let("first", -row_shift(-place))
+    return where(first >= 0, row_sum(where(sp.Eq(COLUMN, first), x, 0)), largest)
+
+
+@op("min", dims=("dim",))
+def min_(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
+    """A row's smallest value; the first of equal ones gets the gradient. torch.min, its values."""
+    return -max_.formula(let("negative", -x), dim=dim)
+
+
+@op("var", dims=("dim",))
+def var(x: sp.Expr, *, dim: int, correction: int = 1, keepdim: bool = False) -> sp.Expr:
+    """sum (x - mean)^2 / (cols - correction) over a row. torch.var."""
+    return row_sum(let("centred", x - row_mean(x)) ** 2) / (COLS - correction)
+
+
+@op("std", dims=("dim",))
+def std(x: sp.Expr, *, dim: int, correction: int = 1, keepdim: bool = False) -> sp.Expr:
+    """The root of sum (x - mean)^2 / (cols - correction); the derivative at 0 is 0. torch.std."""
+    variance = let("var", var.formula(x, dim=dim, correction=correction))
+    return where(variance <= 0, 0, sqrt(variance))
+
+
+@op("norm", dims=("dim",), choices={"p": ("inf", "-inf")})
+def norm(x: sp.Expr, *, p: float = 2.0, dim: int | None = None, keepdim: bool = False) -> sp.Expr:
+    """(sum |x|^p)^(1/p), for p = inf the largest |x|; over a row, without dim over all. torch.norm."""
+    if p in (sp.oo, -sp.oo):
+        return _largest(absolute(x), p, dim)
+    added = let("power", (total if dim is None else row_sum)(_powered(x, sp.sympify(p))))
+    return added if p in (0, 1) else where(added <= 0, 0, added ** (1 / p))
+
+
+def _largest(size: sp.Expr, p: float, dim: int | None) -> sp.Expr:
+    if dim is None:
+        raise RefusedError("with p inf needs a dim")
+    return row_max(size) if p > 0 else -row_max(-size)
+
+
+def _powered(x: sp.Expr, p: sp.Expr) -> sp.Expr:
+    """Return |x|^p; its derivative at 0 is 0."""
+    if p == 0:
+        return where(sp.Eq(x, 0), 0, 1)
+    size = x**p if p.is_even else absolute(x) ** p
+    return size if p.is_Integer else where(sp.Eq(x, 0), 0, size)

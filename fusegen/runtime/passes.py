@@ -1,0 +1,173 @@
+"""One pass of a mode with its operator: what goes in, what comes out, and which pass differentiates it.
+
+Pass k + 1 is the vector-Jacobian product of pass k, so it takes what pass k takes and a cotangent for each
+of its outputs. Where the mathematics is: fusegen/calculus.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from fusegen.runtime.sharding import know_shardings
+
+#: The most derivatives that a spec can ask for.
+HIGHEST = 3
+
+_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+_CUDA = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
+_modes_active = torch._C._len_torch_dispatch_stack
+_profiled = torch._C._autograd._profiler_enabled
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One operator of a mode: the forward pass or the derivative of the pass before.
+
+    Args:
+        operator: its name below `torch.ops.fusegen_<package>`.
+        like: for each output, the place of the input whose kind and shape it has; of a derivative, that is
+            the input of the pass before to which the gradient belongs.
+        by_column: whether no value depends on a whole row, so that columns can be computed apart.
+    """
+
+    operator: str
+    like: tuple[int, ...]
+    by_column: bool = False
+
+
+class BoundPass:
+    """A pass with its operator, which takes `(*tensors, *statistics, *seed, *numbers)`.
+
+    Args:
+        package: the package's name, for messages.
+        order: 0 for the forward pass, 1 for the backward, …
+        operator: the operator.
+        declared: what the generated package says of the pass.
+        kinds: the kind of each tensor that it takes.
+        statistics: how many row statistics the forward pass saves: outputs of pass 0, inputs of the others.
+        random: whether it takes a seed.
+        columns: the first and the last dim along which a row runs, counted from the end.
+
+    Attributes:
+        count: how many tensors it takes, `cotangents` of them for outputs of the pass before.
+    """
+
+    def __init__(
+        self,
+        package: str,
+        order: int,
+        operator: Callable[..., Any],
+        declared: Pass,
+        kinds: tuple[str, ...],
+        statistics: int,
+        random: bool,
+        columns: tuple[int, int],
+    ) -> None:
+        self.package, self.order, self.operator = package, order, operator
+        self._kernel = operator._handle.redispatch_boxed  # type: ignore[attr-defined]
+        self.like, self.kinds, self.random, self.columns = declared.like, kinds, random, columns
+        self.by_column = declared.by_column
+        self.count, self.statistics = len(kinds), statistics
+        self.cotangents = 0
+        self.given_tensors = self.count + (statistics if order else 0) + random
+        self.output_kinds = tuple(kinds[place] for place in declared.like)
+        self.returned = len(declared.like) + (0 if order else statistics)
+        self._next: BoundPass | None = None
+
+    @property
+    def following(self) -> BoundPass:
+        """The derivative of this pass.
+
+        Raises:
+            RuntimeError: where it was not generated.
+        """
+        if self._next is None:
+            order = self.order + 1
+            remedy = f"set `order: {order}` in the spec and run `fusegen build` again"
+            if order > HIGHEST:
+                remedy = f"{HIGHEST} is the most there is"
+            raise RuntimeError(
+                f"{self.package}: its derivatives were generated to order {self.order}; {remedy}"
+            )
+        return self._next
+
+    def arguments(
+        self,
+        tensors: Sequence[Tensor],
+        statistics: Sequence[Tensor],
+        extras: Sequence[Any],
+    ) -> tuple[Any, ...]:
+        """Return the operator's arguments; `extras` are the seed, if any, and the numbers."""
+        return (*tensors, *(statistics if self.order else ()), *extras)
+
+    def kept(self, args: Sequence[Any], out: Any) -> tuple[Sequence[Tensor], Sequence[Any]]:
+        """Return the statistics and the extras of a call, from its arguments and its outputs."""
+        if self.order == 0:
+            return (out[1:] if self.statistics else ()), args[self.count :]
+        behind = self.count + self.statistics
+        return args[self.count : behind], args[behind:]
+
+    def run(self, args: tuple[Any, ...]) -> Any:
+        """Run the kernel, without recording anything.
+
+        Plain tensors go straight to the kernel, below the operator's autograd, which takes 5 µs of Python;
+        whatever else takes part (a tensor subclass, a dispatch mode, a profiler) sees the operator.
+        """
+        if is_plain(args[: self.given_tensors]):
+            return self._kernel(_CUDA if args[0].is_cuda else _CPU, *args)
+        return self.dispatch(args)
+
+    def dispatch(self, args: tuple[Any, ...]) -> Any:
+        """Call the operator, through all that wants to see it."""
+        know_shardings(self)
+        return self.operator(*args)
+
+
+def is_plain(tensors: Sequence[Any]) -> bool:
+    """Return whether nothing but torch's own CPU or CUDA backend wants to see a call."""
+    if _modes_active() or _profiled():
+        return False
+    for tensor in tensors:  # not any(): a generator costs as much as the rest
+        kind = type(tensor)
+        if kind is not Tensor and kind is not Parameter:
+            return False
+    return True
+
+
+def bind_passes(
+    package: str,
+    operators: Sequence[Callable[..., Any]],
+    declared: Sequence[Pass],
+    kinds: Sequence[str],
+    *,
+    statistics: int,
+    random: bool,
+    columns: tuple[int, int],
+) -> tuple[BoundPass, ...]:
+    """Return the passes of a mode, each with its operator and its derivative.
+
+    Args:
+        package: the package's name.
+        operators: one for each pass.
+        declared: the passes, as the generated package declares them.
+        kinds: the kinds of x and of the operands.
+        statistics: how many row statistics the forward pass saves.
+        random: whether the mode draws random numbers.
+        columns: the first and the last dim along which a row runs, counted from the end.
+    """
+    bound: list[BoundPass] = []
+    taken = tuple(kinds)
+    for order, (operator, said) in enumerate(zip(operators, declared, strict=True)):
+        made = BoundPass(package, order, operator, said, taken, statistics, random, columns)
+        if bound:
+            bound[-1]._next = made
+            made.cotangents = len(bound[-1].like)
+        bound.append(made)
+        taken += made.output_kinds
+    return tuple(bound)

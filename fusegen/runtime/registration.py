@@ -1,0 +1,51 @@
+"""What torch needs to know of an operator beyond its kernels: the shapes of its outputs, and its derivative.
+
+With these the operators stand in graphs of torch.compile, torch.export and AOTInductor, and pass
+`torch.library.opcheck`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusegen.runtime.derivative import pull, remember
+from fusegen.runtime.passes import BoundPass
+from fusegen.runtime.sharding import know_shardings
+
+
+def register(pass_: BoundPass) -> None:
+    """Register the fake kernel and the autograd of a pass's operator."""
+    name = pass_.operator.name()  # type: ignore[attr-defined]
+
+    def fake(*args: Any) -> Any:
+        x, tensors = args[0], args[: pass_.count]
+        outputs = [x.new_empty(tensors[place].shape) for place in pass_.like]
+        if pass_.order == 0:
+            outputs += [_statistic(x, pass_.columns) for _ in range(pass_.statistics)]
+        return outputs[0] if pass_.returned == 1 else tuple(outputs)
+
+    def setup_context(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
+        remember(ctx, pass_, inputs, output)
+        if pass_.order == 0 and pass_.statistics:
+            ctx.mark_non_differentiable(*output[1:])
+
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        return tuple(pull(ctx, pass_, cotangents))
+
+    know_shardings(pass_)
+    torch.library.register_fake(name, fake)
+    torch.library.register_autograd(name, backward, setup_context=setup_context)
+
+
+def _statistic(x: Tensor, columns: tuple[int, int]) -> Tensor:
+    """Return a statistic of each row: one number, in the type that the kernels compute in."""
+    first, last = (dim % x.dim() for dim in columns) if x.dim() else (0, -1)
+    rows = 1
+    for dim, size in enumerate(x.shape):
+        if not first <= dim <= last:
+            rows *= size
+    return x.new_empty((rows,), dtype=torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,97 @@
+"""How a pass runs on shards of a DTensor, from the kinds of its inputs and outputs.
+
+Rows do not know of one another: sharded by rows, an activation stays where it is, and what is summed over
+rows (the gradient of a bias) is a partial sum of each shard. Sharded by columns, the same holds of a pass
+that reduces no row. Everything else is gathered first, by DTensor.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from fusegen.runtime.passes import BoundPass
+
+_MODULE = "torch.distributed.tensor"
+_known: set[str] = set()
+
+
+def know_shardings(pass_: BoundPass) -> None:
+    """Register a pass's sharding rules, once DTensor is imported: that takes a second, and few need it."""
+    name = pass_.operator.name()  # type: ignore[attr-defined]
+    if name in _known or _MODULE not in sys.modules:
+        return
+    from torch.distributed.tensor.experimental import register_sharding
+
+    _known.add(name)
+    register_sharding(pass_.operator)(lambda *args: _shardings(pass_, args))  # type: ignore[arg-type]
+
+
+def shard_index(x: Tensor) -> int:
+    """Return which shard of a DTensor this process holds, and 0 of a plain tensor."""
+    if _MODULE not in sys.modules:
+        return 0
+    from torch.distributed.tensor import DTensor
+
+    if not isinstance(x, DTensor):
+        return 0
+    index = 0
+    coordinate = x.device_mesh.get_coordinate() or ()
+    for place, placement in enumerate(x.placements[: len(coordinate)]):
+        if placement.is_shard():
+            index = index * x.device_mesh.size(place) + coordinate[place]
+    return index
+
+
+def _shardings(pass_: BoundPass, args: tuple[Any, ...]) -> list[tuple[list[Any], list[Any]]]:
+    """Return the placements of outputs and inputs that need no exchange, along one dim of a mesh."""
+    from torch.distributed.tensor import Replicate
+
+    dims = len(args[0].shape)
+    replicated = ([Replicate()] * pass_.returned, _padded(pass_, args, [Replicate()] * pass_.count))
+    found: list[tuple[list[Any], list[Any]]] = [replicated]
+    columns = range(dims + pass_.columns[0], dims + pass_.columns[1] + 1) if dims else range(0)
+    for dim in range(dims):
+        if dim in columns:
+            if pass_.by_column and len(columns) == 1:
+                found.append(_split(pass_, args, dim, "row"))
+        elif dim == 0 or not pass_.statistics:  # statistics are flat: the first dim alone cuts them
+            found.append(_split(pass_, args, dim, "col"))
+    return found
+
+
+def _split(
+    pass_: BoundPass, args: tuple[Any, ...], dim: int, across: str
+) -> tuple[list[Any], list[Any]]:
+    """Return the placements where x is split along a dim; values of kind `across` do not vary along it."""
+    from torch.distributed.tensor import Partial, Replicate, Shard
+
+    dims = len(args[0].shape)
+
+    def place(kind: str, shape: Any, summed: Any) -> Any:
+        if kind in ("scalar", across) or (kind == "channel" and dim != 1):
+            return summed
+        if kind == "channel":  # [C, 1, 1] or [C]: the dim before those that are all ones
+            return Shard(max(0, len(shape) - (dims - 1)))
+        return Shard(dim - (dims - len(shape)))  # leading dims may be missing
+
+    shapes = [args[n].shape for n in range(pass_.count)]
+    inputs = [place(k, s, Replicate()) for k, s in zip(pass_.kinds, shapes, strict=True)]
+    outputs = [place(pass_.kinds[n], shapes[n], Partial()) for n in pass_.like]
+    if pass_.order == 0:
+        outputs += [Shard(0)] * pass_.statistics
+    return outputs, _padded(pass_, args, inputs, Shard(0))
+
+
+def _padded(
+    pass_: BoundPass, args: tuple[Any, ...], placements: list[Any], statistic: Any = None
+) -> list[Any]:
+    """Return the placements of all arguments: the tensors', the statistics', the seed's, and no more."""
+    from torch.distributed.tensor import Replicate
+
+    statistics = [statistic or Replicate()] * (pass_.statistics if pass_.order else 0)
+    whole = [*placements, *statistics, *([Replicate()] if pass_.random else [])]
+    return whole + [None] * (len(args) - len(whole))

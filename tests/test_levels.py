@@ -1,0 +1,108 @@
+"""One package for every processor of an architecture: the instruction set is chosen when it is loaded."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+from fusegen.compilers import cpu_levels
+from fusegen.verify import BOUND_ULP
+
+LIBRARY = ROOT / "generated" / "matmul_dropout_softmax"
+#: Prints the level in use and the largest error in ulp of each dtype against float64, forward and backward.
+PROGRAM = """
+import ctypes, torch
+from pathlib import Path
+from fusegen.runtime.loading import load_package
+from fusegen.verify import ulp_error
+package = load_package("matmul_dropout_softmax", Path("generated"))
+say = ctypes.CDLL("generated/matmul_dropout_softmax/_cpu.so").fusegen_cpu_level
+say.restype = ctypes.c_char_p
+print(say().decode())
+x = torch.randn(7, 1023, generator=torch.Generator().manual_seed(0)).bfloat16()
+bias = torch.rand(1023, generator=torch.Generator().manual_seed(1)).bfloat16()
+def run(dtype):
+    given = [t.to(dtype).requires_grad_() for t in (x, bias)]
+    out = package.apply(*given, dropout_p=0.3, training=True, seed=5)
+    cotangent = torch.randn(x.shape, generator=torch.Generator().manual_seed(2)).bfloat16()
+    return [out.detach(), *torch.autograd.grad(out, given, cotangent.to(dtype))]
+truth = run(torch.float64)
+for dtype in (torch.float32, torch.bfloat16, torch.float16):
+    for got, exact in list(zip(run(dtype), truth))[: 3 if dtype is torch.float32 else 1]:
+        print(dtype, ulp_error(got, exact))
+"""
+
+
+def run(level: str | None) -> tuple[str, list[float]]:
+    environment = {k: v for k, v in os.environ.items() if k != "FUSEGEN_CPU"}
+    environment |= {"FUSEGEN_CPU": level} if level else {}
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    used, *lines = done.stdout.splitlines()
+    return used, [float(line.split()[1]) for line in lines]
+
+
+@pytest.mark.parametrize("level", list(cpu_levels()))
+def test_every_level_computes_the_same(level: str) -> None:
+    best, _ = run(None)
+    levels = list(cpu_levels())
+    used, errors = run(level)
+    assert used == levels[min(levels.index(level), levels.index(best))]
+    assert len(errors) == 5
+    assert max(errors[:3]) <= BOUND_ULP[torch.float32], errors
+    assert max(errors[3:]) <= BOUND_ULP[torch.bfloat16], errors
+
+
+def test_a_level_that_is_none_is_named() -> None:
+    environment = {**os.environ, "FUSEGEN_CPU": "avx1024"}
+    code = (
+        "from pathlib import Path; from fusegen.runtime.loading import load_package\n"
+        "load_package('matmul_dropout_softmax', Path('generated'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "FUSEGEN_CPU=avx1024: expected portable, avx2 or avx512" in done.stderr
+
+
+@pytest.mark.parametrize("level", list(cpu_levels()))
+def test_no_function_of_one_level_can_stand_for_another(level: str) -> None:
+    """The linker keeps one of the functions of a name, so a level's have names of their own."""
+    kernel = ROOT / "generated" / ".build" / LIBRARY.name / f"kernel_{level}.o"
+    done = subprocess.run(
+        ["nm", "--demangle", "--defined-only", "--extern-only", str(kernel)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = [line.split(maxsplit=2)[2] for line in done.stdout.splitlines()]
+    shared = [n for n in names if f"<fusegen::{level.capitalize()}>" not in n]
+    assert len(names) > len(shared)
+    assert [n for n in shared if not n.startswith("DW.ref.")] == []
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="asks for x86's instructions")
+def test_each_level_has_vectors_of_its_own_width() -> None:
+    for level, wide in (("portable", "xmm"), ("avx2", "ymm"), ("avx512", "zmm")):
+        kernel: Path = ROOT / "generated" / ".build" / LIBRARY.name / f"kernel_{level}.o"
+        done = subprocess.run(
+            ["objdump", "-d", str(kernel)], capture_output=True, text=True, check=True
+        )
+        found = {width for width in ("xmm", "ymm", "zmm") if f"%{width}" in done.stdout}
+        assert max(found) == wide
