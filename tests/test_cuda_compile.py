@@ -72,7 +72,9 @@ def test_it_compiles_without_spills(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.nvcc
 @pytest.mark.skipif(NVCC is None, reason="no nvcc here")
-@pytest.mark.parametrize("name", ["conv2d_channel_softmax_sigmoid", "conv1d_mish_softmax"])
+@pytest.mark.parametrize(
+    "name", ["conv2d_channel_softmax_sigmoid", "conv1d_mish_softmax", "linear_group_norm_swish_mul"]
+)
 def test_layouts_compile(name: str, tmp_path: Path) -> None:
     """Columns that lie apart, and sums by channel: with every warning an error."""
     rendered = pipeline.render_package(ROOT / "tests" / "chains" / f"{name}.yaml")

@@ -39,7 +39,7 @@ class Submodule:
 
     Args:
         module: its name in torch, such as "nn.BatchNorm1d".
-        sized_by: its leading constructor parameters, each a size known from the chain:
+        sized_by: its leading constructor parameters: attributes of the op, or sizes known from the chain,
             "in_features", "out_features" or "features" (the width of the activation there).
         keywords: the op's attributes that its constructor takes.
         geometry: further constructor parameters with their defaults: sizes, or one a dim. A source's
@@ -91,6 +91,8 @@ class Op:
         inputs: what a source takes beside x, as inputs of `Module.forward`.
         dims: the attributes that name a dim.
         over: the dims that it reduces over where no attribute names them.
+        groups: the attribute that says into how many groups the channel is cut: a row is then the channels of
+            a group with all dims behind them.
         choices: the valid values of string attributes.
     """
 
@@ -113,6 +115,7 @@ class Op:
     inputs: tuple[str, ...] = ()
     dims: tuple[str, ...] = ()
     over: Over | None = None
+    groups: str = ""
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 
@@ -144,6 +147,7 @@ def op(
     inputs: tuple[str, ...] = (),
     dims: tuple[str, ...] = (),
     over: Over | None = None,
+    groups: str = "",
     choices: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
     """Declare the decorated function as an op under its own name; see `Op` for the arguments."""
@@ -183,6 +187,7 @@ def op(
             inputs=inputs,
             dims=dims,
             over=over,
+            groups=groups,
             choices=choices or {},
             aliases=aliases,
         )
