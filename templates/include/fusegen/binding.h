@@ -51,7 +51,7 @@ class Activation {
       default:
         STD_TORCH_CHECK(false, "x: expected float64, float32, bfloat16 or float16");
     }
-    const auto column = [&](int64_t dim) {
+    const auto columnar = [&](int64_t dim) {
       return dim >= dims + layout.first && dim <= dims + layout.last;
     };
     for (int64_t dim = 0; dim < dims; ++dim) {
@@ -61,8 +61,8 @@ class Activation {
       if (dim > 1 && (column(1) || !column(dim))) channel_run_ *= x.size(dim);
       if (dim > dims + layout.last) inner_ *= x.size(dim);
     }
-    STD_TORCH_CHECK(layout.groups > 0 && width_ % layout.groups == 0, "groups: ", layout.groups,
-                    " do not divide the channels");
+    STD_TORCH_CHECK(layout.groups > 0 && width_ % layout.groups == 0, "x: its channels are not ",
+                    layout.groups, " groups");
     height_ *= layout.groups;
     width_ /= layout.groups;
     rows_ = flat ? (numel_ ? 1 : 0) : height_;
