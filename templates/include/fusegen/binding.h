@@ -51,7 +51,7 @@ class Activation {
       default:
         STD_TORCH_CHECK(false, "x: expected float64, float32, bfloat16 or float16");
     }
-    const auto columnar = [&](int64_t dim) {
+    const auto column = [&](int64_t dim) {
       return dim >= dims + layout.first && dim <= dims + layout.last;
     };
     for (int64_t dim = 0; dim < dims; ++dim) {
