@@ -138,6 +138,9 @@ def layout_of(spec: Spec) -> Layout:
     Raises:
         SpecError: where two steps reduce over different dims, or one takes a matrix alone.
     """
+    grouped = [s for s in spec.steps if s.op and s.op.groups]
+    if grouped:
+        return _grouped_layout(spec, grouped)
     wide = [s for s in spec.steps if _wants_matrix(s)]
     if spec.dims >= 3 and wide:
         message = f"{wide[0].label} takes rows of a matrix, and the activation has {spec.dims} dims"
@@ -167,11 +170,54 @@ def layout_of(spec: Spec) -> Layout:
                 step.line,
             )
         found = layout
-    if found is None and any(
-        s.formula is not None and s.formula.has(*ROW_FUNCTIONS) for s in spec.steps
-    ):
+    if found is None and any(map(_has_row_functions, spec.steps)):
         return Layout(spec.dims)
     return found or pointwise_layout(spec.dims, (o.kind for o in spec.operands))
+
+
+def _grouped_layout(spec: Spec, grouped: Sequence[Step]) -> Layout:
+    """Return the layout of a chain in which a row is a group of channels.
+
+    Raises:
+        SpecError: where another step reduces over something else.
+    """
+    rank = spec.dims or 2
+    found: Layout | None = None
+    for step in spec.steps:
+        wanted = None
+        if step in grouped:
+            assert step.op is not None
+            groups = step.attributes[step.op.groups]
+            groups = groups.name if isinstance(groups, Ref) else groups
+            assert isinstance(groups, int | str)
+            wanted = Layout(rank, CHANNEL_DIM - rank, -1, groups)
+        elif _over(step, rank) is not None or _wants_matrix(step) or _has_row_functions(step):
+            raise SpecError(
+                f"{step.label} reduces over other dims than {grouped[0].label}, whose rows are groups of "
+                "channels; split the chain into two specs there",
+                spec.path,
+                step.line,
+            )
+        if wanted is not None and found is not None and wanted != found:
+            message = f"{step.label} has {wanted.shape}, but an earlier step {found.shape}"
+            raise SpecError(
+                f"{message}; split the chain into two specs there", spec.path, step.line
+            )
+        found = found or wanted
+    for operand in spec.operands:
+        if operand.kind is Kind.ROW or (operand.kind is Kind.COL and rank > 2):
+            raise SpecError(
+                f"{operand.name!r} is of kind {operand.kind.label}, but rows are groups of channels here; "
+                "use kind full, channel or scalar",
+                spec.path,
+                operand.line,
+            )
+    assert found is not None
+    return found
+
+
+def _has_row_functions(step: Step) -> bool:
+    return step.formula is not None and step.formula.has(*ROW_FUNCTIONS)
 
 
 def _over(step: Step, rank: int) -> Layout | None:
@@ -251,8 +297,11 @@ def _constants_of(step: Step) -> list[str]:
 
 
 def _resolved(kind: Kind, spec: Spec) -> Kind:
-    """Return an operand's kind; where the channel is the last dim, it is that of a column."""
-    return Kind.COL if kind is Kind.CHANNEL and spec.dims < 3 else kind
+    """Return an operand's kind; where the channel is the last dim and is not cut, it is that of a column."""
+    if spec.dims < 3 and kind in (Kind.CHANNEL, Kind.COL):
+        grouped = any(s.op and s.op.groups for s in spec.steps)
+        return Kind.CHANNEL if grouped else Kind.COL
+    return kind
 
 
 def _names_in(step: Step) -> list[str]:

@@ -1,8 +1,9 @@
 """How the dims of the activation become rows and columns.
 
-A row is what the chain reduces over: one dim or several neighbouring ones, wherever they stand.
-What is behind them is `inner`: column c of row (o, n) is element (o * cols + c) * inner + n. A
-chain without reductions takes the dims behind the channel for its columns.
+A row is what the chain reduces over: one dim or several neighbouring ones, wherever they stand, or the
+channels of a group with all dims behind them. What is behind the columns is `inner`: column c of row
+(o, n) is element (o * cols + c) * inner + n. A chain without reductions takes the dims behind the channel
+for its columns.
 """
 
 from __future__ import annotations
@@ -24,26 +25,31 @@ class Layout:
         rank: the number of dims; 0 for any, where the columns are the last.
         first, last: the dims that make up the columns, both included, counted from the end: -1 is
             the last.
+        groups: where the channel is cut into groups, and `first` is the channel: the number of groups, or
+            the argument that holds it. A row is then a group, and there are so many times more of them.
     """
 
     rank: int = 0
     first: int = -1
     last: int = -1
+    groups: int | str | None = None
 
     @property
     def channel_kind(self) -> Kind:
         """The kind that an operand with one number a channel has in a program."""
+        if self.groups is not None:
+            return Kind.FULL
         if self.rank < 3:
             return Kind.COL  # the last dim is the channel
         first, last = self.rank + self.first, self.rank + self.last
-        if first > CHANNEL_DIM:
+        if not first <= CHANNEL_DIM <= last:
             return Kind.ROW
-        return Kind.COL if first == last == CHANNEL_DIM else Kind.FULL
+        return Kind.COL if first == last else Kind.FULL
 
     @property
     def spreads(self) -> bool:
         """Whether an operand with one number a channel is smaller than the kind it has."""
-        return self.rank >= 3 and self.channel_kind != Kind.COL
+        return self.channel_kind != Kind.COL
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -58,6 +64,8 @@ class Layout:
     @property
     def shape(self) -> str:
         """The columns' dims in words, for messages."""
+        if self.groups is not None:
+            return f"{self.groups} groups of channels"
         if self.rank == 0 or self.first == self.last:
             return f"dim {self.first if self.rank == 0 else self.rank + self.first}"
         return f"dims {self.rank + self.first} to {self.rank + self.last}"

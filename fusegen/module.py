@@ -32,6 +32,10 @@ def module_context(chain: Chain) -> dict[str, object]:
     moded = len(chain.modes) == 2
     random = any(mode.random for mode in chain.modes)
     options = [Parameter(a.name, "float", _literal(a)) for a in floats]
+    if isinstance(chain.layout.groups, str):
+        options.append(
+            Parameter(chain.layout.groups, "int", _literal(arguments[chain.layout.groups]))
+        )
     if moded:
         options.append(Parameter("training", "bool", str(_trains_by_default(spec))))
     if random:
@@ -54,7 +58,8 @@ def module_context(chain: Chain) -> dict[str, object]:
         "source": _source_call(chain),
         "training": _training(spec),
         "held_operands": [f"self.{o.owner}" if o.owner else o.name for o in chain.operands],
-        "held_attributes": _held_attributes(chain),
+        "held_attributes": _held_attributes(chain) | _held_groups(chain),
+        "groups": chain.layout.groups,
         "torch_modules": [s.label for s in spec.steps[: chain.torch_steps]],
         "uses_shapes": any(a.type == "shape" for a in spec.arguments),
     }
@@ -196,7 +201,7 @@ def _submodule(step: Step, rank: int) -> str:
 
 def _size(step: Step, size: str) -> str:
     """Return the text of a size that the step's submodule takes."""
-    setting = step.settings[size]
+    setting = step.settings.get(size, step.attributes.get(size))
     return setting.name if isinstance(setting, Ref) else str(setting)
 
 
@@ -225,6 +230,15 @@ def _source_call(chain: Chain) -> tuple[str, list[str]] | None:
 def _inputs(chain: Chain) -> tuple[str, ...]:
     """Return what the source takes beside x."""
     return chain.source.op.inputs if chain.source is not None and chain.source.op else ()
+
+
+def _held_groups(chain: Chain) -> dict[str, str]:
+    """Return where a `Module` keeps the number of groups, if that is an argument."""
+    if not isinstance(chain.layout.groups, str):
+        return {}
+    step = next(s for s in chain.spec.steps if s.op and s.op.groups)
+    assert step.op is not None
+    return {chain.layout.groups: f"self.{step.label}.{step.op.groups}"}
 
 
 def _held_attributes(chain: Chain) -> dict[str, str]:

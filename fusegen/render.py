@@ -60,7 +60,9 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         name: {**(tuned or {}).get(name, {}), **chain.spec.launch.get(name, {})} for name in PASSES
     }
     operators = [
-        _operator(mode, order) for mode in chain.modes for order in range(len(mode.kernels))
+        _operator(mode, order, grouped=chain.layout.groups is not None)
+        for mode in chain.modes
+        for order in range(len(mode.kernels))
     ]
     kernels = [op.kernel for op in operators]
     name = chain.spec.name
@@ -74,6 +76,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
             op.kernel.name: choose_launch(op.kernel, launch.get(op.passed, {})) for op in operators
         },
         "layout": chain.layout,
+        "grouped": chain.layout.groups is not None,
     }
     environment = _environment()
     files = {}
@@ -117,8 +120,8 @@ def _chain_lines(chain: Chain) -> list[str]:
     return lines
 
 
-def _operator(mode: Mode, order: int) -> Operator:
-    """Return the operator of one pass: tensors, saved statistics, seed, attributes."""
+def _operator(mode: Mode, order: int, *, grouped: bool) -> Operator:
+    """Return the operator of one pass: tensors, saved statistics, seed, attributes, groups."""
     program, kernel = mode.programs[order], mode.kernels[order]
     tensors = [i.name for i in program.inputs if i.source == "tensor"]
     if order:
@@ -127,6 +130,7 @@ def _operator(mode: Mode, order: int) -> Operator:
     numbers = [i.name for i in program.inputs if i.source == "attribute"]
     results = [r.name for r in kernel.returned]
     typed = [f"Tensor {t}" for t in tensors] + [f"float {n}" for n in numbers]
+    typed += ["int groups"] if grouped else []
     returned = ["Tensor"] * len(results)
     one = len(results) == 1
     together = ", ".join(returned)
@@ -137,6 +141,7 @@ def _operator(mode: Mode, order: int) -> Operator:
         cpp_parameters=", ".join(
             [f"[[maybe_unused]] Tensor {t}" for t in tensors]
             + [f"[[maybe_unused]] double {n}" for n in numbers]
+            + (["int64_t groups"] if grouped else [])
         ),
         cpp_returns="Tensor" if one else f"std::tuple<{together}>",
         cpp_result=f"{results[0]}_out" if one else f"{{{', '.join(f'{r}_out' for r in results)}}}",

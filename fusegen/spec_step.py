@@ -86,7 +86,8 @@ class _Binder:
         self._word = str(place[-1])
         self._inside = op.submodule.operands if op.submodule else ()
         self._slots = [name for name in op.operands if name not in self._inside]
-        self._sized = op.submodule.sized_by if op.submodule else ()
+        sized = op.submodule.sized_by if op.submodule else ()
+        self._sized = tuple(name for name in sized if name not in op.attributes)
         self._sizes = [name for name in self._sized if op.source or name not in sizes]
         self._geometry = op.submodule.geometry if op.submodule else {}
         self._flags = {op.submodule.flag: op.submodule.flagged} if op.submodule else {}
@@ -209,6 +210,8 @@ class _Binder:
             floats = self._names.of_type("float")
             if kind == "float" and value in floats:
                 return Ref(value, is_argument=True)
+            if name == self._op.groups and value in self._names.of_type("int"):
+                return Ref(value, is_argument=True)
             if kind in ("float", "str"):
                 near = nearest(value[:64], floats if kind == "float" else choices)
             elif value in self._names.arguments:
@@ -220,6 +223,8 @@ class _Binder:
             return float(value)
         elif kind == "int" and isinstance(value, int):
             self._check_dim(name, value)
+            if name == self._op.groups and value < 1:
+                raise self._unfit(name, "1 or more, or an int argument", value)
             return value
         raise self._unfit(name, _WANTED[kind], value, near)
 

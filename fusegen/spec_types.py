@@ -95,7 +95,8 @@ class Step:
         text: the step as written, in one line, such as "hardtanh(min_val=-1, max_val=1)".
         operands: what fills each operand of the op (none for those that live in a submodule); for a
             formula, what each of its names is, in the order of their first mention.
-        attributes: every attribute of the op, defaults included; a Ref is always a float argument.
+        attributes: every attribute of the op, defaults included; a Ref is a float argument, or the int
+            argument that says how many groups there are.
         settings: what only construction needs: the sizes of a source and its "bias", "features" of
             an op that is sized by them. A size is an int or a Ref to an int argument; one of the
             source's geometry may also be a tuple, or a Ref to a shape argument.

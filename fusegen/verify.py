@@ -100,6 +100,10 @@ def make_case(
         for a in derived.spec.arguments
         if a.name in derived.attributes
     }
+    groups = derived.layout.groups
+    if isinstance(groups, str):  # two or more of two channels or more, if that can be
+        channels = int(x.shape[1])
+        options[groups] = next((n for n in range(2, channels) if channels % n == 0), 1)
     if len(derived.modes) == 2:
         options["training"] = training
     if any(mode.random for mode in derived.modes):
@@ -159,7 +163,8 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
     tensors = {"x": case.x, **case.operands}
     rounded = {name: _cast(t, dtype) for name, t in tensors.items()}
     moving = ["x", *(o.name for o in derived.operands if o.differentiable)]
-    numbers = {k: v for k, v in case.options.items() if k in derived.attributes}
+    known = (*derived.attributes, derived.layout.groups)
+    numbers = {k: v for k, v in case.options.items() if k in known}
     training = bool(case.options.get("training", False))
 
     def run(function: Callable[..., Tensor], given: torch.dtype) -> list[Tensor]:

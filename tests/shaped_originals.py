@@ -118,6 +118,37 @@ class ConvTranspose1dInstanceNormResidual(nn.Module):
         return (self.norm(self.conv(x)) + residual) * residual
 
 
+class Conv2dGroupNormLeakyReluDouble(nn.Module):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, num_groups: int
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size)
+        self.norm = nn.GroupNorm(num_groups, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.leaky_relu(self.norm(self.conv(x)), negative_slope=0.1)
+        return x + x
+
+
+class LinearGroupNormSwishMul(nn.Module):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        num_groups: int,
+        multiply_weight_shape: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self.gemm = nn.Linear(in_features, out_features)
+        self.group_norm = nn.GroupNorm(num_groups, out_features, eps=1e-3)
+        self.multiply_weight = nn.Parameter(torch.randn(multiply_weight_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(self.group_norm(self.gemm(x)))
+        return F.silu(x * self.multiply_weight)
+
+
 #: Original by spec name, with the constructor's arguments and the shapes of a small call's inputs.
 SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ...], ...]]] = {
     "conv3d_leaky_relu_sum_gelu": (
@@ -145,6 +176,12 @@ SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ..
         (4, 6, 3),
         ((3, 4, 9), (3, 6, 11)),
     ),
+    "conv2d_group_norm_leaky_relu_double": (
+        Conv2dGroupNormLeakyReluDouble,
+        (3, 12, 3, 4),
+        ((2, 3, 6, 7),),
+    ),
+    "linear_group_norm_swish_mul": (LinearGroupNormSwishMul, (5, 12, 3, (12,)), ((7, 5),)),
     "bmm_bias_softmax": (BmmBiasSoftmax, (), ((3, 5, 4), (3, 4, 7), (7,), (3, 5, 1))),
     "conv1d_mish_softmax": (Conv1dMishSoftmax, (4, 6, 3), ((3, 4, 15), (3, 6, 11))),
 }

@@ -68,3 +68,22 @@ def test_it_compiles_without_spills(name: str, tmp_path: Path) -> None:
     }
     assert spills
     assert not {f: n for f, n in spills.items() if n > (96 if HIGHER.search(f) else 0)}
+
+
+@pytest.mark.nvcc
+@pytest.mark.skipif(NVCC is None, reason="no nvcc here")
+@pytest.mark.parametrize(
+    "name", ["conv2d_channel_softmax_sigmoid", "conv1d_mish_softmax", "linear_group_norm_swish_mul"]
+)
+def test_layouts_compile(name: str, tmp_path: Path) -> None:
+    """Columns that lie apart, and sums by channel: with every warning an error."""
+    rendered = pipeline.render_package(ROOT / "tests" / "chains" / f"{name}.yaml")
+    for file in ("kernel.cu", "kernel.h", "element.h"):
+        (tmp_path / file).write_text(rendered.files[file])
+    command = [
+        *(str(NVCC), "-O3", "-std=c++17", "-Werror=all-warnings", "-arch=sm_90"),
+        *(f"-I{paths.include()}", "-c", str(tmp_path / "kernel.cu")),
+        *("-o", str(tmp_path / "kernel.o")),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -21,6 +21,7 @@ Shaped = Callable[[str], tuple[Chain, ModuleType]]
 CHAINS = Path(__file__).resolve().parent / "chains"
 #: Activations by their number of dims: of one element, with odd runs, with 16-byte ones, with a long one.
 SHAPES: dict[int, list[tuple[int, ...]]] = {
+    2: [(1, 2), (3, 33), (31, 64), (65, 48), (5, 4099), (2, 7000)],
     3: [(1, 1, 1), (3, 5, 31), (2, 33, 8), (9, 64, 1), (2, 3, 4099)],
     4: [
         (1, 1, 1, 1),
@@ -53,6 +54,8 @@ def usable(name: str, shape: tuple[int, ...], training: bool) -> bool:
     behind = torch.Size(shape[2:]).numel()
     if "instance_norm" in name:
         return behind > 1
+    if "group_norm" in name:  # torch counts the batch too, as it does for a batch norm
+        return shape[0] * shape[1] * behind > 1
     return not (training and "batch_norm" in name) or shape[0] * behind > 1
 
 
@@ -221,6 +224,14 @@ def test_an_operand_with_one_number_a_channel(
         package.apply(case.x, *given.values(), training=False)
 
 
+@pytest.mark.parametrize("groups", [0, 5, -1])
+def test_groups_that_do_not_divide_the_channels_are_refused(groups: int, shaped: Shaped) -> None:
+    chain, package = shaped("linear_group_norm_swish_mul")
+    case = verify.make_case(chain, (2, 12), training=False)
+    with pytest.raises(ValueError, match=f"expected channels that {groups} groups divide, got 12"):
+        package.apply(case.x, *case.operands.values(), num_groups=groups)
+
+
 def test_another_number_of_dims_is_refused(shaped: Shaped) -> None:
     chain, package = shaped("conv3d_leaky_relu_sum_gelu")
     case = verify.make_case(chain, (2, 3, 4, 5, 6), training=False)
@@ -238,6 +249,23 @@ def test_another_number_of_dims_is_refused(shaped: Shaped) -> None:
         (
             "chain:\n  - instance_norm: {features: 3}\n",
             "example.yaml:2: instance_norm needs dims behind the channel",
+        ),
+        (
+            "chain:\n  - group_norm: {features: 8, num_groups: 2}\n  - softmax\n",
+            "example.yaml:3: softmax reduces over other dims than group_norm",
+        ),
+        (
+            "dims: 3\nchain:\n  - group_norm: {features: 8, num_groups: 2}\n"
+            "  - group_norm: {name: second, features: 8, num_groups: 4}\n",
+            "example.yaml:4: second has 4 groups of channels, but an earlier step 2 groups of channels",
+        ),
+        (
+            "operands: {gate: row}\nchain:\n  - group_norm: {features: 8, num_groups: 2}\n  - mul: gate\n",
+            "example.yaml:1: 'gate' is of kind row, but rows are groups of channels here",
+        ),
+        (
+            "chain:\n  - group_norm: {features: 8, num_groups: 0}\n",
+            "example.yaml:2: 'num_groups' of group_norm must be 1 or more, or an int argument, not 0",
         ),
     ],
 )

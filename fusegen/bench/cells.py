@@ -53,6 +53,7 @@ VOCABULARY = {
     "log_softmax": _ROWS,
     "cross_entropy": _CLASSES,
     "channel_softmax": _IMAGES,
+    "group_norm": _IMAGES,
 }
 VOCABULARY_DTYPES = ("float32", "bfloat16")
 #: What `--dtype` and `--direction` take.

@@ -52,7 +52,8 @@ class Result:
         like: the tensor input whose shape it has; None for saved statistics, which are in the
             type that the kernel computes in.
         how: "store" for one value an element (or a row), "sum" for one added up over the grid: in all
-            (scalar), by columns (col) or by channels (channel); "final" for what follows from such sums.
+            (scalar), by columns (col) or by channels (channel, of elements or of rows); "final" for what
+            follows from such sums.
         code: what an element (or a row) stores or adds.
         stage: the stage that knows the value.
         per_row: the value is a row's, not an element's.
@@ -153,6 +154,16 @@ class Stage:
         return tuple(r for r in self.results if r.adds and r.kind == Kind.COL)
 
     @property
+    def run_sums(self) -> tuple[Result, ...]:
+        """The results that are added up over the elements of each channel."""
+        return tuple(r for r in self.results if r.adds and r.kind == Kind.CHANNEL)
+
+    @property
+    def column_sums(self) -> tuple[Result, ...]:
+        """The results for which sums of columns can be kept."""
+        return (*self.col_sums, *self.run_sums)
+
+    @property
     def totals(self) -> tuple[Result, ...]:
         """The results that are added up over all elements."""
         return tuple(r for r in self.results if r.adds and r.kind == Kind.SCALAR)
@@ -205,6 +216,7 @@ class Kernel:
     Args:
         name: "forward", "backward", …
         full, col, row, scalar: the tensor inputs of each kind that the mathematics reads.
+        spread: those with one number a channel that vary along rows and columns.
         saved: row statistics that the forward pass saved, in the type computed in.
         attributes: numbers that the call passes.
         random: inputs that are drawn, not loaded.
@@ -222,6 +234,7 @@ class Kernel:
 
     name: str
     full: tuple[Field, ...]
+    spread: tuple[Field, ...]
     col: tuple[Field, ...]
     row: tuple[Field, ...]
     scalar: tuple[Field, ...]
@@ -249,7 +262,7 @@ class Kernel:
     @property
     def form(self) -> Literal["flat", "pointwise", "rows"]:
         """Which loops it needs: over one long row, down the columns, or over each row as a whole."""
-        if self.reduces_rows or self.across:
+        if self.reduces_rows or self.across or self.spread or self.run_sums:
             return "rows"
         return "flat" if self.flat else "pointwise"
 
@@ -261,7 +274,7 @@ class Kernel:
     @property
     def tensors(self) -> tuple[Field, ...]:
         """Every tensor input but the saved statistics; all are stored in the tensor's dtype."""
-        return (*self.full, *self.col, *self.row, *self.scalar)
+        return (*self.full, *self.spread, *self.col, *self.row, *self.scalar)
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -410,6 +423,16 @@ class Kernel:
         return tuple(r for s in self.stages for r in s.col_sums)
 
     @property
+    def run_sums(self) -> tuple[Result, ...]:
+        """The results that are added up over the elements of each channel."""
+        return tuple(r for s in self.stages for r in s.run_sums)
+
+    @property
+    def column_sums(self) -> tuple[Result, ...]:
+        """The results for which sums of columns can be kept."""
+        return (*self.col_sums, *self.run_sums)
+
+    @property
     def totals(self) -> tuple[Result, ...]:
         """The results that are added up over all elements, or over a value of each row."""
         return (*(r for s in self.stages for r in s.totals), *self.row_totals)
@@ -417,6 +440,6 @@ class Kernel:
     @property
     def flat(self) -> bool:
         """Whether no value depends on where a row ends, so that the tensor is one long row."""
-        by_row = self.row or self.saved_rows or self.reduces_rows
+        by_row = self.row or self.saved_rows or self.reduces_rows or self.spread or self.run_sums
         by_col = self.col or self.indices or self.col_sums
         return not (by_row or by_col or self.extents)

@@ -51,7 +51,7 @@ class Launch:
 
 def _names(kernel: Kernel) -> tuple[str, ...]:
     """Return which parameters a kernel has: those of its loops."""
-    sums = bool(kernel.col_sums or kernel.totals)
+    sums = bool(kernel.column_sums or kernel.totals)
     if kernel.form == "rows":
         return "elements", "threads", "waves", "resident", "full"
     if kernel.form == "flat":
@@ -77,7 +77,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     chosen = Launch(
         names=_names(kernel),
         rows_in_flight=max(1, (2 if light else 4) // tensors),
-        waves=(1 if kernel.col_sums else 4) if kernel.form == "rows" else 2,
+        waves=(1 if kernel.column_sums else 4) if kernel.form == "rows" else 2,
         batches=2,
         tiles=64,
         threads_across=256,

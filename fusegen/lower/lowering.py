@@ -72,7 +72,8 @@ class _Lowering:
         stages = tuple(self._stage(index, lines, results) for index, lines in enumerate(bodies))
         return Kernel(
             name=self.program.name,
-            full=self._fields(Kind.FULL),
+            full=tuple(f for f in self._fields(Kind.FULL) if not f.per_channel),
+            spread=tuple(f for f in self._fields(Kind.FULL) if f.per_channel),
             col=self._fields(Kind.COL),
             row=self._fields(Kind.ROW),
             scalar=self._fields(Kind.SCALAR),
@@ -211,6 +212,9 @@ class _Lowering:
         if kind == Kind.FULL:
             stage = self.plan.level[value]
             return Result(name, kind, like, "store", self._spelled(value, stage), stage)
+        if kind == Kind.CHANNEL and given is not None and given.kind == Kind.FULL:
+            stage = self.plan.level[value]
+            return Result(name, kind, like, "sum", self._spelled(value, stage), stage)
         # What holds one number a channel may vary along rows: then it is added up over them.
         along_rows = kind == Kind.ROW or (given is not None and given.kind == Kind.ROW)
         if along_rows and value.kind in (Kind.ROW, Kind.SCALAR):

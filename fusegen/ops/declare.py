@@ -51,7 +51,7 @@ class Submodule:
 
     Args:
         module: its name in torch, such as "nn.BatchNorm1d".
-        sized_by: its leading constructor parameters, each a size known from the chain:
+        sized_by: its leading constructor parameters: attributes of the op, or sizes known from the chain,
             "in_features", "out_features" or "features" (the width of the activation there).
         keywords: the op's attributes that its constructor takes.
         geometry: further constructor parameters with their defaults: sizes, or one a dim. A source's
@@ -103,6 +103,8 @@ class Op:
         inputs: what a source takes beside x, as inputs of `Module.forward`.
         dims: the attributes that name a dim.
         over: the dims that it reduces over where no attribute names them.
+        groups: the attribute that says into how many groups the channel is cut: a row is then the channels of
+            a group with all dims behind them.
         choices: the valid values of string attributes.
         refused: parameters of the torch function that it does not take, beside `REFUSED`, each with
             what to do instead.
@@ -127,6 +129,7 @@ class Op:
     inputs: tuple[str, ...] = ()
     dims: tuple[str, ...] = ()
     over: Over | None = None
+    groups: str = ""
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
@@ -163,6 +166,7 @@ def op(
     inputs: tuple[str, ...] = (),
     dims: tuple[str, ...] = (),
     over: Over | None = None,
+    groups: str = "",
     choices: Mapping[str, tuple[str, ...]] | None = None,
     refused: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
@@ -203,6 +207,7 @@ def op(
             inputs=inputs,
             dims=dims,
             over=over,
+            groups=groups,
             choices=choices or {},
             refused=refused or {},
             aliases=aliases,

@@ -73,6 +73,26 @@ def instance_norm(
 
 
 @op(
+    "nn.functional.group_norm",
+    groups="num_groups",
+    kinds=dict.fromkeys(("weight", "bias"), Kind.CHANNEL),
+    submodule=Submodule(
+        "nn.GroupNorm",
+        sized_by=("num_groups", "features"),
+        keywords=("eps",),
+        operands=("weight", "bias"),
+        flag="affine",
+    ),
+)
+def group_norm(
+    x: sp.Expr, weight: sp.Expr = 1, bias: sp.Expr = 0, *, num_groups: int, eps: float = 1e-5
+) -> sp.Expr:
+    """(x - mean) rsqrt(var + eps) weight + bias of each group of channels. Wu & He 2018, arXiv:1803.08494."""
+    centred = let("centred", x - row_mean(x))
+    return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
+
+
+@op(
     "nn.functional.layer_norm",
     over="last",
     kinds={"weight": Kind.COL, "bias": Kind.COL},

@@ -65,6 +65,7 @@ class Chain:
         modes: "same", or "train" and "eval".
         rank: the number of dims that x must have, or 0 for any.
         columns: the first and the last dim along which a row runs, counted from the end.
+        grouped: whether a row is only one of several groups that these dims are cut into.
 
     Raises:
         ImportError: where the binaries were not built.
@@ -78,10 +79,11 @@ class Chain:
         modes: Mapping[str, Mode],
         rank: int = 0,
         columns: tuple[int, int] = (-1, -1),
+        grouped: bool = False,
     ) -> None:
         self._has_cuda = load_binaries(package, Path(file).parent)
         self.package, self.operands = package, tuple(operands)
-        self.rank, self.columns = rank, columns
+        self.rank, self.columns, self.grouped = rank, columns, grouped
         namespace = getattr(torch.ops, f"fusegen_{package}")
         self._modes = {}
         for name, mode in modes.items():
@@ -93,6 +95,7 @@ class Chain:
                 statistics=mode.saved,
                 random=mode.random,
                 columns=columns,
+                grouped=grouped,
             )
             self._modes[name] = _Bound(mode, passes, self.operands)
             if package not in _registered:
@@ -107,6 +110,7 @@ class Chain:
         operands: tuple[Tensor, ...],
         attributes: tuple[float, ...] = (),
         seed: int | Tensor | None = None,
+        groups: int = 1,
     ) -> Tensor:
         """Return the chain's value at `x` [..., cols], differentiable in x and the operands.
 
@@ -126,7 +130,11 @@ class Chain:
                 f"{self.package}: x: expected a tensor on cpu, for which alone the package was built, got "
                 f"one on {x.device}; run `fusegen build --backend cuda`"
             )
-        return bound(x, given, attributes, seed)
+        if self.grouped and (groups < 1 or x.shape[1] % groups):
+            raise ValueError(
+                f"{self.package}: x: expected channels that {groups} groups divide, got {x.shape[1]}"
+            )
+        return bound(x, given, attributes, seed, (groups,) if self.grouped else ())
 
     def passes(self, mode: str) -> tuple[BoundPass, ...]:
         """Return the passes of a mode: the forward pass and its derivatives, by order."""
@@ -162,6 +170,7 @@ class _Bound:
         operands: tuple[Tensor, ...],
         attributes: tuple[float, ...],
         seed: int | Tensor | None,
+        groups: tuple[int, ...],
     ) -> Tensor:
         mode = self.mode
         extras: tuple[Any, ...] = ()
@@ -169,5 +178,6 @@ class _Bound:
             extras = tuple([float(attributes[i]) for i in mode.attributes])
         if mode.random:
             extras = (seed_tensor(seed, x), *extras)
+        extras += groups
         out = call(self.forward, (x, *operands, *extras))
         return out[0] if mode.saved else out  # type: ignore[no-any-return]

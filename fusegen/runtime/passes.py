@@ -42,7 +42,7 @@ class Pass:
 
 
 class BoundPass:
-    """A pass with its operator, which takes `(*tensors, *statistics, *seed, *numbers)`.
+    """A pass with its operator, which takes `(*tensors, *statistics, *seed, *numbers, *groups)`.
 
     Args:
         package: the package's name, for messages.
@@ -53,6 +53,7 @@ class BoundPass:
         statistics: how many row statistics the forward pass saves: outputs of pass 0, inputs of the others.
         random: whether it takes a seed.
         columns: the first and the last dim along which a row runs, counted from the end.
+        grouped: whether a row is only one of several groups that these dims are cut into.
 
     Attributes:
         count: how many tensors it takes, `cotangents` of them for outputs of the pass before.
@@ -68,11 +69,12 @@ class BoundPass:
         statistics: int,
         random: bool,
         columns: tuple[int, int],
+        grouped: bool,
     ) -> None:
         self.package, self.order, self.operator = package, order, operator
         self._kernel = operator._handle.redispatch_boxed  # type: ignore[attr-defined]
         self.like, self.kinds, self.random, self.columns = declared.like, kinds, random, columns
-        self.by_column = declared.by_column
+        self.by_column, self.grouped = declared.by_column, grouped
         self.count, self.statistics = len(kinds), statistics
         self.cotangents = 0
         self.given_tensors = self.count + (statistics if order else 0) + random
@@ -149,6 +151,7 @@ def bind_passes(
     statistics: int,
     random: bool,
     columns: tuple[int, int],
+    grouped: bool,
 ) -> tuple[BoundPass, ...]:
     """Return the passes of a mode, each with its operator and its derivative.
 
@@ -160,11 +163,14 @@ def bind_passes(
         statistics: how many row statistics the forward pass saves.
         random: whether the mode draws random numbers.
         columns: the first and the last dim along which a row runs, counted from the end.
+        grouped: whether a row is only one of several groups that these dims are cut into.
     """
     bound: list[BoundPass] = []
     taken = tuple(kinds)
     for order, (operator, said) in enumerate(zip(operators, declared, strict=True)):
-        made = BoundPass(package, order, operator, said, taken, statistics, random, columns)
+        made = BoundPass(
+            package, order, operator, said, taken, statistics, random, columns, grouped
+        )
         if bound:
             bound[-1]._next = made
             made.cotangents = len(bound[-1].like)

@@ -25,7 +25,8 @@ def register(pass_: BoundPass) -> None:
         x, tensors = args[0], args[: pass_.count]
         outputs = [x.new_empty(tensors[place].shape) for place in pass_.like]
         if pass_.order == 0:
-            outputs += [_statistic(x, pass_.columns) for _ in range(pass_.statistics)]
+            groups = args[-1] if pass_.grouped else 1
+            outputs += [_statistic(x, pass_.columns, groups) for _ in range(pass_.statistics)]
         return outputs[0] if pass_.returned == 1 else tuple(outputs)
 
     def setup_context(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
@@ -41,10 +42,10 @@ def register(pass_: BoundPass) -> None:
     torch.library.register_autograd(name, backward, setup_context=setup_context)
 
 
-def _statistic(x: Tensor, columns: tuple[int, int]) -> Tensor:
+def _statistic(x: Tensor, columns: tuple[int, int], groups: int) -> Tensor:
     """Return a statistic of each row: one number, in the type that the kernels compute in."""
     first, last = (dim % x.dim() for dim in columns) if x.dim() else (0, -1)
-    rows = 1
+    rows = groups
     for dim, size in enumerate(x.shape):
         if not first <= dim <= last:
             rows *= size

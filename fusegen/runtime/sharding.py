@@ -56,7 +56,7 @@ def _shardings(pass_: BoundPass, args: tuple[Any, ...]) -> list[tuple[list[Any],
     columns = range(dims + pass_.columns[0], dims + pass_.columns[1] + 1) if dims else range(0)
     for dim in range(dims):
         if dim in columns:
-            if pass_.by_column and len(columns) == 1:
+            if pass_.by_column and len(columns) == 1 and not pass_.grouped:
                 found.append(_split(pass_, args, dim, "row"))
         elif dim == 0 or not pass_.statistics:  # statistics are flat: the first dim alone cuts them
             found.append(_split(pass_, args, dim, "col"))

@@ -15,7 +15,7 @@ using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward_train([[maybe_unused]] Tensor x,
                                                  [[maybe_unused]] Tensor scale) {
-  const Activation activation(x, false, {2, -1, -1});
+  const Activation activation(x, false, {2, -1, -1, 1});
   ForwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -37,7 +37,7 @@ std::tuple<Tensor, Tensor> backward_train([[maybe_unused]] Tensor x, [[maybe_unu
                                           [[maybe_unused]] Tensor grad_y,
                                           [[maybe_unused]] Tensor softmax_max,
                                           [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {2, -1, -1});
+  const Activation activation(x, false, {2, -1, -1, 1});
   BackwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -63,7 +63,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_scale,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {2, -1, -1});
+  const Activation activation(x, false, {2, -1, -1, 1});
   DoubleBackwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -97,7 +97,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval(
     [[maybe_unused]] Tensor bn_weight, [[maybe_unused]] Tensor bn_bias,
     [[maybe_unused]] Tensor scale, [[maybe_unused]] double bn_eps,
     [[maybe_unused]] double bn_momentum) {
-  const Activation activation(x, false, {2, -1, -1});
+  const Activation activation(x, false, {2, -1, -1, 1});
   ForwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -133,7 +133,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
     [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] double bn_eps, [[maybe_unused]] double bn_momentum) {
-  const Activation activation(x, false, {2, -1, -1});
+  const Activation activation(x, false, {2, -1, -1, 1});
   BackwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -182,7 +182,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
     [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor softmax_max,
     [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps,
     [[maybe_unused]] double bn_momentum) {
-  const Activation activation(x, false, {2, -1, -1});
+  const Activation activation(x, false, {2, -1, -1, 1});
   DoubleBackwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();

@@ -328,7 +328,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? ForwardTrainLaunch::waves : 1, false);
+                                 sizeof(S) == 4 ? ForwardTrainLaunch::waves : 1, false, 0);
     };
     if (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -658,7 +658,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1, false);
+                                 sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1, false, 0);
     };
     if (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -1097,7 +1097,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? DoubleBackwardTrainLaunch::waves : 1, false);
+                                 sizeof(S) == 4 ? DoubleBackwardTrainLaunch::waves : 1, false, 0);
     };
     if (!DoubleBackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -1535,7 +1535,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? ForwardEvalLaunch::waves : 1, false);
+                                 sizeof(S) == 4 ? ForwardEvalLaunch::waves : 1, false, 0);
     };
     if (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -1974,7 +1974,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardEvalLaunch::waves : 1, true);
+                                 sizeof(S) == 4 ? BackwardEvalLaunch::waves : 1, true, 0);
     };
     if (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -2607,7 +2607,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? DoubleBackwardEvalLaunch::waves : 1, true);
+                                 sizeof(S) == 4 ? DoubleBackwardEvalLaunch::waves : 1, true, 0);
     };
     if (!DoubleBackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);

@@ -17,7 +17,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_train([[maybe_unused]] Tensor x,
                                                  [[maybe_unused]] Tensor matmul_bias,
                                                  [[maybe_unused]] Tensor seed,
                                                  [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, false, {2, -1, -1});
+  const Activation activation(x, false, {2, -1, -1, 1});
   ForwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -41,7 +41,7 @@ std::tuple<Tensor, Tensor> backward_train(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, false, {2, -1, -1});
+  const Activation activation(x, false, {2, -1, -1, 1});
   BackwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -70,7 +70,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, false, {2, -1, -1});
+  const Activation activation(x, false, {2, -1, -1, 1});
   DoubleBackwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -103,7 +103,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
 
 std::tuple<Tensor, Tensor, Tensor> forward_eval([[maybe_unused]] Tensor x,
                                                 [[maybe_unused]] Tensor matmul_bias) {
-  const Activation activation(x, false, {2, -1, -1});
+  const Activation activation(x, false, {2, -1, -1, 1});
   ForwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -126,7 +126,7 @@ std::tuple<Tensor, Tensor> backward_eval([[maybe_unused]] Tensor x,
                                          [[maybe_unused]] Tensor grad_y,
                                          [[maybe_unused]] Tensor softmax_max,
                                          [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {2, -1, -1});
+  const Activation activation(x, false, {2, -1, -1, 1});
   BackwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -152,7 +152,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {2, -1, -1});
+  const Activation activation(x, false, {2, -1, -1, 1});
   DoubleBackwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();

@@ -351,7 +351,7 @@ struct ForwardPlan : fusegen::RowPlan {
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows, sizeof(S) == 4 ? ForwardLaunch::waves : 1,
-                                 false);
+                                 false, 0);
     };
     if (!ForwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -703,7 +703,7 @@ struct BackwardPlan : fusegen::RowPlan {
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardLaunch::waves : 1, true);
+                                 sizeof(S) == 4 ? BackwardLaunch::waves : 1, true, 0);
     };
     if (!BackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -1188,7 +1188,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? DoubleBackwardLaunch::waves : 1, true);
+                                 sizeof(S) == 4 ? DoubleBackwardLaunch::waves : 1, true, 0);
     };
     if (!DoubleBackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);

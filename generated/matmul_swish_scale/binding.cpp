@@ -15,7 +15,7 @@ using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                [[maybe_unused]] double scaling_factor) {
-  const Activation activation(x, false, {0, -1, -1});
+  const Activation activation(x, false, {0, -1, -1, 1});
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -33,7 +33,7 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
 std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] double scaling_factor) {
-  const Activation activation(x, false, {0, -1, -1});
+  const Activation activation(x, false, {0, -1, -1, 1});
   BackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -58,7 +58,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                                    [[maybe_unused]] Tensor grad_grad_x,
                                                    [[maybe_unused]] Tensor grad_grad_matmul_bias,
                                                    [[maybe_unused]] double scaling_factor) {
-  const Activation activation(x, false, {0, -1, -1});
+  const Activation activation(x, false, {0, -1, -1, 1});
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();

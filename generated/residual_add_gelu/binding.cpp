@@ -14,7 +14,7 @@ using fusegen::Activation;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual) {
-  const Activation activation(x, true, {0, -1, -1});
+  const Activation activation(x, true, {0, -1, -1, 1});
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -30,7 +30,7 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual) {
 
 std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual,
                                     [[maybe_unused]] Tensor grad_y) {
-  const Activation activation(x, true, {0, -1, -1});
+  const Activation activation(x, true, {0, -1, -1, 1});
   BackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -53,7 +53,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                                    [[maybe_unused]] Tensor grad_y,
                                                    [[maybe_unused]] Tensor grad_grad_x,
                                                    [[maybe_unused]] Tensor grad_grad_residual) {
-  const Activation activation(x, true, {0, -1, -1});
+  const Activation activation(x, true, {0, -1, -1, 1});
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();

@@ -15,7 +15,7 @@ using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor scale) {
-  const Activation activation(x, false, {0, -1, -1});
+  const Activation activation(x, false, {0, -1, -1, 1});
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -37,7 +37,7 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] Tensor softmax_max,
                                     [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {0, -1, -1});
+  const Activation activation(x, false, {0, -1, -1, 1});
   BackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -63,7 +63,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_scale,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {0, -1, -1});
+  const Activation activation(x, false, {0, -1, -1, 1});
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();

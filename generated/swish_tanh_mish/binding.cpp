@@ -14,7 +14,7 @@ using fusegen::Activation;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x) {
-  const Activation activation(x, true, {0, -1, -1});
+  const Activation activation(x, true, {0, -1, -1, 1});
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -27,7 +27,7 @@ Tensor forward([[maybe_unused]] Tensor x) {
 }
 
 Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y) {
-  const Activation activation(x, true, {0, -1, -1});
+  const Activation activation(x, true, {0, -1, -1, 1});
   BackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -44,7 +44,7 @@ Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y) {
 std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor grad_y,
                                            [[maybe_unused]] Tensor grad_grad_x) {
-  const Activation activation(x, true, {0, -1, -1});
+  const Activation activation(x, true, {0, -1, -1, 1});
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -67,7 +67,7 @@ std::tuple<Tensor, Tensor, Tensor> triple_backward([[maybe_unused]] Tensor x,
                                                    [[maybe_unused]] Tensor grad_grad_x,
                                                    [[maybe_unused]] Tensor grad_grad_x_2,
                                                    [[maybe_unused]] Tensor grad_grad_grad_y) {
-  const Activation activation(x, true, {0, -1, -1});
+  const Activation activation(x, true, {0, -1, -1, 1});
   TripleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();

@@ -15,7 +15,7 @@ using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] double temperature) {
-  const Activation activation(x, false, {0, -1, -1});
+  const Activation activation(x, false, {0, -1, -1, 1});
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -35,7 +35,7 @@ std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
 Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y,
                 [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
                 [[maybe_unused]] double temperature) {
-  const Activation activation(x, false, {0, -1, -1});
+  const Activation activation(x, false, {0, -1, -1, 1});
   BackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -60,7 +60,7 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor softmax_max,
                                            [[maybe_unused]] Tensor softmax_sum,
                                            [[maybe_unused]] double temperature) {
-  const Activation activation(x, false, {0, -1, -1});
+  const Activation activation(x, false, {0, -1, -1, 1});
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();

@@ -24,6 +24,7 @@ using torch::stable::Tensor;
 struct Layout {
   int64_t rank;         // the number of dims x must have, or 0 for any
   int64_t first, last;  // the dims of the columns, counted from the end: -1 is the last
+  int64_t groups;       // into how many rows they are cut
 };
 
 // The activation as the kernels see it: [rows, cols], whatever its dims.
@@ -50,13 +51,20 @@ class Activation {
       default:
         STD_TORCH_CHECK(false, "x: expected float64, float32, bfloat16 or float16");
     }
+    const auto column = [&](int64_t dim) {
+      return dim >= dims + layout.first && dim <= dims + layout.last;
+    };
     for (int64_t dim = 0; dim < dims; ++dim) {
-      const bool column = dim >= dims + layout.first && dim <= dims + layout.last;
-      (column ? width_ : height_) *= x.size(dim);
-      // Places of a channel that follow one another: rows, where the channel is among them.
-      if (dim > 1 && !column) channel_run_ *= x.size(dim);
+      (column(dim) ? width_ : height_) *= x.size(dim);
+      // Places of a channel that follow one another: elements where the channel is among the
+      // columns, else rows.
+      if (dim > 1 && (column(1) || !column(dim))) channel_run_ *= x.size(dim);
       if (dim > dims + layout.last) inner_ *= x.size(dim);
     }
+    STD_TORCH_CHECK(layout.groups > 0 && width_ % layout.groups == 0, "x: its channels are not ",
+                    layout.groups, " groups");
+    height_ *= layout.groups;
+    width_ /= layout.groups;
     rows_ = flat ? (numel_ ? 1 : 0) : height_;
     cols_ = flat ? numel_ : width_;
   }
@@ -127,9 +135,7 @@ class Activation {
     return torch::stable::new_empty(x_, sizes);
   }
   Tensor one_result() const { return torch::stable::new_empty(x_, std::vector<int64_t>{}); }
-  Tensor total() const {
-    return torch::stable::new_empty(x_, std::vector<int64_t>{1}, computed());
-  }
+  Tensor total() const { return torch::stable::new_empty(x_, std::vector<int64_t>{1}, computed()); }
   Tensor statistics() const {
     return torch::stable::new_empty(x_, std::vector<int64_t>{height_}, computed());
   }
@@ -147,7 +153,8 @@ class Activation {
   }
 
   const Tensor& x_;
-  int64_t numel_, first_, last_, width_ = 1, height_ = 1, inner_ = 1, channel_run_ = 1, rows_, cols_;
+  int64_t numel_, first_, last_, width_ = 1, height_ = 1, inner_ = 1, channel_run_ = 1, rows_,
+                                 cols_;
   DType dtype_;
 };
 

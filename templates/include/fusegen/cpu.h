@@ -196,6 +196,47 @@ void store_col_sums(S* out, const T* partial, int64_t groups, int64_t cols) {
   });
 }
 
+// Fills out[0 … count) with what each of the elements first … first + count - 1 has of its channel.
+template <class S, class T>
+void spread_channels(T* out, const S* data, int64_t first, int64_t count, int64_t run,
+                     int64_t channels) {
+  int64_t channel = channel_of(first, run, channels), until = run - first % run;
+  for (int64_t i = 0; i < count; until = run) {
+    const int64_t end = std::min(count, i + until);
+    std::fill(out + i, out + end, load(data + channel));
+    i = end;
+    if (++channel == channels) channel = 0;
+  }
+}
+
+// A row's columns are cut into blocks, and into runs that belong to a channel each. What run k has
+// in block b is summed in place b + k: one of the two is another in the next piece, so no two share
+// a place, and blocks can be summed at the same time. `out` begins at the block's first place.
+template <class T>
+void add_runs(T* out, const T* terms, int64_t begin, int64_t end, int64_t run) {
+  int64_t k = begin / run;
+  for (int64_t i = begin; i < end; ++k) {
+    const int64_t last = std::min(end, (k + 1) * run);
+    T sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = i; j < last; ++j) sum += terms[j - begin];
+    out[k] = sum;
+    i = last;
+  }
+}
+
+// Adds up each run's blocks, in order.
+template <class T>
+void join_runs(T* out, const T* places, int64_t runs, int64_t run) {
+  for (int64_t k = 0; k < runs; ++k) {
+    double sum = 0;
+    for (int64_t b = k * run / block_cols; b <= ((k + 1) * run - 1) / block_cols; ++b) {
+      sum += places[b + k];
+    }
+    out[k] = T(sum);
+  }
+}
+
 // Adds up partial[row] over the rows of each channel, in order, and stores the sums: the rows are
 // [groups, channels, run].
 template <class S, class T>

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 
 #include "fusegen/chip.cuh"
 
@@ -125,9 +126,12 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
 
 // Sets the grid: as many blocks as the chip holds at a time, so that each walks over many rows; or
 // `waves` times as many, so that those that come late go where there is room.
+// Where rows take turns at `cycle` sets of channels and are summed by channel, a row of threads
+// always gets rows of the same set, and leaves sums of its own; 0 where they are not.
 // Returns whether the chip can hold the plan's blocks at all.
 template <class Kernel>
-bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves, bool sums) {
+bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves, bool sums,
+                int64_t cycle) {
   const int64_t needed = (rows + plan.threads.y - 1) / plan.threads.y;
   int64_t teams = 0;
   if (plan.cluster > 1) {
@@ -141,8 +145,13 @@ bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves, bool
     teams = std::min(teams, std::max<int64_t>(chip().multiprocessors / plan.cluster, needed / 8));
   }
   teams = std::clamp<int64_t>(needed, 1, teams);
-  plan.grid = unsigned(teams * plan.cluster);
   plan.groups = teams;
+  if (cycle) {
+    const int64_t turn = cycle / std::gcd(cycle, int64_t(plan.threads.y));
+    teams = std::max<int64_t>(1, teams / turn) * turn;
+    plan.groups = teams * plan.threads.y;
+  }
+  plan.grid = unsigned(teams * plan.cluster);
   plan.blocks = plan.grid;
   return true;
 }
