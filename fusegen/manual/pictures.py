@@ -32,7 +32,7 @@ _EXAMPLES: dict[str, dict[str, float]] = {
 }
 _OTHER = 0.75
 _REACH, _POINTS, _HEIGHT = 4.0, 161, 4.0
-_COLUMNS, _COLUMN = 12, 4
+_COLUMNS, _COLUMN = 12, 8
 _VALUE, _SLOPE, _INPUT = "#0b6e4f", "#d9822b", "#8a8f98"
 #: What matplotlib would say about the file: when, by which version of itself.
 _METADATA = ("Creator", "Date", "Format", "Type")
@@ -197,7 +197,7 @@ def _figure(drawn: Callable[[Any, Op, Program], None], op: Op, program: Program)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # not the reader's own style
         matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=(4.2, 2.4), facecolor="white", layout="tight")
+        figure = Figure(figsize=(4.2, 2.4), facecolor="white", layout="constrained")
         axes = figure.subplots()
         drawn(axes, op, program)
         axes.yaxis.set_major_locator(MaxNLocator(5))
