@@ -152,7 +152,6 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
     The bound is `BOUND_ULP`, and four times the error that eager makes in the type computed in: where
     a problem is ill-conditioned (exp of large numbers, y (g - d) where y is nearly 1) no order of
     operations is exact, and eager's error is one draw of noise that another order draws anew.
-    Steps that torch computes round to the tensor's own dtype, so there eager runs in that.
 
     Args:
         package: the built package.
@@ -185,12 +184,9 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
     def eager(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
         return run_chain(derived.spec, x, operands, numbers, training=training, seed=case.seed)
 
-    by_torch = training and derived.torch_steps > 0
     computed = torch.promote_types(dtype, torch.float32)
     truths = run(eager, torch.float64)
-    results = zip(
-        run(ours, dtype), run(eager, dtype if by_torch else computed), truths, strict=True
-    )
+    results = zip(run(ours, dtype), run(eager, computed), truths, strict=True)
     names = ["output", *(f"grad_{n}" for n in moving)]
     # The magnitude of the terms that make up a gradient: those of a sum over rows are gradients of
     # elements, and those scale as cotangent * output / x does.

@@ -50,13 +50,16 @@ class BoundPass:
         operator: the operator.
         declared: what the generated package says of the pass.
         kinds: the kind of each tensor that it takes.
-        statistics: how many row statistics the forward pass saves: outputs of pass 0, inputs of the others.
+        statistic_kinds: of the statistics that the forward pass saves, which are outputs of pass 0 and inputs
+            of the others.
         random: whether it takes a seed.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
 
     Attributes:
         count: how many tensors it takes, `cotangents` of them for outputs of the pass before.
+        statistics: how many statistics there are.
+        mixes_rows: whether a row's results depend on other rows.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class BoundPass:
         operator: Callable[..., Any],
         declared: Pass,
         kinds: tuple[str, ...],
-        statistics: int,
+        statistic_kinds: tuple[str, ...],
         random: bool,
         columns: tuple[int, int],
         grouped: bool,
@@ -75,7 +78,9 @@ class BoundPass:
         self._kernel = operator._handle.redispatch_boxed  # type: ignore[attr-defined]
         self.like, self.kinds, self.random, self.columns = declared.like, kinds, random, columns
         self.by_column, self.grouped = declared.by_column, grouped
-        self.count, self.statistics = len(kinds), statistics
+        self.count, self.statistics = len(kinds), len(statistic_kinds)
+        self.statistic_kinds, statistics = statistic_kinds, len(statistic_kinds)
+        self.mixes_rows = "col" in statistic_kinds
         self.cotangents = 0
         self.given_tensors = self.count + (statistics if order else 0) + random
         self.output_kinds = tuple(kinds[place] for place in declared.like)
@@ -148,7 +153,7 @@ def bind_passes(
     declared: Sequence[Pass],
     kinds: Sequence[str],
     *,
-    statistics: int,
+    statistics: tuple[str, ...],
     random: bool,
     columns: tuple[int, int],
     grouped: bool,
@@ -160,7 +165,7 @@ def bind_passes(
         operators: one for each pass.
         declared: the passes, as the generated package declares them.
         kinds: the kinds of x and of the operands.
-        statistics: how many row statistics the forward pass saves.
+        statistics: the kinds of the statistics that the forward pass saves.
         random: whether the mode draws random numbers.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.

@@ -29,7 +29,7 @@ _chain = Chain(
                 Pass("backward", (0, 1)),
                 Pass("double_backward", (0, 1, 2)),
             ),
-            saved=1,
+            saved=("row",),
             random=False,
         ),
     },

@@ -29,7 +29,7 @@ _chain = Chain(
                 Pass("backward_train", (0, 1)),
                 Pass("double_backward_train", (0, 1, 2)),
             ),
-            saved=2,
+            saved=("row", "row"),
             random=True,
         ),
         "eval": Mode(
@@ -40,7 +40,7 @@ _chain = Chain(
                 Pass("backward_eval", (0, 1)),
                 Pass("double_backward_eval", (0, 1, 2)),
             ),
-            saved=2,
+            saved=("row", "row"),
             random=False,
         ),
     },

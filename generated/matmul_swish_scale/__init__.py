@@ -29,7 +29,7 @@ _chain = Chain(
                 Pass("backward", (0, 1), by_column=True),
                 Pass("double_backward", (0, 1, 2), by_column=True),
             ),
-            saved=0,
+            saved=(),
             random=False,
         ),
     },

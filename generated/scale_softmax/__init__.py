@@ -31,7 +31,7 @@ _chain = Chain(
                 Pass("backward", (0, 1)),
                 Pass("double_backward", (0, 1, 2)),
             ),
-            saved=2,
+            saved=("row", "row"),
             random=False,
         ),
     },

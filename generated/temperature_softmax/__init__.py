@@ -28,7 +28,7 @@ _chain = Chain(
                 Pass("backward", (0,)),
                 Pass("double_backward", (0, 1)),
             ),
-            saved=2,
+            saved=("row", "row"),
             random=False,
         ),
     },

@@ -20,6 +20,9 @@ namespace fusegen {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+// The axes that a statistic varies along: one value a row, one a column, or one in all.
+enum class Kind { row, col, scalar };
+
 // How x's dims become rows and columns.
 struct Layout {
   int64_t rank;         // the number of dims x must have, or 0 for any
@@ -30,8 +33,7 @@ struct Layout {
 // The activation as the kernels see it: [rows, cols], whatever its dims.
 class Activation {
  public:
-  // `flat`: rows do not matter to the kernel.
-  Activation(const Tensor& x, bool flat, const Layout& layout)
+  Activation(const Tensor& x, const Layout& layout)
       : x_(x), numel_(x.numel()), first_(layout.first), last_(layout.last) {
     const int64_t rank = layout.rank, dims = x.dim();
     STD_TORCH_CHECK(rank == 0 || dims == rank, "x: expected ", rank, " dims, got ", dims);
@@ -65,12 +67,13 @@ class Activation {
                     layout.groups, " groups");
     height_ *= layout.groups;
     width_ /= layout.groups;
-    rows_ = flat ? (numel_ ? 1 : 0) : height_;
-    cols_ = flat ? numel_ : width_;
   }
 
-  int64_t rows() const { return rows_; }
-  int64_t cols() const { return cols_; }
+  int64_t rows() const { return height_; }
+  int64_t cols() const { return width_; }
+  int64_t numel() const { return numel_; }
+  // The rows of a sample: of a sixteenth of the matrices that lie behind one another, whole ones.
+  int64_t sample() const { return inner_ ? (height_ / inner_ + 15) / 16 * inner_ : 0; }
   int64_t inner() const { return inner_; }
   int64_t channels() const { return x_.size(1); }
   int64_t channel_run() const { return channel_run_; }
@@ -105,15 +108,10 @@ class Activation {
     return t.is_contiguous() ? t : torch::stable::contiguous(t);
   }
 
-  // Row statistics, and sums over all rows, that the forward pass saved.
-  Tensor saved(const Tensor& t, const char* name) const {
-    STD_TORCH_CHECK(t.numel() == height_ && t.scalar_type() == computed() && t.is_contiguous(),
+  // Statistics that the forward pass saved.
+  Tensor saved(const Tensor& t, const char* name, Kind kind) const {
+    STD_TORCH_CHECK(t.numel() == count(kind) && t.scalar_type() == computed() && t.is_contiguous(),
                     name, ": not what the forward pass of this x saved");
-    return t;
-  }
-  Tensor saved_total(const Tensor& t, const char* name) const {
-    STD_TORCH_CHECK(t.numel() == 1 && t.scalar_type() == computed(), name,
-                    ": not what the forward pass of this x saved");
     return t;
   }
 
@@ -135,12 +133,14 @@ class Activation {
     return torch::stable::new_empty(x_, sizes);
   }
   Tensor one_result() const { return torch::stable::new_empty(x_, std::vector<int64_t>{}); }
-  Tensor total() const { return torch::stable::new_empty(x_, std::vector<int64_t>{1}, computed()); }
-  Tensor statistics() const {
-    return torch::stable::new_empty(x_, std::vector<int64_t>{height_}, computed());
+  Tensor statistics(Kind kind) const {
+    return torch::stable::new_empty(x_, std::vector<int64_t>{count(kind)}, computed());
   }
 
  private:
+  int64_t count(Kind kind) const {
+    return kind == Kind::row ? height_ : kind == Kind::col ? width_ : 1;
+  }
   ScalarType computed() const {
     return dtype_ == DType::float64 ? ScalarType::Double : ScalarType::Float;
   }
@@ -153,8 +153,7 @@ class Activation {
   }
 
   const Tensor& x_;
-  int64_t numel_, first_, last_, width_ = 1, height_ = 1, inner_ = 1, channel_run_ = 1, rows_,
-                                 cols_;
+  int64_t numel_, first_, last_, width_ = 1, height_ = 1, inner_ = 1, channel_run_ = 1;
   DType dtype_;
 };
 
