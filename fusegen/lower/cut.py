@@ -1,9 +1,9 @@
 """Cuts a program at the sums over rows that stand in its middle: one kernel leaves them, the next goes on.
 
-A value's phase is the number of sums over the whole grid that must be finished, one behind the other, before it
-is known. Part n of a program computes the values of phase n for every element and adds up what phase n + 1
-waits for; the finished sums are operands of the parts behind it. Nothing else is handed on: an element's values
-are computed again from the inputs. A sample is taken in a part of its own, over its rows alone.
+A value's phase is the number of sums over the whole grid that must be finished, one behind the other, before
+it is known. Part n of a program computes the values of phase n for every element and adds up what phase n + 1
+waits for; the finished sums are operands of the parts behind it. Nothing else is handed on: what an element
+needs of an earlier phase is computed again. A sample is taken in a part of its own, over its rows alone.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _phases(program: Program, given: Collection[Value]) -> dict[Value, int]:
 
 
 def _home(value: Value, phases: dict[Value, int], given: Collection[Value]) -> int:
-    """Return the part that an output leaves: sums, and numbers that follow from them, when they are added up."""
+    """Return the part that leaves an output: sums, and what follows from them, as they are added up."""
     follows = isinstance(value, Map) and value.kind == Kind.SCALAR
     if value not in given and (_over_grid(value) or follows):
         return max(0, phases[value] - 1)

@@ -24,9 +24,9 @@ def _of_the_batch(
 ) -> sp.Expr:
     """(x - mean) rsqrt(var + eps) weight + bias, of the batch.
 
-    The sums are relative to the mean of a sixteenth of the rows, which is at most sqrt(15) standard deviations
-    away from that of all: four bits of the variance are lost at most, and one pass finds both. (Shifted data:
-    Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance".)
+    The sums are relative to the mean of a sixteenth of the rows, at most sqrt(15) standard deviations
+    from that of all: four bits of the variance are lost at most, and one pass finds both. (Shifted data: Chan,
+    Golub & LeVeque 1983, "Algorithms for computing the sample variance".)
     """
     near = let("near", x - sample_sum(x) / SAMPLE)
     offset = let("offset", column_sum(near) / ROWS)
