@@ -89,11 +89,13 @@ def _mode_context(chain: Chain, mode: Mode) -> dict[str, object]:
     operands = [n for n, o in enumerate(chain.operands) if o.name in taken]
     attributes = [n for n, a in enumerate(chain.attributes) if a in taken]
     passes = []
-    for program in mode.programs:
+    for program, kernel in zip(mode.programs, mode.kernels, strict=True):
         tensors = [i.name for i in program.inputs if i.source == "tensor"]
         like = tuple(tensors.index(o.like.name) for o in program.outputs.values())
         by_column = ", by_column=True" if _by_column(program) else ""
-        passes.append(f'Pass("{program.name}", {like}{by_column})')
+        order = "contiguous" if chain.layout.groups is not None else kernel.order
+        lies = f', order="{order}"' if order != "contiguous" else ""
+        passes.append(f'Pass("{program.name}", {like}{by_column}{lies})')
     return {
         "name": mode.name,
         "operands": tuple(operands),

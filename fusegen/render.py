@@ -38,6 +38,7 @@ class Operator:
     Args:
         kernel: what it runs, behind those before it.
         tensors, saved: the inputs that any of these kernels reads.
+        order: how the elements may lie; see `Kernel.order`.
         passed: which pass that is, such as "backward".
         schema: its schema, as torch's dispatcher reads it.
         cpp_parameters, cpp_returns, cpp_result: the same in C++.
@@ -47,6 +48,7 @@ class Operator:
     passed: str
     tensors: tuple[Field, ...]
     saved: tuple[Field, ...]
+    order: str
     schema: str
     cpp_parameters: str
     cpp_returns: str
@@ -143,6 +145,7 @@ def _operator(mode: Mode, order: int, *, grouped: bool) -> Operator:
     return Operator(
         kernel=kernel,
         tensors=tuple(dict.fromkeys(f for part in kernel.parts for f in part.tensors)),
+        order="contiguous" if grouped else kernel.order,
         saved=tuple(dict.fromkeys(f for part in kernel.parts for f in part.saved if not f.handed)),
         passed=PASSES[order],
         schema=f"{kernel.name}({', '.join(typed)}) -> {together if one else f'({together})'}",

@@ -211,6 +211,11 @@ class FittedFunction:
     exact: str
 
 
+#: How the elements may lie for a kernel: one dim behind the other, or without gaps in any order; with columns
+#: together and rows and columns in their own order; and with nothing behind the columns.
+Order = Literal["contiguous", "any", "strided", "packed"]
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One kernel: its inputs by kind, what is computed once a column and once a call, its stages.
@@ -260,6 +265,21 @@ class Kernel:
     sampled: bool = False
     before: tuple[Kernel, ...] = ()
 
+    @property
+    def order(self) -> Order:
+        """How elements may lie in memory.
+
+        Draws, and channels spread along rows and columns, are known by an element's place where the tensor is
+        contiguous.
+        """
+        if any(k.random or k.spread or k.run_sums for k in self.parts):
+            return "contiguous"
+        if all(k.flat for k in self.parts):
+            return "any"
+        if any(k.sampled for k in self.parts):  # whole matrices of a contiguous tensor
+            return "packed"
+        return "strided" if all(k.flat or k.across for k in self.parts) else "packed"
+
     def extent(self, name: str) -> str:
         """Return the argument that holds an extent: a sample's kernel has other rows than the activation."""
         return "all_rows" if self.sampled and name == "rows" else name
@@ -277,7 +297,7 @@ class Kernel:
     @property
     def form(self) -> Literal["flat", "pointwise", "rows"]:
         """Which loops it needs: over one long row, down the columns, or over each row as a whole."""
-        if self.reduces_rows or self.across or self.spread or self.run_sums:
+        if self.reduces_rows or self.spread or self.run_sums:
             return "rows"
         return "flat" if self.flat else "pointwise"
 

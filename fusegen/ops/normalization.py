@@ -24,8 +24,8 @@ def _of_the_batch(
 ) -> sp.Expr:
     """(x - mean) rsqrt(var + eps) weight + bias, of the batch.
 
-    The sums are relative to the mean of a sixteenth of the rows, at most sqrt(15) standard deviations
-    from that of all: four bits of the variance are lost at most, and one pass finds both. (Shifted data: Chan,
+    The sums are relative to the mean of a sixteenth of the rows, at most sqrt(15) standard deviations from
+    that of all: four bits of the variance are lost at most, and one pass finds both. (Shifted data: Chan,
     Golub & LeVeque 1983, "Algorithms for computing the sample variance".)
     """
     near = let("near", x - sample_sum(x) / SAMPLE)

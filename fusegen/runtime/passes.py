@@ -34,11 +34,13 @@ class Pass:
         like: for each output, the place of the input whose kind and shape it has; of a derivative, that is
             the input of the pass before to which the gradient belongs.
         by_column: whether no value depends on a whole row, so that columns can be computed apart.
+        order: how the elements of x may lie: "contiguous", "any", "packed" or "strided"; see `memory.py`.
     """
 
     operator: str
     like: tuple[int, ...]
     by_column: bool = False
+    order: str = "contiguous"
 
 
 class BoundPass:
@@ -77,7 +79,11 @@ class BoundPass:
         self.package, self.order, self.operator = package, order, operator
         self._kernel = operator._handle.redispatch_boxed  # type: ignore[attr-defined]
         self.like, self.kinds, self.random, self.columns = declared.like, kinds, random, columns
-        self.by_column, self.grouped = declared.by_column, grouped
+        self.by_column, self.grouped, self.order_in_memory = (
+            declared.by_column,
+            grouped,
+            declared.order,
+        )
         self.count, self.statistics = len(kinds), len(statistic_kinds)
         self.statistic_kinds, statistics = statistic_kinds, len(statistic_kinds)
         self.mixes_rows = "col" in statistic_kinds

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fusegen.runtime.derivative import pull, remember
+from fusegen.runtime.memory import keeps_order
 from fusegen.runtime.passes import BoundPass
 from fusegen.runtime.sharding import know_shardings
 
@@ -23,7 +24,13 @@ def register(pass_: BoundPass) -> None:
 
     def fake(*args: Any) -> Any:
         x, tensors = args[0], args[: pass_.count]
-        outputs = [x.new_empty(tensors[place].shape) for place in pass_.like]
+        lies = keeps_order(x, pass_.order_in_memory, pass_.columns)
+        outputs = [
+            torch.empty_like(x)
+            if lies and pass_.kinds[place] == "full"
+            else x.new_empty(tensors[place].shape)
+            for place in pass_.like
+        ]
         if pass_.order == 0:
             groups = args[-1] if pass_.grouped else 1
             outputs += [_statistic(x, pass_, kind, groups) for kind in pass_.statistic_kinds]
