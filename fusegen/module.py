@@ -41,7 +41,7 @@ def module_context(chain: Chain) -> dict[str, object]:
     if moded:
         options.append(Parameter("training", "bool", str(_trains_by_default(spec))))
     if _tracked(chain):
-        options.append(Parameter("weights", "Sequence[float] | None", "None"))
+        options.append(Parameter("batch_weights", "Sequence[float] | None", "None"))
     if random:
         options.append(Parameter("seed", "int | Tensor | None", "None"))
     return {

@@ -25,9 +25,9 @@ _chain = Chain(
             operands=(0,),
             attributes=(0,),
             passes=(
-                Pass("forward", (0,)),
-                Pass("backward", (0, 1)),
-                Pass("double_backward", (0, 1, 2)),
+                Pass("forward", (0,), order="packed"),
+                Pass("backward", (0, 1), order="packed"),
+                Pass("double_backward", (0, 1, 2), order="packed"),
             ),
             saved=("row",),
             random=False,

@@ -32,9 +32,9 @@ _chain = Chain(
             operands=(0, 3, 4, 5),
             attributes=(0, 1),
             passes=(
-                Pass("forward_train", (0,)),
-                Pass("backward_train", (0, 1, 2, 3, 4)),
-                Pass("double_backward_train", (0, 1, 2, 3, 4, 5)),
+                Pass("forward_train", (0,), order="packed"),
+                Pass("backward_train", (0, 1, 2, 3, 4), order="packed"),
+                Pass("double_backward_train", (0, 1, 2, 3, 4, 5), order="packed"),
             ),
             saved=("col", "col", "col", "row", "row"),
             random=False,
@@ -43,9 +43,9 @@ _chain = Chain(
             operands=(0, 1, 2, 3, 4, 5),
             attributes=(0, 1),
             passes=(
-                Pass("forward_eval", (0,)),
-                Pass("backward_eval", (0, 1, 4, 5, 6)),
-                Pass("double_backward_eval", (0, 1, 4, 5, 6, 7)),
+                Pass("forward_eval", (0,), order="packed"),
+                Pass("backward_eval", (0, 1, 4, 5, 6), order="packed"),
+                Pass("double_backward_eval", (0, 1, 4, 5, 6, 7), order="packed"),
             ),
             saved=("row", "row"),
             random=False,
@@ -67,7 +67,7 @@ def apply(
     bn_eps: float = 1e-05,
     bn_momentum: float = 0.1,
     training: bool = False,
-    weights: Sequence[float] | None = None,
+    batch_weights: Sequence[float] | None = None,
 ) -> Tensor:
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
@@ -82,7 +82,7 @@ def apply(
         bn_eps: a number of the chain.
         bn_momentum: a number of the chain.
         training: whether the chain runs as it does in training.
-        weights: in training, the weight of the batch in the running averages of bn; None takes the spec's momentum.
+        batch_weights: in training, the weight of the batch in the running averages of bn; None takes the spec's momentum.
     """
     if training:
         y, bn_sample_sum, bn_column_sum, bn_column_sum_2, softmax_max, softmax_sum = _chain.with_statistics(
@@ -93,7 +93,7 @@ def apply(
         )
         rows = x.numel() // x.shape[1]
         sample = _chain.sample(x)
-        weight = bn_momentum if weights is None else weights[0]
+        weight = bn_momentum if batch_weights is None else batch_weights[0]
         follow(bn_running_mean, bn_column_sum/rows + bn_sample_sum/sample, weight)
         unbiased = rows / (rows - 1)  # torch averages the variance so
         follow(bn_running_var, unbiased * (-bn_column_sum**2/rows**2 + bn_column_sum_2/rows), weight)
@@ -142,5 +142,5 @@ class Module(nn.Module):
             bn_eps=self.bn.eps,
             bn_momentum=self.bn.momentum,
             training=self.bn.training,
-            weights=[batch_weight(norm) for norm in (self.bn,)] if self.bn.training else None,
+            batch_weights=[batch_weight(norm) for norm in (self.bn,)] if self.bn.training else None,
         )

@@ -12,13 +12,14 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias, [[maybe_unused]] Tensor bn_weight,
     [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale, [[maybe_unused]] double bn_eps,
     [[maybe_unused]] double bn_momentum) {
-  const Activation activation(x, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
@@ -27,7 +28,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train(
   const Tensor bn_sample_sum_out = activation.statistics(Kind::col);
   const Tensor bn_column_sum_out = activation.statistics(Kind::col);
   const Tensor bn_column_sum_2_out = activation.statistics(Kind::col);
-  const Tensor y_out = activation.like(x);
+  const Tensor y_out = activation.full_result();
   const Tensor softmax_max_out = activation.statistics(Kind::row);
   const Tensor softmax_sum_out = activation.statistics(Kind::row);
   {
@@ -82,7 +83,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     [[maybe_unused]] Tensor bn_column_sum_2, [[maybe_unused]] Tensor softmax_max,
     [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps,
     [[maybe_unused]] double bn_momentum) {
-  const Activation activation(x, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
@@ -99,7 +100,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
   const Tensor grad_scale_out = activation.like(scale);
   const Tensor grad_bn_mean_2_out = activation.statistics(Kind::col);
   const Tensor grad_bn_var_2_out = activation.statistics(Kind::col);
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
   {
     BackwardTrainSumsArgs args{};
@@ -160,7 +161,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     [[maybe_unused]] Tensor bn_column_sum, [[maybe_unused]] Tensor bn_column_sum_2,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] double bn_eps, [[maybe_unused]] double bn_momentum) {
-  const Activation activation(x, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -183,10 +184,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
   const Tensor grad_bn_weight_out = activation.like(bn_weight);
   const Tensor grad_bn_bias_out = activation.like(bn_bias);
   const Tensor grad_scale_out = activation.like(scale);
-  const Tensor grad_grad_y_out = activation.like(grad_y);
+  const Tensor grad_grad_y_out = activation.full_result();
   const Tensor grad_bn_var_4_out = activation.statistics(Kind::col);
   const Tensor grad_bn_mean_4_out = activation.statistics(Kind::col);
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
   {
     DoubleBackwardTrainSumsArgs args{};
@@ -285,7 +286,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval(
     [[maybe_unused]] Tensor bn_weight, [[maybe_unused]] Tensor bn_bias,
     [[maybe_unused]] Tensor scale, [[maybe_unused]] double bn_eps,
     [[maybe_unused]] double bn_momentum) {
-  const Activation activation(x, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
   const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
@@ -293,7 +294,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval(
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
   const Tensor scale_ = activation.scalar(scale, "scale");
-  const Tensor y_out = activation.like(x);
+  const Tensor y_out = activation.full_result();
   const Tensor softmax_max_out = activation.statistics(Kind::row);
   const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardEvalArgs args{};
@@ -321,7 +322,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
     [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] double bn_eps, [[maybe_unused]] double bn_momentum) {
-  const Activation activation(x, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
@@ -332,7 +333,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
   const Tensor scale_ = activation.scalar(scale, "scale");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
   const Tensor grad_bn_weight_out = activation.like(bn_weight);
   const Tensor grad_bn_bias_out = activation.like(bn_bias);
@@ -370,7 +371,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
     [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor softmax_max,
     [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps,
     [[maybe_unused]] double bn_momentum) {
-  const Activation activation(x, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -386,12 +387,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
   const Tensor grad_grad_scale_ = activation.scalar(grad_grad_scale, "grad_grad_scale");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
   const Tensor grad_bn_weight_out = activation.like(bn_weight);
   const Tensor grad_bn_bias_out = activation.like(bn_bias);
   const Tensor grad_scale_out = activation.like(scale);
-  const Tensor grad_grad_y_out = activation.like(grad_y);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();

@@ -28,9 +28,9 @@ _chain = Chain(
             operands=(0, 1),
             attributes=(),
             passes=(
-                Pass("forward", (0,), by_column=True),
-                Pass("backward", (0, 1, 2), by_column=True),
-                Pass("double_backward", (0, 1, 2, 3), by_column=True),
+                Pass("forward", (0,), by_column=True, order="packed"),
+                Pass("backward", (0, 1, 2), by_column=True, order="packed"),
+                Pass("double_backward", (0, 1, 2, 3), by_column=True, order="packed"),
             ),
             saved=(),
             random=False,

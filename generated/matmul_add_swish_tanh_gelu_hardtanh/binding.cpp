@@ -12,15 +12,16 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                [[maybe_unused]] Tensor add_value) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor add_value_ = activation.col(add_value, "add_value");
-  const Tensor y_out = activation.like(x);
+  const Tensor y_out = activation.full_result();
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -36,12 +37,12 @@ std::tuple<Tensor, Tensor, Tensor> backward([[maybe_unused]] Tensor x,
                                             [[maybe_unused]] Tensor matmul_bias,
                                             [[maybe_unused]] Tensor add_value,
                                             [[maybe_unused]] Tensor grad_y) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor add_value_ = activation.col(add_value, "add_value");
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   const Tensor grad_add_value_out = activation.like(add_value);
   BackwardArgs args{};
@@ -63,7 +64,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor add_value, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor grad_grad_add_value) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -72,10 +73,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> double_backward(
   const Tensor grad_grad_matmul_bias_ =
       activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
   const Tensor grad_grad_add_value_ = activation.col(grad_grad_add_value, "grad_grad_add_value");
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   const Tensor grad_add_value_out = activation.like(add_value);
-  const Tensor grad_grad_y_out = activation.like(grad_y);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();

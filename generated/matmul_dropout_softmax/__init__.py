@@ -36,9 +36,9 @@ _chain = Chain(
             operands=(0,),
             attributes=(),
             passes=(
-                Pass("forward_eval", (0,)),
-                Pass("backward_eval", (0, 1)),
-                Pass("double_backward_eval", (0, 1, 2)),
+                Pass("forward_eval", (0,), order="packed"),
+                Pass("backward_eval", (0, 1), order="packed"),
+                Pass("double_backward_eval", (0, 1, 2), order="packed"),
             ),
             saved=("row", "row"),
             random=False,

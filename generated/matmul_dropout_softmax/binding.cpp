@@ -12,16 +12,17 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward_train([[maybe_unused]] Tensor x,
                                                  [[maybe_unused]] Tensor matmul_bias,
                                                  [[maybe_unused]] Tensor seed,
                                                  [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
-  const Tensor y_out = activation.like(x);
+  const Tensor y_out = activation.full_result();
   const Tensor softmax_max_out = activation.statistics(Kind::row);
   const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardTrainArgs args{};
@@ -42,13 +43,13 @@ std::tuple<Tensor, Tensor> backward_train(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   BackwardTrainArgs args{};
   args.rows = activation.rows();
@@ -71,7 +72,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -80,9 +81,9 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
       activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
-  const Tensor grad_grad_y_out = activation.like(grad_y);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -104,10 +105,10 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
 
 std::tuple<Tensor, Tensor, Tensor> forward_eval([[maybe_unused]] Tensor x,
                                                 [[maybe_unused]] Tensor matmul_bias) {
-  const Activation activation(x, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
-  const Tensor y_out = activation.like(x);
+  const Tensor y_out = activation.full_result();
   const Tensor softmax_max_out = activation.statistics(Kind::row);
   const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardEvalArgs args{};
@@ -127,13 +128,13 @@ std::tuple<Tensor, Tensor> backward_eval([[maybe_unused]] Tensor x,
                                          [[maybe_unused]] Tensor grad_y,
                                          [[maybe_unused]] Tensor softmax_max,
                                          [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   BackwardEvalArgs args{};
   args.rows = activation.rows();
@@ -153,7 +154,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -162,9 +163,9 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
       activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
-  const Tensor grad_grad_y_out = activation.like(grad_y);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();

@@ -12,14 +12,15 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                [[maybe_unused]] double scaling_factor) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
-  const Tensor y_out = activation.like(x);
+  const Tensor y_out = activation.full_result();
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -34,11 +35,11 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
 std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] double scaling_factor) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   BackwardArgs args{};
   args.rows = activation.rows();
@@ -59,16 +60,16 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                                    [[maybe_unused]] Tensor grad_grad_x,
                                                    [[maybe_unused]] Tensor grad_grad_matmul_bias,
                                                    [[maybe_unused]] double scaling_factor) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor grad_grad_matmul_bias_ =
       activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
-  const Tensor grad_grad_y_out = activation.like(grad_y);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();

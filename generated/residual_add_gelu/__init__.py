@@ -25,9 +25,9 @@ _chain = Chain(
             operands=(0,),
             attributes=(),
             passes=(
-                Pass("forward", (0,), by_column=True),
-                Pass("backward", (0, 1), by_column=True),
-                Pass("double_backward", (0, 1, 2), by_column=True),
+                Pass("forward", (0,), by_column=True, order="any"),
+                Pass("backward", (0, 1), by_column=True, order="any"),
+                Pass("double_backward", (0, 1, 2), by_column=True, order="any"),
             ),
             saved=(),
             random=False,

@@ -12,13 +12,14 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
-  const Tensor y_out = activation.like(x);
+  const Tensor y_out = activation.full_result();
   ForwardArgs args{};
   args.rows = activation.numel() ? 1 : 0;  // one long row
   args.cols = activation.numel();
@@ -31,12 +32,12 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual) {
 
 std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual,
                                     [[maybe_unused]] Tensor grad_y) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
-  const Tensor grad_x_out = activation.like(x);
-  const Tensor grad_residual_out = activation.like(residual);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_residual_out = activation.full_result();
   BackwardArgs args{};
   args.rows = activation.numel() ? 1 : 0;  // one long row
   args.cols = activation.numel();
@@ -54,15 +55,15 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                                    [[maybe_unused]] Tensor grad_y,
                                                    [[maybe_unused]] Tensor grad_grad_x,
                                                    [[maybe_unused]] Tensor grad_grad_residual) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   const Tensor grad_grad_residual_ = activation.full(grad_grad_residual, "grad_grad_residual");
-  const Tensor grad_x_out = activation.like(x);
-  const Tensor grad_residual_out = activation.like(residual);
-  const Tensor grad_grad_y_out = activation.like(grad_y);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_residual_out = activation.full_result();
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.numel() ? 1 : 0;  // one long row
   args.cols = activation.numel();

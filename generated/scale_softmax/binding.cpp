@@ -12,14 +12,15 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor scale) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor scale_ = activation.scalar(scale, "scale");
-  const Tensor y_out = activation.like(x);
+  const Tensor y_out = activation.full_result();
   const Tensor softmax_max_out = activation.statistics(Kind::row);
   const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardArgs args{};
@@ -38,13 +39,13 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] Tensor softmax_max,
                                     [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor scale_ = activation.scalar(scale, "scale");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_scale_out = activation.like(scale);
   BackwardArgs args{};
   args.rows = activation.rows();
@@ -64,7 +65,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_scale,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -72,9 +73,9 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
   const Tensor grad_grad_scale_ = activation.scalar(grad_grad_scale, "grad_grad_scale");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   const Tensor grad_scale_out = activation.like(scale);
-  const Tensor grad_grad_y_out = activation.like(grad_y);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();

@@ -12,12 +12,13 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
-  const Tensor y_out = activation.like(x);
+  const Tensor y_out = activation.full_result();
   ForwardArgs args{};
   args.rows = activation.numel() ? 1 : 0;  // one long row
   args.cols = activation.numel();
@@ -28,10 +29,10 @@ Tensor forward([[maybe_unused]] Tensor x) {
 }
 
 Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   BackwardArgs args{};
   args.rows = activation.numel() ? 1 : 0;  // one long row
   args.cols = activation.numel();
@@ -45,12 +46,12 @@ Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y) {
 std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor grad_y,
                                            [[maybe_unused]] Tensor grad_grad_x) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
-  const Tensor grad_x_out = activation.like(x);
-  const Tensor grad_grad_y_out = activation.like(grad_y);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.numel() ? 1 : 0;  // one long row
   args.cols = activation.numel();
@@ -68,15 +69,15 @@ std::tuple<Tensor, Tensor, Tensor> triple_backward([[maybe_unused]] Tensor x,
                                                    [[maybe_unused]] Tensor grad_grad_x,
                                                    [[maybe_unused]] Tensor grad_grad_x_2,
                                                    [[maybe_unused]] Tensor grad_grad_grad_y) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   const Tensor grad_grad_x_2_ = activation.full(grad_grad_x_2, "grad_grad_x_2");
   const Tensor grad_grad_grad_y_ = activation.full(grad_grad_grad_y, "grad_grad_grad_y");
-  const Tensor grad_x_out = activation.like(x);
-  const Tensor grad_grad_y_out = activation.like(grad_y);
-  const Tensor grad_grad_grad_x_out = activation.like(grad_grad_x);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_grad_y_out = activation.full_result();
+  const Tensor grad_grad_grad_x_out = activation.full_result();
   TripleBackwardArgs args{};
   args.rows = activation.numel() ? 1 : 0;  // one long row
   args.cols = activation.numel();

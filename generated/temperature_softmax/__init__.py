@@ -24,9 +24,9 @@ _chain = Chain(
             operands=(),
             attributes=(0,),
             passes=(
-                Pass("forward", (0,)),
-                Pass("backward", (0,)),
-                Pass("double_backward", (0, 1)),
+                Pass("forward", (0,), order="packed"),
+                Pass("backward", (0,), order="packed"),
+                Pass("double_backward", (0, 1), order="packed"),
             ),
             saved=("row", "row"),
             random=False,

@@ -12,13 +12,14 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] double temperature) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
-  const Tensor y_out = activation.like(x);
+  const Tensor y_out = activation.full_result();
   const Tensor softmax_max_out = activation.statistics(Kind::row);
   const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardArgs args{};
@@ -36,12 +37,12 @@ std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
 Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y,
                 [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
                 [[maybe_unused]] double temperature) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.like(x);
+  const Tensor grad_x_out = activation.full_result();
   BackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
@@ -61,14 +62,14 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor softmax_max,
                                            [[maybe_unused]] Tensor softmax_sum,
                                            [[maybe_unused]] double temperature) {
-  const Activation activation(x, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
-  const Tensor grad_x_out = activation.like(x);
-  const Tensor grad_grad_y_out = activation.like(grad_y);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
