@@ -233,6 +233,8 @@ def _over(step: Step, rank: int) -> Layout | None:
         dim = step.attributes[name]
         if isinstance(dim, int):
             return Layout(rank, dim % rank - rank, dim % rank - rank)
+        if isinstance(dim, tuple):
+            return Layout(rank, dim[0], dim[-1])
     return None
 
 

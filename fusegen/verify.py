@@ -195,8 +195,8 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
     term = max(float(_rms(truths[1])), cotangent)
     # Where rows know of one another, what is left of a gradient once the means over the batch are subtracted
     # is smaller than what the functions' errors are relative to: with few rows up to twice.
-    known = derived.modes[0].saved if training else ()
-    spread = 2 if any(Kind.COL in v.kind for v in known) else 1
+    statistics = derived.modes[0].saved if training else ()
+    spread = 2 if any(Kind.COL in v.kind for v in statistics) else 1
     errors = []
     for name, (got, same, truth) in zip(names, results, strict=True):
         floor = 0.0 if name == "output" else term * (case.x.numel() / max(truth.numel(), 1)) ** 0.5

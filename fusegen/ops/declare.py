@@ -92,6 +92,7 @@ class Op:
         rank: the number of dims that a source's product has; 0 for any, the channel then the last.
         inputs: what a source takes beside x, as inputs of `Module.forward`.
         dims: the attributes that name a dim.
+        several: whether they may name several neighbouring ones.
         over: the dims that it reduces over where no attribute names them.
         groups: the attribute that says into how many groups the channel is cut: a row is then the channels of
             a group with all dims behind them.
@@ -117,6 +118,7 @@ class Op:
     rank: int = 0
     inputs: tuple[str, ...] = ()
     dims: tuple[str, ...] = ()
+    several: bool = False
     over: Over | None = None
     groups: str = ""
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -150,6 +152,7 @@ def op(
     rank: int = 0,
     inputs: tuple[str, ...] = (),
     dims: tuple[str, ...] = (),
+    several: bool = False,
     over: Over | None = None,
     groups: str = "",
     choices: Mapping[str, tuple[str, ...]] | None = None,
@@ -191,6 +194,7 @@ def op(
             rank=rank,
             inputs=inputs,
             dims=dims,
+            several=several,
             over=over,
             groups=groups,
             choices=choices or {},

@@ -116,7 +116,7 @@ def rms_norm(x: sp.Expr, weight: sp.Expr = 1, *, eps: float) -> sp.Expr:
     return x * let("rstd", rsqrt(row_mean(x**2) + eps)) * weight
 
 
-@op("nn.functional.normalize", dims=("dim",))
+@op("nn.functional.normalize", dims=("dim",), several=True)
 def normalize(x: sp.Expr, *, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> sp.Expr:
     """x / max(norm, eps), norm = (sum |x|^p)^(1/p). torch.nn.functional.normalize."""
     size = let("norm", norm.formula(x, p=p, dim=dim))
