@@ -15,7 +15,6 @@ import sympy as sp
 __all__ = [
     "COLS",
     "COLUMN",
-    "FUNCTIONS",
     "ROWS",
     "ROW_FUNCTIONS",
     "SAMPLE",
@@ -316,29 +315,3 @@ def where(condition: Any, value: Any, other: Any) -> sp.Expr:
 def rsqrt(value: Any) -> sp.Expr:
     """1 / sqrt(x)."""
     return sp.Pow(value, sp.Rational(-1, 2))
-
-
-#: What a formula in a spec may call, by the name it is called by: (function, number of arguments).
-FUNCTIONS: dict[str, tuple[Any, int]] = {
-    "abs": (absolute, 1),
-    "cos": (sp.cos, 1),
-    "erf": (erf, 1),
-    "exp": (exp, 1),
-    "expm1": (expm1, 1),
-    "log": (log, 1),
-    "log1p": (log1p, 1),
-    "max": (row_max, 1),
-    "mean": (row_mean, 1),
-    "normcdf": (normcdf, 1),
-    "normpdf": (normpdf, 1),
-    "rsqrt": (rsqrt, 1),
-    "sech2": (sech2, 1),
-    "sign": (sign, 1),
-    "sigmoid": (sigmoid, 1),
-    "sin": (sp.sin, 1),
-    "softplus": (softplus, 1),
-    "sqrt": (sqrt, 1),
-    "sum": (row_sum, 1),
-    "tanh": (tanh, 1),
-    "where": (where, 3),
-}

@@ -178,7 +178,7 @@ def _render(files: Sequence[Path], out: Path, work: Path, progress: Progress) ->
     for path, package in zip(stale, packages, strict=True):
         for file, text in package.files.items():
             freshness.write_if_different(out / path.stem / file, text)
-        freshness.write_stamp(path, package.files, stamps[path])
+        freshness.write_stamp(path, package.files, stamps[path], package.sources)
     return {path.stem for path in stale}
 
 

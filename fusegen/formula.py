@@ -15,7 +15,7 @@ from typing import Any
 import mpmath
 import sympy as sp
 
-from fusegen.atoms import FUNCTIONS, Let, Quoted, RowMax, RowShift, RowSum, absolute, let, where
+from fusegen.atoms import Let, Quoted, RowMax, RowShift, RowSum, Special, absolute, let, where
 from fusegen.errors import nearest
 from fusegen.formula_constants import (
     DIGITS,
@@ -26,6 +26,7 @@ from fusegen.formula_constants import (
     problem,
     value_of,
 )
+from fusegen.formula_functions import FUNCTIONS
 from fusegen.formula_syntax import MADE_OF, FormulaError, read_tree
 
 __all__ = ["FormulaError", "number", "parse"]
@@ -45,7 +46,7 @@ _COMPARISONS: dict[type[ast.cmpop], Any] = {
 _ALLOWED = (
     sp.Add, sp.Mul, sp.Pow, sp.Number, sp.NumberSymbol, sp.Symbol, sp.Piecewise,
     sp.functions.elementary.piecewise.ExprCondPair, sp.core.relational.Relational,
-    sp.logic.boolalg.BooleanAtom, RowSum, RowMax, RowShift, Let, Quoted,
+    sp.logic.boolalg.BooleanAtom, RowSum, RowMax, RowShift, Let, Quoted, Special,
     *(function for function, _ in FUNCTIONS.values() if isinstance(function, type)),
 )  # fmt: skip
 
@@ -55,7 +56,7 @@ def parse(text: str, symbols: Mapping[str, sp.Expr]) -> sp.Expr:
 
     Args:
         text: the formula, such as "x * tanh(softplus(x))".
-        symbols: what each name stands for; `pi` and `fusegen.atoms.FUNCTIONS` are known besides.
+        symbols: what each name stands for; `pi` and `formula_functions.FUNCTIONS` are known besides.
 
     Raises:
         FormulaError: the text is no formula, or a constant in it is infinite, complex or huge.
@@ -177,7 +178,8 @@ class _Reader:
         if node.keywords:
             raise self._error(node, f"the arguments of {name} have no names")
         if len(node.args) != arity:
-            hint = ": it reduces a row; for two values, where(a > b, a, b)" if name == "max" else ""
+            two = name in ("max", "min")
+            hint = ": it reduces a row; for two values, where(a > b, a, b)" if two else ""
             raise self._error(node, f"{name} takes {arity}, not {len(node.args)} arguments{hint}")
         if name == "where":
             value, other = (self.expression(arg, depth) for arg in node.args[1:])

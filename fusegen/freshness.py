@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fusegen import paths, tuned
@@ -35,7 +35,9 @@ def is_fresh(spec: Path, package: Path, stamp: Path) -> bool:
         recorded = json.loads(stamp.read_text())
         if recorded["spec"] != _spec_sha(spec) or recorded["fusegen"] != _generator():
             return False
-        return all(_sha(package / name) == sha for name, sha in recorded["files"].items())
+        named = [(package / name, sha) for name, sha in recorded["files"].items()]
+        named += [(Path(name), sha) for name, sha in recorded["sources"].items()]
+        return all(_sha(path) == sha for path, sha in named)
     except (
         FileNotFoundError,
         ValueError,
@@ -45,12 +47,22 @@ def is_fresh(spec: Path, package: Path, stamp: Path) -> bool:
         return False
 
 
-def write_stamp(spec: Path, files: Mapping[str, str], stamp: Path) -> None:
-    """Record what a package was rendered from, and to."""
+def write_stamp(
+    spec: Path, files: Mapping[str, str], stamp: Path, sources: Sequence[Path] = ()
+) -> None:
+    """Record what a package was rendered from, and to.
+
+    Args:
+        spec: the spec file.
+        files: the text of each file of the package.
+        stamp: where to write.
+        sources: the files of others than fusegen that declare its ops.
+    """
     record = {
         "spec": _spec_sha(spec),
         "fusegen": _generator(),
         "files": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()},
+        "sources": {str(path): _sha(path) for path in sources},
     }
     write_if_different(stamp, json.dumps(record, indent=1))
 

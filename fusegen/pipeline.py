@@ -8,13 +8,22 @@ from pathlib import Path
 
 from fusegen import chain, render, spec, tuned
 
+_PACKAGE = Path(__file__).resolve().parent
+
 
 @dataclass(frozen=True)
 class RenderedPackage:
-    """The text of each file of a package, by file name."""
+    """A package in memory.
+
+    Args:
+        name: its name.
+        files: the text of each of its files, by file name.
+        sources: the files of others than fusegen that declare ops of its chain.
+    """
 
     name: str
     files: Mapping[str, str]
+    sources: tuple[Path, ...] = ()
 
 
 def derive(path: Path) -> chain.Chain:
@@ -33,4 +42,7 @@ def render_package(path: Path) -> RenderedPackage:
         SpecError: where the spec is wrong.
     """
     derived = derive(path)
-    return RenderedPackage(derived.spec.name, render.render(derived, tuned.read(path)))
+    files = render.render(derived, tuned.read(path))
+    own = {Path(s.op.formula.__code__.co_filename).resolve() for s in derived.spec.steps if s.op}
+    foreign = sorted(p for p in own if _PACKAGE not in p.parents and p.exists())
+    return RenderedPackage(derived.spec.name, files, tuple(foreign))

@@ -19,6 +19,8 @@ from typing import Literal, TypeVar
 
 import sympy as sp
 
+from fusegen.formula_text import written
+
 
 class Kind(enum.Flag):
     """The axes a value varies along. `a | b` is the kind of an expression over both.
@@ -209,7 +211,7 @@ def topological(roots: Iterable[Value]) -> list[Value]:
 def describe(value: Value) -> str:
     """Return one line that says what the value is."""
     if isinstance(value, Map):
-        return f"{value.name}: {value.kind.label} = {value.expr}"
+        return f"{value.name}: {value.kind.label} = {written(value.expr)}"
     if isinstance(value, Reduce):
         over = {1: "rows", 2: "cols", 3: "rows, cols"}[(value.arg.kind & ~value.kind).value]
         note = ", shift-invariant" if value.shift_invariant else ""

@@ -115,7 +115,9 @@ def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) 
         place = draft.place
         if label is not None:
             place = (*place, "name")
-            wrong = problem(label) if isinstance(label, str) else "a name must be a word"
+            wrong = (
+                problem(label, label=True) if isinstance(label, str) else "a name must be a word"
+            )
             if wrong:
                 raise document.error(place, wrong)
         elif draft.op is not None and draft.op.submodule is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 
-from fusegen.atoms import FUNCTIONS
+from fusegen.formula_functions import FUNCTIONS
 
 __all__ = ["MAX_LENGTH", "package_problem", "problem"]
 
@@ -64,6 +64,8 @@ _MODULE = frozenset(
     zero_grad
     """.split()  # noqa: SIM905
 )
+#: Functions of formulas that are good names for a step: `batch_norm: {name: norm}`.
+_ROW_FUNCTIONS = ("log_softmax", "logsumexp", "norm", "softmax", "std", "var")
 _REASONS = {
     **dict.fromkeys(FUNCTIONS, "it is a function of formulas"),
     **dict.fromkeys(_MODULE, "it is an attribute of every torch.nn.Module"),
@@ -79,12 +81,13 @@ _REASONS = {
 }
 
 
-def problem(name: str, *, in_kernels: bool = True) -> str | None:
+def problem(name: str, *, in_kernels: bool = True, label: bool = False) -> str | None:
     """Return what is wrong with the name of an argument, operand or step, or None if nothing is.
 
     Args:
         name: the name.
         in_kernels: whether it reaches the kernels; sizes and shapes are the constructor's alone.
+        label: whether it is a step's, which no formula can mention.
     """
     shown = repr(name if len(name) <= MAX_LENGTH else name[:MAX_LENGTH] + "...")
     if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
@@ -97,6 +100,8 @@ def problem(name: str, *, in_kernels: bool = True) -> str | None:
         return f"{shown} is what fusegen calls a derivative; choose another name"
     if in_kernels and (name.endswith(_ENDINGS) or name.startswith(("kept_", "reduced_", "lanes_"))):
         return f"{shown} may clash with a name in the kernels; choose another one"
+    if label and name in _ROW_FUNCTIONS:
+        return None
     if name in _REASONS and (in_kernels or name not in _KERNEL):
         return f"{shown} cannot be a name here: {_REASONS[name]}"
     return None

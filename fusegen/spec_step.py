@@ -132,6 +132,8 @@ class _Binder:
             module = f"torch.{self._op.submodule.module_for(self._names.dims)}"
             message = f"{key!r} of {self._word} lives in its {module}: a spec does not give it"
             raise self._error(key, message)
+        if reason := self._op.refusal(key):
+            raise self._error(key, f"{self._word} takes no {key!r}: {reason}")
         near = nearest(key[:64], [*self._keys, "name"])
         message = f"{self._word} has no attribute or operand {shown(key)!r}{near}"
         raise self._error(key, message)

@@ -28,7 +28,7 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
     """
     if not op.torch or any(attributes[name] != op.attributes[name] for name in op.own):
         return None
-    function: Any = functools.reduce(getattr, op.torch.split("."), torch)
+    function = _in_torch(op.torch)
     keywords = {name: value for name, value in attributes.items() if name not in op.own}
     if op.trained or op.eval_mode == "identity":
         keywords["training"] = training
@@ -53,6 +53,38 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
         return found
 
     return call
+
+
+def untaken(op: Op) -> list[str]:
+    """Return the parameters of an op's torch function, and of its torch module, that the op does not take."""
+    found: dict[str, None] = {}
+    if op.torch:
+        function = _in_torch(op.torch)
+        found |= dict.fromkeys(_parameters(function) or _schema_parameters(function))
+    known = {"input", "self", "x", "_stacklevel", *op.operands, *op.attributes, *op.inputs}
+    if op.submodule:
+        module = _in_torch(op.submodule.module_for(0))
+        found |= dict.fromkeys(_parameters(module.__init__))
+        known |= {*op.submodule.sized_by, *op.submodule.geometry, op.submodule.flag}
+        known |= {"num_features", "weight"} if op.submodule.sized_by else set()
+    return [name for name in found if name not in known]
+
+
+def _in_torch(name: str) -> Any:
+    return functools.reduce(getattr, name.split("."), torch)
+
+
+def _schema_parameters(function: Any) -> list[str]:
+    """Return the parameters of a builtin of torch, from the schemas of its overloads for tensors."""
+    packet = getattr(torch.ops.aten, function.__name__)
+    schemas = [getattr(packet, name)._schema for name in packet.overloads()]
+    return [
+        argument.name
+        for schema in schemas
+        if str(schema.arguments[0].type) == "Tensor"
+        for argument in schema.arguments
+        if argument.alias_info is None
+    ]
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

@@ -28,6 +28,7 @@ from fusegen.bench import (
     record,
     subjects,
     summary,
+    table,
     timing,
 )
 from fusegen.bench.cells import Group
@@ -112,6 +113,27 @@ def test_the_default_run_is_the_reference_tails_and_models(monkeypatch: pytest.M
     assert {(g.kind, g.dtype) for g in only} == {("tail", "float16")}
 
 
+def test_a_cell_of_more_dims_keeps_them(tmp_path: Path) -> None:
+    image = cell(rows=64, cols=256, behind=(56, 56))
+    Record({"device": "cuda"}, [image, cell()]).write(tmp_path / "record.json")
+    assert record.read(tmp_path / "record.json").cells == [image, cell()]
+    assert [table.shape(c) for c in (image, cell())] == ["64x256x56x56", "8192x8192"]
+    assert image.key != replace(image, behind=(28, 112)).key
+
+
+def test_the_suite_of_the_vocabulary_has_a_spec_for_each_shape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert {p.stem for p in Path("benchmarks/specs").glob("*.yaml")} == set(cells.VOCABULARY)
+    for device in ("cuda", "cpu"):
+        for group in cells.vocabulary(device):
+            rank = pipeline.derive(group.spec).layout.rank
+            assert rank in (0, 2 + len(group.behind)), group.title
+    titles = [g.title for g in cells.vocabulary("cuda", ["float16"])]
+    assert "tail channel_softmax float16 64x256x56x56" in titles
+
+
 def test_shards_part_the_groups() -> None:
     found = cells.groups("cuda", [])
     parts = [cells.shard(found, f"{i}/7") for i in range(1, 8)]
@@ -124,7 +146,8 @@ def test_shards_part_the_groups() -> None:
 
 def test_shapes_and_words_are_checked() -> None:
     assert cells.parse_shape("64x128") == (64, 128)
-    for wrong in ("64", "x", "64x0", "axb", "1x2x3"):
+    assert cells.parse_shape("64x256x56x56") == (64, 256, 56, 56)
+    for wrong in ("64", "x", "64x0", "axb", "1x2x"):
         with pytest.raises(UserError, match="--shape"):
             cells.parse_shape(wrong)
     with pytest.raises(UserError, match="did you mean 'bfloat16'"):

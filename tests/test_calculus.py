@@ -14,12 +14,14 @@ from fusegen import atoms
 from fusegen.calculus import jvp, vjp
 from fusegen.chain import Chain
 from fusegen.eager import run_program
+from fusegen.formula import parse
 from fusegen.formula_nodes import formula_value
 from fusegen.ops import call, find
 from fusegen.program import Builder, Kind, Output, Program
 
 X, W = sp.Symbol("x", real=True), sp.Symbol("w", real=True)
 S, R = sp.Symbol("s", real=True), sp.Symbol("r", real=True)
+NAMED = {"x": X, "w": W, "s": S, "r": R}
 FORMULAS = {
     "softmax": call(find("softmax"), X * W, {}, {}),
     "log_softmax": call(find("log_softmax"), X * S + R, {}, {}),
@@ -28,6 +30,10 @@ FORMULAS = {
     "largest": X * atoms.row_max(X * W) + R,
     "softmax of a product": call(find("softmax"), X**2 * S * R, {}, {}) * W,
     "row sum alone": atoms.row_sum(W * R) + X,
+    "row functions": parse(
+        "x / norm(x) + std(x) * softmax(x) + min(x) * log_softmax(w * x)", NAMED
+    ),
+    "more row functions": parse("x * logsumexp(x) + var(s * x) - amax(x) + amin(r * x)", NAMED),
     "kink": atoms.where(X <= S, W * X, X**3),
 }
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from fusegen.runtime.loading import load_package
 from fusegen.verify import ulp_error
 package = load_package("matmul_dropout_softmax", Path("generated"))
-say = ctypes.CDLL("generated/matmul_dropout_softmax/_cpu.so").fusegen_cpu_level
+say = ctypes.CDLL("generated/matmul_dropout_softmax/_cpu.so").fusegen_matmul_dropout_softmax_cpu_level
 say.restype = ctypes.c_char_p
 print(say().decode())
 x = torch.randn(7, 1023, generator=torch.Generator().manual_seed(0)).bfloat16()

@@ -21,9 +21,12 @@ Derived = Callable[[str], Chain]
 
 
 def derivatives(function: Callable[..., Tensor], given: list[Tensor], order: int) -> list[Tensor]:
-    """Return the derivatives of sum(function^2) of one order: of the squared norm of those before."""
+    """Return the derivatives of sum(function^3) of one order: of the squared norm of those before.
+
+    Cubes, because the squares of a normalised row add up to a constant.
+    """
     leaves = [t.detach().clone().requires_grad_() for t in given]
-    value = function(*leaves).square().sum()
+    value = function(*leaves).pow(3).sum()
     found: list[Tensor] = []
     for _ in range(order):
         found = list(torch.autograd.grad(value, leaves, create_graph=True))

@@ -25,10 +25,11 @@ COMMON = """
 
 #: The pipeline, from top to bottom: a module imports only what stands above it.
 LAYERS = [
-    {"version", "errors", "paths", "atoms", "formula_constants", "tuned"},
+    {"version", "errors", "paths", "atoms", "formula_constants", "formula_text", "tuned"},
     {"program"},
     {"formula_nodes"},
     {"ops"},
+    {"formula_functions"},
     {"layout"},
     {"formula", "formula_syntax"},
     {"spec_types", "spec_names", "spec_yaml", "spec_sections", "spec_formula", "spec_step"},
@@ -43,8 +44,10 @@ LAYERS = [
     {"eager", "torch_call"},
     {"compilers", "freshness", "ninja_file", "compile_errors", "build_lock"},
     {"builder"},
-    {"display", "verify", "bench"},
+    {"display", "manual", "verify", "bench"},
     {"tune"},
+    {"cli_options"},
+    {"cli_measuring"},
     {"cli"},
 ]
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from vocabulary import lone_ops, specs_of
 
 from fusegen import spec_names
-from fusegen.atoms import FUNCTIONS
 from fusegen.errors import SpecError
+from fusegen.formula_functions import FUNCTIONS
 from fusegen.ops import registry
 from fusegen.program import Kind
 from fusegen.spec import Operand, Ref, Spec, load, parse
@@ -319,6 +319,12 @@ MISTAKES: list[tuple[str, str, int]] = [
         3,
     ),
     ("arguments: {d: float}\nchain:\n  - gelu: {name: d}\n", "an argument or operand", 3),
+    # what torch has and a kernel has not
+    ("chain:\n  - relu: {inplace: true}\n", "relu takes no 'inplace': a kernel writes a new", 2),
+    ("chain:\n  - div: {other: 2, rounding_mode: floor}\n", "div takes no 'rounding_mode': a r", 2),
+    ("chain:\n  - layer_norm: {normalized_shape: 8}\n", "it is the last dim of x; leave it out", 2),
+    ("chain:\n  - std: {dim: 1, unbiased: true}\n", "give correction: 1 for true, 0 for false", 2),
+    ("chain:\n  - norm: {p: fro}\n", "'p' of norm must be a number", 2),
     # formulas
     ("chain:\n  - swish\n  - expr: x +\n", "ends too early", 3),
     ("chain:\n  - expr: x^2\n", "column 2: '^' does not belong", 2),

@@ -35,8 +35,8 @@ _REPORT = {
 _PRAGMA = re.compile(r"^ *#pragma omp simd")
 
 
-def hot_loops(source: str) -> list[tuple[int, int]]:
-    """Return the first and last line of each loop under a simd pragma."""
+def hot_loops(source: str) -> list[tuple[int, int, int]]:
+    """Return the line of each simd pragma, and the first and last of the loop under it."""
     lines = source.split("\n")
     found = []
     for number, line in enumerate(lines, 1):
@@ -44,7 +44,7 @@ def hot_loops(source: str) -> list[tuple[int, int]]:
             head = next(n for n in range(number, len(lines)) if "for (" in lines[n])
             indent = lines[head][: len(lines[head]) - len(lines[head].lstrip())]
             last = next(n for n in range(head, len(lines)) if lines[n].startswith(f"{indent}}}"))
-            found.append((head + 1, last + 1))
+            found.append((number, head + 1, last + 1))
     return found
 
 
@@ -67,11 +67,11 @@ def scalar_loops(found: str, source: Path) -> list[str]:
     place = rf"{re.escape(source.name)}:(\d+):\d+: "
     lines = [int(line) for line in re.findall(place + "optimized: loop vectorized", found)]
     # clang names the pragma's line. gcc reports there the loops that set up and add up a reduction.
-    lines += [int(line) + 1 for line in re.findall(place + "remark: vectorized loop", found)]
+    pragmas = [int(line) for line in re.findall(place + "remark: vectorized loop", found)]
     return [
         f"{source.parent.name}/{source.name}:{first}"
-        for first, last in hot_loops(source.read_text())
-        if not any(first <= line <= last for line in lines)
+        for pragma, first, last in hot_loops(source.read_text())
+        if pragma not in pragmas and not any(first <= line <= last for line in lines)
     ]
 
 
@@ -107,6 +107,6 @@ def test_a_loop_with_a_branch_is_seen_to_be_scalar(tmp_path: Path) -> None:
         "  return sum;\n"
         "}\n"
     )
-    assert hot_loops(kernel.read_text()) == [(5, 7)]
+    assert hot_loops(kernel.read_text()) == [(4, 5, 7)]
     found = report("g++", kernel, "float", "avx2", tmp_path)
     assert scalar_loops(found, kernel) == [f"{tmp_path.name}/kernel.cpp:5"]

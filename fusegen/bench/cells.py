@@ -39,9 +39,26 @@ SHAPES = {
     ),
     "cpu": ((1024, 8192), (128, 32768), (16384, 512), (64, 64)),
 }
+_OfDevice = dict[str, tuple[tuple[int, ...], ...]]
+_ROWS: _OfDevice = {"cuda": ((8192, 8192),), "cpu": ((1024, 8192),)}
+_CLASSES: _OfDevice = {
+    "cuda": ((8192, 32768), (4096, 131072)),
+    "cpu": ((256, 32768), (64, 131072)),
+}
+_IMAGES: _OfDevice = {"cuda": ((64, 256, 56, 56),), "cpu": ((8, 256, 56, 56),)}
+#: The shapes of the suite "vocabulary", by the name of a spec in benchmarks/specs.
+VOCABULARY = {
+    "layer_norm": _ROWS,
+    "rms_norm": _ROWS,
+    "log_softmax": _ROWS,
+    "cross_entropy": _CLASSES,
+    "channel_softmax": _IMAGES,
+}
+VOCABULARY_DTYPES = ("float32", "bfloat16")
 #: What `--dtype` and `--direction` take.
 VALID_DTYPES = ("float64", "float32", "bfloat16", "float16", "tf32")
 VALID_DIRECTIONS = ("forward", "backward")
+SUITES = ("reference", "vocabulary")
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,7 @@ class Group:
         rows: the rows of the activation.
         cols: its columns.
         in_features: a model's columns of x; None for tails.
+        behind: the sizes of further dims; see `Cell`.
     """
 
     kind: Kind
@@ -63,6 +81,7 @@ class Group:
     rows: int
     cols: int
     in_features: int | None = None
+    behind: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -72,8 +91,9 @@ class Group:
     @property
     def title(self) -> str:
         """The group in one line."""
-        between = f"{self.in_features}x" if self.in_features else ""
-        return f"{self.kind} {self.name} {self.dtype} {self.rows}x{between}{self.cols}"
+        between = () if self.in_features is None else (self.in_features,)
+        shape = "x".join(map(str, (self.rows, *between, self.cols, *self.behind)))
+        return f"{self.kind} {self.name} {self.dtype} {shape}"
 
     def directions(self, wanted: Sequence[str]) -> tuple[Direction, ...]:
         """Return what is timed: of a model never the backward alone, since training runs both."""
@@ -85,7 +105,7 @@ class Group:
 
     def key(self, direction: str) -> tuple[object, ...]:
         """Return the key of one of the group's cells."""
-        shape = (self.rows, self.cols, self.in_features)
+        shape = (self.rows, self.cols, self.in_features, *self.behind)
         return cell_key(self.kind, self.name, self.dtype, shape, direction)
 
 
@@ -93,7 +113,7 @@ def groups(
     device: str,
     specs: Sequence[Path],
     dtypes: Sequence[str] = (),
-    shapes: Sequence[tuple[int, int]] = (),
+    shapes: Sequence[tuple[int, ...]] = (),
     *,
     tails: bool = True,
     models: bool = True,
@@ -104,7 +124,7 @@ def groups(
         device: "cuda" or "cpu".
         specs: spec files; with none, the reference specs in specs/.
         dtypes: of tails and models; of a model also "tf32".
-        shapes: rows and columns of tails; models have their own.
+        shapes: rows and columns of tails, and further dims; models have their own.
         tails: whether to measure chains behind their matmul.
         models: whether to measure whole models, those that `MODELS` has a size for.
     """
@@ -113,8 +133,8 @@ def groups(
     if tails:
         paths = specs or [folder / f"{name}.yaml" for name in TAILS]
         chosen = [d for d in dtypes or DTYPES[device] if d != "tf32"]
-        for path, dtype, (rows, cols) in itertools.product(paths, chosen, shapes or SHAPES[device]):
-            found.append(Group("tail", path, dtype, rows, cols))
+        for path, dtype, shape in itertools.product(paths, chosen, shapes or SHAPES[device]):
+            found.append(_tail(path, dtype, shape))
     if models:
         paths = specs or [folder / f"{name}.yaml" for name in MODELS]
         for path, dtype in itertools.product(paths, dtypes or MODEL_DTYPES):
@@ -122,6 +142,27 @@ def groups(
                 rows, wide, cols = MODELS[path.stem]
                 found.append(Group("model", path, dtype, rows, cols, wide))
     return found
+
+
+def vocabulary(device: str, dtypes: Sequence[str] = ()) -> list[Group]:
+    """Return the groups of the suite "vocabulary": ops by themselves, each in shapes of its own.
+
+    Args:
+        device: "cuda" or "cpu".
+        dtypes: by default float32 and bfloat16.
+    """
+    folder = Path("benchmarks/specs")
+    return [
+        _tail(folder / f"{name}.yaml", dtype, shape)
+        for name, shapes in VOCABULARY.items()
+        for shape in shapes[device]
+        for dtype in dtypes or VOCABULARY_DTYPES
+    ]
+
+
+def _tail(path: Path, dtype: str, shape: tuple[int, ...]) -> Group:
+    rows, cols, *behind = shape
+    return Group("tail", path, dtype, rows, cols, behind=tuple(behind))
 
 
 def shard(found: Sequence[Group], text: str) -> list[Group]:
@@ -136,16 +177,16 @@ def shard(found: Sequence[Group], text: str) -> list[Group]:
     return list(found[int(first) - 1 :: int(count)])
 
 
-def parse_shape(text: str) -> tuple[int, int]:
-    """Return rows and columns of "8192x8192".
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Return rows and columns of "8192x8192", or all dims of "64x256x56x56".
 
     Raises:
         UserError: where the text says something else.
     """
-    rows, _, cols = text.partition("x")
-    if not (_is_number(rows) and _is_number(cols) and int(rows) and int(cols)):
-        raise UserError(f"--shape {text}: expected rows and columns, such as 8192x8192")
-    return int(rows), int(cols)
+    sizes = text.split("x")
+    if len(sizes) < 2 or not all(_is_number(size) and int(size) for size in sizes):
+        raise UserError(f"--shape {text}: expected sizes, such as 8192x8192 or 64x256x56x56")
+    return tuple(int(size) for size in sizes)
 
 
 def one_of(option: str, words: Sequence[str], valid: Sequence[str]) -> list[str]:

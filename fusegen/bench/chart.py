@@ -28,7 +28,7 @@ _MARKS: dict[str, tuple[str, dict[str, Any]]] = {
 _TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500)
 _PANELS = ("forward", "backward")
 
-Row = tuple[str, str, int, int]
+Row = tuple[str, str, tuple[int, ...]]
 
 
 def draw(record: Record, path: Path) -> None:
@@ -80,8 +80,8 @@ def _layout(cells: Sequence[Cell]) -> tuple[dict[Row, float], dict[str, float], 
         depth += 1.2
         for dtype in dict.fromkeys(c.dtype for c in cells if c.spec == spec):
             inside = [c for c in cells if (c.spec, c.dtype) == (spec, dtype)]
-            for rows, cols in dict.fromkeys((c.rows, c.cols) for c in inside):
-                places[spec, dtype, rows, cols] = depth
+            for shape in dict.fromkeys(_row(c)[-1] for c in inside):
+                places[spec, dtype, shape] = depth
                 depth += 1
             depth += 0.4
         depth += 0.5
@@ -109,7 +109,7 @@ def _label_rows(
 ) -> None:
     panels[0].set_ylim(depth, -1)
     panels[0].set_yticks(list(places.values()))
-    labels = [f"{short(dtype)}  {rows} x {cols}" for _, dtype, rows, cols in places]
+    labels = [f"{short(dtype)}  {' x '.join(map(str, shape))}" for _, dtype, shape in places]
     panels[0].set_yticklabels(labels, fontsize=6.5)
     for spec, height in headings.items():
         panels[0].annotate(
@@ -169,4 +169,4 @@ def _head(figure: Any, panel: Any, record: Record) -> None:
 
 
 def _row(cell: Cell) -> Row:
-    return cell.spec, cell.dtype, cell.rows, cell.cols
+    return cell.spec, cell.dtype, (cell.rows, cell.cols, *cell.behind)

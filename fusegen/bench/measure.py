@@ -78,7 +78,7 @@ def warm(wanted: Run, say: Callable[[str], None]) -> None:
 
 def _compile(group: Group, wanted: Run, say: Callable[[str], None]) -> None:
     with _precision(group):
-        subject = _subject(group, wanted.choice)
+        subject = _subject(group, wanted.choice, compiled_alone=True)
         for direction in group.directions(wanted.directions):
             with torch.set_grad_enabled(direction != "forward"):
                 calls = subject.calls(direction, compiled_alone=True)
@@ -110,9 +110,9 @@ def _precision(group: Group) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _subject(group: Group, choice: Choice) -> Subject:
+def _subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Subject:
     try:
-        return subjects.subject(group, choice)
+        return subjects.subject(group, choice, compiled_alone=compiled_alone)
     except ImportError as error:  # not built, or not loadable; the message says which
         raise UserError(str(error)) from error
 
@@ -149,6 +149,7 @@ def _measured(
         copy_ms=times["copy"],
         limit_ms=at_copy_rate if linear is None else linear,
         linear_ms=linear,
+        behind=group.behind,
     )
 
 

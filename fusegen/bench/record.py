@@ -40,6 +40,8 @@ class Cell:
         copy_ms: a copy of one activation into another.
         limit_ms: what the tail's bytes take at the copy's rate, or a model's linear alone.
         linear_ms: a model's linear alone; None for tails.
+        behind: the sizes of further dims, where the activation has more than two; `rows` and `cols` are
+            then those of the first two.
     """
 
     kind: Kind
@@ -57,6 +59,7 @@ class Cell:
     copy_ms: float
     limit_ms: float
     linear_ms: float | None
+    behind: tuple[int, ...] = ()
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -65,18 +68,18 @@ class Cell:
             self.kind,
             self.spec,
             self.dtype,
-            (self.rows, self.cols, self.in_features),
+            (self.rows, self.cols, self.in_features, *self.behind),
             self.direction,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the cell as the file has it; only models have `in_features` and `linear_ms`."""
+        """Return the cell as the file has it: `in_features` and `linear_ms` of models, `behind` if any."""
         skipped = ("in_features", "linear_ms") if self.kind == "tail" else ()
-        return {k: v for k, v in asdict(self).items() if k not in skipped}
+        return {k: v for k, v in asdict(self).items() if k not in skipped and v != ()}
 
 
 def cell_key(
-    kind: str, spec: str, dtype: str, shape: tuple[int, int, int | None], direction: str
+    kind: str, spec: str, dtype: str, shape: tuple[int | None, ...], direction: str
 ) -> tuple[object, ...]:
     """Return the key of a cell; see `Cell`."""
     return kind, spec, dtype, shape, direction
@@ -155,4 +158,5 @@ def _cell(given: Mapping[str, Any]) -> Cell:
     known = {f.name for f in fields(Cell)}
     if unknown := set(given) - known:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
-    return Cell(**{"in_features": None, "linear_ms": None, **given})
+    behind = tuple(given.get("behind", ()))
+    return Cell(**{"in_features": None, "linear_ms": None, **given, "behind": behind})

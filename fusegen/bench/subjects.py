@@ -122,15 +122,22 @@ class Subject:
         return lambda: tensors.out.copy_(source)
 
 
-def subject(group: Group, choice: Choice) -> Subject:
+def subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Subject:
     """Return what is timed of a group.
+
+    Args:
+        group: the group.
+        choice: what the run measures.
+        compiled_alone: only what torch.compile has a part in will be called, so that a tail's package
+            need not be built.
 
     Raises:
         SpecError: where its spec is wrong.
         ImportError: where its package is not built.
     """
     chain = pipeline.derive(group.spec)
-    package = load_package(group.name, choice.out)
+    needed = group.kind == "model" or not compiled_alone
+    package = load_package(group.name, choice.out) if needed else None
     torch.manual_seed(0)
     make = _tail if group.kind == "tail" else _model
     return make(group, choice, chain, package)
@@ -161,7 +168,7 @@ def _tail(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
     generator = torch.Generator().manual_seed(0)
 
     def tensors() -> Set:
-        x = _randn(group, choice, group.rows, group.cols)
+        x = _randn(group, choice, group.rows, group.cols, *group.behind)
         operands = [random_operand(o, x, chain.layout, generator) for o in chain.operands]
         trained = [o.differentiable for o in chain.operands]
         moving = [x, *(t for t, moves in zip(operands, trained, strict=True) if moves)]
@@ -231,5 +238,5 @@ def _compiled(function: Function, choice: Choice) -> dict[str, Function]:
     return {label: compiling.compiled(function, mode) for label, mode in choice.modes.items()}
 
 
-def _randn(group: Group, choice: Choice, rows: int, cols: int) -> Tensor:
-    return torch.randn(rows, cols, device=choice.device, dtype=tensor_dtype(group))
+def _randn(group: Group, choice: Choice, *shape: int) -> Tensor:
+    return torch.randn(shape, device=choice.device, dtype=tensor_dtype(group))

@@ -58,9 +58,9 @@ def means_table(record: Record) -> Table:
 
 
 def shape(cell: Cell) -> str:
-    """Return a cell's shape: rows and columns, of a model also those of x."""
-    between = f"{cell.in_features}x" if cell.in_features else ""
-    return f"{cell.rows}x{between}{cell.cols}"
+    """Return a cell's shape: rows, of a model the columns of x, columns, further dims."""
+    between = () if cell.in_features is None else (cell.in_features,)
+    return "x".join(map(str, (cell.rows, *between, cell.cols, *cell.behind)))
 
 
 def _number(value: float | None) -> str:

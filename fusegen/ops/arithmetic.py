@@ -32,7 +32,11 @@ def mul(x: sp.Expr, other: sp.Expr) -> sp.Expr:
     return x * other
 
 
-@op("div", aliases=("divide",))
+@op(
+    "div",
+    aliases=("divide",),
+    refused={"rounding_mode": "a rounded quotient has no derivative; leave it out"},
+)
 def div(x: sp.Expr, other: sp.Expr) -> sp.Expr:
     """x / other. torch.div."""
     return x / other

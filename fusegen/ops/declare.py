@@ -25,6 +25,18 @@ EvalMode = Literal["same", "identity"]
 #: The dims that an op reduces over: the last, or those behind the channel.
 Over = Literal["last", "inner"]
 
+#: Parameters of torch's functions that no op takes, each with what to do instead.
+REFUSED = {
+    "inplace": "a kernel writes a new tensor; leave it out",
+    "out": "a kernel writes a new tensor; leave it out",
+    "dtype": "the result has the dtype of x; cast x, the result or the Module",
+    "out_dtype": "the result has the dtype of x; cast x, the result or the Module",
+    "device": "a Module is moved with `.to(device)`",
+    "size_average": "torch has deprecated it; give reduction",
+    "reduce": "torch has deprecated it; give reduction",
+    "training": "it is Module's mode, or `apply(..., training=True)`",
+}
+
 _REGISTRY: dict[str, Op] = {}
 _ALIASES: dict[str, str] = {}
 
@@ -97,6 +109,8 @@ class Op:
         groups: the attribute that says into how many groups the channel is cut: a row is then the channels of
             a group with all dims behind them.
         choices: the valid values of string attributes.
+        refused: parameters of the torch function that it does not take, beside `REFUSED`, each with
+            what to do instead.
     """
 
     name: str
@@ -122,6 +136,7 @@ class Op:
     over: Over | None = None
     groups: str = ""
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 
     @property
@@ -133,6 +148,10 @@ class Op:
     def statement(self) -> str:
         """The formula alone, without its source."""
         return self.summary.split(". ", 1)[0].rstrip(".")
+
+    def refusal(self, parameter: str) -> str | None:
+        """Return why a parameter of the torch function is not taken, and what to do; None if unknown."""
+        return self.refused.get(parameter) or REFUSED.get(parameter)
 
 
 def op(
@@ -156,6 +175,7 @@ def op(
     over: Over | None = None,
     groups: str = "",
     choices: Mapping[str, tuple[str, ...]] | None = None,
+    refused: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
     """Declare the decorated function as an op under its own name; see `Op` for the arguments."""
 
@@ -198,6 +218,7 @@ def op(
             over=over,
             groups=groups,
             choices=choices or {},
+            refused=refused or {},
             aliases=aliases,
         )
         for key in (name, *aliases):

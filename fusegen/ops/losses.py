@@ -26,6 +26,7 @@ from fusegen.ops.declare import RefusedError, op
 from fusegen.program import Kind
 
 _REDUCTIONS = {"reduction": ("none", "mean", "sum")}
+_WEIGHT = {"weight": "take reduction: none, and `- mul: weight` and `- sum` behind it"}
 
 
 def _reduced(loss: sp.Expr, reduction: str) -> sp.Expr:
@@ -35,13 +36,13 @@ def _reduced(loss: sp.Expr, reduction: str) -> sp.Expr:
     return total(loss) / (ROWS * COLS) if reduction == "mean" else total(loss)
 
 
-@op("nn.functional.mse_loss", choices=_REDUCTIONS)
+@op("nn.functional.mse_loss", choices=_REDUCTIONS, refused=_WEIGHT)
 def mse_loss(x: sp.Expr, target: sp.Expr, *, reduction: str = "mean") -> sp.Expr:
     """(x - target)^2. torch.nn.MSELoss."""
     return _reduced((x - target) ** 2, reduction)
 
 
-@op("nn.functional.l1_loss", choices=_REDUCTIONS)
+@op("nn.functional.l1_loss", choices=_REDUCTIONS, refused=_WEIGHT)
 def l1_loss(x: sp.Expr, target: sp.Expr, *, reduction: str = "mean") -> sp.Expr:
     """|x - target|. torch.nn.L1Loss."""
     return _reduced(absolute(x - target), reduction)
@@ -59,7 +60,7 @@ def smooth_l1_loss(
     )
 
 
-@op("nn.functional.huber_loss", choices=_REDUCTIONS)
+@op("nn.functional.huber_loss", choices=_REDUCTIONS, refused=_WEIGHT)
 def huber_loss(
     x: sp.Expr, target: sp.Expr, *, reduction: str = "mean", delta: float = 1.0
 ) -> sp.Expr:

@@ -29,6 +29,12 @@ def bmm(x: sp.Expr) -> sp.Expr:
     return x
 
 
+_GEOMETRY = {
+    "padding_mode": "it is zeros; pad x before the Module",
+    "output_size": "give output_padding",
+}
+
+
 def _convolution(n: int, transposed: bool = False) -> Callable[[Callable[..., sp.Expr]], Op]:
     """Declare a convolution over n dims behind the channel."""
     geometry = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
@@ -44,6 +50,7 @@ def _convolution(n: int, transposed: bool = False) -> Callable[[Callable[..., sp
             operands=("bias",),
             flag="bias",
         ),
+        refused=_GEOMETRY,
     )
 
 

@@ -9,6 +9,11 @@ from fusegen.ops.declare import Submodule, op
 from fusegen.ops.reductions import norm
 from fusegen.program import Kind
 
+_LAST = {
+    "normalized_shape": "it is the last dim of x; leave it out",
+    "elementwise_affine": "give weight an operand, or none",
+}
+_STATISTICS = "an instance is normalised by its own statistics; for running ones take batch_norm"
 _HELD = ("running_mean", "running_var", "weight", "bias")
 
 
@@ -47,6 +52,10 @@ def _of_the_batch(
         operands=_HELD,
         buffers=("running_mean", "running_var"),
     ),
+    refused={
+        "affine": "it has a weight and a bias; fill them with 1 and 0",
+        "track_running_stats": "it has running averages, which evaluation takes",
+    },
 )
 def batch_norm(
     x: sp.Expr,
@@ -73,6 +82,10 @@ def batch_norm(
         operands=("weight", "bias"),
         flag="affine",
         flagged=False,
+    ),
+    refused=dict.fromkeys(
+        ("momentum", "running_mean", "running_var", "use_input_stats", "track_running_stats"),
+        _STATISTICS,
     ),
 )
 def instance_norm(
@@ -103,14 +116,19 @@ def group_norm(
     return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
 
 
-@op("nn.functional.layer_norm", over="last", kinds={"weight": Kind.COL, "bias": Kind.COL})
+@op(
+    "nn.functional.layer_norm",
+    over="last",
+    kinds={"weight": Kind.COL, "bias": Kind.COL},
+    refused=_LAST,
+)
 def layer_norm(x: sp.Expr, weight: sp.Expr = 1, bias: sp.Expr = 0, *, eps: float = 1e-5) -> sp.Expr:
     """(x - mean) rsqrt(var + eps) weight + bias over the last dim. Ba et al. 2016, arXiv:1607.06450."""
     centred = let("centred", x - row_mean(x))
     return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
 
 
-@op("nn.functional.rms_norm", over="last", kinds={"weight": Kind.COL})
+@op("nn.functional.rms_norm", over="last", kinds={"weight": Kind.COL}, refused=_LAST)
 def rms_norm(x: sp.Expr, weight: sp.Expr = 1, *, eps: float) -> sp.Expr:
     """x rsqrt(mean(x^2) + eps) weight over the last dim. Zhang & Sennrich 2019, arXiv:1910.07467."""
     return x * let("rstd", rsqrt(row_mean(x**2) + eps)) * weight

@@ -20,6 +20,8 @@ from fusegen.atoms import (
 )
 from fusegen.ops.declare import RefusedError, op
 
+_UNBIASED = {"unbiased": "give correction: 1 for true, 0 for false"}
+
 
 @op("sum", dims=("dim",), several=True)
 def sum_(x: sp.Expr, *, dim: int | None = None, keepdim: bool = False) -> sp.Expr:
@@ -45,7 +47,7 @@ def amin(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
     return -row_max(-x)
 
 
-@op("max", dims=("dim",))
+@op("max", dims=("dim",), refused={"other": "of two tensors, write maximum"})
 def max_(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
     """A row's largest value; the first of equal ones gets the gradient. torch.max, its values."""
     largest = row_shift(x)
@@ -54,19 +56,19 @@ def max_(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
     return where(first >= 0, row_sum(where(sp.Eq(COLUMN, first), x, 0)), largest)
 
 
-@op("min", dims=("dim",))
+@op("min", dims=("dim",), refused={"other": "of two tensors, write minimum"})
 def min_(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
     """A row's smallest value; the first of equal ones gets the gradient. torch.min, its values."""
     return -max_.formula(let("negative", -x), dim=dim)
 
 
-@op("var", dims=("dim",), several=True)
+@op("var", dims=("dim",), several=True, refused=_UNBIASED)
 def var(x: sp.Expr, *, dim: int, correction: int = 1, keepdim: bool = False) -> sp.Expr:
     """sum (x - mean)^2 / (cols - correction) over a row. torch.var."""
     return row_sum(let("centred", x - row_mean(x)) ** 2) / (COLS - correction)
 
 
-@op("std", dims=("dim",), several=True)
+@op("std", dims=("dim",), several=True, refused=_UNBIASED)
 def std(x: sp.Expr, *, dim: int, correction: int = 1, keepdim: bool = False) -> sp.Expr:
     """The root of sum (x - mean)^2 / (cols - correction); the derivative at 0 is 0. torch.std."""
     variance = let("var", var.formula(x, dim=dim, correction=correction))

@@ -428,7 +428,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
 
 #if defined(FUSEGEN_CPU)
 // The instruction set in use, for whoever measures or tests.
-extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+extern "C" __attribute__((visibility("default"))) const char*
+fusegen_gemm_batchnorm_scale_softmax_cpu_level() {
   return fusegen::level_names[fusegen::level()];
 }
 

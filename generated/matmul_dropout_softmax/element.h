@@ -17,7 +17,7 @@ using fusegen::power;
 // forward_train: (x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full)
 //   -> y: full, softmax_max: row, softmax_sum: row
 //   matmul: full = matmul_bias + x
-//   dropout: full = Piecewise((0, dropout_p > dropout_u), (matmul/(1 - dropout_p), True))
+//   dropout: full = where(dropout_p > dropout_u, 0, matmul/(1 - dropout_p))
 //   softmax_max: row = max(dropout over cols, shift-invariant)
 //   softmax_exp: full = exp(dropout - softmax_max)
 //   softmax_sum: row = sum(softmax_exp over cols)
@@ -92,9 +92,9 @@ struct ForwardTrain {
 
 // backward_train: (x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y: full)
 //   -> grad_x: full, grad_matmul_bias: col
-//   d_dropout: full = Piecewise((0, dropout_p > dropout_u), (1/(1 - dropout_p), True))
+//   d_dropout: full = where(dropout_p > dropout_u, 0, 1/(1 - dropout_p))
 //   matmul: full = matmul_bias + x
-//   dropout: full = Piecewise((0, dropout_p > dropout_u), (matmul/(1 - dropout_p), True))
+//   dropout: full = where(dropout_p > dropout_u, 0, matmul/(1 - dropout_p))
 //   softmax_exp: full = exp(dropout - softmax_max)
 //   d_dropout_softmax_exp: full = d_dropout*softmax_exp
 //   grad_softmax_sum: full = grad_y*softmax_exp
@@ -180,9 +180,9 @@ struct BackwardTrain {
 // double_backward_train: (x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y:
 // full, grad_grad_x: full, grad_grad_matmul_bias: col)
 //   -> grad_x: full, grad_matmul_bias: col, grad_grad_y: full
-//   d_dropout: full = Piecewise((0, dropout_p > dropout_u), (1/(1 - dropout_p), True))
+//   d_dropout: full = where(dropout_p > dropout_u, 0, 1/(1 - dropout_p))
 //   matmul: full = matmul_bias + x
-//   dropout: full = Piecewise((0, dropout_p > dropout_u), (matmul/(1 - dropout_p), True))
+//   dropout: full = where(dropout_p > dropout_u, 0, matmul/(1 - dropout_p))
 //   softmax_exp: full = exp(dropout - softmax_max)
 //   d_dropout_softmax_exp: full = d_dropout*softmax_exp
 //   grad_grad_matmul: full = grad_grad_matmul_bias + grad_grad_x

@@ -98,7 +98,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
 
 #if defined(FUSEGEN_CPU)
 // The instruction set in use, for whoever measures or tests.
-extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+extern "C" __attribute__((visibility("default"))) const char* fusegen_scale_softmax_cpu_level() {
   return fusegen::level_names[fusegen::level()];
 }
 

@@ -18,7 +18,7 @@ using fusegen::store;
 // forward: one pass, each tile of columns by its own task.
 template <class S>
 void forward(const ForwardArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -51,7 +51,7 @@ void forward(const ForwardArgs& args) {
 // backward: one pass, each tile of columns by its own task.
 template <class S>
 void backward(const BackwardArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -85,7 +85,7 @@ void backward(const BackwardArgs& args) {
 // double_backward: one pass, each tile of columns by its own task.
 template <class S>
 void double_backward(const DoubleBackwardArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -123,7 +123,7 @@ void double_backward(const DoubleBackwardArgs& args) {
 // triple_backward: one pass, each tile of columns by its own task.
 template <class S>
 void triple_backward(const TripleBackwardArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = TripleBackward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);

@@ -90,7 +90,8 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
 
 #if defined(FUSEGEN_CPU)
 // The instruction set in use, for whoever measures or tests.
-extern "C" __attribute__((visibility("default"))) const char* fusegen_cpu_level() {
+extern "C" __attribute__((visibility("default"))) const char*
+fusegen_temperature_softmax_cpu_level() {
   return fusegen::level_names[fusegen::level()];
 }
 

@@ -1,0 +1,58 @@
+"""What a formula in a spec may call: pointwise functions, and functions of a whole row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sympy as sp
+
+from fusegen import atoms
+from fusegen.ops import call, registry
+
+__all__ = ["FUNCTIONS"]
+
+
+def _of_rows(name: str, **attributes: Any) -> Callable[[sp.Expr], sp.Expr]:
+    """Return an op as a function of a formula's part.
+
+    The value has a name of its own: sympy would take `1 / norm(x)` into the branches of the norm,
+    one of which is 1 / 0.
+    """
+    op = registry()[name]
+    return lambda x: atoms.let(name, call(op, x, {}, attributes))
+
+
+#: Functions by the name they are called by: (function, number of arguments).
+FUNCTIONS: dict[str, tuple[Any, int]] = {
+    "abs": (atoms.absolute, 1),
+    "amax": (atoms.row_max, 1),
+    "amin": (_of_rows("amin", dim=-1), 1),
+    "cos": (sp.cos, 1),
+    "erf": (atoms.erf, 1),
+    "exp": (atoms.exp, 1),
+    "expm1": (atoms.expm1, 1),
+    "log": (atoms.log, 1),
+    "log1p": (atoms.log1p, 1),
+    "log_softmax": (_of_rows("log_softmax"), 1),
+    "logsumexp": (_of_rows("logsumexp", dim=-1), 1),
+    "max": (atoms.row_max, 1),
+    "mean": (atoms.row_mean, 1),
+    "min": (_of_rows("amin", dim=-1), 1),
+    "norm": (_of_rows("norm", dim=-1), 1),
+    "normcdf": (atoms.normcdf, 1),
+    "normpdf": (atoms.normpdf, 1),
+    "rsqrt": (atoms.rsqrt, 1),
+    "sech2": (atoms.sech2, 1),
+    "sign": (atoms.sign, 1),
+    "sigmoid": (atoms.sigmoid, 1),
+    "sin": (sp.sin, 1),
+    "softmax": (_of_rows("softmax"), 1),
+    "softplus": (atoms.softplus, 1),
+    "sqrt": (atoms.sqrt, 1),
+    "std": (_of_rows("std", dim=-1), 1),
+    "sum": (atoms.row_sum, 1),
+    "tanh": (atoms.tanh, 1),
+    "var": (_of_rows("var", dim=-1), 1),
+    "where": (atoms.where, 3),
+}

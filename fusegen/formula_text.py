@@ -1,0 +1,35 @@
+"""Expressions as text, in the language that formulas are written in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+from sympy.printing.str import StrPrinter
+
+__all__ = ["written"]
+
+
+def written(expr: sp.Basic) -> str:
+    """Return an expression as a formula would write it: `where(x <= 0, 0, x)`, `abs(x)`, `a == b`."""
+    return str(_Formulas().doprint(expr))
+
+
+class _Formulas(StrPrinter):  # type: ignore[misc]
+    """Prints as sympy does, but for what formulas have another word for."""
+
+    def _print_Piecewise(self, expr: Any) -> str:  # noqa: N802
+        *cases, (last, _) = expr.args
+        text = str(self._print(last))
+        for value, condition in reversed(cases):
+            text = f"where({self._print(condition)}, {self._print(value)}, {text})"
+        return text
+
+    def _print_Relational(self, expr: Any) -> str:  # noqa: N802
+        return f"{self._print(expr.lhs)} {expr.rel_op} {self._print(expr.rhs)}"
+
+    def _print_absolute(self, expr: Any) -> str:
+        return f"abs({self._print(expr.args[0])})"
+
+    def _print_Float(self, expr: Any) -> str:  # noqa: N802
+        return repr(float(expr))
