@@ -18,7 +18,7 @@ using fusegen::store;
 // forward_train_sample: one pass, each tile of columns by its own task.
 template <class S>
 void forward_train_sample(const ForwardTrainSampleArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = ForwardTrainSample<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -57,7 +57,7 @@ void forward_train_sample(const ForwardTrainSampleArgs& args) {
 // forward_train_sums: one pass, each tile of columns by its own task.
 template <class S>
 void forward_train_sums(const ForwardTrainSumsArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = ForwardTrainSums<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
