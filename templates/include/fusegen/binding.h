@@ -84,9 +84,9 @@ class Activation {
   int64_t numel() const { return numel_; }
   // The rows of a sample: a sixteenth of the matrices [cols, …] that follow one another.
   int64_t sample() const { return matrix_ ? (height_ / matrix_ + 15) / 16 * matrix_ : 0; }
-  int64_t inner() const { return inner_; }
+  int64_t inner() const { return std::max<int64_t>(inner_, 1); }  // of nothing too: it divides
   int64_t channels() const { return x_.size(1); }
-  int64_t channel_run() const { return channel_run_; }
+  int64_t channel_run() const { return std::max<int64_t>(channel_run_, 1); }
   DType dtype() const { return dtype_; }
   const Tensor& x() const { return x_; }
 
