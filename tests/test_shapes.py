@@ -149,7 +149,8 @@ def test_memory_formats_do_not_matter(name: str, device: str, shaped: Shaped) ->
     for other in others:
         got = call(package, case, other)
         assert got.shape == wanted.shape
-        torch.testing.assert_close(got, wanted, rtol=2e-6, atol=1e-9)
+        # Where x is taken as it lies, sums have another order; a logarithm near 0 shows that.
+        torch.testing.assert_close(got, wanted, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
