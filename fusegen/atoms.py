@@ -18,15 +18,19 @@ __all__ = [
     "COLUMN",
     "ROWS",
     "ROW_FUNCTIONS",
+    "SAMPLE",
+    "ColumnSum",
     "Draw",
     "Let",
     "Quoted",
     "RowMax",
     "RowShift",
     "RowSum",
+    "SampleSum",
     "Special",
     "Total",
     "absolute",
+    "column_sum",
     "erf",
     "exp",
     "expm1",
@@ -43,6 +47,7 @@ __all__ = [
     "row_shift",
     "row_sum",
     "rsqrt",
+    "sample_sum",
     "sech2",
     "sigmoid",
     "sign",
@@ -61,6 +66,8 @@ exp, log, erf, sqrt = sp.exp, sp.log, sp.erf, sp.sqrt
 COLS = sp.Symbol("cols", integer=True, positive=True)
 #: The number of rows of the activation.
 ROWS = sp.Symbol("rows", integer=True, positive=True)
+#: How many of them a `SampleSum` adds up.
+SAMPLE = sp.Symbol("sample", integer=True, positive=True)
 #: The number of the element's column, from 0.
 COLUMN = sp.Symbol("column", integer=True, nonnegative=True)
 
@@ -210,6 +217,15 @@ class RowShift(_Reduction):
     and no gradient runs through it."""
 
 
+class ColumnSum(_Reduction):
+    """The sum over a column's rows."""
+
+
+class SampleSum(_Reduction):
+    """The sum over the first rows of a column, a sixteenth of them (at least one), where the result does not
+    depend on it: it only keeps squares small, and no gradient runs through it."""
+
+
 class Total(_Reduction):
     """The sum over all elements, or over all rows of what does not vary along a row."""
 
@@ -277,6 +293,7 @@ def let(name: str, value: Any) -> sp.Expr:
 
 
 row_sum, row_max, row_shift, total = RowSum, RowMax, RowShift, Total
+column_sum, sample_sum = ColumnSum, SampleSum
 
 infinity = Special(sp.Integer(1))
 minus_infinity = Special(sp.Integer(-1))

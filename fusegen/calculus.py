@@ -135,8 +135,8 @@ def _total(builder: Builder, node: Value, parts: list[sp.Expr]) -> Value | None:
 
 
 def _spread(builder: Builder, node: Input, total: Value) -> Value:
-    """Return the adjoint of a column as a sum over rows also where it is the same for all columns."""
-    if node.kind != Kind.COL or total.kind != Kind.SCALAR:
+    """Return the adjoint of a column as a sum over rows also where it is known without one."""
+    if node.kind != Kind.COL or (isinstance(total, Reduce) and total.kind == Kind.COL):
         return total
     if isinstance(total, Reduce):
         part = total.arg  # one value a row

@@ -76,7 +76,6 @@ class Chain:
         operands: every tensor the chain names, in order.
         attributes: the float arguments that the kernels take, in the spec's order.
         modes: "same" alone, or "train" and "eval".
-        torch_steps: how many steps torch computes in training (a batch norm and what is before it).
         layout: how the activation's dims become rows and columns.
     """
 
@@ -85,7 +84,6 @@ class Chain:
     operands: tuple[Tensors, ...]
     attributes: tuple[str, ...]
     modes: tuple[Mode, ...]
-    torch_steps: int
     layout: Layout
 
     def describe(self) -> str:
@@ -101,17 +99,17 @@ def derive(spec: Spec) -> Chain:
     """
     steps = spec.steps
     operands = _operands(spec)
-    in_torch = _torch_steps(spec)
-    differs = any(s.op and (s.op.eval_mode == "identity" or s.op.train_in_torch) for s in steps)
+    differs = any(s.op and (s.op.eval_mode == "identity" or s.op.trained) for s in steps)
     layout = layout_of(spec)
     modes = []
     for name in ("train", "eval") if differs else ("same",):
-        kept = _steps_of(steps, name, in_torch)
+        kept = _steps_of(steps, name)
         modes.append(_mode(spec, name, kept, operands, layout))
     used = {i.name for m in modes for p in m.programs for i in p.inputs if i.source == "attribute"}
     exposed = used | {
         value.name
-        for step in steps[:in_torch]
+        for step in steps
+        if step.op and step.op.tracked
         for value in step.attributes.values()
         if isinstance(value, Ref) and value.is_argument
     }
@@ -121,7 +119,6 @@ def derive(spec: Spec) -> Chain:
         operands=operands,
         attributes=tuple(a.name for a in spec.arguments if a.name in exposed),
         modes=tuple(modes),
-        torch_steps=in_torch,
         layout=layout,
     )
 
@@ -156,7 +153,9 @@ def layout_of(spec: Spec) -> Layout:
                 spec.path,
                 needy.line,
             )
-        return Layout(2 if spec.dims or wide or any(dim == 1 for _, dim in dims) else 0)
+        batch = any(s.op and s.op.trained for s in spec.steps)
+        two = spec.dims or wide or batch or any(dim == 1 for _, dim in dims)
+        return Layout(2 if two else 0)
     asked = [(s, _over(s, spec.dims)) for s in spec.steps]
     found: Layout | None = None
     for step, layout in asked:
@@ -228,42 +227,21 @@ def _over(step: Step, rank: int) -> Layout | None:
         return Layout(rank)
     if step.op.over == "inner":
         return Layout(rank, first=CHANNEL_DIM + 1 - rank)
+    if step.op.trained:  # its statistics are those of columns
+        return Layout(rank, CHANNEL_DIM - rank, CHANNEL_DIM - rank)
     for name in step.op.dims:
         dim = step.attributes[name]
         if isinstance(dim, int):
             return Layout(rank, dim % rank - rank, dim % rank - rank)
+        if isinstance(dim, tuple):
+            return Layout(rank, dim[0], dim[-1])
     return None
 
 
-def _steps_of(steps: Sequence[Step], mode: str, in_torch: int) -> tuple[Step, ...]:
-    if mode == "train":
-        return tuple(steps[in_torch:])
+def _steps_of(steps: Sequence[Step], mode: str) -> tuple[Step, ...]:
     if mode == "eval":
         return tuple(s for s in steps if not (s.op and s.op.eval_mode == "identity"))
     return tuple(steps)
-
-
-def _torch_steps(spec: Spec) -> int:
-    """Return how many leading steps torch runs in training, because it has to run the last of them."""
-    count = 0
-    for place, step in enumerate(spec.steps):
-        if step.op and step.op.train_in_torch:
-            before = spec.steps[count:place]
-            if any(not (s.op and s.op.source) for s in before):
-                raise SpecError(
-                    f"{step.label}: in training torch computes {step.op.name}, so for now it must stand at "
-                    "the start of the chain or right behind the matmul",
-                    spec.path,
-                    step.line,
-                )
-            count = place + 1
-    if count == len(spec.steps):
-        raise SpecError(
-            "nothing is left to fuse in training: the chain ends where torch's part ends",
-            spec.path,
-            spec.steps[-1].line,
-        )
-    return count
 
 
 def _operands(spec: Spec) -> tuple[Tensors, ...]:
@@ -319,11 +297,7 @@ def _mode(
     for order in range(1, spec.order + 1):
         programs.append(vjp(programs[-1], f"{PASSES[order]}{suffix}"))
     later = {v for p in programs[1:] for v in p.nodes()}
-    saved = tuple(
-        v
-        for v in forward.nodes()
-        if isinstance(v, Reduce) and Kind.COL not in v.kind and v in later
-    )
+    saved = tuple(v for v in forward.nodes() if isinstance(v, Reduce) and v in later)
     programs[0] = replace(forward, saved=saved)
     kernels = [
         _lowered(spec, order, program, saved if order else (), layout)
@@ -349,7 +323,8 @@ def _program(
     """Return the program of some steps; its inputs are x and what those steps name."""
     builder = Builder()
     x = builder.input("x", Kind.FULL)
-    named = {n for step in steps for n in _tensors_of(step)}
+    training = name.endswith("_train")
+    named = {n for step in steps for n in _tensors_of(step, training=training)}
     for operand in operands:
         if operand.name in named:
             per_channel = operand.kind is Kind.CHANNEL
@@ -363,13 +338,15 @@ def _program(
     for argument in spec.arguments:
         if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
             builder.input(argument.name, Kind.SCALAR, "attribute")
-    value, outline = _run(spec, builder, x, steps)
+    value, outline = _run(spec, builder, x, steps, training=training)
     tensors: list[Input] = [i for i in builder.inputs if i.source == "tensor"]
     rest = [i for i in builder.inputs if i.source != "tensor"]
     return simplify(Program(name, (*tensors, *rest), {"y": Output(value, x, outline)}))
 
 
-def _run(spec: Spec, builder: Builder, x: Value, steps: Sequence[Step]) -> tuple[Value, Outline]:
+def _run(
+    spec: Spec, builder: Builder, x: Value, steps: Sequence[Step], *, training: bool
+) -> tuple[Value, Outline]:
     """Return the value behind the steps, and its shape.
 
     Raises:
@@ -378,7 +355,7 @@ def _run(spec: Spec, builder: Builder, x: Value, steps: Sequence[Step]) -> tuple
     value = x
     outline: Outline = "like"
     for step in steps:
-        before, value = value, _apply(builder, step, value)
+        before, value = value, _apply(builder, step, value, training=training)
         if outline in ("row", "scalar") and (
             value.kind not in before.kind or (step.op is not None and step.op.dims)
         ):
@@ -403,8 +380,10 @@ def _outline(step: Step, value: Value, before: Outline) -> Outline:
     return "keepdim" if step.attributes.get("keepdim") else "row"
 
 
-def _tensors_of(step: Step) -> list[str]:
-    return [f"{step.label}_{attribute}" for attribute in step.held.values()] + _names_in(step)
+def _tensors_of(step: Step, *, training: bool) -> list[str]:
+    idle = step.op.tracked if training and step.op else ()
+    held = [attribute for name, attribute in step.held.items() if name not in idle]
+    return [f"{step.label}_{attribute}" for attribute in held] + _names_in(step)
 
 
 def _arguments_of(step: Step) -> set[str]:
@@ -412,7 +391,7 @@ def _arguments_of(step: Step) -> set[str]:
     return {v.name for v in values if isinstance(v, Ref) and v.is_argument}
 
 
-def _apply(builder: Builder, step: Step, x: Value) -> Value:
+def _apply(builder: Builder, step: Step, x: Value, *, training: bool) -> Value:
     """Return the value of one step."""
     cols = None if Kind.COL in x.kind else 1
     if step.formula is not None:
@@ -423,7 +402,7 @@ def _apply(builder: Builder, step: Step, x: Value) -> Value:
     for name, attribute in step.held.items():
         bound[name] = sp.Symbol(f"{step.label}_{attribute}", real=True)
     attributes: Mapping[str, object] = {k: _constant(v) for k, v in step.attributes.items()}
-    expr = ops.call(step.op, x.symbol, bound, attributes)
+    expr = ops.call(step.op, x.symbol, bound, attributes, training=training)
     note = f"{step.label}: {step.op.statement}"
     return formula_value(builder, step.label, expr, note, cols=cols)
 

@@ -122,9 +122,8 @@ def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -
             if node.source == "index":
                 values[node.name] = torch.arange(cols).to(x)
             elif node.source == "extent":
-                values[node.name] = torch.tensor(
-                    float(rows if node.name == "rows" else cols), dtype=x.dtype
-                )
+                extents = {"rows": rows, "cols": cols, "sample": (rows + 15) // 16}
+                values[node.name] = torch.tensor(float(extents[node.name]), dtype=x.dtype)
             else:
                 values[node.name] = uniform(seed, node.stream, x.shape).to(x)
         elif isinstance(node, Map):
@@ -134,6 +133,8 @@ def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -
             whole = values[node.arg.name]
             if node.arg.kind == Kind.FULL:
                 whole = whole.expand(rows, cols)
+            if node.sample:
+                whole = whole[: (rows + 15) // 16]
             dims = {Kind.ROW: (-1,), Kind.COL: (0,), Kind.SCALAR: tuple(range(whole.dim()))}[
                 node.kind
             ]

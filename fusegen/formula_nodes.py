@@ -28,7 +28,18 @@ def formula_value(
 
 
 _ROW_REDUCTIONS = (atoms.RowSum, atoms.RowMax, atoms.RowShift)
-_REDUCTIONS = {**dict.fromkeys(_ROW_REDUCTIONS, "max"), atoms.RowSum: "sum", atoms.Total: "total"}
+_EXTENTS: dict[sp.Symbol, Literal["rows", "cols", "sample"]] = {
+    atoms.COLS: "cols",
+    atoms.ROWS: "rows",
+    atoms.SAMPLE: "sample",
+}
+_REDUCTIONS = {
+    **dict.fromkeys(_ROW_REDUCTIONS, "max"),
+    atoms.RowSum: "sum",
+    atoms.ColumnSum: "column_sum",
+    atoms.SampleSum: "sample_sum",
+    atoms.Total: "total",
+}
 
 
 def _of_single_elements(expr: sp.Expr) -> sp.Expr:
@@ -50,9 +61,8 @@ class _FormulaNodes:
     def _pointwise(self, expr: sp.Expr) -> sp.Expr:
         if self.single:
             expr = _of_single_elements(expr)
-        for symbol in (atoms.COLS, atoms.ROWS):
+        for symbol, axis in _EXTENTS.items():
             if expr.has(symbol):
-                axis: Literal["rows", "cols"] = "cols" if symbol is atoms.COLS else "rows"
                 expr = expr.xreplace({symbol: self.builder.extent(axis).symbol})
         if expr.has(atoms.COLUMN):
             expr = expr.xreplace({atoms.COLUMN: self.builder.index().symbol})
@@ -83,6 +93,12 @@ class _FormulaNodes:
         value = self.builder.map(f"{name}_term", inner, f"{self.label}: what is reduced")
         if part.func is atoms.Total:
             return self.builder.sum_to(name, value, Kind.SCALAR, over=value.kind | Kind.ROW)
+        if part.func is atoms.ColumnSum:
+            return self.builder.sum_to(name, value, Kind.COL)
+        if part.func is atoms.SampleSum:
+            return self.builder.reduce(
+                name, "sum", value, Kind.COL, shift_invariant=True, sample=True
+            )
         if part.func is atoms.RowSum:
             return self.builder.sum_to(name, value, Kind.ROW, over=Kind.COL | Kind.ROW)
         if Kind.COL not in value.kind:

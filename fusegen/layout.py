@@ -58,8 +58,9 @@ class Layout:
 
     @property
     def strided(self) -> bool:
-        """Whether the columns of a row may lie apart in memory."""
-        return self.last < -1
+        """Whether the columns of a row may lie apart in memory, also because the channel lies behind them."""
+        behind = self.rank >= 3 and self.rank + self.first == CHANNEL_DIM + 1
+        return self.last < -1 or (behind and self.groups is None)
 
     @property
     def shape(self) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import sympy as sp
+
 from fusegen.chain import Chain, Mode
-from fusegen.program import Input, Kind, Program, Reduce
+from fusegen.program import Input, Kind, Map, Program, Reduce, Value
 from fusegen.spec_types import Argument, Operand, Ref, Spec, Step
 
 _PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
@@ -38,6 +40,8 @@ def module_context(chain: Chain) -> dict[str, object]:
         )
     if moded:
         options.append(Parameter("training", "bool", str(_trains_by_default(spec))))
+    if _tracked(chain):
+        options.append(Parameter("batch_weights", "Sequence[float] | None", "None"))
     if random:
         options.append(Parameter("seed", "int | Tensor | None", "None"))
     return {
@@ -50,7 +54,8 @@ def module_context(chain: Chain) -> dict[str, object]:
         "parameters": ["x: Tensor", *(f"{o.name}: Tensor" for o in chain.operands)],
         "options": options,
         "attributes": chain.attributes,
-        "torch_prefix": _torch_prefix(chain),
+        "tracked": _tracked(chain),
+        "statistics": [v.name for v in chain.modes[0].saved],
         "order": spec.order,
         "constructor": [_constructor_parameter(a) for a in spec.arguments],
         "members": _members(chain),
@@ -60,8 +65,8 @@ def module_context(chain: Chain) -> dict[str, object]:
         "held_operands": [f"self.{o.owner}" if o.owner else o.name for o in chain.operands],
         "held_attributes": _held_attributes(chain) | _held_groups(chain),
         "groups": chain.layout.groups,
-        "torch_modules": [s.label for s in spec.steps[: chain.torch_steps]],
-        "uses_shapes": any(a.type == "shape" for a in spec.arguments),
+        "uses_shapes": any(a.type == "shape" for a in spec.arguments) or bool(_tracked(chain)),
+        "norms": [f"self.{t.label}" for t in _tracked(chain)],
     }
 
 
@@ -84,17 +89,19 @@ def _mode_context(chain: Chain, mode: Mode) -> dict[str, object]:
     operands = [n for n, o in enumerate(chain.operands) if o.name in taken]
     attributes = [n for n, a in enumerate(chain.attributes) if a in taken]
     passes = []
-    for program in mode.programs:
+    for program, kernel in zip(mode.programs, mode.kernels, strict=True):
         tensors = [i.name for i in program.inputs if i.source == "tensor"]
         like = tuple(tensors.index(o.like.name) for o in program.outputs.values())
         by_column = ", by_column=True" if _by_column(program) else ""
-        passes.append(f'Pass("{program.name}", {like}{by_column})')
+        order = "contiguous" if chain.layout.groups is not None else kernel.order
+        lies = f', order="{order}"' if order != "contiguous" else ""
+        passes.append(f'Pass("{program.name}", {like}{by_column}{lies})')
     return {
         "name": mode.name,
         "operands": tuple(operands),
         "attributes": tuple(attributes),
         "passes": passes,
-        "saved": len(mode.saved),
+        "saved": _tuple([f'"{v.kind.label}"' for v in mode.saved]),
         "random": mode.random,
     }
 
@@ -111,7 +118,7 @@ def _by_column(program: Program) -> bool:
 
 def _trains_by_default(spec: Spec) -> bool:
     """Whether `apply` trains unless told otherwise, as torch's own function does: dropout, not batch norm."""
-    return all(not (s.op and s.op.train_in_torch) for s in spec.steps)
+    return all(not (s.op and s.op.trained) for s in spec.steps)
 
 
 def _training(spec: Spec) -> list[str]:
@@ -119,25 +126,59 @@ def _training(spec: Spec) -> list[str]:
     return [
         s.label
         for s in spec.steps
-        if s.op and (s.op.train_in_torch or s.op.eval_mode == "identity") and s.op.submodule
+        if s.op and (s.op.trained or s.op.eval_mode == "identity") and s.op.submodule
     ]
 
 
-def _torch_prefix(chain: Chain) -> list[str]:
-    """Return the lines of `apply` by which torch computes the first steps in training."""
-    lines = []
-    for step in chain.spec.steps[: chain.torch_steps]:
-        assert step.op is not None and step.op.submodule is not None
-        held = [f"{step.label}_{a}" for a in step.held.values()]
-        if step.op.source:
-            if held:
-                lines.append(f"x = x + {held[0]}")
+@dataclass(frozen=True)
+class Tracked:
+    """A step whose submodule keeps running averages.
+
+    Args:
+        label: the submodule's name.
+        averages: each buffer's name among the operands, with what it follows: an expression over the saved
+            statistics and the extents, as Python text.
+        momentum: the weight of a batch, as Python text.
+        extents: the extents that the expressions name.
+    """
+
+    label: str
+    averages: tuple[tuple[str, str], ...]
+    momentum: str
+    extents: tuple[str, ...]
+
+
+def _tracked(chain: Chain) -> list[Tracked]:
+    """Return the steps that keep running averages in training."""
+    found = []
+    nodes = {v.name: v for v in chain.modes[0].programs[0].nodes()}
+    for step in chain.spec.steps:
+        if step.op is None or not step.op.tracked:
             continue
-        given = {**step.op.attributes, **step.attributes}
-        options = [f"{k}={v.name if isinstance(v, Ref) else repr(v)}" for k, v in given.items()]
-        arguments = ", ".join(["x", *held, "training=True", *options])
-        lines.append(f"x = torch.{step.op.torch}({arguments})")
-    return lines
+        averages = [
+            (f"{step.label}_{step.held[buffer]}", _in_statistics(nodes[f"{step.label}_{part}"]))
+            for buffer, part in step.op.tracked.items()
+        ]
+        momentum = step.attributes["momentum"]
+        found.append(
+            Tracked(
+                step.label,
+                tuple((name, str(expr)) for name, expr in averages),
+                momentum.name if isinstance(momentum, Ref) else repr(momentum),
+                tuple(sorted({str(s) for _, e in averages for s in e.free_symbols} & _EXTENTS)),
+            )
+        )
+    return found
+
+
+_EXTENTS = {"rows", "cols", "sample"}
+
+
+def _in_statistics(value: Value) -> sp.Expr:
+    """Return a value's expression over reductions and extents alone."""
+    if not isinstance(value, Map):
+        return value.symbol
+    return value.expr.xreplace({a.symbol: _in_statistics(a) for a in value.args})
 
 
 def _constructor_parameter(argument: Argument) -> Parameter:

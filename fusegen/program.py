@@ -110,11 +110,13 @@ class Reduce(Value):
 
     Args:
         shift_invariant: the program's results do not depend on it, so no gradient runs through it.
+        sample: whether it is taken over the first sixteenth of the rows alone.
     """
 
     op: Literal["sum", "max"]
     arg: Value
     shift_invariant: bool = False
+    sample: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,9 @@ def describe(value: Value) -> str:
     if isinstance(value, Reduce):
         over = {1: "rows", 2: "cols", 3: "rows, cols"}[(value.arg.kind & ~value.kind).value]
         note = ", shift-invariant" if value.shift_invariant else ""
-        return f"{value.name}: {value.kind.label} = {value.op}({value.arg.name} over {over}{note})"
+        first = "the first " if value.sample else ""
+        reduced = f"{value.op}({value.arg.name} over {first}{over}{note})"
+        return f"{value.name}: {value.kind.label} = {reduced}"
     return f"{value.name}: {value.kind.label}"
 
 
@@ -226,7 +230,7 @@ class Builder:
     def __init__(self) -> None:
         self._by_symbol: dict[sp.Symbol, Value] = {}
         self._maps: dict[sp.Expr, Value] = {}
-        self._reductions: dict[tuple[str, Value, Kind, bool], Value] = {}
+        self._reductions: dict[tuple[str, Value, Kind, bool, bool], Value] = {}
         self.inputs: list[Input] = []
 
     def value(self, symbol: sp.Symbol) -> Value:
@@ -240,7 +244,8 @@ class Builder:
             if isinstance(value, Map):
                 self._maps[value.expr] = value
             elif isinstance(value, Reduce):
-                self._reductions[value.op, value.arg, value.kind, value.shift_invariant] = value
+                key = (value.op, value.arg, value.kind, value.shift_invariant, value.sample)
+                self._reductions[key] = value
 
     def _unique(self, name: str) -> str:
         candidate, count = name, 1
@@ -270,8 +275,8 @@ class Builder:
         self.inputs.append(made)
         return self._keep(made)
 
-    def extent(self, axis: Literal["rows", "cols"]) -> Input:
-        """Return the input that holds the number of rows or columns."""
+    def extent(self, axis: Literal["rows", "cols", "sample"]) -> Input:
+        """Return the input that holds the number of rows, of columns, or of the rows of a sample."""
         return self._known(axis, Kind.SCALAR, "extent")
 
     def index(self) -> Input:
@@ -309,11 +314,12 @@ class Builder:
         kind: Kind,
         *,
         shift_invariant: bool = False,
+        sample: bool = False,
     ) -> Value:
         """Return the sum or maximum of `arg` down to `kind`."""
-        key = (op, arg, kind, shift_invariant)
+        key = (op, arg, kind, shift_invariant, sample)
         if key not in self._reductions:
-            made = Reduce(self._unique(name), kind, op, arg, shift_invariant)
+            made = Reduce(self._unique(name), kind, op, arg, shift_invariant, sample)
             self._reductions[key] = self._keep(made)
         return self._reductions[key]
 

@@ -14,6 +14,7 @@ import jinja2
 from fusegen import paths
 from fusegen.chain import Chain, Mode
 from fusegen.lower import Kernel
+from fusegen.lower.kernel import Field
 from fusegen.lower.launch import choose_launch
 from fusegen.module import module_context
 from fusegen.spec_types import PASSES
@@ -35,7 +36,9 @@ class Operator:
     """One operator of the binding.
 
     Args:
-        kernel: what it runs.
+        kernel: what it runs, behind those before it.
+        tensors, saved: the inputs that any of these kernels reads.
+        order: how the elements may lie; see `Kernel.order`.
         passed: which pass that is, such as "backward".
         schema: its schema, as torch's dispatcher reads it.
         cpp_parameters, cpp_returns, cpp_result: the same in C++.
@@ -43,6 +46,9 @@ class Operator:
 
     kernel: Kernel
     passed: str
+    tensors: tuple[Field, ...]
+    saved: tuple[Field, ...]
+    order: str
     schema: str
     cpp_parameters: str
     cpp_returns: str
@@ -64,7 +70,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         for mode in chain.modes
         for order in range(len(mode.kernels))
     ]
-    kernels = [op.kernel for op in operators]
+    kernels = [part for op in operators for part in op.kernel.parts]
     name = chain.spec.name
     shared = {
         "name": name,
@@ -73,7 +79,9 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         "kernels": kernels,
         "operators": operators,
         "launches": {
-            op.kernel.name: choose_launch(op.kernel, launch.get(op.passed, {})) for op in operators
+            part.name: choose_launch(part, launch.get(op.passed, {}))
+            for op in operators
+            for part in op.kernel.parts
         },
         "layout": chain.layout,
         "grouped": chain.layout.groups is not None,
@@ -128,7 +136,7 @@ def _operator(mode: Mode, order: int, *, grouped: bool) -> Operator:
         tensors += [v.name for v in mode.saved]
     tensors += ["seed"] if mode.random else []
     numbers = [i.name for i in program.inputs if i.source == "attribute"]
-    results = [r.name for r in kernel.returned]
+    results = [*program.outputs, *(v.name for v in program.saved)]
     typed = [f"Tensor {t}" for t in tensors] + [f"float {n}" for n in numbers]
     typed += ["int groups"] if grouped else []
     returned = ["Tensor"] * len(results)
@@ -136,6 +144,9 @@ def _operator(mode: Mode, order: int, *, grouped: bool) -> Operator:
     together = ", ".join(returned)
     return Operator(
         kernel=kernel,
+        tensors=tuple(dict.fromkeys(f for part in kernel.parts for f in part.tensors)),
+        order="contiguous" if grouped else kernel.order,
+        saved=tuple(dict.fromkeys(f for part in kernel.parts for f in part.saved if not f.handed)),
         passed=PASSES[order],
         schema=f"{kernel.name}({', '.join(typed)}) -> {together if one else f'({together})'}",
         cpp_parameters=", ".join(

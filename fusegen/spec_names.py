@@ -36,14 +36,13 @@ _MACROS = frozenset(
 #: with the templates.
 _KERNEL = frozenset(
     """
-    BLOCKS HOLDERS ITEMS K S T THREADS V across activation ahead allows apart args at base begin
-    block blocks body bytes c channel channel_run channels col column columns count
-    cycle down dtype dynamic each
-    end exchange fetch first first_column flight full grid group groups held holds i inner item
-    items j kept kernel known lanes last launch load matrix mine most n needs of out partial place
-    places plan power r register_each rescale resident row row_count runs scalar shared square stage step
-    store stored strand strands stream stride task team thread threads tile tiles tiling total v
-    visit warp wide widest width workspace y
+    BLOCKS HOLDERS ITEMS K S T THREADS V across activation ahead all_rows allows apart args at base
+    begin block blocks body bytes c channel channel_run channels col column columns count cycle down
+    dtype dynamic each end exchange fetch first first_column flight full grid group groups held
+    holds i inner item items j kept kernel known lanes last launch load matrix mine most n needs of
+    out partial place places plan power r register_each rescale resident row row_count runs sample
+    scalar shared square stage step store stored strand strands stream stride task team thread
+    threads tile tiles tiling total v visit warp wide widest width workspace y
     """.split()  # noqa: SIM905
 )
 #: Endings that the templates give to a spec's names.
@@ -75,7 +74,7 @@ _REASONS = {
     **dict.fromkeys(_CPP, "it is a keyword of C++"),
     **dict.fromkeys(keyword.kwlist, "it is a keyword of Python"),
     **dict.fromkeys(("rows", "cols"), "it is the activation's own extent"),
-    **dict.fromkeys(("self", "seed", "fold_"), "fusegen's modules use it"),
+    **dict.fromkeys(("self", "seed", "batch_weights", "fold_"), "fusegen's modules use it"),
     "x": "it is the activation",
     "pi": "it is a constant of formulas",
     "expr": "it is what an inline formula is called",

@@ -51,7 +51,9 @@ class Bound:
 
     text: str
     operands: dict[str, Ref | float] = field(default_factory=dict)
-    attributes: dict[str, Ref | float | int | bool | str | None] = field(default_factory=dict)
+    attributes: dict[str, Ref | float | int | bool | str | tuple[int, ...] | None] = field(
+        default_factory=dict
+    )
     settings: dict[str, Setting] = field(default_factory=dict)
 
 
@@ -200,7 +202,9 @@ class _Binder:
             message = f"{operand.name!r} holds int64 numbers, but {slot!r} of {self._word} does not"
             raise self._error(slot, message)
 
-    def _attribute(self, name: str, value: Any) -> Ref | float | int | bool | str:
+    def _attribute(self, name: str, value: Any) -> Ref | float | int | bool | str | tuple[int, ...]:
+        if isinstance(value, list) and name in self._op.dims and self._op.several:
+            return self._several(name, value)
         kind = self._type(name)
         near = ""
         if isinstance(value, str):
@@ -235,6 +239,27 @@ class _Binder:
             return type(default).__name__
         declared = str(inspect.signature(self._op.formula).parameters[name].annotation)
         return declared.removesuffix(" | None")
+
+    def _several(self, name: str, value: list[Any]) -> tuple[int, ...]:
+        """Return neighbouring dims in order, counted from the end."""
+        dims = self._names.dims
+        if not value or not all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+            raise self._unfit(name, "a dim, or a list of neighbouring ones", value)
+        if dims < 3:
+            message = (
+                f"{name} {value} needs an activation of several dims: say how many with `dims:`"
+            )
+            raise self._error(name, message)
+        for dim in value:
+            self._check_dim(name, dim)
+        named = sorted(dim % dims - dims for dim in value)
+        if named != list(range(named[0], named[0] + len(named))):
+            message = (
+                f"the dims {value} are not neighbours: a row is one dim or several that follow one another; "
+                "give those between them too, or reduce in two specs"
+            )
+            raise self._error(name, message)
+        return tuple(named)
 
     def _check_dim(self, name: str, value: int) -> None:
         dims = self._names.dims

@@ -96,7 +96,7 @@ class Step:
         operands: what fills each operand of the op (none for those that live in a submodule); for a
             formula, what each of its names is, in the order of their first mention.
         attributes: every attribute of the op, defaults included; a Ref is a float argument, or the int
-            argument that says how many groups there are.
+            argument that says how many groups there are; a tuple names several dims, in order, from the end.
         settings: what only construction needs: the sizes of a source and its "bias", "features" of
             an op that is sized by them. A size is an int or a Ref to an int argument; one of the
             source's geometry may also be a tuple, or a Ref to a shape argument.
@@ -108,7 +108,7 @@ class Step:
     formula: sp.Expr | None
     text: str
     operands: Mapping[str, Ref | float]
-    attributes: Mapping[str, Ref | float | int | bool | str | None]
+    attributes: Mapping[str, Ref | float | int | bool | str | tuple[int, ...] | None]
     settings: Mapping[str, Setting]
     line: int
 

@@ -30,7 +30,7 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
         return None
     function = _in_torch(op.torch)
     keywords = {name: value for name, value in attributes.items() if name not in op.own}
-    if op.train_in_torch or op.eval_mode == "identity":
+    if op.trained or op.eval_mode == "identity":
         keywords["training"] = training
     if "normalized_shape" in _parameters(function):
         return lambda x, given: function(

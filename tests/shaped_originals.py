@@ -149,6 +149,22 @@ class LinearGroupNormSwishMul(nn.Module):
         return F.silu(x * self.multiply_weight)
 
 
+class Conv2dScaleNormalize(nn.Module):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        scale_shape: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size)
+        self.scale = nn.Parameter(torch.randn(scale_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(self.conv(x) * self.scale, dim=(1, 2))
+
+
 #: Original by spec name, with the constructor's arguments and the shapes of a small call's inputs.
 SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ...], ...]]] = {
     "conv3d_leaky_relu_sum_gelu": (
@@ -181,6 +197,7 @@ SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ..
         (3, 12, 3, 4),
         ((2, 3, 6, 7),),
     ),
+    "conv2d_scale_normalize": (Conv2dScaleNormalize, (3, 6, 3, (6, 1, 1)), ((2, 3, 6, 7),)),
     "linear_group_norm_swish_mul": (LinearGroupNormSwishMul, (5, 12, 3, (12,)), ((7, 5),)),
     "bmm_bias_softmax": (BmmBiasSoftmax, (), ((3, 5, 4), (3, 4, 7), (7,), (3, 5, 1))),
     "conv1d_mish_softmax": (Conv1dMishSoftmax, (4, 6, 3), ((3, 4, 15), (3, 6, 11))),

@@ -24,8 +24,10 @@ FUNCTION = re.compile(
 OF_DOUBLE = re.compile(r"Id(Li|E|L)")
 
 #: Ten values of each of eight elements, as in the second derivative of a batch norm and a softmax, do not
-#: quite fit in the 128 registers of a thread: some of them may go through the cache.
+#: quite fit in the 128 registers of a thread: some of them may go through the cache. More of them where the
+#: batch norm is in training: five to eight numbers a column are in registers too.
 HIGHER = re.compile(r"double_backward|triple_backward")
+OF_A_BATCH = re.compile(r"double_backward_train")
 
 
 #: Chains of tests/vocabulary.py that end in a row value, and in one number.
@@ -67,13 +69,26 @@ def test_it_compiles_without_spills(name: str, tmp_path: Path) -> None:
         if architecture == "90" and not OF_DOUBLE.search(function)
     }
     assert spills
-    assert not {f: n for f, n in spills.items() if n > (96 if HIGHER.search(f) else 0)}
+    assert not {f: n for f, n in spills.items() if n > _allowed(f)}
+
+
+def _allowed(function: str) -> int:
+    """Return how many bytes of a function's registers may go through the cache."""
+    if OF_A_BATCH.search(function):
+        return 512
+    return 96 if HIGHER.search(function) else 0
 
 
 @pytest.mark.nvcc
 @pytest.mark.skipif(NVCC is None, reason="no nvcc here")
 @pytest.mark.parametrize(
-    "name", ["conv2d_channel_softmax_sigmoid", "conv1d_mish_softmax", "linear_group_norm_swish_mul"]
+    "name",
+    [
+        "conv2d_channel_softmax_sigmoid",
+        "conv1d_mish_softmax",
+        "linear_group_norm_swish_mul",
+        "conv_transpose2d_batch_norm_tanh",
+    ],
 )
 def test_layouts_compile(name: str, tmp_path: Path) -> None:
     """Columns that lie apart, and sums by channel: with every warning an error."""

@@ -8,7 +8,7 @@ from small_programs import W, program_of
 
 from fusegen.atoms import normcdf, row_mean, rsqrt, sigmoid, where
 from fusegen.calculus import vjp
-from fusegen.lower import Kernel, LoweringError, lower
+from fusegen.lower import Kernel, lower
 from fusegen.lower.printer import Printer
 from fusegen.ops import call, find
 from fusegen.program import Builder, Kind, Output, Program, Reduce
@@ -94,10 +94,39 @@ def test_a_bias_gets_its_gradient_as_a_sum_over_rows() -> None:
     assert {r.name: (r.how, r.kind) for r in kernel.results}["grad_w"] == ("sum", Kind.SCALAR)
 
 
-def test_a_sum_over_rows_in_the_middle_is_refused() -> None:
+def test_a_program_is_cut_at_sums_over_rows_in_its_middle() -> None:
+    """Each sum is finished by a kernel before the one that reads it; what leaves early leaves early."""
+    b = Builder()
+    x, w = b.input("x", Kind.FULL), b.input("w", Kind.COL)
+    total = b.reduce("total", "sum", x, Kind.COL)
+    centred = b.map("centred", w.symbol * (x.symbol - total.symbol / b.extent("rows").symbol))
+    squares = b.reduce("squares", "sum", b.map("square", centred.symbol**2), Kind.COL)
+    y = b.map("y", centred.symbol / squares.symbol)
+    outputs = {"y": Output(y, x), "t": Output(total, w), "s": Output(squares, w)}
+    kernel = lower(Program("f", tuple(b.inputs), outputs))
+    assert [k.name for k in kernel.parts] == ["f_sums", "f_sums2", "f"]
+    found = [[(r.name, r.how) for r in k.results] for k in kernel.parts]
+    assert found == [
+        [("t", "sum"), ("total", "sum")],
+        [("s", "sum"), ("squares", "sum")],
+        [("y", "store")],
+    ]
+    assert [[f.name for f in k.saved if f.handed] for k in kernel.parts] == [
+        [],
+        ["total"],
+        ["total", "squares"],
+    ]
+
+
+def test_a_sample_has_a_kernel_of_its_own() -> None:
     b = Builder()
     x = b.input("x", Kind.FULL)
-    mean = b.reduce("mean", "sum", x, Kind.COL)
-    program = Program("f", tuple(b.inputs), {"y": Output(b.map("y", x.symbol - mean.symbol), x)})
-    with pytest.raises(LoweringError, match="over all rows"):
-        lower(program)
+    near = b.reduce("near", "sum", x, Kind.COL, shift_invariant=True, sample=True)
+    far = b.reduce("far", "sum", x, Kind.COL)
+    y = b.map("y", x.symbol - near.symbol / b.extent("sample").symbol + far.symbol)
+    kernel = lower(Program("f", tuple(b.inputs), {"y": Output(y, x)}))
+    assert [(k.name, k.sampled) for k in kernel.parts] == [
+        ("f_sample", True),
+        ("f_sums", False),
+        ("f", False),
+    ]

@@ -27,7 +27,7 @@ def usable(chain: Chain, shape: tuple[int, ...], training: bool) -> bool:
     """Whether torch itself takes the shape: `dim: 1` wants two dims, batch norm more than one row."""
     if chain.layout.rank and len(shape) != chain.layout.rank:
         return False
-    return not (training and chain.torch_steps and shape[0] == 1)
+    return not (training and chain.modes[0].saved and shape[0] == 1)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -156,7 +156,7 @@ def lone_ops() -> list[str]:
     return [
         name
         for name, op in registry().items()
-        if not (op.source or op.train_in_torch or op.over == "inner" or op.groups)
+        if not (op.source or op.trained or op.over == "inner" or op.groups)
     ]
 
 

@@ -28,6 +28,7 @@ class Field:
         stream: for random inputs, which of the chain's draws it is.
         integer: whether it is stored as int64.
         per_channel: whether the tensor holds one number a channel, spread along `kind`.
+        handed: whether a kernel that runs before leaves it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Field:
     stream: int = 0
     integer: bool = False
     per_channel: bool = False
+    handed: bool = False
 
     @property
     def declared(self) -> Kind:
@@ -209,6 +211,11 @@ class FittedFunction:
     exact: str
 
 
+#: How the elements may lie for a kernel: one dim behind the other, or without gaps in any order; with columns
+#: together and rows and columns in their own order; and with nothing behind the columns.
+Order = Literal["contiguous", "any", "strided", "packed"]
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One kernel: its inputs by kind, what is computed once a column and once a call, its stages.
@@ -217,10 +224,10 @@ class Kernel:
         name: "forward", "backward", …
         full, col, row, scalar: the tensor inputs of each kind that the mathematics reads.
         spread: those with one number a channel that vary along rows and columns.
-        saved: row statistics that the forward pass saved, in the type computed in.
+        saved: statistics that the forward pass saved or a kernel before left, in the type computed in.
         attributes: numbers that the call passes.
         random: inputs that are drawn, not loaded.
-        extents: the activation's extents that the mathematics uses ("rows", "cols").
+        extents: the activation's extents that the mathematics uses ("rows", "cols", "sample").
         indices: "column", where the mathematics uses the number of the column.
         col_lines, scalar_lines: fields of `Col` and `Scalar` that are computed from the loaded ones.
         stages: at least one.
@@ -230,6 +237,8 @@ class Kernel:
         comment: the program, a line a node.
         strided: whether the columns of a row may lie apart in memory.
         signature, returns: its inputs and outputs in words.
+        sampled: whether it runs over the rows of a sample alone.
+        before: the kernels that leave the sums over rows that this one reads, in order.
     """
 
     name: str
@@ -253,6 +262,32 @@ class Kernel:
     signature: str
     returns: str
     strided: bool = False
+    sampled: bool = False
+    before: tuple[Kernel, ...] = ()
+
+    @property
+    def order(self) -> Order:
+        """How elements may lie in memory.
+
+        Draws, and channels spread along rows and columns, are known by an element's place where the tensor is
+        contiguous.
+        """
+        if any(k.random or k.spread or k.run_sums for k in self.parts):
+            return "contiguous"
+        if all(k.flat for k in self.parts):
+            return "any"
+        if any(k.sampled for k in self.parts):  # whole matrices of a contiguous tensor
+            return "packed"
+        return "strided" if all(k.flat or k.across for k in self.parts) else "packed"
+
+    def extent(self, name: str) -> str:
+        """Return the argument that holds an extent: a sample's kernel has other rows than the activation."""
+        return "all_rows" if self.sampled and name == "rows" else name
+
+    @property
+    def parts(self) -> tuple[Kernel, ...]:
+        """The kernels that run in one call, in order."""
+        return (*self.before, self)
 
     @property
     def struct(self) -> str:
@@ -262,7 +297,7 @@ class Kernel:
     @property
     def form(self) -> Literal["flat", "pointwise", "rows"]:
         """Which loops it needs: over one long row, down the columns, or over each row as a whole."""
-        if self.reduces_rows or self.across or self.spread or self.run_sums:
+        if self.reduces_rows or self.spread or self.run_sums:
             return "rows"
         return "flat" if self.flat else "pointwise"
 
@@ -289,7 +324,8 @@ class Kernel:
     @property
     def col_fields(self) -> tuple[str, ...]:
         """Every field of `Col`, the loaded ones first."""
-        return (*(f.name for f in self.col), *self.indices, *self.derived_cols)
+        loaded = (*self.col, *self.saved_cols)
+        return (*(f.name for f in loaded), *self.indices, *self.derived_cols)
 
     @property
     def row_fields(self) -> tuple[str, ...]:
@@ -318,6 +354,11 @@ class Kernel:
         return tuple(f for f in self.saved if f.kind == Kind.ROW)
 
     @property
+    def saved_cols(self) -> tuple[Field, ...]:
+        """The saved statistics with one value a column."""
+        return tuple(f for f in self.saved if f.kind == Kind.COL)
+
+    @property
     def saved_totals(self) -> tuple[Field, ...]:
         """The saved statistics that are one number."""
         return tuple(f for f in self.saved if f.kind == Kind.SCALAR)
@@ -337,11 +378,6 @@ class Kernel:
     def finals(self) -> tuple[Result, ...]:
         """The results that follow from sums over the grid."""
         return tuple(r for r in self.results if r.how == "final")
-
-    @property
-    def returned(self) -> tuple[Result, ...]:
-        """The results that the operator returns."""
-        return tuple(r for r in self.results if not r.hidden)
 
     @property
     def out_fields(self) -> tuple[str, ...]:
@@ -441,5 +477,5 @@ class Kernel:
     def flat(self) -> bool:
         """Whether no value depends on where a row ends, so that the tensor is one long row."""
         by_row = self.row or self.saved_rows or self.reduces_rows or self.spread or self.run_sums
-        by_col = self.col or self.indices or self.col_sums
-        return not (by_row or by_col or self.extents)
+        by_col = self.col or self.saved_cols or self.indices or self.col_sums
+        return not (by_row or by_col or self.extents or self.sampled)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import sympy as sp
 
+from fusegen.lower.cut import cut
 from fusegen.lower.hoist import hoist, kind_of
 from fusegen.lower.intervals import Fitted, fit_formulas
 from fusegen.lower.kernel import Field, FittedFunction, Kernel, Line, Result, RowReduction, Stage
@@ -26,15 +27,21 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
 
     Args:
         program: what to compute.
-        given: row values of the program that the forward pass saved, so that they are loaded.
+        given: values of the program that the forward pass saved, so that they are loaded.
         strided: whether the columns of a row may lie apart in memory.
 
     Raises:
-        LoweringError: where the program needs more than one kernel.
+        LoweringError: where the program has a form that no kernel template covers.
     """
-    program = regroup(program, schedule(program, given))
-    kernel = _Lowering(program, schedule(program, given)).kernel()
-    return replace(kernel, strided=strided)
+    kernels: list[Kernel] = []
+    for part in cut(program, given):
+        regrouped = regroup(part.program, schedule(part.program, part.given))
+        lowered = _Lowering(regrouped, schedule(regrouped, part.given)).kernel()
+        handed = {r.name for k in kernels for r in k.results}
+        saved = tuple(replace(f, handed=f.name in handed) for f in lowered.saved)
+        kernels.append(replace(lowered, strided=strided, saved=saved, sampled=part.sampled))
+    *before, last = kernels
+    return replace(last, before=tuple(before))
 
 
 class _Lowering:

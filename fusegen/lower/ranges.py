@@ -243,7 +243,12 @@ def simplify(program: Program) -> Program:
         elif isinstance(value, Reduce):
             arg = replaced[value.arg]
             replaced[value] = builder.reduce(
-                value.name, value.op, arg, value.kind, shift_invariant=value.shift_invariant
+                value.name,
+                value.op,
+                arg,
+                value.kind,
+                shift_invariant=value.shift_invariant,
+                sample=value.sample,
             )
         elif isinstance(value, Map):
             expr = _without_idle_branches(value.expr, known)

@@ -86,7 +86,7 @@ def _why_not(op: Op) -> str:
         return "torch computes the product, and the kernel adds the bias"
     if op.eval_mode == "identity":
         return "which values are dropped is drawn at random"
-    return "it is affine in x, by each column's own numbers" if op.train_in_torch else ""
+    return "it is affine in x, by each column's own numbers" if op.trained else ""
 
 
 def _given(op: Op) -> dict[str, Any]:

@@ -97,11 +97,14 @@ class Op:
         matrix: whether x must have two dims, as its torch function takes them for rows and columns.
         eval_mode: what it is in eval mode.
         submodule: the module that a generated `Module` keeps for it, if any.
-        train_in_torch: in training mode torch runs the op and the chain starts behind it.
+        trained: its formula in training, where that is another.
+        tracked: the buffers that in training follow a part of that formula, one number a channel, and which:
+            running averages, to which a batch adds with the weight of the attribute `momentum`.
         source: whether it is what the chain starts from (a matmul that torch runs).
         rank: the number of dims that a source's product has; 0 for any, the channel then the last.
         inputs: what a source takes beside x, as inputs of `Module.forward`.
         dims: the attributes that name a dim.
+        several: whether they may name several neighbouring ones.
         over: the dims that it reduces over where no attribute names them.
         groups: the attribute that says into how many groups the channel is cut: a row is then the channels of
             a group with all dims behind them.
@@ -123,11 +126,13 @@ class Op:
     matrix: bool = False
     eval_mode: EvalMode = "same"
     submodule: Submodule | None = None
-    train_in_torch: bool = False
+    trained: Callable[..., sp.Expr] | None = None
+    tracked: Mapping[str, str] = field(default_factory=dict)
     source: bool = False
     rank: int = 0
     inputs: tuple[str, ...] = ()
     dims: tuple[str, ...] = ()
+    several: bool = False
     over: Over | None = None
     groups: str = ""
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -160,11 +165,13 @@ def op(
     kinds: Mapping[str, Kind] | None = None,
     eval_mode: EvalMode = "same",
     submodule: Submodule | None = None,
-    train_in_torch: bool = False,
+    trained: Callable[..., sp.Expr] | None = None,
+    tracked: Mapping[str, str] | None = None,
     source: bool = False,
     rank: int = 0,
     inputs: tuple[str, ...] = (),
     dims: tuple[str, ...] = (),
+    several: bool = False,
     over: Over | None = None,
     groups: str = "",
     choices: Mapping[str, tuple[str, ...]] | None = None,
@@ -201,11 +208,13 @@ def op(
             matrix=matrix,
             eval_mode=eval_mode,
             submodule=submodule,
-            train_in_torch=train_in_torch,
+            trained=trained,
+            tracked=tracked or {},
             source=source,
             rank=rank,
             inputs=inputs,
             dims=dims,
+            several=several,
             over=over,
             groups=groups,
             choices=choices or {},
@@ -238,10 +247,16 @@ def find(name: str) -> Op | None:
 
 
 def call(
-    declared: Op, x: sp.Expr, operands: Mapping[str, Any], attributes: Mapping[str, Any]
+    declared: Op,
+    x: sp.Expr,
+    operands: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    *,
+    training: bool = False,
 ) -> sp.Expr:
     """Return the op's expression of `x`, with its operands and attributes bound."""
     given = {**declared.attributes, **attributes}
     given = {k: number(v) if isinstance(v, float) else v for k, v in given.items()}
     bound = {**declared.optional, **operands}
-    return sp.sympify(declared.formula(x, *(bound[name] for name in declared.operands), **given))
+    formula = (declared.trained if training else None) or declared.formula
+    return sp.sympify(formula(x, *(bound[name] for name in declared.operands), **given))

@@ -23,25 +23,25 @@ from fusegen.ops.declare import RefusedError, op
 _UNBIASED = {"unbiased": "give correction: 1 for true, 0 for false"}
 
 
-@op("sum", dims=("dim",))
+@op("sum", dims=("dim",), several=True)
 def sum_(x: sp.Expr, *, dim: int | None = None, keepdim: bool = False) -> sp.Expr:
     """The sum over a row; without dim, over all elements. torch.sum."""
     return total(x) if dim is None else row_sum(x)
 
 
-@op("mean", dims=("dim",))
+@op("mean", dims=("dim",), several=True)
 def mean(x: sp.Expr, *, dim: int | None = None, keepdim: bool = False) -> sp.Expr:
     """The mean over a row; without dim, over all elements. torch.mean."""
     return total(x) / (ROWS * COLS) if dim is None else row_mean(x)
 
 
-@op("amax", dims=("dim",))
+@op("amax", dims=("dim",), several=True)
 def amax(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
     """A row's largest value; equal ones share the gradient. torch.amax."""
     return row_max(x)
 
 
-@op("amin", dims=("dim",))
+@op("amin", dims=("dim",), several=True)
 def amin(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
     """A row's smallest value; equal ones share the gradient. torch.amin."""
     return -row_max(-x)
@@ -62,20 +62,20 @@ def min_(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
     return -max_.formula(let("negative", -x), dim=dim)
 
 
-@op("var", dims=("dim",), refused=_UNBIASED)
+@op("var", dims=("dim",), several=True, refused=_UNBIASED)
 def var(x: sp.Expr, *, dim: int, correction: int = 1, keepdim: bool = False) -> sp.Expr:
     """sum (x - mean)^2 / (cols - correction) over a row. torch.var."""
     return row_sum(let("centred", x - row_mean(x)) ** 2) / (COLS - correction)
 
 
-@op("std", dims=("dim",), refused=_UNBIASED)
+@op("std", dims=("dim",), several=True, refused=_UNBIASED)
 def std(x: sp.Expr, *, dim: int, correction: int = 1, keepdim: bool = False) -> sp.Expr:
     """The root of sum (x - mean)^2 / (cols - correction); the derivative at 0 is 0. torch.std."""
     variance = let("var", var.formula(x, dim=dim, correction=correction))
     return where(variance <= 0, 0, sqrt(variance))
 
 
-@op("norm", dims=("dim",), choices={"p": ("inf", "-inf")})
+@op("norm", dims=("dim",), several=True, choices={"p": ("inf", "-inf")})
 def norm(x: sp.Expr, *, p: float = 2.0, dim: int | None = None, keepdim: bool = False) -> sp.Expr:
     """(sum |x|^p)^(1/p), for p = inf the largest |x|; over a row, without dim over all. torch.norm."""
     if p in (sp.oo, -sp.oo):

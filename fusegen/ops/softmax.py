@@ -39,7 +39,7 @@ def log_softmax(x: sp.Expr, *, dim: int = -1) -> sp.Expr:
     return shifted - log(row_sum(exp(shifted)))
 
 
-@op("logsumexp", dims=("dim",))
+@op("logsumexp", dims=("dim",), several=True)
 def logsumexp(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
     """max + log sum exp(x - max), and max where that is infinite. torch.logsumexp."""
     largest = row_shift(x)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from fusegen.runtime.averages import batch_weight, follow
 from fusegen.runtime.chain import Chain, Mode, Operand
 from fusegen.runtime.passes import Pass
 
-__all__ = ["Chain", "Mode", "Operand", "Pass"]
+__all__ = ["Chain", "Mode", "Operand", "Pass", "batch_weight", "follow"]

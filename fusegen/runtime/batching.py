@@ -52,7 +52,7 @@ def _member(argument: Any, dim: int | None, number: int) -> Any:
 
 def _folds(dims: Sequence[int | None], pass_: BoundPass, args: tuple[Any, ...]) -> bool:
     """Whether the batch can become rows."""
-    if pass_.random or not _BY_ROW.issuperset(pass_.output_kinds):
+    if pass_.random or pass_.mixes_rows or not _BY_ROW.issuperset(pass_.output_kinds):
         return False
     shared = all(
         dim is None or kind in _BY_ROW

@@ -44,14 +44,15 @@ class Mode:
         operands: the operands it takes, by their place in the chain's.
         attributes: the attributes it takes, by their place in the chain's.
         passes: the forward pass and its derivatives, by order.
-        saved: how many row statistics and totals the forward pass saves for the derivatives.
+        saved: the kinds of the statistics that the forward pass saves for the derivatives: "row", "col" or
+            "scalar". Those of columns say that rows know of one another.
         random: whether it draws random numbers, so takes a seed.
     """
 
     operands: tuple[int, ...]
     attributes: tuple[int, ...]
     passes: tuple[Pass, ...]
-    saved: int
+    saved: tuple[str, ...]
     random: bool
 
 
@@ -118,6 +119,40 @@ class Chain:
             TypeError, ValueError: where an argument has the wrong type, dtype, device or shape.
         """
         bound = self._modes[mode]
+        out = self._run(bound, x, operands, attributes, seed, groups)
+        return out[0] if bound.mode.saved else out  # type: ignore[no-any-return]
+
+    def with_statistics(
+        self,
+        mode: str,
+        x: Tensor,
+        operands: tuple[Tensor, ...],
+        attributes: tuple[float, ...] = (),
+        seed: int | Tensor | None = None,
+        groups: int = 1,
+    ) -> tuple[Tensor, ...]:
+        """Return the same as a call, and behind it the statistics that the forward pass saved.
+
+        Raises:
+            TypeError, ValueError: as a call does, and where a channel has one value alone.
+        """
+        out = self._run(self._modes[mode], x, operands, attributes, seed, groups)
+        if x.numel() == x.shape[1]:
+            raise ValueError(
+                f"{self.package}: x: expected more than one value a channel in training, got shape "
+                f"{tuple(x.shape)}"
+            )
+        return tuple(out)
+
+    def _run(
+        self,
+        bound: _Bound,
+        x: Tensor,
+        operands: tuple[Tensor, ...],
+        attributes: tuple[float, ...],
+        seed: int | Tensor | None,
+        groups: int,
+    ) -> Any:
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         taken = list(zip(bound.operands, given, strict=True))
         if not fits(x, taken, self.rank, self.columns):
@@ -135,6 +170,12 @@ class Chain:
                 f"{self.package}: x: expected channels that {groups} groups divide, got {x.shape[1]}"
             )
         return bound(x, given, attributes, seed, (groups,) if self.grouped else ())
+
+    def sample(self, x: Tensor) -> int:
+        """Return how many rows the statistics of a sample are of: a sixteenth of the matrices that lie behind
+        one another, whole ones."""
+        matrices = x.shape[: self.columns[0]].numel()
+        return -(-matrices // 16) * (x.shape[self.columns[1] :][1:].numel())
 
     def passes(self, mode: str) -> tuple[BoundPass, ...]:
         """Return the passes of a mode: the forward pass and its derivatives, by order."""
@@ -171,7 +212,7 @@ class _Bound:
         attributes: tuple[float, ...],
         seed: int | Tensor | None,
         groups: tuple[int, ...],
-    ) -> Tensor:
+    ) -> Any:
         mode = self.mode
         extras: tuple[Any, ...] = ()
         if mode.attributes:
@@ -179,5 +220,4 @@ class _Bound:
         if mode.random:
             extras = (seed_tensor(seed, x), *extras)
         extras += groups
-        out = call(self.forward, (x, *operands, *extras))
-        return out[0] if mode.saved else out  # type: ignore[no-any-return]
+        return call(self.forward, (x, *operands, *extras))

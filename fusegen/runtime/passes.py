@@ -34,11 +34,13 @@ class Pass:
         like: for each output, the place of the input whose kind and shape it has; of a derivative, that is
             the input of the pass before to which the gradient belongs.
         by_column: whether no value depends on a whole row, so that columns can be computed apart.
+        order: how the elements of x may lie: "contiguous", "any", "packed" or "strided"; see `memory.py`.
     """
 
     operator: str
     like: tuple[int, ...]
     by_column: bool = False
+    order: str = "contiguous"
 
 
 class BoundPass:
@@ -50,13 +52,16 @@ class BoundPass:
         operator: the operator.
         declared: what the generated package says of the pass.
         kinds: the kind of each tensor that it takes.
-        statistics: how many row statistics the forward pass saves: outputs of pass 0, inputs of the others.
+        statistic_kinds: of the statistics that the forward pass saves, which are outputs of pass 0 and inputs
+            of the others.
         random: whether it takes a seed.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
 
     Attributes:
         count: how many tensors it takes, `cotangents` of them for outputs of the pass before.
+        statistics: how many statistics there are.
+        mixes_rows: whether a row's results depend on other rows.
     """
 
     def __init__(
@@ -66,7 +71,7 @@ class BoundPass:
         operator: Callable[..., Any],
         declared: Pass,
         kinds: tuple[str, ...],
-        statistics: int,
+        statistic_kinds: tuple[str, ...],
         random: bool,
         columns: tuple[int, int],
         grouped: bool,
@@ -74,8 +79,14 @@ class BoundPass:
         self.package, self.order, self.operator = package, order, operator
         self._kernel = operator._handle.redispatch_boxed  # type: ignore[attr-defined]
         self.like, self.kinds, self.random, self.columns = declared.like, kinds, random, columns
-        self.by_column, self.grouped = declared.by_column, grouped
-        self.count, self.statistics = len(kinds), statistics
+        self.by_column, self.grouped, self.order_in_memory = (
+            declared.by_column,
+            grouped,
+            declared.order,
+        )
+        self.count, self.statistics = len(kinds), len(statistic_kinds)
+        self.statistic_kinds, statistics = statistic_kinds, len(statistic_kinds)
+        self.mixes_rows = "col" in statistic_kinds
         self.cotangents = 0
         self.given_tensors = self.count + (statistics if order else 0) + random
         self.output_kinds = tuple(kinds[place] for place in declared.like)
@@ -148,7 +159,7 @@ def bind_passes(
     declared: Sequence[Pass],
     kinds: Sequence[str],
     *,
-    statistics: int,
+    statistics: tuple[str, ...],
     random: bool,
     columns: tuple[int, int],
     grouped: bool,
@@ -160,7 +171,7 @@ def bind_passes(
         operators: one for each pass.
         declared: the passes, as the generated package declares them.
         kinds: the kinds of x and of the operands.
-        statistics: how many row statistics the forward pass saves.
+        statistics: the kinds of the statistics that the forward pass saves.
         random: whether the mode draws random numbers.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.

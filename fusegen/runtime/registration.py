@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fusegen.runtime.derivative import pull, remember
+from fusegen.runtime.memory import keeps_order
 from fusegen.runtime.passes import BoundPass
 from fusegen.runtime.sharding import know_shardings
 
@@ -23,10 +24,16 @@ def register(pass_: BoundPass) -> None:
 
     def fake(*args: Any) -> Any:
         x, tensors = args[0], args[: pass_.count]
-        outputs = [x.new_empty(tensors[place].shape) for place in pass_.like]
+        lies = keeps_order(x, pass_.order_in_memory, pass_.columns)
+        outputs = [
+            torch.empty_like(x)
+            if lies and pass_.kinds[place] == "full"
+            else x.new_empty(tensors[place].shape)
+            for place in pass_.like
+        ]
         if pass_.order == 0:
             groups = args[-1] if pass_.grouped else 1
-            outputs += [_statistic(x, pass_.columns, groups) for _ in range(pass_.statistics)]
+            outputs += [_statistic(x, pass_, kind, groups) for kind in pass_.statistic_kinds]
         return outputs[0] if pass_.returned == 1 else tuple(outputs)
 
     def setup_context(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
@@ -42,11 +49,11 @@ def register(pass_: BoundPass) -> None:
     torch.library.register_autograd(name, backward, setup_context=setup_context)
 
 
-def _statistic(x: Tensor, columns: tuple[int, int], groups: int) -> Tensor:
-    """Return a statistic of each row: one number, in the type that the kernels compute in."""
-    first, last = (dim % x.dim() for dim in columns) if x.dim() else (0, -1)
-    rows = groups
+def _statistic(x: Tensor, pass_: BoundPass, kind: str, groups: int) -> Tensor:
+    """Return a statistic of each row, of each column or of all, in the type that the kernels compute in."""
+    first, last = (dim % x.dim() for dim in pass_.columns) if x.dim() else (0, -1)
+    count = groups if kind == "row" else 1
     for dim, size in enumerate(x.shape):
-        if not first <= dim <= last:
-            rows *= size
-    return x.new_empty((rows,), dtype=torch.promote_types(x.dtype, torch.float32))
+        if kind != "scalar" and (first <= dim <= last) == (kind == "col"):
+            count *= size
+    return x.new_empty((count,), dtype=torch.promote_types(x.dtype, torch.float32))

@@ -53,6 +53,8 @@ def _shardings(pass_: BoundPass, args: tuple[Any, ...]) -> list[tuple[list[Any],
     dims = len(args[0].shape)
     replicated = ([Replicate()] * pass_.returned, _padded(pass_, args, [Replicate()] * pass_.count))
     found: list[tuple[list[Any], list[Any]]] = [replicated]
+    if pass_.mixes_rows:
+        return found
     columns = range(dims + pass_.columns[0], dims + pass_.columns[1] + 1) if dims else range(0)
     for dim in range(dims):
         if dim in columns:

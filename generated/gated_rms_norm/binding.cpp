@@ -11,22 +11,24 @@ namespace fusegen_gated_rms_norm {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor> forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
                                    [[maybe_unused]] double eps) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor weight_ = activation.col(weight, "weight");
+  const Tensor y_out = activation.full_result();
+  const Tensor expr_sum_out = activation.statistics(Kind::row);
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor weight_ = activation.col(weight, "weight");
   args.weight = weight_.const_data_ptr();
   args.eps = eps;
-  const Tensor y_out = activation.like(x);
   args.y = y_out.mutable_data_ptr();
-  const Tensor expr_sum_out = activation.statistics();
   args.expr_sum = expr_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   return {y_out, expr_sum_out};
@@ -35,22 +37,22 @@ std::tuple<Tensor, Tensor> forward([[maybe_unused]] Tensor x, [[maybe_unused]] T
 std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] Tensor expr_sum, [[maybe_unused]] double eps) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor weight_ = activation.col(weight, "weight");
+  const Tensor expr_sum_ = activation.saved(expr_sum, "expr_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_weight_out = activation.like(weight);
   BackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor weight_ = activation.col(weight, "weight");
   args.weight = weight_.const_data_ptr();
-  const Tensor expr_sum_ = activation.saved(expr_sum, "expr_sum");
   args.expr_sum = expr_sum_.const_data_ptr();
   args.eps = eps;
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_weight_out = activation.like(weight);
   args.grad_weight = grad_weight_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
   return {grad_x_out, grad_weight_out};
@@ -60,28 +62,28 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_weight,
     [[maybe_unused]] Tensor expr_sum, [[maybe_unused]] double eps) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  const Tensor weight_ = activation.col(weight, "weight");
+  const Tensor grad_grad_weight_ = activation.col(grad_grad_weight, "grad_grad_weight");
+  const Tensor expr_sum_ = activation.saved(expr_sum, "expr_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_weight_out = activation.like(weight);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  const Tensor weight_ = activation.col(weight, "weight");
   args.weight = weight_.const_data_ptr();
-  const Tensor grad_grad_weight_ = activation.col(grad_grad_weight, "grad_grad_weight");
   args.grad_grad_weight = grad_grad_weight_.const_data_ptr();
-  const Tensor expr_sum_ = activation.saved(expr_sum, "expr_sum");
   args.expr_sum = expr_sum_.const_data_ptr();
   args.eps = eps;
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_weight_out = activation.like(weight);
   args.grad_weight = grad_weight_out.mutable_data_ptr();
-  const Tensor grad_grad_y_out = activation.like(grad_y);
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
   return {grad_x_out, grad_weight_out, grad_grad_y_out};

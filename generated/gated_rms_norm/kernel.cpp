@@ -27,7 +27,7 @@ void forward(const ForwardArgs& args) {
   T* const expr_sum = static_cast<T*>(args.expr_sum);
   typename K::Scalar scalar{};
   scalar.eps = T(args.eps);
-  scalar.cols = T(cols);
+  scalar.cols = T(args.cols);
   K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -88,7 +88,7 @@ void backward(const BackwardArgs& args) {
   S* const grad_weight = static_cast<S*>(args.grad_weight);
   typename K::Scalar scalar{};
   scalar.eps = T(args.eps);
-  scalar.cols = T(cols);
+  scalar.cols = T(args.cols);
   K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
   const Buffer<T> grad_weight_partial_memory(tiling.groups() * cols);
@@ -171,7 +171,7 @@ void double_backward(const DoubleBackwardArgs& args) {
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   scalar.eps = T(args.eps);
-  scalar.cols = T(cols);
+  scalar.cols = T(args.cols);
   K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
   const Buffer<T> grad_weight_partial_memory(tiling.groups() * cols);

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fusegen.runtime import Chain, Mode, Operand, Pass
+from fusegen.runtime import Chain, Mode, Operand, Pass, batch_weight, follow
 
 __all__ = ["Module", "apply"]
 
@@ -29,25 +29,25 @@ _chain = Chain(
     ],
     modes={
         "train": Mode(
-            operands=(5,),
-            attributes=(),
+            operands=(0, 3, 4, 5),
+            attributes=(0, 1),
             passes=(
-                Pass("forward_train", (0,)),
-                Pass("backward_train", (0, 1)),
-                Pass("double_backward_train", (0, 1, 2)),
+                Pass("forward_train", (0,), order="packed"),
+                Pass("backward_train", (0, 1, 2, 3, 4), order="packed"),
+                Pass("double_backward_train", (0, 1, 2, 3, 4, 5), order="packed"),
             ),
-            saved=2,
+            saved=("col", "col", "col", "row", "row"),
             random=False,
         ),
         "eval": Mode(
             operands=(0, 1, 2, 3, 4, 5),
             attributes=(0, 1),
             passes=(
-                Pass("forward_eval", (0,)),
-                Pass("backward_eval", (0, 1, 4, 5, 6)),
-                Pass("double_backward_eval", (0, 1, 4, 5, 6, 7)),
+                Pass("forward_eval", (0,), order="packed"),
+                Pass("backward_eval", (0, 1, 4, 5, 6), order="packed"),
+                Pass("double_backward_eval", (0, 1, 4, 5, 6, 7), order="packed"),
             ),
-            saved=2,
+            saved=("row", "row"),
             random=False,
         ),
     },
@@ -67,6 +67,7 @@ def apply(
     bn_eps: float = 1e-05,
     bn_momentum: float = 0.1,
     training: bool = False,
+    batch_weights: Sequence[float] | None = None,
 ) -> Tensor:
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
@@ -81,13 +82,24 @@ def apply(
         bn_eps: a number of the chain.
         bn_momentum: a number of the chain.
         training: whether the chain runs as it does in training.
+        batch_weights: in training, the weight of the batch in the running averages of bn; None takes the spec's momentum.
     """
     if training:
-        # torch computes the batch's statistics; the kernels take over behind them.
-        x = x + gemm_bias
-        x = torch.nn.functional.batch_norm(x, bn_running_mean, bn_running_var, bn_weight, bn_bias, training=True, eps=bn_eps, momentum=bn_momentum)
+        y, bn_sample_sum, bn_column_sum, bn_column_sum_2, softmax_max, softmax_sum = _chain.with_statistics(
+            "train",
+            x,
+            (gemm_bias, bn_running_mean, bn_running_var, bn_weight, bn_bias, scale),
+            (bn_eps, bn_momentum),
+        )
+        rows = x.numel() // x.shape[1]
+        sample = _chain.sample(x)
+        weight = bn_momentum if batch_weights is None else batch_weights[0]
+        follow(bn_running_mean, bn_column_sum/rows + bn_sample_sum/sample, weight)
+        unbiased = rows / (rows - 1)  # torch averages the variance so
+        follow(bn_running_var, unbiased * (-bn_column_sum**2/rows**2 + bn_column_sum_2/rows), weight)
+        return y
     return _chain(
-        "train" if training else "eval",
+        "eval",
         x,
         (gemm_bias, bn_running_mean, bn_running_var, bn_weight, bn_bias, scale),
         (bn_eps, bn_momentum),
@@ -115,15 +127,6 @@ class Module(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        if self.bn.training:
-            x = self.gemm(x)
-            x = self.bn(x)
-            return _chain(
-                "train",
-                x,
-                (self.gemm.bias, self.bn.running_mean, self.bn.running_var, self.bn.weight, self.bn.bias, self.scale),
-                (self.bn.eps, self.bn.momentum),
-            )
         x = torch.nn.functional.linear(
             x,
             self.gemm.weight,
@@ -138,5 +141,6 @@ class Module(nn.Module):
             self.scale,
             bn_eps=self.bn.eps,
             bn_momentum=self.bn.momentum,
-            training=False,
+            training=self.bn.training,
+            batch_weights=[batch_weight(norm) for norm in (self.bn,)] if self.bn.training else None,
         )

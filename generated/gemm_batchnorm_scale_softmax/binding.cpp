@@ -11,84 +11,273 @@ namespace fusegen_gemm_batchnorm_scale_softmax {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
-std::tuple<Tensor, Tensor, Tensor> forward_train([[maybe_unused]] Tensor x,
-                                                 [[maybe_unused]] Tensor scale) {
-  const Activation activation(x, false, {2, -1, -1, 1});
-  ForwardTrainArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train(
+    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias, [[maybe_unused]] Tensor bn_weight,
+    [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale, [[maybe_unused]] double bn_eps,
+    [[maybe_unused]] double bn_momentum) {
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
-  args.x = x_.const_data_ptr();
+  const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
+  const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
   const Tensor scale_ = activation.scalar(scale, "scale");
-  args.scale = scale_.const_data_ptr();
-  const Tensor y_out = activation.like(x);
-  args.y = y_out.mutable_data_ptr();
-  const Tensor softmax_max_out = activation.statistics();
-  args.softmax_max = softmax_max_out.mutable_data_ptr();
-  const Tensor softmax_sum_out = activation.statistics();
-  args.softmax_sum = softmax_sum_out.mutable_data_ptr();
-  fusegen::run(FUSEGEN_KERNEL(forward_train), activation, args);
-  return {y_out, softmax_max_out, softmax_sum_out};
+  const Tensor bn_sample_sum_out = activation.statistics(Kind::col);
+  const Tensor bn_column_sum_out = activation.statistics(Kind::col);
+  const Tensor bn_column_sum_2_out = activation.statistics(Kind::col);
+  const Tensor y_out = activation.full_result();
+  const Tensor softmax_max_out = activation.statistics(Kind::row);
+  const Tensor softmax_sum_out = activation.statistics(Kind::row);
+  {
+    ForwardTrainSampleArgs args{};
+    args.rows = activation.sample();
+    args.cols = activation.cols();
+    args.all_rows = activation.rows();
+    args.x = x_.const_data_ptr();
+    args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.bn_sample_sum = bn_sample_sum_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(forward_train_sample), activation, args);
+  }
+  {
+    ForwardTrainSumsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.sample = activation.sample();
+    args.x = x_.const_data_ptr();
+    args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.bn_sample_sum = bn_sample_sum_out.const_data_ptr();
+    args.bn_column_sum = bn_column_sum_out.mutable_data_ptr();
+    args.bn_column_sum_2 = bn_column_sum_2_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(forward_train_sums), activation, args);
+  }
+  {
+    ForwardTrainArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.sample = activation.sample();
+    args.x = x_.const_data_ptr();
+    args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_bias = bn_bias_.const_data_ptr();
+    args.scale = scale_.const_data_ptr();
+    args.bn_sample_sum = bn_sample_sum_out.const_data_ptr();
+    args.bn_column_sum = bn_column_sum_out.const_data_ptr();
+    args.bn_column_sum_2 = bn_column_sum_2_out.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.y = y_out.mutable_data_ptr();
+    args.softmax_max = softmax_max_out.mutable_data_ptr();
+    args.softmax_sum = softmax_sum_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(forward_train), activation, args);
+  }
+  return {y_out,           bn_sample_sum_out, bn_column_sum_out, bn_column_sum_2_out,
+          softmax_max_out, softmax_sum_out};
 }
 
-std::tuple<Tensor, Tensor> backward_train([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale,
-                                          [[maybe_unused]] Tensor grad_y,
-                                          [[maybe_unused]] Tensor softmax_max,
-                                          [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {2, -1, -1, 1});
-  BackwardTrainArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
+    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias, [[maybe_unused]] Tensor bn_weight,
+    [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
+    [[maybe_unused]] Tensor bn_sample_sum, [[maybe_unused]] Tensor bn_column_sum,
+    [[maybe_unused]] Tensor bn_column_sum_2, [[maybe_unused]] Tensor softmax_max,
+    [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps,
+    [[maybe_unused]] double bn_momentum) {
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
-  args.x = x_.const_data_ptr();
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
-  args.grad_y = grad_y_.const_data_ptr();
+  const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
+  const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
   const Tensor scale_ = activation.scalar(scale, "scale");
-  args.scale = scale_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
-  args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
-  args.softmax_sum = softmax_sum_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
-  args.grad_x = grad_x_out.mutable_data_ptr();
+  const Tensor bn_sample_sum_ = activation.saved(bn_sample_sum, "bn_sample_sum", Kind::col);
+  const Tensor bn_column_sum_ = activation.saved(bn_column_sum, "bn_column_sum", Kind::col);
+  const Tensor bn_column_sum_2_ = activation.saved(bn_column_sum_2, "bn_column_sum_2", Kind::col);
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_bn_weight_out = activation.like(bn_weight);
+  const Tensor grad_bn_bias_out = activation.like(bn_bias);
   const Tensor grad_scale_out = activation.like(scale);
-  args.grad_scale = grad_scale_out.mutable_data_ptr();
-  fusegen::run(FUSEGEN_KERNEL(backward_train), activation, args);
-  return {grad_x_out, grad_scale_out};
+  const Tensor grad_bn_mean_2_out = activation.statistics(Kind::col);
+  const Tensor grad_bn_var_2_out = activation.statistics(Kind::col);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
+  {
+    BackwardTrainSumsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.sample = activation.sample();
+    args.x = x_.const_data_ptr();
+    args.grad_y = grad_y_.const_data_ptr();
+    args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_bias = bn_bias_.const_data_ptr();
+    args.scale = scale_.const_data_ptr();
+    args.bn_sample_sum = bn_sample_sum_.const_data_ptr();
+    args.bn_column_sum = bn_column_sum_.const_data_ptr();
+    args.bn_column_sum_2 = bn_column_sum_2_.const_data_ptr();
+    args.softmax_max = softmax_max_.const_data_ptr();
+    args.softmax_sum = softmax_sum_.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.grad_bn_weight = grad_bn_weight_out.mutable_data_ptr();
+    args.grad_bn_bias = grad_bn_bias_out.mutable_data_ptr();
+    args.grad_scale = grad_scale_out.mutable_data_ptr();
+    args.grad_bn_mean_2 = grad_bn_mean_2_out.mutable_data_ptr();
+    args.grad_bn_var_2 = grad_bn_var_2_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(backward_train_sums), activation, args);
+  }
+  {
+    BackwardTrainArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.sample = activation.sample();
+    args.x = x_.const_data_ptr();
+    args.grad_y = grad_y_.const_data_ptr();
+    args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_bias = bn_bias_.const_data_ptr();
+    args.scale = scale_.const_data_ptr();
+    args.bn_sample_sum = bn_sample_sum_.const_data_ptr();
+    args.bn_column_sum = bn_column_sum_.const_data_ptr();
+    args.bn_column_sum_2 = bn_column_sum_2_.const_data_ptr();
+    args.softmax_max = softmax_max_.const_data_ptr();
+    args.softmax_sum = softmax_sum_.const_data_ptr();
+    args.grad_bn_mean_2 = grad_bn_mean_2_out.const_data_ptr();
+    args.grad_bn_var_2 = grad_bn_var_2_out.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.grad_x = grad_x_out.mutable_data_ptr();
+    args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(backward_train), activation, args);
+  }
+  return {grad_x_out, grad_gemm_bias_out, grad_bn_weight_out, grad_bn_bias_out, grad_scale_out};
 }
 
-std::tuple<Tensor, Tensor, Tensor> double_backward_train(
-    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
-    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_scale,
-    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {2, -1, -1, 1});
-  DoubleBackwardTrainArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train(
+    [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias, [[maybe_unused]] Tensor bn_weight,
+    [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
+    [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_gemm_bias,
+    [[maybe_unused]] Tensor grad_grad_bn_weight, [[maybe_unused]] Tensor grad_grad_bn_bias,
+    [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor bn_sample_sum,
+    [[maybe_unused]] Tensor bn_column_sum, [[maybe_unused]] Tensor bn_column_sum_2,
+    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
+    [[maybe_unused]] double bn_eps, [[maybe_unused]] double bn_momentum) {
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
-  args.x = x_.const_data_ptr();
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
-  args.grad_y = grad_y_.const_data_ptr();
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
-  args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
+  const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
+  const Tensor grad_grad_gemm_bias_ = activation.col(grad_grad_gemm_bias, "grad_grad_gemm_bias");
   const Tensor scale_ = activation.scalar(scale, "scale");
-  args.scale = scale_.const_data_ptr();
+  const Tensor grad_grad_bn_weight_ = activation.col(grad_grad_bn_weight, "grad_grad_bn_weight");
+  const Tensor grad_grad_bn_bias_ = activation.col(grad_grad_bn_bias, "grad_grad_bn_bias");
   const Tensor grad_grad_scale_ = activation.scalar(grad_grad_scale, "grad_grad_scale");
-  args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
-  args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
-  args.softmax_sum = softmax_sum_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
-  args.grad_x = grad_x_out.mutable_data_ptr();
+  const Tensor bn_sample_sum_ = activation.saved(bn_sample_sum, "bn_sample_sum", Kind::col);
+  const Tensor bn_column_sum_ = activation.saved(bn_column_sum, "bn_column_sum", Kind::col);
+  const Tensor bn_column_sum_2_ = activation.saved(bn_column_sum_2, "bn_column_sum_2", Kind::col);
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_grad_bn_column_sum_out = activation.statistics(Kind::col);
+  const Tensor grad_grad_bn_column_sum_2_2_out = activation.statistics(Kind::col);
+  const Tensor grad_bn_var_2_out = activation.statistics(Kind::col);
+  const Tensor grad_bn_weight_out = activation.like(bn_weight);
+  const Tensor grad_bn_bias_out = activation.like(bn_bias);
   const Tensor grad_scale_out = activation.like(scale);
-  args.grad_scale = grad_scale_out.mutable_data_ptr();
-  const Tensor grad_grad_y_out = activation.like(grad_y);
-  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
-  fusegen::run(FUSEGEN_KERNEL(double_backward_train), activation, args);
-  return {grad_x_out, grad_scale_out, grad_grad_y_out};
+  const Tensor grad_grad_y_out = activation.full_result();
+  const Tensor grad_bn_var_4_out = activation.statistics(Kind::col);
+  const Tensor grad_bn_mean_4_out = activation.statistics(Kind::col);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
+  {
+    DoubleBackwardTrainSumsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.sample = activation.sample();
+    args.x = x_.const_data_ptr();
+    args.grad_y = grad_y_.const_data_ptr();
+    args.grad_grad_x = grad_grad_x_.const_data_ptr();
+    args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_bias = bn_bias_.const_data_ptr();
+    args.grad_grad_gemm_bias = grad_grad_gemm_bias_.const_data_ptr();
+    args.scale = scale_.const_data_ptr();
+    args.bn_sample_sum = bn_sample_sum_.const_data_ptr();
+    args.bn_column_sum = bn_column_sum_.const_data_ptr();
+    args.bn_column_sum_2 = bn_column_sum_2_.const_data_ptr();
+    args.softmax_max = softmax_max_.const_data_ptr();
+    args.softmax_sum = softmax_sum_.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.grad_grad_bn_column_sum = grad_grad_bn_column_sum_out.mutable_data_ptr();
+    args.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2_out.mutable_data_ptr();
+    args.grad_bn_var_2 = grad_bn_var_2_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(double_backward_train_sums), activation, args);
+  }
+  {
+    DoubleBackwardTrainSums2Args args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.sample = activation.sample();
+    args.x = x_.const_data_ptr();
+    args.grad_y = grad_y_.const_data_ptr();
+    args.grad_grad_x = grad_grad_x_.const_data_ptr();
+    args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_bias = bn_bias_.const_data_ptr();
+    args.grad_grad_gemm_bias = grad_grad_gemm_bias_.const_data_ptr();
+    args.grad_grad_bn_weight = grad_grad_bn_weight_.const_data_ptr();
+    args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
+    args.scale = scale_.const_data_ptr();
+    args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
+    args.bn_sample_sum = bn_sample_sum_.const_data_ptr();
+    args.bn_column_sum = bn_column_sum_.const_data_ptr();
+    args.bn_column_sum_2 = bn_column_sum_2_.const_data_ptr();
+    args.softmax_max = softmax_max_.const_data_ptr();
+    args.softmax_sum = softmax_sum_.const_data_ptr();
+    args.grad_grad_bn_column_sum = grad_grad_bn_column_sum_out.const_data_ptr();
+    args.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2_out.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.grad_bn_weight = grad_bn_weight_out.mutable_data_ptr();
+    args.grad_bn_bias = grad_bn_bias_out.mutable_data_ptr();
+    args.grad_scale = grad_scale_out.mutable_data_ptr();
+    args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
+    args.grad_bn_var_4 = grad_bn_var_4_out.mutable_data_ptr();
+    args.grad_bn_mean_4 = grad_bn_mean_4_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(double_backward_train_sums2), activation, args);
+  }
+  {
+    DoubleBackwardTrainArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.sample = activation.sample();
+    args.x = x_.const_data_ptr();
+    args.grad_y = grad_y_.const_data_ptr();
+    args.grad_grad_x = grad_grad_x_.const_data_ptr();
+    args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_bias = bn_bias_.const_data_ptr();
+    args.grad_grad_gemm_bias = grad_grad_gemm_bias_.const_data_ptr();
+    args.grad_grad_bn_weight = grad_grad_bn_weight_.const_data_ptr();
+    args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
+    args.scale = scale_.const_data_ptr();
+    args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
+    args.bn_sample_sum = bn_sample_sum_.const_data_ptr();
+    args.bn_column_sum = bn_column_sum_.const_data_ptr();
+    args.bn_column_sum_2 = bn_column_sum_2_.const_data_ptr();
+    args.softmax_max = softmax_max_.const_data_ptr();
+    args.softmax_sum = softmax_sum_.const_data_ptr();
+    args.grad_grad_bn_column_sum = grad_grad_bn_column_sum_out.const_data_ptr();
+    args.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2_out.const_data_ptr();
+    args.grad_bn_var_4 = grad_bn_var_4_out.const_data_ptr();
+    args.grad_bn_mean_4 = grad_bn_mean_4_out.const_data_ptr();
+    args.grad_bn_var_2 = grad_bn_var_2_out.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.grad_x = grad_x_out.mutable_data_ptr();
+    args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(double_backward_train), activation, args);
+  }
+  return {grad_x_out,       grad_gemm_bias_out, grad_bn_weight_out,
+          grad_bn_bias_out, grad_scale_out,     grad_grad_y_out};
 }
 
 std::tuple<Tensor, Tensor, Tensor> forward_eval(
@@ -97,30 +286,30 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval(
     [[maybe_unused]] Tensor bn_weight, [[maybe_unused]] Tensor bn_bias,
     [[maybe_unused]] Tensor scale, [[maybe_unused]] double bn_eps,
     [[maybe_unused]] double bn_momentum) {
-  const Activation activation(x, false, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
+  const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
+  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
+  const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
+  const Tensor scale_ = activation.scalar(scale, "scale");
+  const Tensor y_out = activation.full_result();
+  const Tensor softmax_max_out = activation.statistics(Kind::row);
+  const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
   args.gemm_bias = gemm_bias_.const_data_ptr();
-  const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
   args.bn_running_mean = bn_running_mean_.const_data_ptr();
-  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   args.bn_running_var = bn_running_var_.const_data_ptr();
-  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   args.bn_weight = bn_weight_.const_data_ptr();
-  const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
   args.bn_bias = bn_bias_.const_data_ptr();
-  const Tensor scale_ = activation.scalar(scale, "scale");
   args.scale = scale_.const_data_ptr();
   args.bn_eps = bn_eps;
-  const Tensor y_out = activation.like(x);
   args.y = y_out.mutable_data_ptr();
-  const Tensor softmax_max_out = activation.statistics();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
-  const Tensor softmax_sum_out = activation.statistics();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
   return {y_out, softmax_max_out, softmax_sum_out};
@@ -133,40 +322,40 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
     [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] double bn_eps, [[maybe_unused]] double bn_momentum) {
-  const Activation activation(x, false, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
+  const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
+  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
+  const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
+  const Tensor scale_ = activation.scalar(scale, "scale");
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
+  const Tensor grad_bn_weight_out = activation.like(bn_weight);
+  const Tensor grad_bn_bias_out = activation.like(bn_bias);
+  const Tensor grad_scale_out = activation.like(scale);
   BackwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
   args.gemm_bias = gemm_bias_.const_data_ptr();
-  const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
   args.bn_running_mean = bn_running_mean_.const_data_ptr();
-  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   args.bn_running_var = bn_running_var_.const_data_ptr();
-  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   args.bn_weight = bn_weight_.const_data_ptr();
-  const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
   args.bn_bias = bn_bias_.const_data_ptr();
-  const Tensor scale_ = activation.scalar(scale, "scale");
   args.scale = scale_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
   args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.bn_eps = bn_eps;
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
   args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
-  const Tensor grad_bn_weight_out = activation.like(bn_weight);
   args.grad_bn_weight = grad_bn_weight_out.mutable_data_ptr();
-  const Tensor grad_bn_bias_out = activation.like(bn_bias);
   args.grad_bn_bias = grad_bn_bias_out.mutable_data_ptr();
-  const Tensor grad_scale_out = activation.like(scale);
   args.grad_scale = grad_scale_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward_eval), activation, args);
   return {grad_x_out, grad_gemm_bias_out, grad_bn_weight_out, grad_bn_bias_out, grad_scale_out};
@@ -182,52 +371,52 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
     [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor softmax_max,
     [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps,
     [[maybe_unused]] double bn_momentum) {
-  const Activation activation(x, false, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
+  const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
+  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
+  const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
+  const Tensor grad_grad_gemm_bias_ = activation.col(grad_grad_gemm_bias, "grad_grad_gemm_bias");
+  const Tensor grad_grad_bn_weight_ = activation.col(grad_grad_bn_weight, "grad_grad_bn_weight");
+  const Tensor grad_grad_bn_bias_ = activation.col(grad_grad_bn_bias, "grad_grad_bn_bias");
+  const Tensor scale_ = activation.scalar(scale, "scale");
+  const Tensor grad_grad_scale_ = activation.scalar(grad_grad_scale, "grad_grad_scale");
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
+  const Tensor grad_bn_weight_out = activation.like(bn_weight);
+  const Tensor grad_bn_bias_out = activation.like(bn_bias);
+  const Tensor grad_scale_out = activation.like(scale);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
   args.gemm_bias = gemm_bias_.const_data_ptr();
-  const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
   args.bn_running_mean = bn_running_mean_.const_data_ptr();
-  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   args.bn_running_var = bn_running_var_.const_data_ptr();
-  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   args.bn_weight = bn_weight_.const_data_ptr();
-  const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
   args.bn_bias = bn_bias_.const_data_ptr();
-  const Tensor grad_grad_gemm_bias_ = activation.col(grad_grad_gemm_bias, "grad_grad_gemm_bias");
   args.grad_grad_gemm_bias = grad_grad_gemm_bias_.const_data_ptr();
-  const Tensor grad_grad_bn_weight_ = activation.col(grad_grad_bn_weight, "grad_grad_bn_weight");
   args.grad_grad_bn_weight = grad_grad_bn_weight_.const_data_ptr();
-  const Tensor grad_grad_bn_bias_ = activation.col(grad_grad_bn_bias, "grad_grad_bn_bias");
   args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
-  const Tensor scale_ = activation.scalar(scale, "scale");
   args.scale = scale_.const_data_ptr();
-  const Tensor grad_grad_scale_ = activation.scalar(grad_grad_scale, "grad_grad_scale");
   args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
   args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.bn_eps = bn_eps;
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
   args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
-  const Tensor grad_bn_weight_out = activation.like(bn_weight);
   args.grad_bn_weight = grad_bn_weight_out.mutable_data_ptr();
-  const Tensor grad_bn_bias_out = activation.like(bn_bias);
   args.grad_bn_bias = grad_bn_bias_out.mutable_data_ptr();
-  const Tensor grad_scale_out = activation.like(scale);
   args.grad_scale = grad_scale_out.mutable_data_ptr();
-  const Tensor grad_grad_y_out = activation.like(grad_y);
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward_eval), activation, args);
   return {grad_x_out,       grad_gemm_bias_out, grad_bn_weight_out,
@@ -245,13 +434,21 @@ fusegen_gemm_batchnorm_scale_softmax_cpu_level() {
 }
 
 STABLE_TORCH_LIBRARY(fusegen_gemm_batchnorm_scale_softmax, library) {
-  library.def("forward_train(Tensor x, Tensor scale) -> (Tensor, Tensor, Tensor)");
   library.def(
-      "backward_train(Tensor x, Tensor scale, Tensor grad_y, Tensor softmax_max, Tensor "
-      "softmax_sum) -> (Tensor, Tensor)");
+      "forward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor scale, "
+      "float bn_eps, float bn_momentum) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
-      "double_backward_train(Tensor x, Tensor scale, Tensor grad_y, Tensor grad_grad_x, Tensor "
-      "grad_grad_scale, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, Tensor)");
+      "backward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor scale, "
+      "Tensor grad_y, Tensor bn_sample_sum, Tensor bn_column_sum, Tensor bn_column_sum_2, Tensor "
+      "softmax_max, Tensor softmax_sum, float bn_eps, float bn_momentum) -> (Tensor, Tensor, "
+      "Tensor, Tensor, Tensor)");
+  library.def(
+      "double_backward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor "
+      "scale, Tensor grad_y, Tensor grad_grad_x, Tensor grad_grad_gemm_bias, Tensor "
+      "grad_grad_bn_weight, Tensor grad_grad_bn_bias, Tensor grad_grad_scale, Tensor "
+      "bn_sample_sum, Tensor bn_column_sum, Tensor bn_column_sum_2, Tensor softmax_max, Tensor "
+      "softmax_sum, float bn_eps, float bn_momentum) -> (Tensor, Tensor, Tensor, Tensor, Tensor, "
+      "Tensor)");
   library.def(
       "forward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor bn_running_var, "
       "Tensor bn_weight, Tensor bn_bias, Tensor scale, float bn_eps, float bn_momentum) -> "

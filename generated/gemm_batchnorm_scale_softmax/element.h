@@ -15,9 +15,103 @@ namespace fusegen_gemm_batchnorm_scale_softmax {
 
 using fusegen::power;
 
-// forward_train: (x: full, scale: scalar)
+// forward_train_sample: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
+// bn_eps: scalar, bn_momentum: scalar)
+//   -> bn_sample_sum: col
+//   gemm: full = gemm_bias + x
+//   bn_sample_sum: col = sum(gemm over the first rows, shift-invariant)
+template <class Math>
+struct ForwardTrainSample {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+  };
+  struct Col {
+    T gemm_bias;
+  };
+  struct Row {};
+  struct Scalar {};
+  struct Kept {};
+  struct Out {
+    T bn_sample_sum;
+  };
+
+  // Stage 0: bn_sample_sum.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // gemm: x W^T + bias
+    const T gemm = full.x + col.gemm_bias;
+    out.bn_sample_sum = gemm;
+  }
+};
+
+// forward_train_sums: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
+// bn_eps: scalar, bn_momentum: scalar)
+//   -> bn_column_sum: col, bn_column_sum_2: col
+//   gemm: full = gemm_bias + x
+//   bn_near: full = -bn_sample_sum/sample + gemm
+//   bn_column_sum: col = sum(bn_near over rows)
+//   bn_column_sum_term: full = bn_near**2
+//   bn_column_sum_2: col = sum(bn_column_sum_term over rows)
+template <class Math>
+struct ForwardTrainSums {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+  };
+  struct Col {
+    T gemm_bias;
+    T bn_sample_sum;
+    T bn_near_factor;
+  };
+  struct Row {};
+  struct Scalar {
+    T sample;
+    T sample_inverse;
+  };
+  struct Kept {};
+  struct Out {
+    T bn_column_sum;
+    T bn_column_sum_2;
+  };
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.sample_inverse = Math::inverse(scalar.sample);
+  }
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_near_factor = -col.bn_sample_sum * scalar.sample_inverse;
+  }
+
+  // Stage 0: bn_column_sum, bn_column_sum_2.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // gemm: x W^T + bias
+    const T gemm = full.x + col.gemm_bias;
+    // bn: near
+    const T bn_near = gemm + col.bn_near_factor;
+    // bn: what is reduced
+    const T bn_column_sum_term = bn_near * bn_near;
+    out.bn_column_sum = bn_near;
+    out.bn_column_sum_2 = bn_column_sum_term;
+  }
+};
+
+// forward_train: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar, bn_eps:
+// scalar, bn_momentum: scalar)
 //   -> y: full, softmax_max: row, softmax_sum: row
-//   mul: full = scale*x
+//   bn_offset: col = bn_column_sum/rows
+//   bn_mean: col = bn_offset + bn_sample_sum/sample
+//   bn_var: col = bn_column_sum_2/rows - bn_offset**2
+//   gemm: full = gemm_bias + x
+//   bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps + bn_var)
+//   mul: full = bn*scale
 //   softmax_max: row = max(mul over cols, shift-invariant)
 //   softmax_exp: full = exp(mul - softmax_max)
 //   softmax_sum: row = sum(softmax_exp over cols)
@@ -30,7 +124,18 @@ struct ForwardTrain {
   struct Full {
     T x;
   };
-  struct Col {};
+  struct Col {
+    T gemm_bias;
+    T bn_weight;
+    T bn_bias;
+    T bn_sample_sum;
+    T bn_column_sum;
+    T bn_column_sum_2;
+    T bn_offset;
+    T bn_mean;
+    T bn_var;
+    T bn_factor;
+  };
   struct Row {
     T softmax_max;
     T softmax_sum;
@@ -38,6 +143,11 @@ struct ForwardTrain {
   };
   struct Scalar {
     T scale;
+    T bn_eps;
+    T rows;
+    T sample;
+    T rows_inverse;
+    T sample_inverse;
   };
   struct Kept {
     T mul;
@@ -49,11 +159,29 @@ struct ForwardTrain {
     T y;
   };
 
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.rows_inverse = Math::inverse(scalar.rows);
+    scalar.sample_inverse = Math::inverse(scalar.sample);
+  }
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
+    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
+    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
+  }
+
   // Stage 0: the largest softmax_max.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
+    // gemm: x W^T + bias
+    const T gemm = full.x + col.gemm_bias;
+    // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
+    const T bn = (gemm - col.bn_mean) * col.bn_factor + col.bn_bias;
     // mul: x other
-    const T mul = full.x * scalar.scale;
+    const T mul = bn * scalar.scale;
     kept.mul = mul;
     out.softmax_max = mul;
   }
@@ -79,19 +207,25 @@ struct ForwardTrain {
   }
 };
 
-// backward_train: (x: full, scale: scalar, grad_y: full)
-//   -> grad_x: full, grad_scale: scalar
-//   mul: full = scale*x
-//   softmax_exp: full = exp(mul - softmax_max)
-//   grad_softmax_sum: full = grad_y*softmax_exp
-//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
-//   grad_mul: full = grad_softmax_exp*softmax_exp
-//   grad_x: full = grad_mul*scale
-//   grad_scale: full = grad_mul*x
-//   grad_scale_2: scalar = sum(grad_scale over rows, cols)
+// backward_train_sums: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
+// bn_eps: scalar, bn_momentum: scalar, grad_y: full)
+//   -> grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_bn_mean_2: col,
+//   grad_bn_var_2: col bn_offset: col = bn_column_sum/rows bn_mean: col = bn_offset +
+//   bn_sample_sum/sample bn_var: col = bn_column_sum_2/rows - bn_offset**2 gemm: full = gemm_bias +
+//   x d_bn_weight: full = (-bn_mean + gemm)/sqrt(bn_eps + bn_var) bn: full = bn_bias +
+//   bn_weight*(-bn_mean + gemm)/sqrt(bn_eps + bn_var) mul: full = bn*scale softmax_exp: full =
+//   exp(mul - softmax_max) grad_softmax_sum: full = grad_y*softmax_exp grad_softmax_sum_2: row =
+//   sum(grad_softmax_sum over cols) grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum +
+//   grad_y)/softmax_sum grad_mul: full = grad_softmax_exp*softmax_exp grad_bn: full =
+//   grad_mul*scale grad_bn_weight: full = d_bn_weight*grad_bn grad_bn_weight_2: col =
+//   sum(grad_bn_weight over rows) grad_bn_bias: col = sum(grad_bn over rows) grad_scale: full =
+//   bn*grad_mul grad_scale_2: scalar = sum(grad_scale over rows, cols) grad_bn_mean: full =
+//   -bn_weight*grad_bn/sqrt(bn_eps + bn_var) grad_bn_mean_2: col = sum(grad_bn_mean over rows)
+//   d_bn_var: full = -bn_weight*(-bn_mean + gemm)/(2*(bn_eps + bn_var)**(3/2))
+//   grad_bn_var: full = d_bn_var*grad_bn
+//   grad_bn_var_2: col = sum(grad_bn_var over rows)
 template <class Math>
-struct BackwardTrain {
+struct BackwardTrainSums {
   using T = typename Math::Scalar;
   using Functions = Math;
 
@@ -99,7 +233,20 @@ struct BackwardTrain {
     T x;
     T grad_y;
   };
-  struct Col {};
+  struct Col {
+    T gemm_bias;
+    T bn_weight;
+    T bn_bias;
+    T bn_sample_sum;
+    T bn_column_sum;
+    T bn_column_sum_2;
+    T bn_offset;
+    T bn_mean;
+    T bn_var;
+    T d_bn_weight_factor;
+    T bn_factor;
+    T d_bn_var_factor;
+  };
   struct Row {
     T softmax_max;
     T softmax_sum;
@@ -109,15 +256,42 @@ struct BackwardTrain {
   };
   struct Scalar {
     T scale;
+    T bn_eps;
+    T rows;
+    T sample;
+    T rows_inverse;
+    T sample_inverse;
   };
   struct Kept {
+    T d_bn_weight;
+    T bn;
     T softmax_exp;
+    T d_bn_var;
   };
   struct Out {
     T grad_softmax_sum_2;
-    T grad_x;
+    T grad_bn_weight;
+    T grad_bn_bias;
     T grad_scale;
+    T grad_bn_mean_2;
+    T grad_bn_var_2;
   };
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.rows_inverse = Math::inverse(scalar.rows);
+    scalar.sample_inverse = Math::inverse(scalar.sample);
+  }
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
+    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
+    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
+    col.d_bn_weight_factor = Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.d_bn_var_factor = col.bn_weight * power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
+  }
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
@@ -127,13 +301,25 @@ struct BackwardTrain {
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
+    // gemm: x W^T + bias
+    const T gemm = full.x + col.gemm_bias;
+    const T bn_weight_sum = gemm - col.bn_mean;
+    // d bn / d bn_weight
+    const T d_bn_weight = bn_weight_sum * col.d_bn_weight_factor;
+    // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
+    const T bn = bn_weight_sum * col.bn_factor + col.bn_bias;
     // mul: x other
-    const T mul = full.x * scalar.scale;
+    const T mul = bn * scalar.scale;
     // softmax: exp
     const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
+    // d bn / d bn_var
+    const T d_bn_var = -T(0.5) * bn_weight_sum * col.d_bn_var_factor;
+    kept.d_bn_weight = d_bn_weight;
+    kept.bn = bn;
     kept.softmax_exp = softmax_exp;
+    kept.d_bn_var = d_bn_var;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
@@ -141,43 +327,193 @@ struct BackwardTrain {
     row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
   }
 
-  // Stage 1: grad_x, grad_scale.
+  // Stage 1: grad_bn_weight, grad_bn_bias, grad_scale, grad_bn_mean_2, grad_bn_var_2.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
     const T grad_mul = grad_softmax_exp * kept.softmax_exp;
-    const T grad_x = grad_mul * scalar.scale;
-    const T grad_scale = grad_mul * full.x;
-    out.grad_x = grad_x;
+    const T grad_bn = grad_mul * scalar.scale;
+    const T grad_bn_weight = kept.d_bn_weight * grad_bn;
+    const T grad_scale = kept.bn * grad_mul;
+    const T grad_bn_mean = -grad_bn * col.bn_factor;
+    const T grad_bn_var = kept.d_bn_var * grad_bn;
+    out.grad_bn_weight = grad_bn_weight;
+    out.grad_bn_bias = grad_bn;
     out.grad_scale = grad_scale;
+    out.grad_bn_mean_2 = grad_bn_mean;
+    out.grad_bn_var_2 = grad_bn_var;
   }
 };
 
-// double_backward_train: (x: full, scale: scalar, grad_y: full, grad_grad_x: full, grad_grad_scale:
-// scalar)
-//   -> grad_x: full, grad_scale: scalar, grad_grad_y: full
-//   mul: full = scale*x
+// backward_train: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar, bn_eps:
+// scalar, bn_momentum: scalar, grad_y: full)
+//   -> grad_x: full, grad_gemm_bias: col
+//   bn_offset: col = bn_column_sum/rows
+//   bn_var: col = bn_column_sum_2/rows - bn_offset**2
+//   bn_mean: col = bn_offset + bn_sample_sum/sample
+//   gemm: full = gemm_bias + x
+//   bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps + bn_var)
+//   mul: full = bn*scale
 //   softmax_exp: full = exp(mul - softmax_max)
 //   grad_softmax_sum: full = grad_y*softmax_exp
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
 //   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
 //   grad_mul: full = grad_softmax_exp*softmax_exp
-//   grad_grad_mul: full = grad_grad_scale*x + grad_grad_x*scale
-//   grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
-//   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
-//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
-//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
-//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
-//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
-//   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_x_2:
-//   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_scale_3: full = grad_grad_x*grad_mul +
-//   grad_mul_2*x grad_scale_4: scalar = sum(grad_scale_3 over rows, cols) grad_grad_y: full =
-//   grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
+//   grad_bn: full = grad_mul*scale
+//   bn_near: full = -bn_sample_sum/sample + gemm
+//   d_bn_column_sum_term: full = 2*bn_near
+//   grad_bn_offset: col = -2*bn_offset*grad_bn_var_2 + grad_bn_mean_2
+//   grad_bn_column_sum: col = grad_bn_offset/rows
+//   grad_bn_column_sum_2: col = grad_bn_var_2/rows
+//   grad_bn_near: full = d_bn_column_sum_term*grad_bn_column_sum_2 + grad_bn_column_sum
+//   grad_gemm: full = bn_weight*grad_bn/sqrt(bn_eps + bn_var) + grad_bn_near
+//   grad_gemm_bias: col = sum(grad_gemm over rows)
 template <class Math>
-struct DoubleBackwardTrain {
+struct BackwardTrain {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T grad_y;
+  };
+  struct Col {
+    T gemm_bias;
+    T bn_weight;
+    T bn_bias;
+    T bn_sample_sum;
+    T bn_column_sum;
+    T bn_column_sum_2;
+    T grad_bn_mean_2;
+    T grad_bn_var_2;
+    T bn_offset;
+    T bn_var;
+    T bn_mean;
+    T grad_bn_offset;
+    T grad_bn_column_sum;
+    T grad_bn_column_sum_2;
+    T bn_factor;
+    T bn_near_factor;
+  };
+  struct Row {
+    T softmax_max;
+    T softmax_sum;
+    T grad_softmax_sum_2;
+    T softmax_sum_inverse;
+    T grad_softmax_exp_factor;
+  };
+  struct Scalar {
+    T scale;
+    T bn_eps;
+    T rows;
+    T sample;
+    T rows_inverse;
+    T sample_inverse;
+  };
+  struct Kept {
+    T softmax_exp;
+    T grad_bn_near;
+  };
+  struct Out {
+    T grad_softmax_sum_2;
+    T grad_x;
+    T grad_gemm_bias;
+  };
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.rows_inverse = Math::inverse(scalar.rows);
+    scalar.sample_inverse = Math::inverse(scalar.sample);
+  }
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
+    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
+    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
+    col.grad_bn_offset = col.grad_bn_mean_2 - T(2) * col.bn_offset * col.grad_bn_var_2;
+    col.grad_bn_column_sum = col.grad_bn_offset * scalar.rows_inverse;
+    col.grad_bn_column_sum_2 = col.grad_bn_var_2 * scalar.rows_inverse;
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.bn_near_factor = -col.bn_sample_sum * scalar.sample_inverse;
+  }
+
+  // Once a row, before stage 0.
+  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
+  }
+
+  // Stage 0: the sum grad_softmax_sum_2.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // gemm: x W^T + bias
+    const T gemm = full.x + col.gemm_bias;
+    // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
+    const T bn = (gemm - col.bn_mean) * col.bn_factor + col.bn_bias;
+    // mul: x other
+    const T mul = bn * scalar.scale;
+    // softmax: exp
+    const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
+    // through softmax
+    const T grad_softmax_sum = full.grad_y * softmax_exp;
+    // bn: near
+    const T bn_near = gemm + col.bn_near_factor;
+    // d bn_column_sum_term / d bn_near
+    const T d_bn_column_sum_term = T(2) * bn_near;
+    // sum over all uses
+    const T grad_bn_near = d_bn_column_sum_term * col.grad_bn_column_sum_2 + col.grad_bn_column_sum;
+    kept.softmax_exp = softmax_exp;
+    kept.grad_bn_near = grad_bn_near;
+    out.grad_softmax_sum_2 = grad_softmax_sum;
+  }
+  // Once a row, before stage 1.
+  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+  }
+
+  // Stage 1: grad_x, grad_gemm_bias.
+  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    const T grad_bn = grad_mul * scalar.scale;
+    // sum over all uses
+    const T grad_gemm = kept.grad_bn_near + grad_bn * col.bn_factor;
+    out.grad_x = grad_gemm;
+    out.grad_gemm_bias = grad_gemm;
+  }
+};
+
+// double_backward_train_sums: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale:
+// scalar, bn_eps: scalar, bn_momentum: scalar, grad_y: full, grad_grad_x: full,
+// grad_grad_gemm_bias: col, grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale:
+// scalar)
+//   -> grad_grad_bn_column_sum: col, grad_grad_bn_column_sum_2_2: col, grad_bn_var_2: col
+//   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
+//   grad_grad_bn_column_sum: col = sum(grad_grad_gemm over rows)
+//   gemm: full = gemm_bias + x
+//   bn_near: full = -bn_sample_sum/sample + gemm
+//   d_bn_column_sum_term: full = 2*bn_near
+//   grad_grad_bn_column_sum_2: full = d_bn_column_sum_term*grad_grad_gemm
+//   grad_grad_bn_column_sum_2_2: col = sum(grad_grad_bn_column_sum_2 over rows)
+//   bn_offset: col = bn_column_sum/rows
+//   bn_mean: col = bn_offset + bn_sample_sum/sample
+//   bn_var: col = bn_column_sum_2/rows - bn_offset**2
+//   d_bn_var: full = -bn_weight*(-bn_mean + gemm)/(2*(bn_eps + bn_var)**(3/2))
+//   bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps + bn_var)
+//   mul: full = bn*scale
+//   softmax_exp: full = exp(mul - softmax_max)
+//   d_bn_var_softmax_exp: full = d_bn_var*softmax_exp
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_bn_var: full = d_bn_var_softmax_exp*scale*(-grad_softmax_sum_2/softmax_sum +
+//   grad_y)/softmax_sum grad_bn_var_2: col = sum(grad_bn_var over rows)
+template <class Math>
+struct DoubleBackwardTrainSums {
   using T = typename Math::Scalar;
   using Functions = Math;
 
@@ -186,7 +522,195 @@ struct DoubleBackwardTrain {
     T grad_y;
     T grad_grad_x;
   };
-  struct Col {};
+  struct Col {
+    T gemm_bias;
+    T bn_weight;
+    T bn_bias;
+    T grad_grad_gemm_bias;
+    T bn_sample_sum;
+    T bn_column_sum;
+    T bn_column_sum_2;
+    T bn_offset;
+    T bn_mean;
+    T bn_var;
+    T bn_near_factor;
+    T d_bn_var_factor;
+    T bn_factor;
+  };
+  struct Row {
+    T softmax_max;
+    T softmax_sum;
+    T grad_softmax_sum_2;
+    T grad_bn_var_factor2;
+    T grad_bn_var_factor;
+  };
+  struct Scalar {
+    T scale;
+    T bn_eps;
+    T sample;
+    T rows;
+    T rows_inverse;
+    T sample_inverse;
+  };
+  struct Kept {
+    T d_bn_var_softmax_exp;
+  };
+  struct Out {
+    T grad_softmax_sum_2;
+    T grad_grad_bn_column_sum;
+    T grad_grad_bn_column_sum_2_2;
+    T grad_bn_var_2;
+  };
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.rows_inverse = Math::inverse(scalar.rows);
+    scalar.sample_inverse = Math::inverse(scalar.sample);
+  }
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
+    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
+    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
+    col.bn_near_factor = -col.bn_sample_sum * scalar.sample_inverse;
+    col.d_bn_var_factor = col.bn_weight * power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
+  }
+
+  // Once a row, before stage 0.
+  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
+    row.grad_bn_var_factor2 = scalar.scale / row.softmax_sum;
+  }
+
+  // Stage 0: the sum grad_softmax_sum_2, grad_grad_bn_column_sum, grad_grad_bn_column_sum_2_2.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_grad_gemm = full.grad_grad_x + col.grad_grad_gemm_bias;
+    // gemm: x W^T + bias
+    const T gemm = full.x + col.gemm_bias;
+    // bn: near
+    const T bn_near = gemm + col.bn_near_factor;
+    // d bn_column_sum_term / d bn_near
+    const T d_bn_column_sum_term = T(2) * bn_near;
+    const T grad_grad_bn_column_sum_2 = d_bn_column_sum_term * grad_grad_gemm;
+    const T bn_var_sum = gemm - col.bn_mean;
+    // d bn / d bn_var
+    const T d_bn_var = -T(0.5) * bn_var_sum * col.d_bn_var_factor;
+    // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
+    const T bn = bn_var_sum * col.bn_factor + col.bn_bias;
+    // mul: x other
+    const T mul = bn * scalar.scale;
+    // softmax: exp
+    const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
+    // known before the row's sums are
+    const T d_bn_var_softmax_exp = d_bn_var * softmax_exp;
+    // through softmax
+    const T grad_softmax_sum = full.grad_y * softmax_exp;
+    kept.d_bn_var_softmax_exp = d_bn_var_softmax_exp;
+    out.grad_softmax_sum_2 = grad_softmax_sum;
+    out.grad_grad_bn_column_sum = grad_grad_gemm;
+    out.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2;
+  }
+  // Once a row, before stage 1.
+  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
+    row.grad_bn_var_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+  }
+
+  // Stage 1: grad_bn_var_2.
+  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    const T grad_bn_var = kept.d_bn_var_softmax_exp * (full.grad_y + row.grad_bn_var_factor) *
+                          row.grad_bn_var_factor2;
+    out.grad_bn_var_2 = grad_bn_var;
+  }
+};
+
+// double_backward_train_sums2: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale:
+// scalar, bn_eps: scalar, bn_momentum: scalar, grad_y: full, grad_grad_x: full,
+// grad_grad_gemm_bias: col, grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale:
+// scalar)
+//   -> grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_grad_y: full,
+//   grad_bn_var_4: col, grad_bn_mean_4: col bn_offset: col = bn_column_sum/rows bn_mean: col =
+//   bn_offset + bn_sample_sum/sample bn_var: col = bn_column_sum_2/rows - bn_offset**2 gemm: full =
+//   gemm_bias + x d_bn_weight: full = (-bn_mean + gemm)/sqrt(bn_eps + bn_var) d_d_bn_weight_bn_var:
+//   full = -(-bn_mean + gemm)/(2*(bn_eps + bn_var)**(3/2)) bn: full = bn_bias + bn_weight*(-bn_mean
+//   + gemm)/sqrt(bn_eps + bn_var) mul: full = bn*scale softmax_exp: full = exp(mul - softmax_max)
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_mul: full = grad_softmax_exp*softmax_exp
+//   grad_bn: full = grad_mul*scale
+//   d_grad_bn_mean_bn_weight: full = -grad_bn/sqrt(bn_eps + bn_var)
+//   d_grad_gemm_bn_weight: full = grad_bn/sqrt(bn_eps + bn_var)
+//   d_bn_var: full = -bn_weight*(-bn_mean + gemm)/(2*(bn_eps + bn_var)**(3/2))
+//   grad_grad_bn_offset: col = grad_grad_bn_column_sum/rows
+//   grad_grad_bn_var_2: col = -2*bn_offset*grad_grad_bn_offset + grad_grad_bn_column_sum_2_2/rows
+//   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
+//   grad_grad_bn: full = -bn_weight*grad_grad_bn_offset/sqrt(bn_eps + bn_var) +
+//   bn_weight*grad_grad_gemm/sqrt(bn_eps + bn_var) + d_bn_var*grad_grad_bn_var_2 +
+//   d_bn_weight*grad_grad_bn_weight + grad_grad_bn_bias grad_grad_mul: full = bn*grad_grad_scale +
+//   grad_grad_bn*scale grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
+//   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
+//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
+//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
+//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
+//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
+//   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_bn_2:
+//   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_d_bn_var: full =
+//   grad_bn*grad_grad_bn_var_2 grad_bn_weight_3: full = d_bn_weight*grad_bn_2 +
+//   d_d_bn_weight_bn_var*grad_d_bn_var + d_grad_bn_mean_bn_weight*grad_grad_bn_offset +
+//   d_grad_gemm_bn_weight*grad_grad_gemm grad_bn_weight_4: col = sum(grad_bn_weight_3 over rows)
+//   grad_bn_bias_2: col = sum(grad_bn_2 over rows)
+//   grad_scale_3: full = bn*grad_mul_2 + grad_grad_bn*grad_mul
+//   grad_scale_4: scalar = sum(grad_scale_3 over rows, cols)
+//   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
+//   d_d_bn_var_bn_var: full = 3*bn_weight*(-bn_mean + gemm)/(4*(bn_eps + bn_var)**(5/2))
+//   d_grad_bn_mean_bn_var: full = bn_weight*grad_bn/(2*(bn_eps + bn_var)**(3/2))
+//   d_grad_gemm_bn_var: full = -bn_weight*grad_bn/(2*(bn_eps + bn_var)**(3/2))
+//   grad_d_bn_weight: full = grad_bn*grad_grad_bn_weight
+//   grad_bn_var_3: full = d_bn_var*grad_bn_2 + d_d_bn_var_bn_var*grad_d_bn_var +
+//   d_d_bn_weight_bn_var*grad_d_bn_weight + d_grad_bn_mean_bn_var*grad_grad_bn_offset +
+//   d_grad_gemm_bn_var*grad_grad_gemm grad_bn_var_4: col = sum(grad_bn_var_3 over rows)
+//   grad_bn_mean_3: full = (-bn_weight*grad_bn_2 + bn_weight*grad_d_bn_var/(2*(bn_eps + bn_var)) -
+//   grad_d_bn_weight)/sqrt(bn_eps + bn_var) grad_bn_mean_4: col = sum(grad_bn_mean_3 over rows)
+template <class Math>
+struct DoubleBackwardTrainSums2 {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T grad_y;
+    T grad_grad_x;
+  };
+  struct Col {
+    T gemm_bias;
+    T bn_weight;
+    T bn_bias;
+    T grad_grad_gemm_bias;
+    T grad_grad_bn_weight;
+    T grad_grad_bn_bias;
+    T bn_sample_sum;
+    T bn_column_sum;
+    T bn_column_sum_2;
+    T grad_grad_bn_column_sum;
+    T grad_grad_bn_column_sum_2_2;
+    T bn_offset;
+    T bn_mean;
+    T bn_var;
+    T grad_grad_bn_offset;
+    T grad_grad_bn_var_2;
+    T d_bn_weight_factor;
+    T d_d_bn_weight_bn_var_factor;
+    T bn_factor;
+    T d_bn_var_factor;
+    T grad_grad_bn_factor;
+    T d_d_bn_var_bn_var_factor;
+    T grad_bn_mean_3_factor;
+  };
   struct Row {
     T softmax_max;
     T softmax_sum;
@@ -202,22 +726,68 @@ struct DoubleBackwardTrain {
   struct Scalar {
     T scale;
     T grad_grad_scale;
+    T bn_eps;
+    T rows;
+    T sample;
+    T rows_inverse;
+    T sample_inverse;
   };
   struct Kept {
+    T d_bn_weight;
+    T d_d_bn_weight_bn_var;
+    T bn;
     T softmax_exp;
+    T d_bn_var;
+    T grad_grad_gemm;
+    T grad_grad_bn;
     T grad_grad_mul;
     T grad_grad_softmax_exp;
+    T d_d_bn_var_bn_var;
     T grad_softmax_exp;
     T grad_mul;
+    T d_grad_bn_mean_bn_weight;
+    T d_grad_gemm_bn_weight;
+    T grad_d_bn_var;
+    T d_grad_bn_mean_bn_var;
+    T d_grad_gemm_bn_var;
+    T grad_d_bn_weight;
   };
   struct Out {
     T grad_softmax_sum_2;
     T grad_grad_softmax_sum_2;
     T grad_softmax_sum_4;
     T grad_grad_y;
-    T grad_x;
+    T grad_bn_weight;
+    T grad_bn_bias;
     T grad_scale;
+    T grad_bn_var_4;
+    T grad_bn_mean_4;
   };
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.rows_inverse = Math::inverse(scalar.rows);
+    scalar.sample_inverse = Math::inverse(scalar.sample);
+  }
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
+    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
+    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
+    col.grad_grad_bn_offset = col.grad_grad_bn_column_sum * scalar.rows_inverse;
+    col.grad_grad_bn_var_2 = col.grad_grad_bn_column_sum_2_2 * scalar.rows_inverse -
+                             T(2) * col.bn_offset * col.grad_grad_bn_offset;
+    col.d_bn_weight_factor = Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.d_d_bn_weight_bn_var_factor = power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.d_bn_var_factor = col.bn_weight * power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
+    col.grad_grad_bn_factor =
+        -col.bn_weight * col.grad_grad_bn_offset * Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.d_d_bn_var_bn_var_factor =
+        col.bn_weight * power<5>(Math::rsqrt(col.bn_var + scalar.bn_eps));
+    col.grad_bn_mean_3_factor = col.bn_weight / (col.bn_var + scalar.bn_eps);
+  }
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
@@ -227,18 +797,45 @@ struct DoubleBackwardTrain {
   // Stage 0: the sum grad_softmax_sum_2, the sum grad_grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
+    // gemm: x W^T + bias
+    const T gemm = full.x + col.gemm_bias;
+    const T bn_weight_sum = gemm - col.bn_mean;
+    // d bn / d bn_weight
+    const T d_bn_weight = bn_weight_sum * col.d_bn_weight_factor;
+    const T d_bn_weight_bn_var_product = T(0.5) * bn_weight_sum;
+    // d d_bn_weight / d bn_var
+    const T d_d_bn_weight_bn_var = -d_bn_weight_bn_var_product * col.d_d_bn_weight_bn_var_factor;
+    // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
+    const T bn = bn_weight_sum * col.bn_factor + col.bn_bias;
     // mul: x other
-    const T mul = full.x * scalar.scale;
+    const T mul = bn * scalar.scale;
     // softmax: exp
     const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
+    // d bn / d bn_var
+    const T d_bn_var = -d_bn_weight_bn_var_product * col.d_bn_var_factor;
     // sum over all uses
-    const T grad_grad_mul = full.x * scalar.grad_grad_scale + full.grad_grad_x * scalar.scale;
+    const T grad_grad_gemm = full.grad_grad_x + col.grad_grad_gemm_bias;
+    // sum over all uses
+    const T grad_grad_bn = grad_grad_gemm * col.bn_factor + d_bn_var * col.grad_grad_bn_var_2 +
+                           d_bn_weight * col.grad_grad_bn_weight + col.grad_grad_bn_bias +
+                           col.grad_grad_bn_factor;
+    // sum over all uses
+    const T grad_grad_mul = bn * scalar.grad_grad_scale + grad_grad_bn * scalar.scale;
     const T grad_grad_softmax_exp = grad_grad_mul * softmax_exp;
+    // d d_bn_var / d bn_var
+    const T d_d_bn_var_bn_var = T(0.75) * bn_weight_sum * col.d_d_bn_var_bn_var_factor;
+    kept.d_bn_weight = d_bn_weight;
+    kept.d_d_bn_weight_bn_var = d_d_bn_weight_bn_var;
+    kept.bn = bn;
     kept.softmax_exp = softmax_exp;
+    kept.d_bn_var = d_bn_var;
+    kept.grad_grad_gemm = grad_grad_gemm;
+    kept.grad_grad_bn = grad_grad_bn;
     kept.grad_grad_mul = grad_grad_mul;
     kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    kept.d_d_bn_var_bn_var = d_d_bn_var_bn_var;
     out.grad_softmax_sum_2 = grad_softmax_sum;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
   }
@@ -257,16 +854,35 @@ struct DoubleBackwardTrain {
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
     const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    const T grad_bn = grad_mul * scalar.scale;
+    const T grad_bn_mean_bn_weight_product = grad_bn * col.d_bn_weight_factor;
+    // d grad_bn_mean / d bn_weight
+    const T d_grad_bn_mean_bn_weight = -grad_bn_mean_bn_weight_product;
+    // d grad_gemm / d bn_weight
+    const T d_grad_gemm_bn_weight = grad_bn_mean_bn_weight_product;
     // d grad_softmax_exp / d softmax_sum
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
     // through grad_softmax_exp
     const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    const T grad_d_bn_var = grad_bn * col.grad_grad_bn_var_2;
     // sum over all uses
     const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
                           kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    const T grad_bn_mean_bn_var_product = T(0.5) * grad_bn * col.d_bn_var_factor;
+    // d grad_bn_mean / d bn_var
+    const T d_grad_bn_mean_bn_var = grad_bn_mean_bn_var_product;
+    // d grad_gemm / d bn_var
+    const T d_grad_gemm_bn_var = -grad_bn_mean_bn_var_product;
+    const T grad_d_bn_weight = grad_bn * col.grad_grad_bn_weight;
     kept.grad_softmax_exp = grad_softmax_exp;
     kept.grad_mul = grad_mul;
+    kept.d_grad_bn_mean_bn_weight = d_grad_bn_mean_bn_weight;
+    kept.d_grad_gemm_bn_weight = d_grad_gemm_bn_weight;
+    kept.grad_d_bn_var = grad_d_bn_var;
+    kept.d_grad_bn_mean_bn_var = d_grad_bn_mean_bn_var;
+    kept.d_grad_gemm_bn_var = d_grad_gemm_bn_var;
+    kept.grad_d_bn_weight = grad_d_bn_weight;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
   }
@@ -276,7 +892,7 @@ struct DoubleBackwardTrain {
         row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
   }
 
-  // Stage 2: grad_x, grad_scale.
+  // Stage 2: grad_bn_weight, grad_bn_bias, grad_scale, grad_bn_var_4, grad_bn_mean_4.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
@@ -285,11 +901,282 @@ struct DoubleBackwardTrain {
                                  row.grad_softmax_exp_2_factor;
     const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
     // sum over all uses
-    const T grad_x_2 = kept.grad_mul * scalar.grad_grad_scale + grad_mul_2 * scalar.scale;
+    const T grad_bn_2 = kept.grad_mul * scalar.grad_grad_scale + grad_mul_2 * scalar.scale;
     // sum over all uses
-    const T grad_scale_3 = full.grad_grad_x * kept.grad_mul + grad_mul_2 * full.x;
-    out.grad_x = grad_x_2;
+    const T grad_bn_weight_3 = kept.d_bn_weight * grad_bn_2 +
+                               kept.d_d_bn_weight_bn_var * kept.grad_d_bn_var +
+                               kept.d_grad_bn_mean_bn_weight * col.grad_grad_bn_offset +
+                               kept.d_grad_gemm_bn_weight * kept.grad_grad_gemm;
+    // sum over all uses
+    const T grad_scale_3 = kept.bn * grad_mul_2 + kept.grad_grad_bn * kept.grad_mul;
+    // sum over all uses
+    const T grad_bn_var_3 = kept.d_bn_var * grad_bn_2 +
+                            kept.d_d_bn_var_bn_var * kept.grad_d_bn_var +
+                            kept.d_d_bn_weight_bn_var * kept.grad_d_bn_weight +
+                            kept.d_grad_bn_mean_bn_var * col.grad_grad_bn_offset +
+                            kept.d_grad_gemm_bn_var * kept.grad_grad_gemm;
+    // sum over all uses
+    const T grad_bn_mean_3 =
+        (-kept.grad_d_bn_weight + T(0.5) * kept.grad_d_bn_var * col.grad_bn_mean_3_factor -
+         grad_bn_2 * col.bn_weight) *
+        col.d_bn_weight_factor;
+    out.grad_bn_weight = grad_bn_weight_3;
+    out.grad_bn_bias = grad_bn_2;
     out.grad_scale = grad_scale_3;
+    out.grad_bn_var_4 = grad_bn_var_3;
+    out.grad_bn_mean_4 = grad_bn_mean_3;
+  }
+};
+
+// double_backward_train: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
+// bn_eps: scalar, bn_momentum: scalar, grad_y: full, grad_grad_x: full, grad_grad_gemm_bias: col,
+// grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale: scalar)
+//   -> grad_x: full, grad_gemm_bias: col
+//   bn_offset: col = bn_column_sum/rows
+//   bn_var: col = bn_column_sum_2/rows - bn_offset**2
+//   bn_mean: col = bn_offset + bn_sample_sum/sample
+//   gemm: full = gemm_bias + x
+//   bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps + bn_var)
+//   mul: full = bn*scale
+//   softmax_exp: full = exp(mul - softmax_max)
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_mul: full = grad_softmax_exp*softmax_exp
+//   d_bn_var: full = -bn_weight*(-bn_mean + gemm)/(2*(bn_eps + bn_var)**(3/2))
+//   d_bn_weight: full = (-bn_mean + gemm)/sqrt(bn_eps + bn_var)
+//   grad_grad_bn_offset: col = grad_grad_bn_column_sum/rows
+//   grad_grad_bn_var_2: col = -2*bn_offset*grad_grad_bn_offset + grad_grad_bn_column_sum_2_2/rows
+//   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
+//   grad_grad_bn: full = -bn_weight*grad_grad_bn_offset/sqrt(bn_eps + bn_var) +
+//   bn_weight*grad_grad_gemm/sqrt(bn_eps + bn_var) + d_bn_var*grad_grad_bn_var_2 +
+//   d_bn_weight*grad_grad_bn_weight + grad_grad_bn_bias grad_grad_mul: full = bn*grad_grad_scale +
+//   grad_grad_bn*scale grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
+//   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
+//   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
+//   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
+//   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
+//   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
+//   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_bn_2:
+//   full = grad_grad_scale*grad_mul + grad_mul_2*scale bn_near: full = -bn_sample_sum/sample + gemm
+//   d_bn_column_sum_term: full = 2*bn_near
+//   grad_bn_column_sum_2_2: col = grad_bn_var_4/rows
+//   grad_bn_offset_2: col = -2*bn_offset*grad_bn_var_4 + grad_bn_mean_4 -
+//   2*grad_bn_var_2*grad_grad_bn_offset grad_bn_column_sum_3: col = grad_bn_offset_2/rows
+//   grad_bn_column_sum_2: col = grad_bn_var_2/rows
+//   grad_d_bn_column_sum_term: full = grad_bn_column_sum_2*grad_grad_gemm
+//   grad_bn_near_2: full = d_bn_column_sum_term*grad_bn_column_sum_2_2 + grad_bn_column_sum_3 +
+//   2*grad_d_bn_column_sum_term grad_bn: full = grad_mul*scale grad_d_bn_var: full =
+//   grad_bn*grad_grad_bn_var_2 grad_d_bn_weight: full = grad_bn*grad_grad_bn_weight grad_gemm_2:
+//   full = bn_weight*grad_bn_2/sqrt(bn_eps + bn_var) - bn_weight*grad_d_bn_var/(2*(bn_eps +
+//   bn_var)**(3/2)) + grad_bn_near_2 + grad_d_bn_weight/sqrt(bn_eps + bn_var) grad_gemm_bias_2: col
+//   = sum(grad_gemm_2 over rows)
+template <class Math>
+struct DoubleBackwardTrain {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {
+    T x;
+    T grad_y;
+    T grad_grad_x;
+  };
+  struct Col {
+    T gemm_bias;
+    T bn_weight;
+    T bn_bias;
+    T grad_grad_gemm_bias;
+    T grad_grad_bn_weight;
+    T grad_grad_bn_bias;
+    T bn_sample_sum;
+    T bn_column_sum;
+    T bn_column_sum_2;
+    T grad_grad_bn_column_sum;
+    T grad_grad_bn_column_sum_2_2;
+    T grad_bn_var_4;
+    T grad_bn_mean_4;
+    T grad_bn_var_2;
+    T bn_offset;
+    T bn_var;
+    T bn_mean;
+    T grad_grad_bn_offset;
+    T grad_grad_bn_var_2;
+    T grad_bn_column_sum_2_2;
+    T grad_bn_offset_2;
+    T grad_bn_column_sum_3;
+    T grad_bn_column_sum_2;
+    T bn_factor;
+    T d_bn_var_factor;
+    T d_bn_weight_factor;
+    T grad_grad_bn_factor;
+    T bn_near_factor;
+  };
+  struct Row {
+    T softmax_max;
+    T softmax_sum;
+    T grad_softmax_sum_2;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T softmax_sum_inverse;
+    T grad_grad_softmax_sum_2_2;
+    T grad_softmax_exp_factor;
+    T d_grad_softmax_exp_softmax_sum_factor;
+    T grad_softmax_exp_2_factor;
+  };
+  struct Scalar {
+    T scale;
+    T grad_grad_scale;
+    T bn_eps;
+    T rows;
+    T sample;
+    T rows_inverse;
+    T sample_inverse;
+  };
+  struct Kept {
+    T softmax_exp;
+    T grad_grad_mul;
+    T grad_grad_softmax_exp;
+    T grad_bn_near_2;
+    T grad_softmax_exp;
+    T grad_mul;
+    T grad_d_bn_var;
+    T grad_d_bn_weight;
+  };
+  struct Out {
+    T grad_softmax_sum_2;
+    T grad_grad_softmax_sum_2;
+    T grad_softmax_sum_4;
+    T grad_x;
+    T grad_gemm_bias;
+  };
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.rows_inverse = Math::inverse(scalar.rows);
+    scalar.sample_inverse = Math::inverse(scalar.sample);
+  }
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
+    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
+    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
+    col.grad_grad_bn_offset = col.grad_grad_bn_column_sum * scalar.rows_inverse;
+    col.grad_grad_bn_var_2 = col.grad_grad_bn_column_sum_2_2 * scalar.rows_inverse -
+                             T(2) * col.bn_offset * col.grad_grad_bn_offset;
+    col.grad_bn_column_sum_2_2 = col.grad_bn_var_4 * scalar.rows_inverse;
+    col.grad_bn_offset_2 = col.grad_bn_mean_4 - T(2) * col.bn_offset * col.grad_bn_var_4 -
+                           T(2) * col.grad_bn_var_2 * col.grad_grad_bn_offset;
+    col.grad_bn_column_sum_3 = col.grad_bn_offset_2 * scalar.rows_inverse;
+    col.grad_bn_column_sum_2 = col.grad_bn_var_2 * scalar.rows_inverse;
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.d_bn_var_factor = col.bn_weight * power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
+    col.d_bn_weight_factor = Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.grad_grad_bn_factor =
+        -col.bn_weight * col.grad_grad_bn_offset * Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.bn_near_factor = -col.bn_sample_sum * scalar.sample_inverse;
+  }
+
+  // Once a row, before stage 0.
+  static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
+    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
+  }
+
+  // Stage 0: the sum grad_softmax_sum_2, the sum grad_grad_softmax_sum_2.
+  static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // gemm: x W^T + bias
+    const T gemm = full.x + col.gemm_bias;
+    const T bn_sum = gemm - col.bn_mean;
+    // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
+    const T bn = bn_sum * col.bn_factor + col.bn_bias;
+    // mul: x other
+    const T mul = bn * scalar.scale;
+    // softmax: exp
+    const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
+    // through softmax
+    const T grad_softmax_sum = full.grad_y * softmax_exp;
+    // d bn / d bn_var
+    const T d_bn_var = -T(0.5) * bn_sum * col.d_bn_var_factor;
+    // d bn / d bn_weight
+    const T d_bn_weight = bn_sum * col.d_bn_weight_factor;
+    // sum over all uses
+    const T grad_grad_gemm = full.grad_grad_x + col.grad_grad_gemm_bias;
+    // sum over all uses
+    const T grad_grad_bn = grad_grad_gemm * col.bn_factor + d_bn_var * col.grad_grad_bn_var_2 +
+                           d_bn_weight * col.grad_grad_bn_weight + col.grad_grad_bn_bias +
+                           col.grad_grad_bn_factor;
+    // sum over all uses
+    const T grad_grad_mul = bn * scalar.grad_grad_scale + grad_grad_bn * scalar.scale;
+    const T grad_grad_softmax_exp = grad_grad_mul * softmax_exp;
+    // bn: near
+    const T bn_near = gemm + col.bn_near_factor;
+    // d bn_column_sum_term / d bn_near
+    const T d_bn_column_sum_term = T(2) * bn_near;
+    const T grad_d_bn_column_sum_term = grad_grad_gemm * col.grad_bn_column_sum_2;
+    // sum over all uses
+    const T grad_bn_near_2 = T(2) * grad_d_bn_column_sum_term +
+                             d_bn_column_sum_term * col.grad_bn_column_sum_2_2 +
+                             col.grad_bn_column_sum_3;
+    kept.softmax_exp = softmax_exp;
+    kept.grad_grad_mul = grad_grad_mul;
+    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    kept.grad_bn_near_2 = grad_bn_near_2;
+    out.grad_softmax_sum_2 = grad_softmax_sum;
+    out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
+  }
+  // Once a row, before stage 1.
+  static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
+    row.grad_grad_softmax_sum_2_2 =
+        -row.grad_grad_softmax_sum_2 * Math::inverse(row.softmax_sum * row.softmax_sum);
+    row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
+    row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
+  }
+
+  // Stage 1: the sum grad_softmax_sum_4.
+  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp =
+        (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
+    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    // d grad_softmax_exp / d softmax_sum
+    const T d_grad_softmax_exp_softmax_sum =
+        row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
+    // through grad_softmax_exp
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    const T grad_bn = grad_mul * scalar.scale;
+    const T grad_d_bn_var = grad_bn * col.grad_grad_bn_var_2;
+    const T grad_d_bn_weight = grad_bn * col.grad_grad_bn_weight;
+    kept.grad_softmax_exp = grad_softmax_exp;
+    kept.grad_mul = grad_mul;
+    kept.grad_d_bn_var = grad_d_bn_var;
+    kept.grad_d_bn_weight = grad_d_bn_weight;
+    out.grad_softmax_sum_4 = grad_softmax_sum_3;
+  }
+  // Once a row, before stage 2.
+  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
+    row.grad_softmax_exp_2_factor =
+        row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
+  }
+
+  // Stage 2: grad_x, grad_gemm_bias.
+  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    // sum over all uses
+    const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
+                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+                                 row.grad_softmax_exp_2_factor;
+    const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    // sum over all uses
+    const T grad_bn_2 = kept.grad_mul * scalar.grad_grad_scale + grad_mul_2 * scalar.scale;
+    // sum over all uses
+    const T grad_gemm_2 = kept.grad_bn_near_2 + grad_bn_2 * col.bn_factor +
+                          kept.grad_d_bn_weight * col.d_bn_weight_factor -
+                          T(0.5) * kept.grad_d_bn_var * col.d_bn_var_factor;
+    out.grad_x = grad_gemm_2;
+    out.grad_gemm_bias = grad_gemm_2;
   }
 };
 

@@ -15,6 +15,103 @@ using fusegen::Buffer;
 using fusegen::load;
 using fusegen::store;
 
+// forward_train_sample: one pass, each tile of columns by its own task.
+template <class S>
+void forward_train_sample(const ForwardTrainSampleArgs& args) {
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
+  using K = ForwardTrainSample<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const x = static_cast<const S*>(args.x);
+  const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
+  T* const bn_sample_sum = static_cast<T*>(args.bn_sample_sum);
+  typename K::Scalar scalar{};
+  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const Buffer<T> bn_sample_sum_partial_memory(tiling.groups() * cols);
+  T* const bn_sample_sum_partial = bn_sample_sum_partial_memory.data();
+  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
+    const int64_t group = task / tiling.columns(),
+                  begin = task % tiling.columns() * tiling.tile_cols;
+    const int64_t count = std::min(tiling.tile_cols, cols - begin);
+    const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+
+    T bn_sample_sum_sum[widest] = {};
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t at = i * cols + begin;
+      typename K::Row row{};
+#pragma omp simd
+      for (int64_t j = 0; j < count; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{load(gemm_bias + begin + j)};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        bn_sample_sum_sum[j] += out.bn_sample_sum;
+      }
+    }
+    std::copy_n(bn_sample_sum_sum, count, bn_sample_sum_partial + group * cols + begin);
+  });
+  fusegen::store_col_sums(bn_sample_sum, bn_sample_sum_partial, tiling.groups(), cols);
+}
+
+// forward_train_sums: one pass, each tile of columns by its own task.
+template <class S>
+void forward_train_sums(const ForwardTrainSumsArgs& args) {
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
+  using K = ForwardTrainSums<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const x = static_cast<const S*>(args.x);
+  const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  T* const bn_column_sum = static_cast<T*>(args.bn_column_sum);
+  T* const bn_column_sum_2 = static_cast<T*>(args.bn_column_sum_2);
+  typename K::Scalar scalar{};
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
+  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const Buffer<T> bn_column_sum_partial_memory(tiling.groups() * cols);
+  T* const bn_column_sum_partial = bn_column_sum_partial_memory.data();
+  const Buffer<T> bn_column_sum_2_partial_memory(tiling.groups() * cols);
+  T* const bn_column_sum_2_partial = bn_column_sum_2_partial_memory.data();
+  fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
+    const int64_t group = task / tiling.columns(),
+                  begin = task % tiling.columns() * tiling.tile_cols;
+    const int64_t count = std::min(tiling.tile_cols, cols - begin);
+    const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const Buffer<T> bn_near_factor_memory(count);
+    T* const bn_near_factor = bn_near_factor_memory.data();
+    for (int64_t j = 0; j < count; ++j) {
+      typename K::Col col{};
+      col.gemm_bias = load(gemm_bias + begin + j);
+      col.bn_sample_sum = bn_sample_sum[begin + j];
+      K::columns(scalar, col);
+      bn_near_factor[j] = col.bn_near_factor;
+    }
+    T bn_column_sum_sum[widest] = {};
+    T bn_column_sum_2_sum[widest] = {};
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t at = i * cols + begin;
+      typename K::Row row{};
+#pragma omp simd
+      for (int64_t j = 0; j < count; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{load(gemm_bias + begin + j), bn_sample_sum[begin + j],
+                                  bn_near_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        bn_column_sum_sum[j] += out.bn_column_sum;
+        bn_column_sum_2_sum[j] += out.bn_column_sum_2;
+      }
+    }
+    std::copy_n(bn_column_sum_sum, count, bn_column_sum_partial + group * cols + begin);
+    std::copy_n(bn_column_sum_2_sum, count, bn_column_sum_2_partial + group * cols + begin);
+  });
+  fusegen::store_col_sums(bn_column_sum, bn_column_sum_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(bn_column_sum_2, bn_column_sum_2_partial, tiling.groups(), cols);
+}
+
 // forward_train: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void forward_train(const ForwardTrainArgs& args) {
@@ -22,17 +119,48 @@ void forward_train(const ForwardTrainArgs& args) {
   using K = ForwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
+  const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const scale = static_cast<const S*>(args.scale);
+  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
   S* const y = static_cast<S*>(args.y);
   T* const softmax_max = static_cast<T*>(args.softmax_max);
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
-
+    const Buffer<T> bn_offset_memory(cols);
+    T* const bn_offset = bn_offset_memory.data();
+    const Buffer<T> bn_mean_memory(cols);
+    T* const bn_mean = bn_mean_memory.data();
+    const Buffer<T> bn_var_memory(cols);
+    T* const bn_var = bn_var_memory.data();
+    const Buffer<T> bn_factor_memory(cols);
+    T* const bn_factor = bn_factor_memory.data();
+    for (int64_t j = 0; j < cols; ++j) {
+      typename K::Col col{};
+      col.gemm_bias = load(gemm_bias + j);
+      col.bn_weight = load(bn_weight + j);
+      col.bn_bias = load(bn_bias + j);
+      col.bn_sample_sum = bn_sample_sum[j];
+      col.bn_column_sum = bn_column_sum[j];
+      col.bn_column_sum_2 = bn_column_sum_2[j];
+      K::columns(scalar, col);
+      bn_offset[j] = col.bn_offset;
+      bn_mean[j] = col.bn_mean;
+      bn_var[j] = col.bn_var;
+      bn_factor[j] = col.bn_factor;
+    }
     const Buffer<T> kept_mul_memory(cols);
     T* const kept_mul = kept_mul_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
@@ -51,7 +179,10 @@ void forward_train(const ForwardTrainArgs& args) {
 #pragma omp simd reduction(max : reduced_softmax_max)
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{};
+          const typename K::Col col{load(gemm_bias + j), load(bn_weight + j), load(bn_bias + j),
+                                    bn_sample_sum[j],    bn_column_sum[j],    bn_column_sum_2[j],
+                                    bn_offset[j],        bn_mean[j],          bn_var[j],
+                                    bn_factor[j]};
           typename K::Out out;
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
@@ -69,7 +200,10 @@ void forward_train(const ForwardTrainArgs& args) {
 #pragma omp simd reduction(+ : reduced_softmax_sum)
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{};
+          const typename K::Col col{load(gemm_bias + j), load(bn_weight + j), load(bn_bias + j),
+                                    bn_sample_sum[j],    bn_column_sum[j],    bn_column_sum_2[j],
+                                    bn_offset[j],        bn_mean[j],          bn_var[j],
+                                    bn_factor[j]};
           typename K::Out out;
           typename K::Kept kept;
           kept.mul = kept_mul[j];
@@ -87,7 +221,10 @@ void forward_train(const ForwardTrainArgs& args) {
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{};
+          const typename K::Col col{load(gemm_bias + j), load(bn_weight + j), load(bn_bias + j),
+                                    bn_sample_sum[j],    bn_column_sum[j],    bn_column_sum_2[j],
+                                    bn_offset[j],        bn_mean[j],          bn_var[j],
+                                    bn_factor[j]};
           typename K::Out out;
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
@@ -101,30 +238,92 @@ void forward_train(const ForwardTrainArgs& args) {
   });
 }
 
-// backward_train: 2 passes over each row; what a later pass reads again stays in buffers.
+// backward_train_sums: 2 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
-void backward_train(const BackwardTrainArgs& args) {
+void backward_train_sums(const BackwardTrainSumsArgs& args) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardTrain<fusegen::math_t<S>>;
+  using K = BackwardTrainSums<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   const S* const grad_y = static_cast<const S*>(args.grad_y);
+  const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const scale = static_cast<const S*>(args.scale);
+  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
   const T* const softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
-  S* const grad_x = static_cast<S*>(args.grad_x);
+  S* const grad_bn_weight = static_cast<S*>(args.grad_bn_weight);
+  S* const grad_bn_bias = static_cast<S*>(args.grad_bn_bias);
   S* const grad_scale = static_cast<S*>(args.grad_scale);
+  T* const grad_bn_mean_2 = static_cast<T*>(args.grad_bn_mean_2);
+  T* const grad_bn_var_2 = static_cast<T*>(args.grad_bn_var_2);
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_weight_partial = grad_bn_weight_partial_memory.data();
+  const Buffer<T> grad_bn_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_bias_partial = grad_bn_bias_partial_memory.data();
+  const Buffer<T> grad_bn_mean_2_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_mean_2_partial = grad_bn_mean_2_partial_memory.data();
+  const Buffer<T> grad_bn_var_2_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_var_2_partial = grad_bn_var_2_partial_memory.data();
   const Buffer<double> grad_scale_partial_memory(tiling.groups());
   double* const grad_scale_partial = grad_scale_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
-
+    const Buffer<T> bn_offset_memory(cols);
+    T* const bn_offset = bn_offset_memory.data();
+    const Buffer<T> bn_mean_memory(cols);
+    T* const bn_mean = bn_mean_memory.data();
+    const Buffer<T> bn_var_memory(cols);
+    T* const bn_var = bn_var_memory.data();
+    const Buffer<T> d_bn_weight_factor_memory(cols);
+    T* const d_bn_weight_factor = d_bn_weight_factor_memory.data();
+    const Buffer<T> bn_factor_memory(cols);
+    T* const bn_factor = bn_factor_memory.data();
+    const Buffer<T> d_bn_var_factor_memory(cols);
+    T* const d_bn_var_factor = d_bn_var_factor_memory.data();
+    for (int64_t j = 0; j < cols; ++j) {
+      typename K::Col col{};
+      col.gemm_bias = load(gemm_bias + j);
+      col.bn_weight = load(bn_weight + j);
+      col.bn_bias = load(bn_bias + j);
+      col.bn_sample_sum = bn_sample_sum[j];
+      col.bn_column_sum = bn_column_sum[j];
+      col.bn_column_sum_2 = bn_column_sum_2[j];
+      K::columns(scalar, col);
+      bn_offset[j] = col.bn_offset;
+      bn_mean[j] = col.bn_mean;
+      bn_var[j] = col.bn_var;
+      d_bn_weight_factor[j] = col.d_bn_weight_factor;
+      bn_factor[j] = col.bn_factor;
+      d_bn_var_factor[j] = col.d_bn_var_factor;
+    }
+    const Buffer<T> kept_d_bn_weight_memory(cols);
+    T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
+    const Buffer<T> kept_bn_memory(cols);
+    T* const kept_bn = kept_bn_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_d_bn_var_memory(cols);
+    T* const kept_d_bn_var = kept_d_bn_var_memory.data();
+    T* const grad_bn_weight_sum = grad_bn_weight_partial + group * cols;
+    std::fill_n(grad_bn_weight_sum, cols, T(0));
+    T* const grad_bn_bias_sum = grad_bn_bias_partial + group * cols;
+    std::fill_n(grad_bn_bias_sum, cols, T(0));
+    T* const grad_bn_mean_2_sum = grad_bn_mean_2_partial + group * cols;
+    std::fill_n(grad_bn_mean_2_sum, cols, T(0));
+    T* const grad_bn_var_2_sum = grad_bn_var_2_partial + group * cols;
+    std::fill_n(grad_bn_var_2_sum, cols, T(0));
     double grad_scale_total = 0;
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
@@ -143,11 +342,17 @@ void backward_train(const BackwardTrainArgs& args) {
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-          const typename K::Col col{};
+          const typename K::Col col{load(gemm_bias + j),   load(bn_weight + j), load(bn_bias + j),
+                                    bn_sample_sum[j],      bn_column_sum[j],    bn_column_sum_2[j],
+                                    bn_offset[j],          bn_mean[j],          bn_var[j],
+                                    d_bn_weight_factor[j], bn_factor[j],        d_bn_var_factor[j]};
           typename K::Out out;
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
+          kept_d_bn_weight[j] = kept.d_bn_weight;
+          kept_bn[j] = kept.bn;
           kept_softmax_exp[j] = kept.softmax_exp;
+          kept_d_bn_var[j] = kept.d_bn_var;
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         }
         grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
@@ -161,12 +366,21 @@ void backward_train(const BackwardTrainArgs& args) {
 #pragma omp simd reduction(+ : grad_scale_row)
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-          const typename K::Col col{};
+          const typename K::Col col{load(gemm_bias + j),   load(bn_weight + j), load(bn_bias + j),
+                                    bn_sample_sum[j],      bn_column_sum[j],    bn_column_sum_2[j],
+                                    bn_offset[j],          bn_mean[j],          bn_var[j],
+                                    d_bn_weight_factor[j], bn_factor[j],        d_bn_var_factor[j]};
           typename K::Out out;
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
+          kept.d_bn_weight = kept_d_bn_weight[j];
+          kept.bn = kept_bn[j];
+          kept.d_bn_var = kept_d_bn_var[j];
           K::stage1(full, col, row, scalar, kept, out);
-          store(grad_x + at + j, out.grad_x);
+          grad_bn_weight_sum[j] += out.grad_bn_weight;
+          grad_bn_bias_sum[j] += out.grad_bn_bias;
+          grad_bn_mean_2_sum[j] += out.grad_bn_mean_2;
+          grad_bn_var_2_sum[j] += out.grad_bn_var_2;
           grad_scale_row += out.grad_scale;
         }
         grad_scale_blocks[block] = grad_scale_row;
@@ -175,45 +389,455 @@ void backward_train(const BackwardTrainArgs& args) {
     }
     grad_scale_partial[group] = grad_scale_total;
   });
+  fusegen::store_col_sums(grad_bn_weight, grad_bn_weight_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_bias, grad_bn_bias_partial, tiling.groups(), cols);
   fusegen::store_total(grad_scale, grad_scale_partial, tiling.groups());
+  fusegen::store_col_sums(grad_bn_mean_2, grad_bn_mean_2_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_var_2, grad_bn_var_2_partial, tiling.groups(), cols);
 }
 
-// double_backward_train: 3 passes over each row; what a later pass reads again stays in buffers.
+// backward_train: 2 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
-void double_backward_train(const DoubleBackwardTrainArgs& args) {
+void backward_train(const BackwardTrainArgs& args) {
   using T = fusegen::compute_t<S>;
-  using K = DoubleBackwardTrain<fusegen::math_t<S>>;
+  using K = BackwardTrain<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const x = static_cast<const S*>(args.x);
+  const S* const grad_y = static_cast<const S*>(args.grad_y);
+  const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const bn_bias = static_cast<const S*>(args.bn_bias);
+  const S* const scale = static_cast<const S*>(args.scale);
+  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const grad_bn_mean_2 = static_cast<const T*>(args.grad_bn_mean_2);
+  const T* const grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  S* const grad_x = static_cast<S*>(args.grad_x);
+  S* const grad_gemm_bias = static_cast<S*>(args.grad_gemm_bias);
+  typename K::Scalar scalar{};
+  scalar.scale = load(scale);
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const Buffer<T> grad_gemm_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_gemm_bias_partial = grad_gemm_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
+    const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
+    const Buffer<T> bn_offset_memory(cols);
+    T* const bn_offset = bn_offset_memory.data();
+    const Buffer<T> bn_var_memory(cols);
+    T* const bn_var = bn_var_memory.data();
+    const Buffer<T> bn_mean_memory(cols);
+    T* const bn_mean = bn_mean_memory.data();
+    const Buffer<T> grad_bn_offset_memory(cols);
+    T* const grad_bn_offset = grad_bn_offset_memory.data();
+    const Buffer<T> grad_bn_column_sum_memory(cols);
+    T* const grad_bn_column_sum = grad_bn_column_sum_memory.data();
+    const Buffer<T> grad_bn_column_sum_2_memory(cols);
+    T* const grad_bn_column_sum_2 = grad_bn_column_sum_2_memory.data();
+    const Buffer<T> bn_factor_memory(cols);
+    T* const bn_factor = bn_factor_memory.data();
+    const Buffer<T> bn_near_factor_memory(cols);
+    T* const bn_near_factor = bn_near_factor_memory.data();
+    for (int64_t j = 0; j < cols; ++j) {
+      typename K::Col col{};
+      col.gemm_bias = load(gemm_bias + j);
+      col.bn_weight = load(bn_weight + j);
+      col.bn_bias = load(bn_bias + j);
+      col.bn_sample_sum = bn_sample_sum[j];
+      col.bn_column_sum = bn_column_sum[j];
+      col.bn_column_sum_2 = bn_column_sum_2[j];
+      col.grad_bn_mean_2 = grad_bn_mean_2[j];
+      col.grad_bn_var_2 = grad_bn_var_2[j];
+      K::columns(scalar, col);
+      bn_offset[j] = col.bn_offset;
+      bn_var[j] = col.bn_var;
+      bn_mean[j] = col.bn_mean;
+      grad_bn_offset[j] = col.grad_bn_offset;
+      grad_bn_column_sum[j] = col.grad_bn_column_sum;
+      grad_bn_column_sum_2[j] = col.grad_bn_column_sum_2;
+      bn_factor[j] = col.bn_factor;
+      bn_near_factor[j] = col.bn_near_factor;
+    }
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_bn_near_memory(cols);
+    T* const kept_grad_bn_near = kept_grad_bn_near_memory.data();
+    T* const grad_gemm_bias_sum = grad_gemm_bias_partial + group * cols;
+    std::fill_n(grad_gemm_bias_sum, cols, T(0));
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t at = i * cols;
+      typename K::Row row{};
+      row.softmax_max = softmax_max[i];
+      row.softmax_sum = softmax_sum[i];
+      K::row0(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Col col{load(gemm_bias + j),
+                                    load(bn_weight + j),
+                                    load(bn_bias + j),
+                                    bn_sample_sum[j],
+                                    bn_column_sum[j],
+                                    bn_column_sum_2[j],
+                                    grad_bn_mean_2[j],
+                                    grad_bn_var_2[j],
+                                    bn_offset[j],
+                                    bn_var[j],
+                                    bn_mean[j],
+                                    grad_bn_offset[j],
+                                    grad_bn_column_sum[j],
+                                    grad_bn_column_sum_2[j],
+                                    bn_factor[j],
+                                    bn_near_factor[j]};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          kept_softmax_exp[j] = kept.softmax_exp;
+          kept_grad_bn_near[j] = kept.grad_bn_near;
+          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+        }
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
+      K::row1(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Col col{load(gemm_bias + j),
+                                    load(bn_weight + j),
+                                    load(bn_bias + j),
+                                    bn_sample_sum[j],
+                                    bn_column_sum[j],
+                                    bn_column_sum_2[j],
+                                    grad_bn_mean_2[j],
+                                    grad_bn_var_2[j],
+                                    bn_offset[j],
+                                    bn_var[j],
+                                    bn_mean[j],
+                                    grad_bn_offset[j],
+                                    grad_bn_column_sum[j],
+                                    grad_bn_column_sum_2[j],
+                                    bn_factor[j],
+                                    bn_near_factor[j]};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.softmax_exp = kept_softmax_exp[j];
+          kept.grad_bn_near = kept_grad_bn_near[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          grad_gemm_bias_sum[j] += out.grad_gemm_bias;
+        }
+      });
+    }
+  });
+  fusegen::store_col_sums(grad_gemm_bias, grad_gemm_bias_partial, tiling.groups(), cols);
+}
+
+// double_backward_train_sums: 2 passes over each row; what a later pass reads again stays in
+// buffers.
+template <class S>
+void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrainSums<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   const S* const grad_y = static_cast<const S*>(args.grad_y);
   const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const bn_bias = static_cast<const S*>(args.bn_bias);
+  const S* const grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
   const S* const scale = static_cast<const S*>(args.scale);
-  const S* const grad_grad_scale = static_cast<const S*>(args.grad_grad_scale);
+  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
   const T* const softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
-  S* const grad_x = static_cast<S*>(args.grad_x);
+  T* const grad_grad_bn_column_sum = static_cast<T*>(args.grad_grad_bn_column_sum);
+  T* const grad_grad_bn_column_sum_2_2 = static_cast<T*>(args.grad_grad_bn_column_sum_2_2);
+  T* const grad_bn_var_2 = static_cast<T*>(args.grad_bn_var_2);
+  typename K::Scalar scalar{};
+  scalar.scale = load(scale);
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.sample = T(args.sample);
+  scalar.rows = T(args.rows);
+  K::scalars(scalar);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const Buffer<T> grad_grad_bn_column_sum_partial_memory(tiling.groups() * cols);
+  T* const grad_grad_bn_column_sum_partial = grad_grad_bn_column_sum_partial_memory.data();
+  const Buffer<T> grad_grad_bn_column_sum_2_2_partial_memory(tiling.groups() * cols);
+  T* const grad_grad_bn_column_sum_2_2_partial = grad_grad_bn_column_sum_2_2_partial_memory.data();
+  const Buffer<T> grad_bn_var_2_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_var_2_partial = grad_bn_var_2_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
+    const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
+    const Buffer<T> bn_offset_memory(cols);
+    T* const bn_offset = bn_offset_memory.data();
+    const Buffer<T> bn_mean_memory(cols);
+    T* const bn_mean = bn_mean_memory.data();
+    const Buffer<T> bn_var_memory(cols);
+    T* const bn_var = bn_var_memory.data();
+    const Buffer<T> bn_near_factor_memory(cols);
+    T* const bn_near_factor = bn_near_factor_memory.data();
+    const Buffer<T> d_bn_var_factor_memory(cols);
+    T* const d_bn_var_factor = d_bn_var_factor_memory.data();
+    const Buffer<T> bn_factor_memory(cols);
+    T* const bn_factor = bn_factor_memory.data();
+    for (int64_t j = 0; j < cols; ++j) {
+      typename K::Col col{};
+      col.gemm_bias = load(gemm_bias + j);
+      col.bn_weight = load(bn_weight + j);
+      col.bn_bias = load(bn_bias + j);
+      col.grad_grad_gemm_bias = load(grad_grad_gemm_bias + j);
+      col.bn_sample_sum = bn_sample_sum[j];
+      col.bn_column_sum = bn_column_sum[j];
+      col.bn_column_sum_2 = bn_column_sum_2[j];
+      K::columns(scalar, col);
+      bn_offset[j] = col.bn_offset;
+      bn_mean[j] = col.bn_mean;
+      bn_var[j] = col.bn_var;
+      bn_near_factor[j] = col.bn_near_factor;
+      d_bn_var_factor[j] = col.d_bn_var_factor;
+      bn_factor[j] = col.bn_factor;
+    }
+    const Buffer<T> kept_d_bn_var_softmax_exp_memory(cols);
+    T* const kept_d_bn_var_softmax_exp = kept_d_bn_var_softmax_exp_memory.data();
+    T* const grad_grad_bn_column_sum_sum = grad_grad_bn_column_sum_partial + group * cols;
+    std::fill_n(grad_grad_bn_column_sum_sum, cols, T(0));
+    T* const grad_grad_bn_column_sum_2_2_sum = grad_grad_bn_column_sum_2_2_partial + group * cols;
+    std::fill_n(grad_grad_bn_column_sum_2_2_sum, cols, T(0));
+    T* const grad_bn_var_2_sum = grad_bn_var_2_partial + group * cols;
+    std::fill_n(grad_bn_var_2_sum, cols, T(0));
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t at = i * cols;
+      typename K::Row row{};
+      row.softmax_max = softmax_max[i];
+      row.softmax_sum = softmax_sum[i];
+      K::row0(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(gemm_bias + j), load(bn_weight + j),
+                                    load(bn_bias + j),   load(grad_grad_gemm_bias + j),
+                                    bn_sample_sum[j],    bn_column_sum[j],
+                                    bn_column_sum_2[j],  bn_offset[j],
+                                    bn_mean[j],          bn_var[j],
+                                    bn_near_factor[j],   d_bn_var_factor[j],
+                                    bn_factor[j]};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          kept_d_bn_var_softmax_exp[j] = kept.d_bn_var_softmax_exp;
+          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+          grad_grad_bn_column_sum_sum[j] += out.grad_grad_bn_column_sum;
+          grad_grad_bn_column_sum_2_2_sum[j] += out.grad_grad_bn_column_sum_2_2;
+        }
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
+      K::row1(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(gemm_bias + j), load(bn_weight + j),
+                                    load(bn_bias + j),   load(grad_grad_gemm_bias + j),
+                                    bn_sample_sum[j],    bn_column_sum[j],
+                                    bn_column_sum_2[j],  bn_offset[j],
+                                    bn_mean[j],          bn_var[j],
+                                    bn_near_factor[j],   d_bn_var_factor[j],
+                                    bn_factor[j]};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.d_bn_var_softmax_exp = kept_d_bn_var_softmax_exp[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          grad_bn_var_2_sum[j] += out.grad_bn_var_2;
+        }
+      });
+    }
+  });
+  fusegen::store_col_sums(grad_grad_bn_column_sum, grad_grad_bn_column_sum_partial, tiling.groups(),
+                          cols);
+  fusegen::store_col_sums(grad_grad_bn_column_sum_2_2, grad_grad_bn_column_sum_2_2_partial,
+                          tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_var_2, grad_bn_var_2_partial, tiling.groups(), cols);
+}
+
+// double_backward_train_sums2: 3 passes over each row; what a later pass reads again stays in
+// buffers.
+template <class S>
+void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrainSums2<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const x = static_cast<const S*>(args.x);
+  const S* const grad_y = static_cast<const S*>(args.grad_y);
+  const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const bn_bias = static_cast<const S*>(args.bn_bias);
+  const S* const grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
+  const S* const grad_grad_bn_weight = static_cast<const S*>(args.grad_grad_bn_weight);
+  const S* const grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
+  const S* const scale = static_cast<const S*>(args.scale);
+  const S* const grad_grad_scale = static_cast<const S*>(args.grad_grad_scale);
+  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const grad_grad_bn_column_sum = static_cast<const T*>(args.grad_grad_bn_column_sum);
+  const T* const grad_grad_bn_column_sum_2_2 =
+      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
+  S* const grad_bn_weight = static_cast<S*>(args.grad_bn_weight);
+  S* const grad_bn_bias = static_cast<S*>(args.grad_bn_bias);
   S* const grad_scale = static_cast<S*>(args.grad_scale);
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  T* const grad_bn_var_4 = static_cast<T*>(args.grad_bn_var_4);
+  T* const grad_bn_mean_4 = static_cast<T*>(args.grad_bn_mean_4);
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   scalar.grad_grad_scale = load(grad_grad_scale);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 64);
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_weight_partial = grad_bn_weight_partial_memory.data();
+  const Buffer<T> grad_bn_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_bias_partial = grad_bn_bias_partial_memory.data();
+  const Buffer<T> grad_bn_var_4_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_var_4_partial = grad_bn_var_4_partial_memory.data();
+  const Buffer<T> grad_bn_mean_4_partial_memory(tiling.groups() * cols);
+  T* const grad_bn_mean_4_partial = grad_bn_mean_4_partial_memory.data();
   const Buffer<double> grad_scale_partial_memory(tiling.groups());
   double* const grad_scale_partial = grad_scale_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
-
+    const Buffer<T> bn_offset_memory(cols);
+    T* const bn_offset = bn_offset_memory.data();
+    const Buffer<T> bn_mean_memory(cols);
+    T* const bn_mean = bn_mean_memory.data();
+    const Buffer<T> bn_var_memory(cols);
+    T* const bn_var = bn_var_memory.data();
+    const Buffer<T> grad_grad_bn_offset_memory(cols);
+    T* const grad_grad_bn_offset = grad_grad_bn_offset_memory.data();
+    const Buffer<T> grad_grad_bn_var_2_memory(cols);
+    T* const grad_grad_bn_var_2 = grad_grad_bn_var_2_memory.data();
+    const Buffer<T> d_bn_weight_factor_memory(cols);
+    T* const d_bn_weight_factor = d_bn_weight_factor_memory.data();
+    const Buffer<T> d_d_bn_weight_bn_var_factor_memory(cols);
+    T* const d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_memory.data();
+    const Buffer<T> bn_factor_memory(cols);
+    T* const bn_factor = bn_factor_memory.data();
+    const Buffer<T> d_bn_var_factor_memory(cols);
+    T* const d_bn_var_factor = d_bn_var_factor_memory.data();
+    const Buffer<T> grad_grad_bn_factor_memory(cols);
+    T* const grad_grad_bn_factor = grad_grad_bn_factor_memory.data();
+    const Buffer<T> d_d_bn_var_bn_var_factor_memory(cols);
+    T* const d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_memory.data();
+    const Buffer<T> grad_bn_mean_3_factor_memory(cols);
+    T* const grad_bn_mean_3_factor = grad_bn_mean_3_factor_memory.data();
+    for (int64_t j = 0; j < cols; ++j) {
+      typename K::Col col{};
+      col.gemm_bias = load(gemm_bias + j);
+      col.bn_weight = load(bn_weight + j);
+      col.bn_bias = load(bn_bias + j);
+      col.grad_grad_gemm_bias = load(grad_grad_gemm_bias + j);
+      col.grad_grad_bn_weight = load(grad_grad_bn_weight + j);
+      col.grad_grad_bn_bias = load(grad_grad_bn_bias + j);
+      col.bn_sample_sum = bn_sample_sum[j];
+      col.bn_column_sum = bn_column_sum[j];
+      col.bn_column_sum_2 = bn_column_sum_2[j];
+      col.grad_grad_bn_column_sum = grad_grad_bn_column_sum[j];
+      col.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[j];
+      K::columns(scalar, col);
+      bn_offset[j] = col.bn_offset;
+      bn_mean[j] = col.bn_mean;
+      bn_var[j] = col.bn_var;
+      grad_grad_bn_offset[j] = col.grad_grad_bn_offset;
+      grad_grad_bn_var_2[j] = col.grad_grad_bn_var_2;
+      d_bn_weight_factor[j] = col.d_bn_weight_factor;
+      d_d_bn_weight_bn_var_factor[j] = col.d_d_bn_weight_bn_var_factor;
+      bn_factor[j] = col.bn_factor;
+      d_bn_var_factor[j] = col.d_bn_var_factor;
+      grad_grad_bn_factor[j] = col.grad_grad_bn_factor;
+      d_d_bn_var_bn_var_factor[j] = col.d_d_bn_var_bn_var_factor;
+      grad_bn_mean_3_factor[j] = col.grad_bn_mean_3_factor;
+    }
+    const Buffer<T> kept_d_bn_weight_memory(cols);
+    T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
+    const Buffer<T> kept_d_d_bn_weight_bn_var_memory(cols);
+    T* const kept_d_d_bn_weight_bn_var = kept_d_d_bn_weight_bn_var_memory.data();
+    const Buffer<T> kept_bn_memory(cols);
+    T* const kept_bn = kept_bn_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_d_bn_var_memory(cols);
+    T* const kept_d_bn_var = kept_d_bn_var_memory.data();
+    const Buffer<T> kept_grad_grad_gemm_memory(cols);
+    T* const kept_grad_grad_gemm = kept_grad_grad_gemm_memory.data();
+    const Buffer<T> kept_grad_grad_bn_memory(cols);
+    T* const kept_grad_grad_bn = kept_grad_grad_bn_memory.data();
     const Buffer<T> kept_grad_grad_mul_memory(cols);
     T* const kept_grad_grad_mul = kept_grad_grad_mul_memory.data();
     const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
     T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_d_d_bn_var_bn_var_memory(cols);
+    T* const kept_d_d_bn_var_bn_var = kept_d_d_bn_var_bn_var_memory.data();
     const Buffer<T> kept_grad_softmax_exp_memory(cols);
     T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
     const Buffer<T> kept_grad_mul_memory(cols);
     T* const kept_grad_mul = kept_grad_mul_memory.data();
+    const Buffer<T> kept_d_grad_bn_mean_bn_weight_memory(cols);
+    T* const kept_d_grad_bn_mean_bn_weight = kept_d_grad_bn_mean_bn_weight_memory.data();
+    const Buffer<T> kept_d_grad_gemm_bn_weight_memory(cols);
+    T* const kept_d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight_memory.data();
+    const Buffer<T> kept_grad_d_bn_var_memory(cols);
+    T* const kept_grad_d_bn_var = kept_grad_d_bn_var_memory.data();
+    const Buffer<T> kept_d_grad_bn_mean_bn_var_memory(cols);
+    T* const kept_d_grad_bn_mean_bn_var = kept_d_grad_bn_mean_bn_var_memory.data();
+    const Buffer<T> kept_d_grad_gemm_bn_var_memory(cols);
+    T* const kept_d_grad_gemm_bn_var = kept_d_grad_gemm_bn_var_memory.data();
+    const Buffer<T> kept_grad_d_bn_weight_memory(cols);
+    T* const kept_grad_d_bn_weight = kept_grad_d_bn_weight_memory.data();
+    T* const grad_bn_weight_sum = grad_bn_weight_partial + group * cols;
+    std::fill_n(grad_bn_weight_sum, cols, T(0));
+    T* const grad_bn_bias_sum = grad_bn_bias_partial + group * cols;
+    std::fill_n(grad_bn_bias_sum, cols, T(0));
+    T* const grad_bn_var_4_sum = grad_bn_var_4_partial + group * cols;
+    std::fill_n(grad_bn_var_4_sum, cols, T(0));
+    T* const grad_bn_mean_4_sum = grad_bn_mean_4_partial + group * cols;
+    std::fill_n(grad_bn_mean_4_sum, cols, T(0));
     double grad_scale_total = 0;
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
@@ -238,13 +862,42 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j),
                                       load(grad_grad_x + at + j)};
-          const typename K::Col col{};
+          const typename K::Col col{load(gemm_bias + j),
+                                    load(bn_weight + j),
+                                    load(bn_bias + j),
+                                    load(grad_grad_gemm_bias + j),
+                                    load(grad_grad_bn_weight + j),
+                                    load(grad_grad_bn_bias + j),
+                                    bn_sample_sum[j],
+                                    bn_column_sum[j],
+                                    bn_column_sum_2[j],
+                                    grad_grad_bn_column_sum[j],
+                                    grad_grad_bn_column_sum_2_2[j],
+                                    bn_offset[j],
+                                    bn_mean[j],
+                                    bn_var[j],
+                                    grad_grad_bn_offset[j],
+                                    grad_grad_bn_var_2[j],
+                                    d_bn_weight_factor[j],
+                                    d_d_bn_weight_bn_var_factor[j],
+                                    bn_factor[j],
+                                    d_bn_var_factor[j],
+                                    grad_grad_bn_factor[j],
+                                    d_d_bn_var_bn_var_factor[j],
+                                    grad_bn_mean_3_factor[j]};
           typename K::Out out;
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
+          kept_d_bn_weight[j] = kept.d_bn_weight;
+          kept_d_d_bn_weight_bn_var[j] = kept.d_d_bn_weight_bn_var;
+          kept_bn[j] = kept.bn;
           kept_softmax_exp[j] = kept.softmax_exp;
+          kept_d_bn_var[j] = kept.d_bn_var;
+          kept_grad_grad_gemm[j] = kept.grad_grad_gemm;
+          kept_grad_grad_bn[j] = kept.grad_grad_bn;
           kept_grad_grad_mul[j] = kept.grad_grad_mul;
           kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+          kept_d_d_bn_var_bn_var[j] = kept.d_d_bn_var_bn_var;
           reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
           reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
         }
@@ -262,7 +915,29 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j),
                                       load(grad_grad_x + at + j)};
-          const typename K::Col col{};
+          const typename K::Col col{load(gemm_bias + j),
+                                    load(bn_weight + j),
+                                    load(bn_bias + j),
+                                    load(grad_grad_gemm_bias + j),
+                                    load(grad_grad_bn_weight + j),
+                                    load(grad_grad_bn_bias + j),
+                                    bn_sample_sum[j],
+                                    bn_column_sum[j],
+                                    bn_column_sum_2[j],
+                                    grad_grad_bn_column_sum[j],
+                                    grad_grad_bn_column_sum_2_2[j],
+                                    bn_offset[j],
+                                    bn_mean[j],
+                                    bn_var[j],
+                                    grad_grad_bn_offset[j],
+                                    grad_grad_bn_var_2[j],
+                                    d_bn_weight_factor[j],
+                                    d_d_bn_weight_bn_var_factor[j],
+                                    bn_factor[j],
+                                    d_bn_var_factor[j],
+                                    grad_grad_bn_factor[j],
+                                    d_d_bn_var_bn_var_factor[j],
+                                    grad_bn_mean_3_factor[j]};
           typename K::Out out;
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
@@ -270,6 +945,12 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
           K::stage1(full, col, row, scalar, kept, out);
           kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
           kept_grad_mul[j] = kept.grad_mul;
+          kept_d_grad_bn_mean_bn_weight[j] = kept.d_grad_bn_mean_bn_weight;
+          kept_d_grad_gemm_bn_weight[j] = kept.d_grad_gemm_bn_weight;
+          kept_grad_d_bn_var[j] = kept.grad_d_bn_var;
+          kept_d_grad_bn_mean_bn_var[j] = kept.d_grad_bn_mean_bn_var;
+          kept_d_grad_gemm_bn_var[j] = kept.d_grad_gemm_bn_var;
+          kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
           reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
           store(grad_grad_y + at + j, out.grad_grad_y);
         }
@@ -285,15 +966,53 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j),
                                       load(grad_grad_x + at + j)};
-          const typename K::Col col{};
+          const typename K::Col col{load(gemm_bias + j),
+                                    load(bn_weight + j),
+                                    load(bn_bias + j),
+                                    load(grad_grad_gemm_bias + j),
+                                    load(grad_grad_bn_weight + j),
+                                    load(grad_grad_bn_bias + j),
+                                    bn_sample_sum[j],
+                                    bn_column_sum[j],
+                                    bn_column_sum_2[j],
+                                    grad_grad_bn_column_sum[j],
+                                    grad_grad_bn_column_sum_2_2[j],
+                                    bn_offset[j],
+                                    bn_mean[j],
+                                    bn_var[j],
+                                    grad_grad_bn_offset[j],
+                                    grad_grad_bn_var_2[j],
+                                    d_bn_weight_factor[j],
+                                    d_d_bn_weight_bn_var_factor[j],
+                                    bn_factor[j],
+                                    d_bn_var_factor[j],
+                                    grad_grad_bn_factor[j],
+                                    d_d_bn_var_bn_var_factor[j],
+                                    grad_bn_mean_3_factor[j]};
           typename K::Out out;
           typename K::Kept kept;
           kept.grad_grad_mul = kept_grad_grad_mul[j];
           kept.grad_softmax_exp = kept_grad_softmax_exp[j];
           kept.softmax_exp = kept_softmax_exp[j];
           kept.grad_mul = kept_grad_mul[j];
+          kept.d_bn_weight = kept_d_bn_weight[j];
+          kept.d_d_bn_weight_bn_var = kept_d_d_bn_weight_bn_var[j];
+          kept.d_grad_bn_mean_bn_weight = kept_d_grad_bn_mean_bn_weight[j];
+          kept.d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight[j];
+          kept.grad_d_bn_var = kept_grad_d_bn_var[j];
+          kept.grad_grad_gemm = kept_grad_grad_gemm[j];
+          kept.bn = kept_bn[j];
+          kept.grad_grad_bn = kept_grad_grad_bn[j];
+          kept.d_bn_var = kept_d_bn_var[j];
+          kept.d_d_bn_var_bn_var = kept_d_d_bn_var_bn_var[j];
+          kept.d_grad_bn_mean_bn_var = kept_d_grad_bn_mean_bn_var[j];
+          kept.d_grad_gemm_bn_var = kept_d_grad_gemm_bn_var[j];
+          kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
           K::stage2(full, col, row, scalar, kept, out);
-          store(grad_x + at + j, out.grad_x);
+          grad_bn_weight_sum[j] += out.grad_bn_weight;
+          grad_bn_bias_sum[j] += out.grad_bn_bias;
+          grad_bn_var_4_sum[j] += out.grad_bn_var_4;
+          grad_bn_mean_4_sum[j] += out.grad_bn_mean_4;
           grad_scale_row += out.grad_scale;
         }
         grad_scale_blocks[block] = grad_scale_row;
@@ -302,7 +1021,302 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     }
     grad_scale_partial[group] = grad_scale_total;
   });
+  fusegen::store_col_sums(grad_bn_weight, grad_bn_weight_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_bias, grad_bn_bias_partial, tiling.groups(), cols);
   fusegen::store_total(grad_scale, grad_scale_partial, tiling.groups());
+  fusegen::store_col_sums(grad_bn_var_4, grad_bn_var_4_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_mean_4, grad_bn_mean_4_partial, tiling.groups(), cols);
+}
+
+// double_backward_train: 3 passes over each row; what a later pass reads again stays in buffers.
+template <class S>
+void double_backward_train(const DoubleBackwardTrainArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrain<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const x = static_cast<const S*>(args.x);
+  const S* const grad_y = static_cast<const S*>(args.grad_y);
+  const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const bn_bias = static_cast<const S*>(args.bn_bias);
+  const S* const grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
+  const S* const grad_grad_bn_weight = static_cast<const S*>(args.grad_grad_bn_weight);
+  const S* const grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
+  const S* const scale = static_cast<const S*>(args.scale);
+  const S* const grad_grad_scale = static_cast<const S*>(args.grad_grad_scale);
+  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const grad_grad_bn_column_sum = static_cast<const T*>(args.grad_grad_bn_column_sum);
+  const T* const grad_grad_bn_column_sum_2_2 =
+      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
+  const T* const grad_bn_var_4 = static_cast<const T*>(args.grad_bn_var_4);
+  const T* const grad_bn_mean_4 = static_cast<const T*>(args.grad_bn_mean_4);
+  const T* const grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  S* const grad_x = static_cast<S*>(args.grad_x);
+  S* const grad_gemm_bias = static_cast<S*>(args.grad_gemm_bias);
+  typename K::Scalar scalar{};
+  scalar.scale = load(scale);
+  scalar.grad_grad_scale = load(grad_grad_scale);
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const Buffer<T> grad_gemm_bias_partial_memory(tiling.groups() * cols);
+  T* const grad_gemm_bias_partial = grad_gemm_bias_partial_memory.data();
+  fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
+    const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
+    const int64_t blocks = tiling.blocks();
+    const Buffer<T> bn_offset_memory(cols);
+    T* const bn_offset = bn_offset_memory.data();
+    const Buffer<T> bn_var_memory(cols);
+    T* const bn_var = bn_var_memory.data();
+    const Buffer<T> bn_mean_memory(cols);
+    T* const bn_mean = bn_mean_memory.data();
+    const Buffer<T> grad_grad_bn_offset_memory(cols);
+    T* const grad_grad_bn_offset = grad_grad_bn_offset_memory.data();
+    const Buffer<T> grad_grad_bn_var_2_memory(cols);
+    T* const grad_grad_bn_var_2 = grad_grad_bn_var_2_memory.data();
+    const Buffer<T> grad_bn_column_sum_2_2_memory(cols);
+    T* const grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_memory.data();
+    const Buffer<T> grad_bn_offset_2_memory(cols);
+    T* const grad_bn_offset_2 = grad_bn_offset_2_memory.data();
+    const Buffer<T> grad_bn_column_sum_3_memory(cols);
+    T* const grad_bn_column_sum_3 = grad_bn_column_sum_3_memory.data();
+    const Buffer<T> grad_bn_column_sum_2_memory(cols);
+    T* const grad_bn_column_sum_2 = grad_bn_column_sum_2_memory.data();
+    const Buffer<T> bn_factor_memory(cols);
+    T* const bn_factor = bn_factor_memory.data();
+    const Buffer<T> d_bn_var_factor_memory(cols);
+    T* const d_bn_var_factor = d_bn_var_factor_memory.data();
+    const Buffer<T> d_bn_weight_factor_memory(cols);
+    T* const d_bn_weight_factor = d_bn_weight_factor_memory.data();
+    const Buffer<T> grad_grad_bn_factor_memory(cols);
+    T* const grad_grad_bn_factor = grad_grad_bn_factor_memory.data();
+    const Buffer<T> bn_near_factor_memory(cols);
+    T* const bn_near_factor = bn_near_factor_memory.data();
+    for (int64_t j = 0; j < cols; ++j) {
+      typename K::Col col{};
+      col.gemm_bias = load(gemm_bias + j);
+      col.bn_weight = load(bn_weight + j);
+      col.bn_bias = load(bn_bias + j);
+      col.grad_grad_gemm_bias = load(grad_grad_gemm_bias + j);
+      col.grad_grad_bn_weight = load(grad_grad_bn_weight + j);
+      col.grad_grad_bn_bias = load(grad_grad_bn_bias + j);
+      col.bn_sample_sum = bn_sample_sum[j];
+      col.bn_column_sum = bn_column_sum[j];
+      col.bn_column_sum_2 = bn_column_sum_2[j];
+      col.grad_grad_bn_column_sum = grad_grad_bn_column_sum[j];
+      col.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[j];
+      col.grad_bn_var_4 = grad_bn_var_4[j];
+      col.grad_bn_mean_4 = grad_bn_mean_4[j];
+      col.grad_bn_var_2 = grad_bn_var_2[j];
+      K::columns(scalar, col);
+      bn_offset[j] = col.bn_offset;
+      bn_var[j] = col.bn_var;
+      bn_mean[j] = col.bn_mean;
+      grad_grad_bn_offset[j] = col.grad_grad_bn_offset;
+      grad_grad_bn_var_2[j] = col.grad_grad_bn_var_2;
+      grad_bn_column_sum_2_2[j] = col.grad_bn_column_sum_2_2;
+      grad_bn_offset_2[j] = col.grad_bn_offset_2;
+      grad_bn_column_sum_3[j] = col.grad_bn_column_sum_3;
+      grad_bn_column_sum_2[j] = col.grad_bn_column_sum_2;
+      bn_factor[j] = col.bn_factor;
+      d_bn_var_factor[j] = col.d_bn_var_factor;
+      d_bn_weight_factor[j] = col.d_bn_weight_factor;
+      grad_grad_bn_factor[j] = col.grad_grad_bn_factor;
+      bn_near_factor[j] = col.bn_near_factor;
+    }
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_grad_mul_memory(cols);
+    T* const kept_grad_grad_mul = kept_grad_grad_mul_memory.data();
+    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
+    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_bn_near_2_memory(cols);
+    T* const kept_grad_bn_near_2 = kept_grad_bn_near_2_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_mul_memory(cols);
+    T* const kept_grad_mul = kept_grad_mul_memory.data();
+    const Buffer<T> kept_grad_d_bn_var_memory(cols);
+    T* const kept_grad_d_bn_var = kept_grad_d_bn_var_memory.data();
+    const Buffer<T> kept_grad_d_bn_weight_memory(cols);
+    T* const kept_grad_d_bn_weight = kept_grad_d_bn_weight_memory.data();
+    T* const grad_gemm_bias_sum = grad_gemm_bias_partial + group * cols;
+    std::fill_n(grad_gemm_bias_sum, cols, T(0));
+    const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
+    T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
+    const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
+    T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t at = i * cols;
+      typename K::Row row{};
+      row.softmax_max = softmax_max[i];
+      row.softmax_sum = softmax_sum[i];
+      K::row0(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_softmax_sum_2 = 0;
+        T reduced_grad_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(gemm_bias + j),
+                                    load(bn_weight + j),
+                                    load(bn_bias + j),
+                                    load(grad_grad_gemm_bias + j),
+                                    load(grad_grad_bn_weight + j),
+                                    load(grad_grad_bn_bias + j),
+                                    bn_sample_sum[j],
+                                    bn_column_sum[j],
+                                    bn_column_sum_2[j],
+                                    grad_grad_bn_column_sum[j],
+                                    grad_grad_bn_column_sum_2_2[j],
+                                    grad_bn_var_4[j],
+                                    grad_bn_mean_4[j],
+                                    grad_bn_var_2[j],
+                                    bn_offset[j],
+                                    bn_var[j],
+                                    bn_mean[j],
+                                    grad_grad_bn_offset[j],
+                                    grad_grad_bn_var_2[j],
+                                    grad_bn_column_sum_2_2[j],
+                                    grad_bn_offset_2[j],
+                                    grad_bn_column_sum_3[j],
+                                    grad_bn_column_sum_2[j],
+                                    bn_factor[j],
+                                    d_bn_var_factor[j],
+                                    d_bn_weight_factor[j],
+                                    grad_grad_bn_factor[j],
+                                    bn_near_factor[j]};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          kept_softmax_exp[j] = kept.softmax_exp;
+          kept_grad_grad_mul[j] = kept.grad_grad_mul;
+          kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+          kept_grad_bn_near_2[j] = kept.grad_bn_near_2;
+          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+          reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
+        }
+        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+      });
+      row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
+      row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
+      K::row1(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_softmax_sum_4 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(gemm_bias + j),
+                                    load(bn_weight + j),
+                                    load(bn_bias + j),
+                                    load(grad_grad_gemm_bias + j),
+                                    load(grad_grad_bn_weight + j),
+                                    load(grad_grad_bn_bias + j),
+                                    bn_sample_sum[j],
+                                    bn_column_sum[j],
+                                    bn_column_sum_2[j],
+                                    grad_grad_bn_column_sum[j],
+                                    grad_grad_bn_column_sum_2_2[j],
+                                    grad_bn_var_4[j],
+                                    grad_bn_mean_4[j],
+                                    grad_bn_var_2[j],
+                                    bn_offset[j],
+                                    bn_var[j],
+                                    bn_mean[j],
+                                    grad_grad_bn_offset[j],
+                                    grad_grad_bn_var_2[j],
+                                    grad_bn_column_sum_2_2[j],
+                                    grad_bn_offset_2[j],
+                                    grad_bn_column_sum_3[j],
+                                    grad_bn_column_sum_2[j],
+                                    bn_factor[j],
+                                    d_bn_var_factor[j],
+                                    d_bn_weight_factor[j],
+                                    grad_grad_bn_factor[j],
+                                    bn_near_factor[j]};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.softmax_exp = kept_softmax_exp[j];
+          kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+          kept_grad_mul[j] = kept.grad_mul;
+          kept_grad_d_bn_var[j] = kept.grad_d_bn_var;
+          kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
+          reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
+        }
+        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+      });
+      row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
+      K::row2(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(gemm_bias + j),
+                                    load(bn_weight + j),
+                                    load(bn_bias + j),
+                                    load(grad_grad_gemm_bias + j),
+                                    load(grad_grad_bn_weight + j),
+                                    load(grad_grad_bn_bias + j),
+                                    bn_sample_sum[j],
+                                    bn_column_sum[j],
+                                    bn_column_sum_2[j],
+                                    grad_grad_bn_column_sum[j],
+                                    grad_grad_bn_column_sum_2_2[j],
+                                    grad_bn_var_4[j],
+                                    grad_bn_mean_4[j],
+                                    grad_bn_var_2[j],
+                                    bn_offset[j],
+                                    bn_var[j],
+                                    bn_mean[j],
+                                    grad_grad_bn_offset[j],
+                                    grad_grad_bn_var_2[j],
+                                    grad_bn_column_sum_2_2[j],
+                                    grad_bn_offset_2[j],
+                                    grad_bn_column_sum_3[j],
+                                    grad_bn_column_sum_2[j],
+                                    bn_factor[j],
+                                    d_bn_var_factor[j],
+                                    d_bn_weight_factor[j],
+                                    grad_grad_bn_factor[j],
+                                    bn_near_factor[j]};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.grad_grad_mul = kept_grad_grad_mul[j];
+          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
+          kept.softmax_exp = kept_softmax_exp[j];
+          kept.grad_mul = kept_grad_mul[j];
+          kept.grad_bn_near_2 = kept_grad_bn_near_2[j];
+          kept.grad_d_bn_var = kept_grad_d_bn_var[j];
+          kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
+          K::stage2(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          grad_gemm_bias_sum[j] += out.grad_gemm_bias;
+        }
+      });
+    }
+  });
+  fusegen::store_col_sums(grad_gemm_bias, grad_gemm_bias_partial, tiling.groups(), cols);
 }
 
 // forward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
@@ -774,16 +1788,54 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
 }  // namespace
 
 template <class Level>
+void forward_train_sample_cpu(fusegen::DType dtype, const ForwardTrainSampleArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { forward_train_sample<decltype(stored)>(args); });
+}
+template void forward_train_sample_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                               const ForwardTrainSampleArgs&);
+
+template <class Level>
+void forward_train_sums_cpu(fusegen::DType dtype, const ForwardTrainSumsArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { forward_train_sums<decltype(stored)>(args); });
+}
+template void forward_train_sums_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                             const ForwardTrainSumsArgs&);
+
+template <class Level>
 void forward_train_cpu(fusegen::DType dtype, const ForwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_train<decltype(stored)>(args); });
 }
 template void forward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardTrainArgs&);
 
 template <class Level>
+void backward_train_sums_cpu(fusegen::DType dtype, const BackwardTrainSumsArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { backward_train_sums<decltype(stored)>(args); });
+}
+template void backward_train_sums_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                              const BackwardTrainSumsArgs&);
+
+template <class Level>
 void backward_train_cpu(fusegen::DType dtype, const BackwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_train<decltype(stored)>(args); });
 }
 template void backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardTrainArgs&);
+
+template <class Level>
+void double_backward_train_sums_cpu(fusegen::DType dtype, const DoubleBackwardTrainSumsArgs& args) {
+  fusegen::with_dtype(dtype,
+                      [&](auto stored) { double_backward_train_sums<decltype(stored)>(args); });
+}
+template void double_backward_train_sums_cpu<fusegen::FUSEGEN_LEVEL>(
+    fusegen::DType, const DoubleBackwardTrainSumsArgs&);
+
+template <class Level>
+void double_backward_train_sums2_cpu(fusegen::DType dtype,
+                                     const DoubleBackwardTrainSums2Args& args) {
+  fusegen::with_dtype(dtype,
+                      [&](auto stored) { double_backward_train_sums2<decltype(stored)>(args); });
+}
+template void double_backward_train_sums2_cpu<fusegen::FUSEGEN_LEVEL>(
+    fusegen::DType, const DoubleBackwardTrainSums2Args&);
 
 template <class Level>
 void double_backward_train_cpu(fusegen::DType dtype, const DoubleBackwardTrainArgs& args) {

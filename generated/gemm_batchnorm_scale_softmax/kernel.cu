@@ -10,16 +10,334 @@
 namespace fusegen_gemm_batchnorm_scale_softmax {
 namespace {
 
+// How forward_train_sample is launched.
+struct ForwardTrainSampleLaunch {
+  static constexpr int rows_in_flight =
+      2;  // accesses that a thread has under way at once, of each input
+  static constexpr int tiles =
+      64;  // of columns that a grid has at least, before a block gets wider than a warp
+  static constexpr int threads_across = 256;  // at most so many threads side by side in a row
+  static constexpr int block = 256;           // threads of a block
+  static constexpr int waves =
+      2;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int batches =
+      2;  // of rows in flight that a thread gets at least, where sums leave partial ones
+};
+
+// forward_train_sample: a thread keeps V columns and walks down the rows, R of them in flight.
+template <class S, int V, int R>
+__global__ void __launch_bounds__(ForwardTrainSampleLaunch::block)
+    forward_train_sample(ForwardTrainSampleArgs args,
+                         fusegen::compute_t<S>* bn_sample_sum_partial) {
+  using T = fusegen::compute_t<S>;
+  using K = ForwardTrainSample<fusegen::math_t<S>>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  typename K::Scalar scalar{};
+  const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
+  const int64_t stride = int64_t(gridDim.y) * blockDim.y;
+
+  T bn_sample_sum_sum[V] = {};
+  if (c < cols) {
+    typename K::Col col[V] = {};
+    const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      col[v].gemm_bias = gemm_bias_v.value[v];
+    }
+    for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
+         first += stride * R) {
+      fusegen::Packed<S, V> x_raw[R];
+#pragma unroll
+      for (int i = 0; i < R; ++i) {
+        const int64_t r = first + i * stride;
+        if (r < rows) {
+          x_raw[i] = fusegen::load_packed<V>(x + r * cols + c);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < R; ++i) {
+        const int64_t r = first + i * stride;
+        if (r < rows) {
+          typename K::Row row{};
+
+          typename K::Full full[V];
+          const auto x_v = fusegen::unpack(x_raw[i]);
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            full[v].x = x_v.value[v];
+          }
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            typename K::Kept kept;
+            typename K::Out out;
+            K::stage0(full[v], col[v], row, scalar, kept, out);
+
+            bn_sample_sum_sum[v] += out.bn_sample_sum;
+          }
+        }
+      }
+    }
+  }
+  // The block's sums, its rows of threads added up in their order.
+  __shared__ T strands[ForwardTrainSampleLaunch::block * V];
+  __syncthreads();
+#pragma unroll
+  for (int v = 0; v < V; ++v)
+    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = bn_sample_sum_sum[v];
+  __syncthreads();
+  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
+       j += ForwardTrainSampleLaunch::block) {
+    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
+    T sum = T(0);
+    for (int strand = 0; strand < int(blockDim.y); ++strand)
+      sum += strands[strand * int(blockDim.x) * V + j];
+    if (column < cols) bn_sample_sum_partial[blockIdx.y * cols + column] = sum;
+  }
+}
+
+struct ForwardTrainSamplePlan {
+  int width;               // elements of one access
+  dim3 threads, grid;      // of the launch
+  int64_t groups, blocks;  // partial sums: a group of rows leaves one a column, a block one in all
+
+  template <class S>
+  static ForwardTrainSamplePlan of(const ForwardTrainSampleArgs& args) {
+    constexpr int wide = 16 / sizeof(S), flight = ForwardTrainSampleLaunch::rows_in_flight;
+    ForwardTrainSamplePlan plan{};
+    int width = wide;
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
+          fusegen::aligned(args.gemm_bias, 16)))
+      width = 1;
+    const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
+    // Threads side by side: a warp at least, and more while the columns still fill the chip with
+    // blocks.
+    unsigned across = 1;
+    while (across < 32 && across < columns) across *= 2;
+    while (across < ForwardTrainSampleLaunch::threads_across &&
+           columns / (2 * across) >= ForwardTrainSampleLaunch::tiles)
+      across *= 2;
+    plan.width = width;
+    plan.threads = dim3(across, ForwardTrainSampleLaunch::block / across);
+    const int64_t tiles = (columns + across - 1) / across;
+    // Each thread takes one batch of rows, and more where that keeps the partial sums few.
+    int64_t down = (args.rows + plan.threads.y * flight - 1) / (plan.threads.y * flight);
+    const int64_t resident =
+        width == 1
+            ? fusegen::resident_blocks(forward_train_sample<S, 1, flight>, plan.threads, 0)
+            : fusegen::resident_blocks(forward_train_sample<S, wide, flight>, plan.threads, 0);
+    // Rounded down: a few blocks more than the chip holds would take as long as all others again.
+    down = std::min(down / ForwardTrainSampleLaunch::batches + 1,
+                    std::max<int64_t>(1, resident * ForwardTrainSampleLaunch::waves / tiles));
+    plan.grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
+    plan.groups = plan.grid.y;
+    plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
+    return plan;
+  }
+};
+
+template <class S>
+void launch_forward_train_sample(const ForwardTrainSampleArgs& args,
+                                 [[maybe_unused]] void* workspace, cudaStream_t stream) {
+  constexpr int flight = ForwardTrainSampleLaunch::rows_in_flight;
+  const auto plan = ForwardTrainSamplePlan::of<S>(args);
+  using T = fusegen::compute_t<S>;
+  T* partial = static_cast<T*>(workspace);
+  T* const bn_sample_sum_partial = partial;
+  partial += plan.groups * args.cols;
+  if (plan.width == 1) {
+    forward_train_sample<S, 1, flight>
+        <<<plan.grid, plan.threads, 0, stream>>>(args, bn_sample_sum_partial);
+  } else {
+    forward_train_sample<S, 16 / sizeof(S), flight>
+        <<<plan.grid, plan.threads, 0, stream>>>(args, bn_sample_sum_partial);
+  }
+  fusegen::launch_partial_sums<T, T, 1>(
+      {{{static_cast<T*>(args.bn_sample_sum), bn_sample_sum_partial, plan.groups, args.cols, 1}}},
+      stream);
+}
+
+// How forward_train_sums is launched.
+struct ForwardTrainSumsLaunch {
+  static constexpr int rows_in_flight =
+      2;  // accesses that a thread has under way at once, of each input
+  static constexpr int tiles =
+      64;  // of columns that a grid has at least, before a block gets wider than a warp
+  static constexpr int threads_across = 256;  // at most so many threads side by side in a row
+  static constexpr int block = 256;           // threads of a block
+  static constexpr int waves =
+      2;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int batches =
+      2;  // of rows in flight that a thread gets at least, where sums leave partial ones
+};
+
+// forward_train_sums: a thread keeps V columns and walks down the rows, R of them in flight.
+template <class S, int V, int R>
+__global__ void __launch_bounds__(ForwardTrainSumsLaunch::block)
+    forward_train_sums(ForwardTrainSumsArgs args, fusegen::compute_t<S>* bn_column_sum_partial,
+                       fusegen::compute_t<S>* bn_column_sum_2_partial) {
+  using T = fusegen::compute_t<S>;
+  using K = ForwardTrainSums<fusegen::math_t<S>>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  typename K::Scalar scalar{};
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  const int64_t c = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * V;
+  const int64_t stride = int64_t(gridDim.y) * blockDim.y;
+
+  T bn_column_sum_sum[V] = {};
+  T bn_column_sum_2_sum[V] = {};
+  if (c < cols) {
+    typename K::Col col[V] = {};
+    const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      col[v].bn_sample_sum = bn_sample_sum[c + v];
+      col[v].gemm_bias = gemm_bias_v.value[v];
+      K::columns(scalar, col[v]);
+    }
+    for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
+         first += stride * R) {
+      fusegen::Packed<S, V> x_raw[R];
+#pragma unroll
+      for (int i = 0; i < R; ++i) {
+        const int64_t r = first + i * stride;
+        if (r < rows) {
+          x_raw[i] = fusegen::load_packed<V>(x + r * cols + c);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < R; ++i) {
+        const int64_t r = first + i * stride;
+        if (r < rows) {
+          typename K::Row row{};
+
+          typename K::Full full[V];
+          const auto x_v = fusegen::unpack(x_raw[i]);
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            full[v].x = x_v.value[v];
+          }
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            typename K::Kept kept;
+            typename K::Out out;
+            K::stage0(full[v], col[v], row, scalar, kept, out);
+
+            bn_column_sum_sum[v] += out.bn_column_sum;
+            bn_column_sum_2_sum[v] += out.bn_column_sum_2;
+          }
+        }
+      }
+    }
+  }
+  // The block's sums, its rows of threads added up in their order.
+  __shared__ T strands[ForwardTrainSumsLaunch::block * V];
+  __syncthreads();
+#pragma unroll
+  for (int v = 0; v < V; ++v)
+    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = bn_column_sum_sum[v];
+  __syncthreads();
+  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
+       j += ForwardTrainSumsLaunch::block) {
+    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
+    T sum = T(0);
+    for (int strand = 0; strand < int(blockDim.y); ++strand)
+      sum += strands[strand * int(blockDim.x) * V + j];
+    if (column < cols) bn_column_sum_partial[blockIdx.y * cols + column] = sum;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int v = 0; v < V; ++v)
+    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = bn_column_sum_2_sum[v];
+  __syncthreads();
+  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
+       j += ForwardTrainSumsLaunch::block) {
+    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
+    T sum = T(0);
+    for (int strand = 0; strand < int(blockDim.y); ++strand)
+      sum += strands[strand * int(blockDim.x) * V + j];
+    if (column < cols) bn_column_sum_2_partial[blockIdx.y * cols + column] = sum;
+  }
+}
+
+struct ForwardTrainSumsPlan {
+  int width;               // elements of one access
+  dim3 threads, grid;      // of the launch
+  int64_t groups, blocks;  // partial sums: a group of rows leaves one a column, a block one in all
+
+  template <class S>
+  static ForwardTrainSumsPlan of(const ForwardTrainSumsArgs& args) {
+    constexpr int wide = 16 / sizeof(S), flight = ForwardTrainSumsLaunch::rows_in_flight;
+    ForwardTrainSumsPlan plan{};
+    int width = wide;
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
+          fusegen::aligned(args.gemm_bias, 16)))
+      width = 1;
+    const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
+    // Threads side by side: a warp at least, and more while the columns still fill the chip with
+    // blocks.
+    unsigned across = 1;
+    while (across < 32 && across < columns) across *= 2;
+    while (across < ForwardTrainSumsLaunch::threads_across &&
+           columns / (2 * across) >= ForwardTrainSumsLaunch::tiles)
+      across *= 2;
+    plan.width = width;
+    plan.threads = dim3(across, ForwardTrainSumsLaunch::block / across);
+    const int64_t tiles = (columns + across - 1) / across;
+    // Each thread takes one batch of rows, and more where that keeps the partial sums few.
+    int64_t down = (args.rows + plan.threads.y * flight - 1) / (plan.threads.y * flight);
+    const int64_t resident =
+        width == 1 ? fusegen::resident_blocks(forward_train_sums<S, 1, flight>, plan.threads, 0)
+                   : fusegen::resident_blocks(forward_train_sums<S, wide, flight>, plan.threads, 0);
+    // Rounded down: a few blocks more than the chip holds would take as long as all others again.
+    down = std::min(down / ForwardTrainSumsLaunch::batches + 1,
+                    std::max<int64_t>(1, resident * ForwardTrainSumsLaunch::waves / tiles));
+    plan.grid = dim3(unsigned(tiles), unsigned(std::clamp<int64_t>(down, 1, 65535)));
+    plan.groups = plan.grid.y;
+    plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
+    return plan;
+  }
+};
+
+template <class S>
+void launch_forward_train_sums(const ForwardTrainSumsArgs& args, [[maybe_unused]] void* workspace,
+                               cudaStream_t stream) {
+  constexpr int flight = ForwardTrainSumsLaunch::rows_in_flight;
+  const auto plan = ForwardTrainSumsPlan::of<S>(args);
+  using T = fusegen::compute_t<S>;
+  T* partial = static_cast<T*>(workspace);
+  T* const bn_column_sum_partial = partial;
+  partial += plan.groups * args.cols;
+  T* const bn_column_sum_2_partial = partial;
+  partial += plan.groups * args.cols;
+  if (plan.width == 1) {
+    forward_train_sums<S, 1, flight><<<plan.grid, plan.threads, 0, stream>>>(
+        args, bn_column_sum_partial, bn_column_sum_2_partial);
+  } else {
+    forward_train_sums<S, 16 / sizeof(S), flight><<<plan.grid, plan.threads, 0, stream>>>(
+        args, bn_column_sum_partial, bn_column_sum_2_partial);
+  }
+  fusegen::launch_partial_sums<T, T, 2>(
+      {{{static_cast<T*>(args.bn_column_sum), bn_column_sum_partial, plan.groups, args.cols, 1},
+        {static_cast<T*>(args.bn_column_sum_2), bn_column_sum_2_partial, plan.groups, args.cols,
+         1}}},
+      stream);
+}
+
 // How forward_train is launched.
 struct ForwardTrainLaunch {
-  static constexpr int elements =
-      16;  // at most so many elements of a row in one thread's registers
+  static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int waves =
       4;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
-      2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+      1;                            // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int full = 512;  // threads of a block at most
 };
 
 // forward_train: a row in the registers of a team of threads, from one read to one write.
@@ -31,11 +349,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   using Pack = fusegen::Packed<S, V>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
   S* const __restrict__ y = static_cast<S*>(args.y);
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
@@ -94,7 +422,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
           full[v].x = x_v.value[v];
         }
         typename K::Col col[V] = {};
-
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -113,7 +453,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
       if (c < end) {
         typename K::Full full[V];
         typename K::Col col[V] = {};
-
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -140,7 +492,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
-
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -167,11 +531,21 @@ __global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArg
   using K = ForwardTrain<fusegen::math_t<S>>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
   S* const __restrict__ y = static_cast<S*>(args.y);
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
   using Team = fusegen::Team<T, fusegen::Holders::block, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -191,7 +565,19 @@ __global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArg
         full[v].x = x_v.value[v];
       }
       typename K::Col col[V] = {};
-
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -212,7 +598,19 @@ __global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArg
         full[v].x = x_v.value[v];
       }
       typename K::Col col[V] = {};
-
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -234,7 +632,19 @@ __global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArg
         full[v].x = x_v.value[v];
       }
       typename K::Col col[V] = {};
-
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
       fusegen::Vector<T, V> y_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -305,7 +715,9 @@ struct ForwardTrainPlan : fusegen::RowPlan {
   static ForwardTrainPlan of(const ForwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) && fusegen::aligned(args.y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
+          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_weight, 16) &&
+          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.y, 16)))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -353,34 +765,47 @@ void launch_forward_train(const ForwardTrainArgs& args, [[maybe_unused]] void* w
   }
 }
 
-// How backward_train is launched.
-struct BackwardTrainLaunch {
-  static constexpr int elements =
-      16;  // at most so many elements of a row in one thread's registers
+// How backward_train_sums is launched.
+struct BackwardTrainSumsLaunch {
+  static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int waves =
-      4;  // blocks for each place on the chip; 1: each block stays and walks on
+      1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
-      2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+      1;                            // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int full = 512;  // threads of a block at most
 };
 
-// backward_train: a row in the registers of a team of threads, from one read to one write.
+// backward_train_sums: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_train_held(BackwardTrainArgs args, fusegen::compute_t<S>* grad_scale_partial) {
+    backward_train_sums_held(BackwardTrainSumsArgs args,
+                             fusegen::compute_t<S>* grad_bn_weight_partial,
+                             fusegen::compute_t<S>* grad_bn_bias_partial,
+                             fusegen::compute_t<S>* grad_bn_mean_2_partial,
+                             fusegen::compute_t<S>* grad_bn_var_2_partial,
+                             fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardTrain<fusegen::math_t<S>>;
+  using K = BackwardTrainSums<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
@@ -399,6 +824,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  fusegen::ColumnSums<T, V> grad_bn_weight_sum(place, thread, threads);
+  grad_bn_weight_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+  fusegen::ColumnSums<T, V> grad_bn_bias_sum(place, thread, threads);
+  grad_bn_bias_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+  fusegen::ColumnSums<T, V> grad_bn_mean_2_sum(place, thread, threads);
+  grad_bn_mean_2_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+  fusegen::ColumnSums<T, V> grad_bn_var_2_sum(place, thread, threads);
+  grad_bn_var_2_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   typename K::Row next_row{};
   const auto fetch = [&](int r) {
@@ -454,7 +891,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -471,28 +920,70 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        fusegen::forget(x_raw[item]);
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
-        const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-
-        fusegen::Vector<T, V> grad_x_v;
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_bn_weight_v;
+        fusegen::Vector<T, V> grad_bn_bias_v;
+        fusegen::Vector<T, V> grad_bn_mean_2_v;
+        fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
           K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
-          grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
+          grad_bn_weight_v.value[v] = out.grad_bn_weight;
+          grad_bn_bias_v.value[v] = out.grad_bn_bias;
+          grad_bn_mean_2_v.value[v] = out.grad_bn_mean_2;
+          grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
         }
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        grad_bn_weight_sum.add(item, grad_bn_weight_v);
+        grad_bn_bias_sum.add(item, grad_bn_bias_v);
+        grad_bn_mean_2_sum.add(item, grad_bn_mean_2_v);
+        grad_bn_var_2_sum.add(item, grad_bn_var_2_v);
       }
+    }
+  }
+  // The block's sums, its rows of threads added up in their order.
+  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  __syncthreads();
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
+      T grad_bn_weight_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_bn_weight_all += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
+      grad_bn_weight_partial[group * cols + c + v] = grad_bn_weight_all;
+      T grad_bn_bias_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_bn_bias_all += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
+      grad_bn_bias_partial[group * cols + c + v] = grad_bn_bias_all;
+      T grad_bn_mean_2_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_bn_mean_2_all += grad_bn_mean_2_sum.at(item, v, y * int(blockDim.x));
+      grad_bn_mean_2_partial[group * cols + c + v] = grad_bn_mean_2_all;
+      T grad_bn_var_2_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_bn_var_2_all += grad_bn_var_2_sum.at(item, v, y * int(blockDim.x));
+      grad_bn_var_2_partial[group * cols + c + v] = grad_bn_var_2_all;
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -500,21 +991,35 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     grad_scale_partial[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] = grad_scale_total;
 }
 
-// backward_train: rows too long to hold. Each stage streams the row again and computes what the
-// earlier stages kept anew.
+// backward_train_sums: rows too long to hold. Each stage streams the row again and computes what
+// the earlier stages kept anew.
 template <class S, int V>
 __global__ void __launch_bounds__(512, 1)
-    backward_train_streamed(BackwardTrainArgs args, fusegen::compute_t<S>* grad_scale_partial) {
+    backward_train_sums_streamed(BackwardTrainSumsArgs args,
+                                 fusegen::compute_t<S>* grad_bn_weight_partial,
+                                 fusegen::compute_t<S>* grad_bn_bias_partial,
+                                 fusegen::compute_t<S>* grad_bn_mean_2_partial,
+                                 fusegen::compute_t<S>* grad_bn_var_2_partial,
+                                 fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
-  using K = BackwardTrain<fusegen::math_t<S>>;
+  using K = BackwardTrainSums<fusegen::math_t<S>>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
   using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -539,7 +1044,19 @@ __global__ void __launch_bounds__(512, 1)
         full[v].grad_y = grad_y_v.value[v];
       }
       typename K::Col col[V] = {};
-
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -564,7 +1081,471 @@ __global__ void __launch_bounds__(512, 1)
         full[v].grad_y = grad_y_v.value[v];
       }
       typename K::Col col[V] = {};
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Kept kept;
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept, out);
+        K::stage1(full[v], col[v], row, scalar, kept, out);
+        grad_scale_total += out.grad_scale;
+        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
+        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
+        grad_bn_mean_2_partial[group * cols + c + v] += out.grad_bn_mean_2;
+        grad_bn_var_2_partial[group * cols + c + v] += out.grad_bn_var_2;
+      }
+    }
+  }
+  grad_scale_total = fusegen::sum_block(grad_scale_total);
+  if (threadIdx.x == 0 && threadIdx.y == 0)
+    grad_scale_partial[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] = grad_scale_total;
+}
 
+struct BackwardTrainSumsRows {
+  // Elements that a thread holds, by the registers they take between two stages.
+  template <class S, int V>
+  static constexpr int items() {
+    using T = fusegen::compute_t<S>;
+    double bytes = 0;
+    bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 4.0 * sizeof(T));
+    return fusegen::elements_held<S, V>(bytes, BackwardTrainSumsLaunch::elements) / V;
+  }
+
+  // Calls f with the kernel that a plan chose.
+  template <class S, int V, class F>
+  static bool visit(const fusegen::RowPlan& plan, F&& f) {
+    using fusegen::Holders;
+    constexpr int held = items<S, V>();
+    switch (plan.form) {
+      case fusegen::RowForm::brief:
+        return f(backward_train_sums_held<S, V, 1, 256, 1, Holders::lanes>);
+      case fusegen::RowForm::warp:
+        return f(backward_train_sums_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
+                                          Holders::lanes>);
+      case fusegen::RowForm::block:
+        return f(backward_train_sums_held < S, V, held, 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainSumsLaunch::resident,
+                 Holders::block >);
+      case fusegen::RowForm::large_block:
+        return f(backward_train_sums_held<S, V, held,
+                                          std::min(BackwardTrainSumsLaunch::full,
+                                                   fusegen::full_block<S, V>(
+                                                       BackwardTrainSumsLaunch::elements)),
+                                          1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(backward_train_sums_held < S, V, fusegen::cluster_items<S>(held), 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainSumsLaunch::resident,
+                 Holders::cluster >);
+      case fusegen::RowForm::large_cluster:
+        return f(backward_train_sums_held<S, V, fusegen::cluster_items<S>(held),
+                                          std::min(BackwardTrainSumsLaunch::full,
+                                                   fusegen::full_block<S, V>(
+                                                       BackwardTrainSumsLaunch::elements)),
+                                          1, Holders::cluster>);
+      default:
+        return f(backward_train_sums_streamed<S, V>);
+    }
+  }
+};
+
+struct BackwardTrainSumsPlan : fusegen::RowPlan {
+  template <class S>
+  static BackwardTrainSumsPlan of(const BackwardTrainSumsArgs& args) {
+    constexpr int wide = 16 / sizeof(S);
+    int width = wide;
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
+          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.gemm_bias, 16) &&
+          fusegen::aligned(args.bn_weight, 16) && fusegen::aligned(args.bn_bias, 16)))
+      width = 1;
+    return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
+  }
+
+  template <class S, int V>
+  static BackwardTrainSumsPlan sized(const BackwardTrainSumsArgs& args) {
+    using T = fusegen::compute_t<S>;
+    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
+    fusegen::RowNeeds needs{};
+    needs.rows = args.rows;
+    needs.cols = args.cols;
+    needs.width = V;
+    needs.threads = std::min(BackwardTrainSumsLaunch::full,
+                             fusegen::full_block<S, V>(BackwardTrainSumsLaunch::elements));
+    needs.preferred = BackwardTrainSumsLaunch::threads;
+    needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainSumsRows::items<S, V>());
+    needs.cluster_items = fusegen::cluster_items<S>(BackwardTrainSumsRows::items<S, V>());
+    needs.items = BackwardTrainSumsRows::items<S, V>();
+    needs.shared = ahead + sizeof(T) * V * 4;
+    BackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
+    const auto place = [&](auto* kernel) {
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 sizeof(S) == 4 ? BackwardTrainSumsLaunch::waves : 1, true, 0);
+    };
+    if (!BackwardTrainSumsRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
+      BackwardTrainSumsRows::visit<S, V>(plan, place);
+    }
+    return plan;
+  }
+};
+
+template <class S>
+void launch_backward_train_sums(const BackwardTrainSumsArgs& args, [[maybe_unused]] void* workspace,
+                                cudaStream_t stream) {
+  const auto plan = BackwardTrainSumsPlan::of<S>(args);
+  using T = fusegen::compute_t<S>;
+  T* partial = static_cast<T*>(workspace);
+  T* const grad_bn_weight_partial = partial;
+  partial += plan.groups * args.cols;
+  T* const grad_bn_bias_partial = partial;
+  partial += plan.groups * args.cols;
+  T* const grad_bn_mean_2_partial = partial;
+  partial += plan.groups * args.cols;
+  T* const grad_bn_var_2_partial = partial;
+  partial += plan.groups * args.cols;
+  T* const grad_scale_partial = partial;
+  partial += plan.blocks;
+  if (plan.form == fusegen::RowForm::streamed) {
+    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_mean_2_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_var_2_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+  }
+  const auto launch = [&](auto* kernel) {
+    return fusegen::launch_rows(plan, stream, kernel, args, grad_bn_weight_partial,
+                                grad_bn_bias_partial, grad_bn_mean_2_partial, grad_bn_var_2_partial,
+                                grad_scale_partial);
+  };
+  if (plan.width == 1) {
+    BackwardTrainSumsRows::visit<S, 1>(plan, launch);
+  } else {
+    BackwardTrainSumsRows::visit<S, 16 / sizeof(S)>(plan, launch);
+  }
+  fusegen::launch_partial_sums<S, T, 3>(
+      {{{static_cast<S*>(args.grad_bn_weight), grad_bn_weight_partial, plan.groups, args.cols, 1},
+        {static_cast<S*>(args.grad_bn_bias), grad_bn_bias_partial, plan.groups, args.cols, 1},
+        {static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}},
+      stream);
+  fusegen::launch_partial_sums<T, T, 2>(
+      {{{static_cast<T*>(args.grad_bn_mean_2), grad_bn_mean_2_partial, plan.groups, args.cols, 1},
+        {static_cast<T*>(args.grad_bn_var_2), grad_bn_var_2_partial, plan.groups, args.cols, 1}}},
+      stream);
+}
+
+// How backward_train is launched.
+struct BackwardTrainLaunch {
+  static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
+  static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int waves =
+      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int resident =
+      1;                            // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int full = 512;  // threads of a block at most
+};
+
+// backward_train: a row in the registers of a team of threads, from one read to one write.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    backward_train_held(BackwardTrainArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial) {
+  using T = fusegen::compute_t<S>;
+  using K = BackwardTrain<fusegen::math_t<S>>;
+  using Pack = fusegen::Packed<S, V>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const __restrict__ grad_bn_mean_2 = static_cast<const T*>(args.grad_bn_mean_2);
+  const T* const __restrict__ grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
+  typename K::Scalar scalar{};
+  scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  constexpr bool ahead = sizeof(Pack) == 16;
+  using Team = fusegen::Team<T, HOLDERS, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
+  const int row_count = int(rows);
+  const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
+            apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  // Each thread has places of its own in shared memory: for the next row's vectors, and for its
+  // sums.
+  unsigned char* place = dynamic;
+  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  fusegen::ColumnSums<T, V> grad_gemm_bias_sum(place, thread, threads);
+  grad_gemm_bias_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+
+  typename K::Row next_row{};
+  const auto fetch = [&](int r) {
+    if (r < row_count) {
+      if constexpr (ahead) {
+        const S* const x_row = x + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + int64_t(r) * cols;
+#pragma unroll
+        for (int item = 0; item < ITEMS; ++item) {
+          if (column(item) < int(cols)) {
+            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+          }
+        }
+      }
+      next_row.softmax_max = softmax_max[r];
+      next_row.softmax_sum = softmax_sum[r];
+    }
+  };
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  fetch(begin + int(threadIdx.y));
+  for (int base = begin; base < row_count; base += step) {
+    const int r = base + int(threadIdx.y);
+    const int end =
+        r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] Pack x_raw[ITEMS];
+    [[maybe_unused]] Pack grad_y_raw[ITEMS];
+    if constexpr (ahead) fusegen::await_copies();
+    typename K::Row row = next_row;
+    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    K::row0(scalar, row);
+    T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      const int c = column(item);
+      if (c < end) {
+        if constexpr (ahead) {
+          x_raw[item] = x_next[item * threads];
+        } else {
+          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+        }
+        if constexpr (ahead) {
+          grad_y_raw[item] = grad_y_next[item * threads];
+        } else {
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+        }
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[item]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_bn_mean_2 = grad_bn_mean_2[c + v];
+          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+        }
+      }
+    }
+    fetch(r + step);  // all of this row has been read
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    K::row1(scalar, row);
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      const int c = column(item);
+      if (c < end) {
+        fusegen::forget(grad_y_raw[item]);
+        typename K::Full full[V];
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_bn_mean_2 = grad_bn_mean_2[c + v];
+          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_gemm_bias_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Out out;
+          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          grad_x_v.value[v] = out.grad_x;
+          grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+        }
+        grad_gemm_bias_sum.add(item, grad_gemm_bias_v);
+        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+      }
+    }
+  }
+  // The block's sums, its rows of threads added up in their order.
+  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  __syncthreads();
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
+      T grad_gemm_bias_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_gemm_bias_all += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
+      grad_gemm_bias_partial[group * cols + c + v] = grad_gemm_bias_all;
+    }
+  }
+}
+
+// backward_train: rows too long to hold. Each stage streams the row again and computes what the
+// earlier stages kept anew.
+template <class S, int V>
+__global__ void __launch_bounds__(512, 1)
+    backward_train_streamed(BackwardTrainArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial) {
+  using T = fusegen::compute_t<S>;
+  using K = BackwardTrain<fusegen::math_t<S>>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const __restrict__ grad_bn_mean_2 = static_cast<const T*>(args.grad_bn_mean_2);
+  const T* const __restrict__ grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
+  typename K::Scalar scalar{};
+  scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  [[maybe_unused]] const int64_t group = blockIdx.x;
+
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    typename K::Row row{};
+    row.softmax_max = softmax_max[r];
+    row.softmax_sum = softmax_sum[r];
+    K::row0(scalar, row);
+    T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+      const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].grad_bn_mean_2 = grad_bn_mean_2[c + v];
+        col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Kept kept;
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept, out);
+        reduced_grad_softmax_sum_2 =
+            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+      }
+    }
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    K::row1(scalar, row);
+    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+      const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].grad_bn_mean_2 = grad_bn_mean_2[c + v];
+        col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
       fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -573,14 +1554,11 @@ __global__ void __launch_bounds__(512, 1)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_scale_total += out.grad_scale;
+        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
       }
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
-  grad_scale_total = fusegen::sum_block(grad_scale_total);
-  if (threadIdx.x == 0 && threadIdx.y == 0)
-    grad_scale_partial[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] = grad_scale_total;
 }
 
 struct BackwardTrainRows {
@@ -590,7 +1568,7 @@ struct BackwardTrainRows {
     using T = fusegen::compute_t<S>;
     double bytes = 0;
     bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 1.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 2.0 * sizeof(T));
     return fusegen::elements_held<S, V>(bytes, BackwardTrainLaunch::elements) / V;
   }
 
@@ -635,7 +1613,9 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_x, 16)))
+          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.gemm_bias, 16) &&
+          fusegen::aligned(args.bn_weight, 16) && fusegen::aligned(args.bn_bias, 16) &&
+          fusegen::aligned(args.grad_x, 16)))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -654,11 +1634,11 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(BackwardTrainRows::items<S, V>());
     needs.items = BackwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * V * 1;
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1, false, 0);
+                                 sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1, true, 0);
     };
     if (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -674,10 +1654,13 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
   const auto plan = BackwardTrainPlan::of<S>(args);
   using T = fusegen::compute_t<S>;
   T* partial = static_cast<T*>(workspace);
-  T* const grad_scale_partial = partial;
-  partial += plan.blocks;
+  T* const grad_gemm_bias_partial = partial;
+  partial += plan.groups * args.cols;
+  if (plan.form == fusegen::RowForm::streamed) {
+    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+  }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_scale_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial);
   };
   if (plan.width == 1) {
     BackwardTrainRows::visit<S, 1>(plan, launch);
@@ -685,40 +1668,51 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
     BackwardTrainRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}}, stream);
+      {{{static_cast<S*>(args.grad_gemm_bias), grad_gemm_bias_partial, plan.groups, args.cols, 1}}},
+      stream);
 }
 
-// How double_backward_train is launched.
-struct DoubleBackwardTrainLaunch {
+// How double_backward_train_sums is launched.
+struct DoubleBackwardTrainSumsLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int waves =
-      4;  // blocks for each place on the chip; 1: each block stays and walks on
+      1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
 };
 
-// double_backward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// double_backward_train_sums: a row in the registers of a team of threads, from one read to one
+// write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_train_held(DoubleBackwardTrainArgs args,
-                               fusegen::compute_t<S>* grad_scale_partial) {
+    double_backward_train_sums_held(DoubleBackwardTrainSumsArgs args,
+                                    fusegen::compute_t<S>* grad_grad_bn_column_sum_partial,
+                                    fusegen::compute_t<S>* grad_grad_bn_column_sum_2_2_partial,
+                                    fusegen::compute_t<S>* grad_bn_var_2_partial) {
   using T = fusegen::compute_t<S>;
-  using K = DoubleBackwardTrain<fusegen::math_t<S>>;
+  using K = DoubleBackwardTrainSums<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
-  S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
-  scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.sample = T(args.sample);
+  scalar.rows = T(args.rows);
+  K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
@@ -739,6 +1733,515 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_grad_x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  fusegen::ColumnSums<T, V> grad_grad_bn_column_sum_sum(place, thread, threads);
+  grad_grad_bn_column_sum_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+  fusegen::ColumnSums<T, V> grad_grad_bn_column_sum_2_2_sum(place, thread, threads);
+  grad_grad_bn_column_sum_2_2_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+  fusegen::ColumnSums<T, V> grad_bn_var_2_sum(place, thread, threads);
+  grad_bn_var_2_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+
+  typename K::Row next_row{};
+  const auto fetch = [&](int r) {
+    if (r < row_count) {
+      if constexpr (ahead) {
+        const S* const x_row = x + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + int64_t(r) * cols;
+        const S* const grad_grad_x_row = grad_grad_x + int64_t(r) * cols;
+#pragma unroll
+        for (int item = 0; item < ITEMS; ++item) {
+          if (column(item) < int(cols)) {
+            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_row + column(item));
+          }
+        }
+      }
+      next_row.softmax_max = softmax_max[r];
+      next_row.softmax_sum = softmax_sum[r];
+    }
+  };
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  fetch(begin + int(threadIdx.y));
+  for (int base = begin; base < row_count; base += step) {
+    const int r = base + int(threadIdx.y);
+    const int end =
+        r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] Pack x_raw[ITEMS];
+    [[maybe_unused]] Pack grad_y_raw[ITEMS];
+    [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
+    if constexpr (ahead) fusegen::await_copies();
+    typename K::Row row = next_row;
+    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    K::row0(scalar, row);
+    T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      const int c = column(item);
+      if (c < end) {
+        if constexpr (ahead) {
+          x_raw[item] = x_next[item * threads];
+        } else {
+          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+        }
+        if constexpr (ahead) {
+          grad_y_raw[item] = grad_y_next[item * threads];
+        } else {
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+        }
+        if constexpr (ahead) {
+          grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
+        } else {
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (int64_t(r) * cols + c));
+        }
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[item]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_grad_bn_column_sum_v;
+        fusegen::Vector<T, V> grad_grad_bn_column_sum_2_2_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+          grad_grad_bn_column_sum_v.value[v] = out.grad_grad_bn_column_sum;
+          grad_grad_bn_column_sum_2_2_v.value[v] = out.grad_grad_bn_column_sum_2_2;
+        }
+        grad_grad_bn_column_sum_sum.add(item, grad_grad_bn_column_sum_v);
+        grad_grad_bn_column_sum_2_2_sum.add(item, grad_grad_bn_column_sum_2_2_v);
+      }
+    }
+    fetch(r + step);  // all of this row has been read
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    K::row1(scalar, row);
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      const int c = column(item);
+      if (c < end) {
+        fusegen::forget(grad_y_raw[item]);
+        typename K::Full full[V];
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_bn_var_2_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Out out;
+          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+
+          grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
+        }
+        grad_bn_var_2_sum.add(item, grad_bn_var_2_v);
+      }
+    }
+  }
+  // The block's sums, its rows of threads added up in their order.
+  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  __syncthreads();
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
+      T grad_grad_bn_column_sum_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_grad_bn_column_sum_all += grad_grad_bn_column_sum_sum.at(item, v, y * int(blockDim.x));
+      grad_grad_bn_column_sum_partial[group * cols + c + v] = grad_grad_bn_column_sum_all;
+      T grad_grad_bn_column_sum_2_2_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_grad_bn_column_sum_2_2_all +=
+            grad_grad_bn_column_sum_2_2_sum.at(item, v, y * int(blockDim.x));
+      grad_grad_bn_column_sum_2_2_partial[group * cols + c + v] = grad_grad_bn_column_sum_2_2_all;
+      T grad_bn_var_2_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_bn_var_2_all += grad_bn_var_2_sum.at(item, v, y * int(blockDim.x));
+      grad_bn_var_2_partial[group * cols + c + v] = grad_bn_var_2_all;
+    }
+  }
+}
+
+// double_backward_train_sums: rows too long to hold. Each stage streams the row again and computes
+// what the earlier stages kept anew.
+template <class S, int V>
+__global__ void __launch_bounds__(512, 1)
+    double_backward_train_sums_streamed(DoubleBackwardTrainSumsArgs args,
+                                        fusegen::compute_t<S>* grad_grad_bn_column_sum_partial,
+                                        fusegen::compute_t<S>* grad_grad_bn_column_sum_2_2_partial,
+                                        fusegen::compute_t<S>* grad_bn_var_2_partial) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrainSums<fusegen::math_t<S>>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
+  const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
+  const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  typename K::Scalar scalar{};
+  scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.sample = T(args.sample);
+  scalar.rows = T(args.rows);
+  K::scalars(scalar);
+  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  [[maybe_unused]] const int64_t group = blockIdx.x;
+
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    typename K::Row row{};
+    row.softmax_max = softmax_max[r];
+    row.softmax_sum = softmax_sum[r];
+    K::row0(scalar, row);
+    T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+      const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
+        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Kept kept;
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept, out);
+        reduced_grad_softmax_sum_2 =
+            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+        grad_grad_bn_column_sum_partial[group * cols + c + v] += out.grad_grad_bn_column_sum;
+        grad_grad_bn_column_sum_2_2_partial[group * cols + c + v] +=
+            out.grad_grad_bn_column_sum_2_2;
+      }
+    }
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    K::row1(scalar, row);
+    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+      const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
+        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Kept kept;
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept, out);
+        K::stage1(full[v], col[v], row, scalar, kept, out);
+
+        grad_bn_var_2_partial[group * cols + c + v] += out.grad_bn_var_2;
+      }
+    }
+  }
+}
+
+struct DoubleBackwardTrainSumsRows {
+  // Elements that a thread holds, by the registers they take between two stages.
+  template <class S, int V>
+  static constexpr int items() {
+    using T = fusegen::compute_t<S>;
+    double bytes = 0;
+    bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 1.0 * sizeof(T));
+    return fusegen::elements_held<S, V>(bytes, DoubleBackwardTrainSumsLaunch::elements) / V;
+  }
+
+  // Calls f with the kernel that a plan chose.
+  template <class S, int V, class F>
+  static bool visit(const fusegen::RowPlan& plan, F&& f) {
+    using fusegen::Holders;
+    constexpr int held = items<S, V>();
+    switch (plan.form) {
+      case fusegen::RowForm::brief:
+        return f(double_backward_train_sums_held<S, V, 1, 256, 1, Holders::lanes>);
+      case fusegen::RowForm::warp:
+        return f(double_backward_train_sums_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
+                                                 Holders::lanes>);
+      case fusegen::RowForm::block:
+        return f(double_backward_train_sums_held < S, V, held, 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSumsLaunch::resident,
+                 Holders::block >);
+      case fusegen::RowForm::large_block:
+        return f(double_backward_train_sums_held<
+                 S, V, held,
+                 std::min(DoubleBackwardTrainSumsLaunch::full,
+                          fusegen::full_block<S, V>(DoubleBackwardTrainSumsLaunch::elements)),
+                 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(double_backward_train_sums_held < S, V, fusegen::cluster_items<S>(held), 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSumsLaunch::resident,
+                 Holders::cluster >);
+      case fusegen::RowForm::large_cluster:
+        return f(double_backward_train_sums_held<
+                 S, V, fusegen::cluster_items<S>(held),
+                 std::min(DoubleBackwardTrainSumsLaunch::full,
+                          fusegen::full_block<S, V>(DoubleBackwardTrainSumsLaunch::elements)),
+                 1, Holders::cluster>);
+      default:
+        return f(double_backward_train_sums_streamed<S, V>);
+    }
+  }
+};
+
+struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
+  template <class S>
+  static DoubleBackwardTrainSumsPlan of(const DoubleBackwardTrainSumsArgs& args) {
+    constexpr int wide = 16 / sizeof(S);
+    int width = wide;
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
+          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
+          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_weight, 16) &&
+          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.grad_grad_gemm_bias, 16)))
+      width = 1;
+    return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
+  }
+
+  template <class S, int V>
+  static DoubleBackwardTrainSumsPlan sized(const DoubleBackwardTrainSumsArgs& args) {
+    using T = fusegen::compute_t<S>;
+    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
+    fusegen::RowNeeds needs{};
+    needs.rows = args.rows;
+    needs.cols = args.cols;
+    needs.width = V;
+    needs.threads = std::min(DoubleBackwardTrainSumsLaunch::full,
+                             fusegen::full_block<S, V>(DoubleBackwardTrainSumsLaunch::elements));
+    needs.preferred = DoubleBackwardTrainSumsLaunch::threads;
+    needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainSumsRows::items<S, V>());
+    needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardTrainSumsRows::items<S, V>());
+    needs.items = DoubleBackwardTrainSumsRows::items<S, V>();
+    needs.shared = ahead + sizeof(T) * V * 3;
+    DoubleBackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
+    const auto place = [&](auto* kernel) {
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 sizeof(S) == 4 ? DoubleBackwardTrainSumsLaunch::waves : 1, true,
+                                 0);
+    };
+    if (!DoubleBackwardTrainSumsRows::visit<S, V>(plan,
+                                                  place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
+      DoubleBackwardTrainSumsRows::visit<S, V>(plan, place);
+    }
+    return plan;
+  }
+};
+
+template <class S>
+void launch_double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args,
+                                       [[maybe_unused]] void* workspace, cudaStream_t stream) {
+  const auto plan = DoubleBackwardTrainSumsPlan::of<S>(args);
+  using T = fusegen::compute_t<S>;
+  T* partial = static_cast<T*>(workspace);
+  T* const grad_grad_bn_column_sum_partial = partial;
+  partial += plan.groups * args.cols;
+  T* const grad_grad_bn_column_sum_2_2_partial = partial;
+  partial += plan.groups * args.cols;
+  T* const grad_bn_var_2_partial = partial;
+  partial += plan.groups * args.cols;
+  if (plan.form == fusegen::RowForm::streamed) {
+    cudaMemsetAsync(grad_grad_bn_column_sum_partial, 0, sizeof(T) * plan.groups * args.cols,
+                    stream);
+    cudaMemsetAsync(grad_grad_bn_column_sum_2_2_partial, 0, sizeof(T) * plan.groups * args.cols,
+                    stream);
+    cudaMemsetAsync(grad_bn_var_2_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+  }
+  const auto launch = [&](auto* kernel) {
+    return fusegen::launch_rows(plan, stream, kernel, args, grad_grad_bn_column_sum_partial,
+                                grad_grad_bn_column_sum_2_2_partial, grad_bn_var_2_partial);
+  };
+  if (plan.width == 1) {
+    DoubleBackwardTrainSumsRows::visit<S, 1>(plan, launch);
+  } else {
+    DoubleBackwardTrainSumsRows::visit<S, 16 / sizeof(S)>(plan, launch);
+  }
+  fusegen::launch_partial_sums<T, T, 3>(
+      {{{static_cast<T*>(args.grad_grad_bn_column_sum), grad_grad_bn_column_sum_partial,
+         plan.groups, args.cols, 1},
+        {static_cast<T*>(args.grad_grad_bn_column_sum_2_2), grad_grad_bn_column_sum_2_2_partial,
+         plan.groups, args.cols, 1},
+        {static_cast<T*>(args.grad_bn_var_2), grad_bn_var_2_partial, plan.groups, args.cols, 1}}},
+      stream);
+}
+
+// How double_backward_train_sums2 is launched.
+struct DoubleBackwardTrainSums2Launch {
+  static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
+  static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int waves =
+      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int resident =
+      1;                            // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int full = 512;  // threads of a block at most
+};
+
+// double_backward_train_sums2: a row in the registers of a team of threads, from one read to one
+// write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    double_backward_train_sums2_held(DoubleBackwardTrainSums2Args args,
+                                     fusegen::compute_t<S>* grad_bn_weight_partial,
+                                     fusegen::compute_t<S>* grad_bn_bias_partial,
+                                     fusegen::compute_t<S>* grad_bn_var_4_partial,
+                                     fusegen::compute_t<S>* grad_bn_mean_4_partial,
+                                     fusegen::compute_t<S>* grad_scale_partial) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrainSums2<fusegen::math_t<S>>;
+  using Pack = fusegen::Packed<S, V>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
+  const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
+  const S* const __restrict__ grad_grad_bn_weight = static_cast<const S*>(args.grad_grad_bn_weight);
+  const S* const __restrict__ grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
+  const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const __restrict__ grad_grad_bn_column_sum =
+      static_cast<const T*>(args.grad_grad_bn_column_sum);
+  const T* const __restrict__ grad_grad_bn_column_sum_2_2 =
+      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
+  S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
+  typename K::Scalar scalar{};
+  scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  constexpr bool ahead = sizeof(Pack) == 16;
+  using Team = fusegen::Team<T, HOLDERS, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
+  const int row_count = int(rows);
+  const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
+            apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  // Each thread has places of its own in shared memory: for the next row's vectors, and for its
+  // sums.
+  unsigned char* place = dynamic;
+  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  Pack* const grad_grad_x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  fusegen::ColumnSums<T, V> grad_bn_weight_sum(place, thread, threads);
+  grad_bn_weight_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+  fusegen::ColumnSums<T, V> grad_bn_bias_sum(place, thread, threads);
+  grad_bn_bias_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+  fusegen::ColumnSums<T, V> grad_bn_var_4_sum(place, thread, threads);
+  grad_bn_var_4_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+  fusegen::ColumnSums<T, V> grad_bn_mean_4_sum(place, thread, threads);
+  grad_bn_mean_4_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   typename K::Row next_row{};
   const auto fetch = [&](int r) {
@@ -805,7 +2308,27 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -835,7 +2358,27 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -854,31 +2397,78 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        fusegen::forget(x_raw[item]);
         fusegen::forget(grad_y_raw[item]);
-        fusegen::forget(grad_grad_x_raw[item]);
         typename K::Full full[V];
-        const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
-        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
           full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-
-        fusegen::Vector<T, V> grad_x_v;
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_bn_weight_v;
+        fusegen::Vector<T, V> grad_bn_bias_v;
+        fusegen::Vector<T, V> grad_bn_var_4_v;
+        fusegen::Vector<T, V> grad_bn_mean_4_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
-          grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
+          grad_bn_weight_v.value[v] = out.grad_bn_weight;
+          grad_bn_bias_v.value[v] = out.grad_bn_bias;
+          grad_bn_var_4_v.value[v] = out.grad_bn_var_4;
+          grad_bn_mean_4_v.value[v] = out.grad_bn_mean_4;
         }
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        grad_bn_weight_sum.add(item, grad_bn_weight_v);
+        grad_bn_bias_sum.add(item, grad_bn_bias_v);
+        grad_bn_var_4_sum.add(item, grad_bn_var_4_v);
+        grad_bn_mean_4_sum.add(item, grad_bn_mean_4_v);
       }
+    }
+  }
+  // The block's sums, its rows of threads added up in their order.
+  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  __syncthreads();
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
+      T grad_bn_weight_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_bn_weight_all += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
+      grad_bn_weight_partial[group * cols + c + v] = grad_bn_weight_all;
+      T grad_bn_bias_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_bn_bias_all += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
+      grad_bn_bias_partial[group * cols + c + v] = grad_bn_bias_all;
+      T grad_bn_var_4_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_bn_var_4_all += grad_bn_var_4_sum.at(item, v, y * int(blockDim.x));
+      grad_bn_var_4_partial[group * cols + c + v] = grad_bn_var_4_all;
+      T grad_bn_mean_4_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_bn_mean_4_all += grad_bn_mean_4_sum.at(item, v, y * int(blockDim.x));
+      grad_bn_mean_4_partial[group * cols + c + v] = grad_bn_mean_4_all;
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -886,25 +2476,45 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     grad_scale_partial[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] = grad_scale_total;
 }
 
-// double_backward_train: rows too long to hold. Each stage streams the row again and computes what
-// the earlier stages kept anew.
+// double_backward_train_sums2: rows too long to hold. Each stage streams the row again and computes
+// what the earlier stages kept anew.
 template <class S, int V>
 __global__ void __launch_bounds__(512, 1)
-    double_backward_train_streamed(DoubleBackwardTrainArgs args,
-                                   fusegen::compute_t<S>* grad_scale_partial) {
+    double_backward_train_sums2_streamed(DoubleBackwardTrainSums2Args args,
+                                         fusegen::compute_t<S>* grad_bn_weight_partial,
+                                         fusegen::compute_t<S>* grad_bn_bias_partial,
+                                         fusegen::compute_t<S>* grad_bn_var_4_partial,
+                                         fusegen::compute_t<S>* grad_bn_mean_4_partial,
+                                         fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
-  using K = DoubleBackwardTrain<fusegen::math_t<S>>;
+  using K = DoubleBackwardTrainSums2<fusegen::math_t<S>>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
+  const S* const __restrict__ grad_grad_bn_weight = static_cast<const S*>(args.grad_grad_bn_weight);
+  const S* const __restrict__ grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const __restrict__ grad_grad_bn_column_sum =
+      static_cast<const T*>(args.grad_grad_bn_column_sum);
+  const T* const __restrict__ grad_grad_bn_column_sum_2_2 =
+      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
   using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -933,7 +2543,27 @@ __global__ void __launch_bounds__(512, 1)
         full[v].grad_grad_x = grad_grad_x_v.value[v];
       }
       typename K::Col col[V] = {};
-
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+        col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -966,7 +2596,27 @@ __global__ void __launch_bounds__(512, 1)
         full[v].grad_grad_x = grad_grad_x_v.value[v];
       }
       typename K::Col col[V] = {};
-
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+        col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
       fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -998,7 +2648,673 @@ __global__ void __launch_bounds__(512, 1)
         full[v].grad_grad_x = grad_grad_x_v.value[v];
       }
       typename K::Col col[V] = {};
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+        col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Kept kept;
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept, out);
+        K::stage1(full[v], col[v], row, scalar, kept, out);
+        K::stage2(full[v], col[v], row, scalar, kept, out);
+        grad_scale_total += out.grad_scale;
+        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
+        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
+        grad_bn_var_4_partial[group * cols + c + v] += out.grad_bn_var_4;
+        grad_bn_mean_4_partial[group * cols + c + v] += out.grad_bn_mean_4;
+      }
+    }
+  }
+  grad_scale_total = fusegen::sum_block(grad_scale_total);
+  if (threadIdx.x == 0 && threadIdx.y == 0)
+    grad_scale_partial[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] = grad_scale_total;
+}
 
+struct DoubleBackwardTrainSums2Rows {
+  // Elements that a thread holds, by the registers they take between two stages.
+  template <class S, int V>
+  static constexpr int items() {
+    using T = fusegen::compute_t<S>;
+    double bytes = 0;
+    bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 10.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 17.0 * sizeof(T));
+    return fusegen::elements_held<S, V>(bytes, DoubleBackwardTrainSums2Launch::elements) / V;
+  }
+
+  // Calls f with the kernel that a plan chose.
+  template <class S, int V, class F>
+  static bool visit(const fusegen::RowPlan& plan, F&& f) {
+    using fusegen::Holders;
+    constexpr int held = items<S, V>();
+    switch (plan.form) {
+      case fusegen::RowForm::brief:
+        return f(double_backward_train_sums2_held<S, V, 1, 256, 1, Holders::lanes>);
+      case fusegen::RowForm::warp:
+        return f(double_backward_train_sums2_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
+                                                  Holders::lanes>);
+      case fusegen::RowForm::block:
+        return f(double_backward_train_sums2_held < S, V, held, 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSums2Launch::resident,
+                 Holders::block >);
+      case fusegen::RowForm::large_block:
+        return f(double_backward_train_sums2_held<
+                 S, V, held,
+                 std::min(DoubleBackwardTrainSums2Launch::full,
+                          fusegen::full_block<S, V>(DoubleBackwardTrainSums2Launch::elements)),
+                 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(double_backward_train_sums2_held < S, V, fusegen::cluster_items<S>(held), 512,
+                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSums2Launch::resident,
+                 Holders::cluster >);
+      case fusegen::RowForm::large_cluster:
+        return f(double_backward_train_sums2_held<
+                 S, V, fusegen::cluster_items<S>(held),
+                 std::min(DoubleBackwardTrainSums2Launch::full,
+                          fusegen::full_block<S, V>(DoubleBackwardTrainSums2Launch::elements)),
+                 1, Holders::cluster>);
+      default:
+        return f(double_backward_train_sums2_streamed<S, V>);
+    }
+  }
+};
+
+struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
+  template <class S>
+  static DoubleBackwardTrainSums2Plan of(const DoubleBackwardTrainSums2Args& args) {
+    constexpr int wide = 16 / sizeof(S);
+    int width = wide;
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
+          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
+          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_weight, 16) &&
+          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.grad_grad_gemm_bias, 16) &&
+          fusegen::aligned(args.grad_grad_bn_weight, 16) &&
+          fusegen::aligned(args.grad_grad_bn_bias, 16) && fusegen::aligned(args.grad_grad_y, 16)))
+      width = 1;
+    return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
+  }
+
+  template <class S, int V>
+  static DoubleBackwardTrainSums2Plan sized(const DoubleBackwardTrainSums2Args& args) {
+    using T = fusegen::compute_t<S>;
+    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
+    fusegen::RowNeeds needs{};
+    needs.rows = args.rows;
+    needs.cols = args.cols;
+    needs.width = V;
+    needs.threads = std::min(DoubleBackwardTrainSums2Launch::full,
+                             fusegen::full_block<S, V>(DoubleBackwardTrainSums2Launch::elements));
+    needs.preferred = DoubleBackwardTrainSums2Launch::threads;
+    needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainSums2Rows::items<S, V>());
+    needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardTrainSums2Rows::items<S, V>());
+    needs.items = DoubleBackwardTrainSums2Rows::items<S, V>();
+    needs.shared = ahead + sizeof(T) * V * 4;
+    DoubleBackwardTrainSums2Plan plan{fusegen::choose_rows(needs)};
+    const auto place = [&](auto* kernel) {
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 sizeof(S) == 4 ? DoubleBackwardTrainSums2Launch::waves : 1, true,
+                                 0);
+    };
+    if (!DoubleBackwardTrainSums2Rows::visit<S, V>(plan,
+                                                   place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
+      DoubleBackwardTrainSums2Rows::visit<S, V>(plan, place);
+    }
+    return plan;
+  }
+};
+
+template <class S>
+void launch_double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args,
+                                        [[maybe_unused]] void* workspace, cudaStream_t stream) {
+  const auto plan = DoubleBackwardTrainSums2Plan::of<S>(args);
+  using T = fusegen::compute_t<S>;
+  T* partial = static_cast<T*>(workspace);
+  T* const grad_bn_weight_partial = partial;
+  partial += plan.groups * args.cols;
+  T* const grad_bn_bias_partial = partial;
+  partial += plan.groups * args.cols;
+  T* const grad_bn_var_4_partial = partial;
+  partial += plan.groups * args.cols;
+  T* const grad_bn_mean_4_partial = partial;
+  partial += plan.groups * args.cols;
+  T* const grad_scale_partial = partial;
+  partial += plan.blocks;
+  if (plan.form == fusegen::RowForm::streamed) {
+    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_var_4_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_mean_4_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+  }
+  const auto launch = [&](auto* kernel) {
+    return fusegen::launch_rows(plan, stream, kernel, args, grad_bn_weight_partial,
+                                grad_bn_bias_partial, grad_bn_var_4_partial, grad_bn_mean_4_partial,
+                                grad_scale_partial);
+  };
+  if (plan.width == 1) {
+    DoubleBackwardTrainSums2Rows::visit<S, 1>(plan, launch);
+  } else {
+    DoubleBackwardTrainSums2Rows::visit<S, 16 / sizeof(S)>(plan, launch);
+  }
+  fusegen::launch_partial_sums<S, T, 3>(
+      {{{static_cast<S*>(args.grad_bn_weight), grad_bn_weight_partial, plan.groups, args.cols, 1},
+        {static_cast<S*>(args.grad_bn_bias), grad_bn_bias_partial, plan.groups, args.cols, 1},
+        {static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}},
+      stream);
+  fusegen::launch_partial_sums<T, T, 2>(
+      {{{static_cast<T*>(args.grad_bn_var_4), grad_bn_var_4_partial, plan.groups, args.cols, 1},
+        {static_cast<T*>(args.grad_bn_mean_4), grad_bn_mean_4_partial, plan.groups, args.cols, 1}}},
+      stream);
+}
+
+// How double_backward_train is launched.
+struct DoubleBackwardTrainLaunch {
+  static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
+  static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int waves =
+      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int resident =
+      1;                            // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int full = 512;  // threads of a block at most
+};
+
+// double_backward_train: a row in the registers of a team of threads, from one read to one write.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    double_backward_train_held(DoubleBackwardTrainArgs args,
+                               fusegen::compute_t<S>* grad_gemm_bias_partial) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrain<fusegen::math_t<S>>;
+  using Pack = fusegen::Packed<S, V>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
+  const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
+  const S* const __restrict__ grad_grad_bn_weight = static_cast<const S*>(args.grad_grad_bn_weight);
+  const S* const __restrict__ grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
+  const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const __restrict__ grad_grad_bn_column_sum =
+      static_cast<const T*>(args.grad_grad_bn_column_sum);
+  const T* const __restrict__ grad_grad_bn_column_sum_2_2 =
+      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
+  const T* const __restrict__ grad_bn_var_4 = static_cast<const T*>(args.grad_bn_var_4);
+  const T* const __restrict__ grad_bn_mean_4 = static_cast<const T*>(args.grad_bn_mean_4);
+  const T* const __restrict__ grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
+  typename K::Scalar scalar{};
+  scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  constexpr bool ahead = sizeof(Pack) == 16;
+  using Team = fusegen::Team<T, HOLDERS, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
+  const int row_count = int(rows);
+  const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
+            apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  // Each thread has places of its own in shared memory: for the next row's vectors, and for its
+  // sums.
+  unsigned char* place = dynamic;
+  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  Pack* const grad_grad_x_next = reinterpret_cast<Pack*>(place) + thread;
+  place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
+  fusegen::ColumnSums<T, V> grad_gemm_bias_sum(place, thread, threads);
+  grad_gemm_bias_sum.clear(ITEMS);
+  place += sizeof(T) * V * ITEMS * threads;
+
+  typename K::Row next_row{};
+  const auto fetch = [&](int r) {
+    if (r < row_count) {
+      if constexpr (ahead) {
+        const S* const x_row = x + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + int64_t(r) * cols;
+        const S* const grad_grad_x_row = grad_grad_x + int64_t(r) * cols;
+#pragma unroll
+        for (int item = 0; item < ITEMS; ++item) {
+          if (column(item) < int(cols)) {
+            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_row + column(item));
+          }
+        }
+      }
+      next_row.softmax_max = softmax_max[r];
+      next_row.softmax_sum = softmax_sum[r];
+    }
+  };
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  fetch(begin + int(threadIdx.y));
+  for (int base = begin; base < row_count; base += step) {
+    const int r = base + int(threadIdx.y);
+    const int end =
+        r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] Pack x_raw[ITEMS];
+    [[maybe_unused]] Pack grad_y_raw[ITEMS];
+    [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
+    if constexpr (ahead) fusegen::await_copies();
+    typename K::Row row = next_row;
+    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    K::row0(scalar, row);
+    T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      const int c = column(item);
+      if (c < end) {
+        if constexpr (ahead) {
+          x_raw[item] = x_next[item * threads];
+        } else {
+          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+        }
+        if constexpr (ahead) {
+          grad_y_raw[item] = grad_y_next[item * threads];
+        } else {
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+        }
+        if constexpr (ahead) {
+          grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
+        } else {
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (int64_t(r) * cols + c));
+        }
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[item]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+          col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
+          col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
+          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+          reduced_grad_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
+        }
+      }
+    }
+    fetch(r + step);  // all of this row has been read
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 =
+        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    K::row1(scalar, row);
+    T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      const int c = column(item);
+      if (c < end) {
+        fusegen::forget(grad_y_raw[item]);
+        typename K::Full full[V];
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+          col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
+          col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
+          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Out out;
+          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          reduced_grad_softmax_sum_4 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
+        }
+      }
+    }
+    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    K::row2(scalar, row);
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      const int c = column(item);
+      if (c < end) {
+        fusegen::forget(grad_y_raw[item]);
+        typename K::Full full[V];
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+          col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
+          col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
+          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_gemm_bias_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Out out;
+          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          grad_x_v.value[v] = out.grad_x;
+          grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+        }
+        grad_gemm_bias_sum.add(item, grad_gemm_bias_v);
+        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+      }
+    }
+  }
+  // The block's sums, its rows of threads added up in their order.
+  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  __syncthreads();
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
+      T grad_gemm_bias_all = T(0);
+      for (int y = 0; y < int(blockDim.y); ++y)
+        grad_gemm_bias_all += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
+      grad_gemm_bias_partial[group * cols + c + v] = grad_gemm_bias_all;
+    }
+  }
+}
+
+// double_backward_train: rows too long to hold. Each stage streams the row again and computes what
+// the earlier stages kept anew.
+template <class S, int V>
+__global__ void __launch_bounds__(512, 1)
+    double_backward_train_streamed(DoubleBackwardTrainArgs args,
+                                   fusegen::compute_t<S>* grad_gemm_bias_partial) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrain<fusegen::math_t<S>>;
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
+  const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
+  const S* const __restrict__ grad_grad_bn_weight = static_cast<const S*>(args.grad_grad_bn_weight);
+  const S* const __restrict__ grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
+  const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
+  const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const __restrict__ grad_grad_bn_column_sum =
+      static_cast<const T*>(args.grad_grad_bn_column_sum);
+  const T* const __restrict__ grad_grad_bn_column_sum_2_2 =
+      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
+  const T* const __restrict__ grad_bn_var_4 = static_cast<const T*>(args.grad_bn_var_4);
+  const T* const __restrict__ grad_bn_mean_4 = static_cast<const T*>(args.grad_bn_mean_4);
+  const T* const __restrict__ grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
+  typename K::Scalar scalar{};
+  scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(exchange);
+  [[maybe_unused]] const int64_t group = blockIdx.x;
+
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    typename K::Row row{};
+    row.softmax_max = softmax_max[r];
+    row.softmax_sum = softmax_sum[r];
+    K::row0(scalar, row);
+    T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+      const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
+        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+        col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+        col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
+        col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
+        col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Kept kept;
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept, out);
+        reduced_grad_softmax_sum_2 =
+            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+        reduced_grad_grad_softmax_sum_2 =
+            fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
+      }
+    }
+    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 =
+        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    K::row1(scalar, row);
+    T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
+    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+      const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
+        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+        col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+        col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
+        col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
+        col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Kept kept;
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept, out);
+        K::stage1(full[v], col[v], row, scalar, kept, out);
+        reduced_grad_softmax_sum_4 =
+            fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
+      }
+    }
+    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    K::row2(scalar, row);
+    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+      const int64_t at = r * cols + c;
+      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw);
+      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+        full[v].grad_y = grad_y_v.value[v];
+        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].bn_sample_sum = bn_sample_sum[c + v];
+        col[v].bn_column_sum = bn_column_sum[c + v];
+        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+        col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+        col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+        col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
+        col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
+        col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_weight = bn_weight_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+        K::columns(scalar, col[v]);
+      }
       fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -1008,14 +3324,11 @@ __global__ void __launch_bounds__(512, 1)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_scale_total += out.grad_scale;
+        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
       }
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
-  grad_scale_total = fusegen::sum_block(grad_scale_total);
-  if (threadIdx.x == 0 && threadIdx.y == 0)
-    grad_scale_partial[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] = grad_scale_total;
 }
 
 struct DoubleBackwardTrainRows {
@@ -1025,8 +3338,8 @@ struct DoubleBackwardTrainRows {
     using T = fusegen::compute_t<S>;
     double bytes = 0;
     bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 3.0 * sizeof(T));
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 4.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 4.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 7.0 * sizeof(T));
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardTrainLaunch::elements) / V;
   }
 
@@ -1074,7 +3387,10 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     int width = wide;
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
           fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.grad_grad_y, 16) && fusegen::aligned(args.grad_x, 16)))
+          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_weight, 16) &&
+          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.grad_grad_gemm_bias, 16) &&
+          fusegen::aligned(args.grad_grad_bn_weight, 16) &&
+          fusegen::aligned(args.grad_grad_bn_bias, 16) && fusegen::aligned(args.grad_x, 16)))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1093,11 +3409,11 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardTrainRows::items<S, V>());
     needs.items = DoubleBackwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * V * 1;
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? DoubleBackwardTrainLaunch::waves : 1, false, 0);
+                                 sizeof(S) == 4 ? DoubleBackwardTrainLaunch::waves : 1, true, 0);
     };
     if (!DoubleBackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
@@ -1113,10 +3429,13 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
   const auto plan = DoubleBackwardTrainPlan::of<S>(args);
   using T = fusegen::compute_t<S>;
   T* partial = static_cast<T*>(workspace);
-  T* const grad_scale_partial = partial;
-  partial += plan.blocks;
+  T* const grad_gemm_bias_partial = partial;
+  partial += plan.groups * args.cols;
+  if (plan.form == fusegen::RowForm::streamed) {
+    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+  }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_scale_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial);
   };
   if (plan.width == 1) {
     DoubleBackwardTrainRows::visit<S, 1>(plan, launch);
@@ -1124,7 +3443,8 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
     DoubleBackwardTrainRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}}, stream);
+      {{{static_cast<S*>(args.grad_gemm_bias), grad_gemm_bias_partial, plan.groups, args.cols, 1}}},
+      stream);
 }
 
 // How forward_eval is launched.
@@ -2655,6 +4975,46 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
 
 }  // namespace
 
+int64_t forward_train_sample_cuda_workspace(fusegen::DType dtype,
+                                            const ForwardTrainSampleArgs& args) {
+  return fusegen::with_dtype(dtype, [&](auto stored) {
+    using S = decltype(stored);
+    using T = fusegen::compute_t<S>;
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
+    };
+    return bytes(ForwardTrainSamplePlan::of<S>(args));
+  });
+}
+
+const char* forward_train_sample_cuda(fusegen::DType dtype, const ForwardTrainSampleArgs& args,
+                                      void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_forward_train_sample<decltype(stored)>(args, workspace,
+                                                  static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
+int64_t forward_train_sums_cuda_workspace(fusegen::DType dtype, const ForwardTrainSumsArgs& args) {
+  return fusegen::with_dtype(dtype, [&](auto stored) {
+    using S = decltype(stored);
+    using T = fusegen::compute_t<S>;
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 2 + plan.blocks * 0);
+    };
+    return bytes(ForwardTrainSumsPlan::of<S>(args));
+  });
+}
+
+const char* forward_train_sums_cuda(fusegen::DType dtype, const ForwardTrainSumsArgs& args,
+                                    void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_forward_train_sums<decltype(stored)>(args, workspace, static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
 int64_t forward_train_cuda_workspace(fusegen::DType dtype, const ForwardTrainArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
@@ -2674,12 +5034,33 @@ const char* forward_train_cuda(fusegen::DType dtype, const ForwardTrainArgs& arg
   return fusegen::last_error();
 }
 
+int64_t backward_train_sums_cuda_workspace(fusegen::DType dtype,
+                                           const BackwardTrainSumsArgs& args) {
+  return fusegen::with_dtype(dtype, [&](auto stored) {
+    using S = decltype(stored);
+    using T = fusegen::compute_t<S>;
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 4 + plan.blocks * 1);
+    };
+    return bytes(BackwardTrainSumsPlan::of<S>(args));
+  });
+}
+
+const char* backward_train_sums_cuda(fusegen::DType dtype, const BackwardTrainSumsArgs& args,
+                                     void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_backward_train_sums<decltype(stored)>(args, workspace,
+                                                 static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
 int64_t backward_train_cuda_workspace(fusegen::DType dtype, const BackwardTrainArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
     const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 1);
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
     };
     return bytes(BackwardTrainPlan::of<S>(args));
   });
@@ -2693,13 +5074,57 @@ const char* backward_train_cuda(fusegen::DType dtype, const BackwardTrainArgs& a
   return fusegen::last_error();
 }
 
+int64_t double_backward_train_sums_cuda_workspace(fusegen::DType dtype,
+                                                  const DoubleBackwardTrainSumsArgs& args) {
+  return fusegen::with_dtype(dtype, [&](auto stored) {
+    using S = decltype(stored);
+    using T = fusegen::compute_t<S>;
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 3 + plan.blocks * 0);
+    };
+    return bytes(DoubleBackwardTrainSumsPlan::of<S>(args));
+  });
+}
+
+const char* double_backward_train_sums_cuda(fusegen::DType dtype,
+                                            const DoubleBackwardTrainSumsArgs& args,
+                                            void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_double_backward_train_sums<decltype(stored)>(args, workspace,
+                                                        static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
+int64_t double_backward_train_sums2_cuda_workspace(fusegen::DType dtype,
+                                                   const DoubleBackwardTrainSums2Args& args) {
+  return fusegen::with_dtype(dtype, [&](auto stored) {
+    using S = decltype(stored);
+    using T = fusegen::compute_t<S>;
+    const auto bytes = [&](const auto& plan) {
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 4 + plan.blocks * 1);
+    };
+    return bytes(DoubleBackwardTrainSums2Plan::of<S>(args));
+  });
+}
+
+const char* double_backward_train_sums2_cuda(fusegen::DType dtype,
+                                             const DoubleBackwardTrainSums2Args& args,
+                                             void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_double_backward_train_sums2<decltype(stored)>(args, workspace,
+                                                         static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
 int64_t double_backward_train_cuda_workspace(fusegen::DType dtype,
                                              const DoubleBackwardTrainArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
     const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 1);
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 1 + plan.blocks * 0);
     };
     return bytes(DoubleBackwardTrainPlan::of<S>(args));
   });

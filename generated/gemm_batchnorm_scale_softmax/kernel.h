@@ -10,10 +10,57 @@
 
 namespace fusegen_gemm_batchnorm_scale_softmax {
 
+struct ForwardTrainSampleArgs {
+  int64_t rows, cols;
+  int64_t all_rows;       // rows are those of a sample
+  const void* x;          // [rows, cols]
+  const void* gemm_bias;  // [cols]
+  void* bn_sample_sum;    // [cols], in the type computed in
+};
+
+template <class Level>
+void forward_train_sample_cpu(fusegen::DType dtype, const ForwardTrainSampleArgs& args);
+
+// Bytes of scratch that forward_train_sample_cuda needs on the device.
+int64_t forward_train_sample_cuda_workspace(fusegen::DType dtype,
+                                            const ForwardTrainSampleArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* forward_train_sample_cuda(fusegen::DType dtype, const ForwardTrainSampleArgs& args,
+                                      void* workspace, void* stream);
+
+struct ForwardTrainSumsArgs {
+  int64_t rows, cols;
+  int64_t sample;             // rows of a sample
+  const void* x;              // [rows, cols]
+  const void* gemm_bias;      // [cols]
+  const void* bn_sample_sum;  // [cols], in the type computed in
+  void* bn_column_sum;        // [cols], in the type computed in
+  void* bn_column_sum_2;      // [cols], in the type computed in
+};
+
+template <class Level>
+void forward_train_sums_cpu(fusegen::DType dtype, const ForwardTrainSumsArgs& args);
+
+// Bytes of scratch that forward_train_sums_cuda needs on the device.
+int64_t forward_train_sums_cuda_workspace(fusegen::DType dtype, const ForwardTrainSumsArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* forward_train_sums_cuda(fusegen::DType dtype, const ForwardTrainSumsArgs& args,
+                                    void* workspace, void* stream);
+
 struct ForwardTrainArgs {
   int64_t rows, cols;
-  const void* x;      // [rows, cols]
-  const void* scale;  // []
+  int64_t sample;               // rows of a sample
+  const void* x;                // [rows, cols]
+  const void* gemm_bias;        // [cols]
+  const void* bn_weight;        // [cols]
+  const void* bn_bias;          // [cols]
+  const void* scale;            // []
+  const void* bn_sample_sum;    // [cols], in the type computed in
+  const void* bn_column_sum;    // [cols], in the type computed in
+  const void* bn_column_sum_2;  // [cols], in the type computed in
+  double bn_eps;
   void* y;            // [rows, cols]
   void* softmax_max;  // [rows], in the type computed in
   void* softmax_sum;  // [rows], in the type computed in
@@ -29,15 +76,57 @@ int64_t forward_train_cuda_workspace(fusegen::DType dtype, const ForwardTrainArg
 const char* forward_train_cuda(fusegen::DType dtype, const ForwardTrainArgs& args, void* workspace,
                                void* stream);
 
+struct BackwardTrainSumsArgs {
+  int64_t rows, cols;
+  int64_t sample;               // rows of a sample
+  const void* x;                // [rows, cols]
+  const void* grad_y;           // [rows, cols]
+  const void* gemm_bias;        // [cols]
+  const void* bn_weight;        // [cols]
+  const void* bn_bias;          // [cols]
+  const void* scale;            // []
+  const void* bn_sample_sum;    // [cols], in the type computed in
+  const void* bn_column_sum;    // [cols], in the type computed in
+  const void* bn_column_sum_2;  // [cols], in the type computed in
+  const void* softmax_max;      // [rows], in the type computed in
+  const void* softmax_sum;      // [rows], in the type computed in
+  double bn_eps;
+  void* grad_bn_weight;  // [cols]
+  void* grad_bn_bias;    // [cols]
+  void* grad_scale;      // []
+  void* grad_bn_mean_2;  // [cols], in the type computed in
+  void* grad_bn_var_2;   // [cols], in the type computed in
+};
+
+template <class Level>
+void backward_train_sums_cpu(fusegen::DType dtype, const BackwardTrainSumsArgs& args);
+
+// Bytes of scratch that backward_train_sums_cuda needs on the device.
+int64_t backward_train_sums_cuda_workspace(fusegen::DType dtype, const BackwardTrainSumsArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* backward_train_sums_cuda(fusegen::DType dtype, const BackwardTrainSumsArgs& args,
+                                     void* workspace, void* stream);
+
 struct BackwardTrainArgs {
   int64_t rows, cols;
-  const void* x;            // [rows, cols]
-  const void* grad_y;       // [rows, cols]
-  const void* scale;        // []
-  const void* softmax_max;  // [rows], in the type computed in
-  const void* softmax_sum;  // [rows], in the type computed in
-  void* grad_x;             // [rows, cols]
-  void* grad_scale;         // []
+  int64_t sample;               // rows of a sample
+  const void* x;                // [rows, cols]
+  const void* grad_y;           // [rows, cols]
+  const void* gemm_bias;        // [cols]
+  const void* bn_weight;        // [cols]
+  const void* bn_bias;          // [cols]
+  const void* scale;            // []
+  const void* bn_sample_sum;    // [cols], in the type computed in
+  const void* bn_column_sum;    // [cols], in the type computed in
+  const void* bn_column_sum_2;  // [cols], in the type computed in
+  const void* softmax_max;      // [rows], in the type computed in
+  const void* softmax_sum;      // [rows], in the type computed in
+  const void* grad_bn_mean_2;   // [cols], in the type computed in
+  const void* grad_bn_var_2;    // [cols], in the type computed in
+  double bn_eps;
+  void* grad_x;          // [rows, cols]
+  void* grad_gemm_bias;  // [cols]
 };
 
 template <class Level>
@@ -50,18 +139,110 @@ int64_t backward_train_cuda_workspace(fusegen::DType dtype, const BackwardTrainA
 const char* backward_train_cuda(fusegen::DType dtype, const BackwardTrainArgs& args,
                                 void* workspace, void* stream);
 
+struct DoubleBackwardTrainSumsArgs {
+  int64_t rows, cols;
+  int64_t sample;                   // rows of a sample
+  const void* x;                    // [rows, cols]
+  const void* grad_y;               // [rows, cols]
+  const void* grad_grad_x;          // [rows, cols]
+  const void* gemm_bias;            // [cols]
+  const void* bn_weight;            // [cols]
+  const void* bn_bias;              // [cols]
+  const void* grad_grad_gemm_bias;  // [cols]
+  const void* scale;                // []
+  const void* bn_sample_sum;        // [cols], in the type computed in
+  const void* bn_column_sum;        // [cols], in the type computed in
+  const void* bn_column_sum_2;      // [cols], in the type computed in
+  const void* softmax_max;          // [rows], in the type computed in
+  const void* softmax_sum;          // [rows], in the type computed in
+  double bn_eps;
+  void* grad_grad_bn_column_sum;      // [cols], in the type computed in
+  void* grad_grad_bn_column_sum_2_2;  // [cols], in the type computed in
+  void* grad_bn_var_2;                // [cols], in the type computed in
+};
+
+template <class Level>
+void double_backward_train_sums_cpu(fusegen::DType dtype, const DoubleBackwardTrainSumsArgs& args);
+
+// Bytes of scratch that double_backward_train_sums_cuda needs on the device.
+int64_t double_backward_train_sums_cuda_workspace(fusegen::DType dtype,
+                                                  const DoubleBackwardTrainSumsArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* double_backward_train_sums_cuda(fusegen::DType dtype,
+                                            const DoubleBackwardTrainSumsArgs& args,
+                                            void* workspace, void* stream);
+
+struct DoubleBackwardTrainSums2Args {
+  int64_t rows, cols;
+  int64_t sample;                           // rows of a sample
+  const void* x;                            // [rows, cols]
+  const void* grad_y;                       // [rows, cols]
+  const void* grad_grad_x;                  // [rows, cols]
+  const void* gemm_bias;                    // [cols]
+  const void* bn_weight;                    // [cols]
+  const void* bn_bias;                      // [cols]
+  const void* grad_grad_gemm_bias;          // [cols]
+  const void* grad_grad_bn_weight;          // [cols]
+  const void* grad_grad_bn_bias;            // [cols]
+  const void* scale;                        // []
+  const void* grad_grad_scale;              // []
+  const void* bn_sample_sum;                // [cols], in the type computed in
+  const void* bn_column_sum;                // [cols], in the type computed in
+  const void* bn_column_sum_2;              // [cols], in the type computed in
+  const void* softmax_max;                  // [rows], in the type computed in
+  const void* softmax_sum;                  // [rows], in the type computed in
+  const void* grad_grad_bn_column_sum;      // [cols], in the type computed in
+  const void* grad_grad_bn_column_sum_2_2;  // [cols], in the type computed in
+  double bn_eps;
+  void* grad_bn_weight;  // [cols]
+  void* grad_bn_bias;    // [cols]
+  void* grad_scale;      // []
+  void* grad_grad_y;     // [rows, cols]
+  void* grad_bn_var_4;   // [cols], in the type computed in
+  void* grad_bn_mean_4;  // [cols], in the type computed in
+};
+
+template <class Level>
+void double_backward_train_sums2_cpu(fusegen::DType dtype,
+                                     const DoubleBackwardTrainSums2Args& args);
+
+// Bytes of scratch that double_backward_train_sums2_cuda needs on the device.
+int64_t double_backward_train_sums2_cuda_workspace(fusegen::DType dtype,
+                                                   const DoubleBackwardTrainSums2Args& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* double_backward_train_sums2_cuda(fusegen::DType dtype,
+                                             const DoubleBackwardTrainSums2Args& args,
+                                             void* workspace, void* stream);
+
 struct DoubleBackwardTrainArgs {
   int64_t rows, cols;
-  const void* x;                // [rows, cols]
-  const void* grad_y;           // [rows, cols]
-  const void* grad_grad_x;      // [rows, cols]
-  const void* scale;            // []
-  const void* grad_grad_scale;  // []
-  const void* softmax_max;      // [rows], in the type computed in
-  const void* softmax_sum;      // [rows], in the type computed in
-  void* grad_x;                 // [rows, cols]
-  void* grad_scale;             // []
-  void* grad_grad_y;            // [rows, cols]
+  int64_t sample;                           // rows of a sample
+  const void* x;                            // [rows, cols]
+  const void* grad_y;                       // [rows, cols]
+  const void* grad_grad_x;                  // [rows, cols]
+  const void* gemm_bias;                    // [cols]
+  const void* bn_weight;                    // [cols]
+  const void* bn_bias;                      // [cols]
+  const void* grad_grad_gemm_bias;          // [cols]
+  const void* grad_grad_bn_weight;          // [cols]
+  const void* grad_grad_bn_bias;            // [cols]
+  const void* scale;                        // []
+  const void* grad_grad_scale;              // []
+  const void* bn_sample_sum;                // [cols], in the type computed in
+  const void* bn_column_sum;                // [cols], in the type computed in
+  const void* bn_column_sum_2;              // [cols], in the type computed in
+  const void* softmax_max;                  // [rows], in the type computed in
+  const void* softmax_sum;                  // [rows], in the type computed in
+  const void* grad_grad_bn_column_sum;      // [cols], in the type computed in
+  const void* grad_grad_bn_column_sum_2_2;  // [cols], in the type computed in
+  const void* grad_bn_var_4;                // [cols], in the type computed in
+  const void* grad_bn_mean_4;               // [cols], in the type computed in
+  const void* grad_bn_var_2;                // [cols], in the type computed in
+  double bn_eps;
+  void* grad_x;          // [rows, cols]
+  void* grad_gemm_bias;  // [cols]
 };
 
 template <class Level>

@@ -11,21 +11,23 @@ namespace fusegen_matmul_add_swish_tanh_gelu_hardtanh {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                [[maybe_unused]] Tensor add_value) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor add_value_ = activation.col(add_value, "add_value");
+  const Tensor y_out = activation.full_result();
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  const Tensor add_value_ = activation.col(add_value, "add_value");
   args.add_value = add_value_.const_data_ptr();
-  const Tensor y_out = activation.like(x);
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   return y_out;
@@ -35,23 +37,23 @@ std::tuple<Tensor, Tensor, Tensor> backward([[maybe_unused]] Tensor x,
                                             [[maybe_unused]] Tensor matmul_bias,
                                             [[maybe_unused]] Tensor add_value,
                                             [[maybe_unused]] Tensor grad_y) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor add_value_ = activation.col(add_value, "add_value");
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
+  const Tensor grad_add_value_out = activation.like(add_value);
   BackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  const Tensor add_value_ = activation.col(add_value, "add_value");
   args.add_value = add_value_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
-  const Tensor grad_add_value_out = activation.like(add_value);
   args.grad_add_value = grad_add_value_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
   return {grad_x_out, grad_matmul_bias_out, grad_add_value_out};
@@ -62,32 +64,32 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor add_value, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor grad_grad_add_value) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor add_value_ = activation.col(add_value, "add_value");
+  const Tensor grad_grad_matmul_bias_ =
+      activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
+  const Tensor grad_grad_add_value_ = activation.col(grad_grad_add_value, "grad_grad_add_value");
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
+  const Tensor grad_add_value_out = activation.like(add_value);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  const Tensor add_value_ = activation.col(add_value, "add_value");
   args.add_value = add_value_.const_data_ptr();
-  const Tensor grad_grad_matmul_bias_ =
-      activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
-  const Tensor grad_grad_add_value_ = activation.col(grad_grad_add_value, "grad_grad_add_value");
   args.grad_grad_add_value = grad_grad_add_value_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
-  const Tensor grad_add_value_out = activation.like(add_value);
   args.grad_add_value = grad_add_value_out.mutable_data_ptr();
-  const Tensor grad_grad_y_out = activation.like(grad_y);
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
   return {grad_x_out, grad_matmul_bias_out, grad_add_value_out, grad_grad_y_out};

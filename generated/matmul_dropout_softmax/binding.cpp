@@ -11,27 +11,29 @@ namespace fusegen_matmul_dropout_softmax {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward_train([[maybe_unused]] Tensor x,
                                                  [[maybe_unused]] Tensor matmul_bias,
                                                  [[maybe_unused]] Tensor seed,
                                                  [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, false, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor y_out = activation.full_result();
+  const Tensor softmax_max_out = activation.statistics(Kind::row);
+  const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.seed = fusegen::seed_of(seed, activation);
   args.dropout_p = dropout_p;
-  const Tensor y_out = activation.like(x);
   args.y = y_out.mutable_data_ptr();
-  const Tensor softmax_max_out = activation.statistics();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
-  const Tensor softmax_sum_out = activation.statistics();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward_train), activation, args);
   return {y_out, softmax_max_out, softmax_sum_out};
@@ -41,25 +43,25 @@ std::tuple<Tensor, Tensor> backward_train(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, false, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   BackwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
   args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.seed = fusegen::seed_of(seed, activation);
   args.dropout_p = dropout_p;
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward_train), activation, args);
   return {grad_x_out, grad_matmul_bias_out};
@@ -70,32 +72,32 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, false, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor grad_grad_matmul_bias_ =
+      activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardTrainArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  const Tensor grad_grad_matmul_bias_ =
-      activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
   args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.seed = fusegen::seed_of(seed, activation);
   args.dropout_p = dropout_p;
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
-  const Tensor grad_grad_y_out = activation.like(grad_y);
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward_train), activation, args);
   return {grad_x_out, grad_matmul_bias_out, grad_grad_y_out};
@@ -103,19 +105,19 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
 
 std::tuple<Tensor, Tensor, Tensor> forward_eval([[maybe_unused]] Tensor x,
                                                 [[maybe_unused]] Tensor matmul_bias) {
-  const Activation activation(x, false, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor y_out = activation.full_result();
+  const Tensor softmax_max_out = activation.statistics(Kind::row);
+  const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  const Tensor y_out = activation.like(x);
   args.y = y_out.mutable_data_ptr();
-  const Tensor softmax_max_out = activation.statistics();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
-  const Tensor softmax_sum_out = activation.statistics();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
   return {y_out, softmax_max_out, softmax_sum_out};
@@ -126,23 +128,23 @@ std::tuple<Tensor, Tensor> backward_eval([[maybe_unused]] Tensor x,
                                          [[maybe_unused]] Tensor grad_y,
                                          [[maybe_unused]] Tensor softmax_max,
                                          [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   BackwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
   args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
   args.softmax_sum = softmax_sum_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward_eval), activation, args);
   return {grad_x_out, grad_matmul_bias_out};
@@ -152,30 +154,30 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor grad_grad_matmul_bias_ =
+      activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardEvalArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  const Tensor grad_grad_matmul_bias_ =
-      activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
   args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
   args.softmax_sum = softmax_sum_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
-  const Tensor grad_grad_y_out = activation.like(grad_y);
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward_eval), activation, args);
   return {grad_x_out, grad_matmul_bias_out, grad_grad_y_out};

@@ -11,23 +11,25 @@ namespace fusegen_matmul_gelu_softmax {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor linear_bias) {
-  const Activation activation(x, false, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
+  const Tensor y_out = activation.full_result();
+  const Tensor softmax_max_out = activation.statistics(Kind::row);
+  const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
   args.linear_bias = linear_bias_.const_data_ptr();
-  const Tensor y_out = activation.like(x);
   args.y = y_out.mutable_data_ptr();
-  const Tensor softmax_max_out = activation.statistics();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
-  const Tensor softmax_sum_out = activation.statistics();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   return {y_out, softmax_max_out, softmax_sum_out};
@@ -37,23 +39,23 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] Tensor softmax_max,
                                     [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_linear_bias_out = activation.like(linear_bias);
   BackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
   args.linear_bias = linear_bias_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
   args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
   args.softmax_sum = softmax_sum_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_linear_bias_out = activation.like(linear_bias);
   args.grad_linear_bias = grad_linear_bias_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
   return {grad_x_out, grad_linear_bias_out};
@@ -63,30 +65,30 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor linear_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_linear_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {2, -1, -1, 1});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
+  const Tensor grad_grad_linear_bias_ =
+      activation.col(grad_grad_linear_bias, "grad_grad_linear_bias");
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_linear_bias_out = activation.like(linear_bias);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
   args.linear_bias = linear_bias_.const_data_ptr();
-  const Tensor grad_grad_linear_bias_ =
-      activation.col(grad_grad_linear_bias, "grad_grad_linear_bias");
   args.grad_grad_linear_bias = grad_grad_linear_bias_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
   args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
   args.softmax_sum = softmax_sum_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_linear_bias_out = activation.like(linear_bias);
   args.grad_linear_bias = grad_linear_bias_out.mutable_data_ptr();
-  const Tensor grad_grad_y_out = activation.like(grad_y);
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
   return {grad_x_out, grad_linear_bias_out, grad_grad_y_out};

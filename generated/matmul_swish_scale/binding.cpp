@@ -11,20 +11,22 @@ namespace fusegen_matmul_swish_scale {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                [[maybe_unused]] double scaling_factor) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor y_out = activation.full_result();
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.scaling_factor = scaling_factor;
-  const Tensor y_out = activation.like(x);
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   return y_out;
@@ -33,20 +35,20 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
 std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] double scaling_factor) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   BackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.scaling_factor = scaling_factor;
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
   return {grad_x_out, grad_matmul_bias_out};
@@ -58,27 +60,27 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                                    [[maybe_unused]] Tensor grad_grad_x,
                                                    [[maybe_unused]] Tensor grad_grad_matmul_bias,
                                                    [[maybe_unused]] double scaling_factor) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor grad_grad_matmul_bias_ =
+      activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  const Tensor grad_grad_matmul_bias_ =
-      activation.col(grad_grad_matmul_bias, "grad_grad_matmul_bias");
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
   args.scaling_factor = scaling_factor;
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_matmul_bias_out = activation.like(matmul_bias);
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
-  const Tensor grad_grad_y_out = activation.like(grad_y);
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
   return {grad_x_out, grad_matmul_bias_out, grad_grad_y_out};

@@ -11,23 +11,25 @@ namespace fusegen_scale_softmax {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor scale) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor scale_ = activation.scalar(scale, "scale");
+  const Tensor y_out = activation.full_result();
+  const Tensor softmax_max_out = activation.statistics(Kind::row);
+  const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor scale_ = activation.scalar(scale, "scale");
   args.scale = scale_.const_data_ptr();
-  const Tensor y_out = activation.like(x);
   args.y = y_out.mutable_data_ptr();
-  const Tensor softmax_max_out = activation.statistics();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
-  const Tensor softmax_sum_out = activation.statistics();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   return {y_out, softmax_max_out, softmax_sum_out};
@@ -37,23 +39,23 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] Tensor softmax_max,
                                     [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor scale_ = activation.scalar(scale, "scale");
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_scale_out = activation.like(scale);
   BackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor scale_ = activation.scalar(scale, "scale");
   args.scale = scale_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
   args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
   args.softmax_sum = softmax_sum_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_scale_out = activation.like(scale);
   args.grad_scale = grad_scale_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
   return {grad_x_out, grad_scale_out};
@@ -63,29 +65,29 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_scale,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  const Tensor scale_ = activation.scalar(scale, "scale");
+  const Tensor grad_grad_scale_ = activation.scalar(grad_grad_scale, "grad_grad_scale");
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_scale_out = activation.like(scale);
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  const Tensor scale_ = activation.scalar(scale, "scale");
   args.scale = scale_.const_data_ptr();
-  const Tensor grad_grad_scale_ = activation.scalar(grad_grad_scale, "grad_grad_scale");
   args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
   args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
   args.softmax_sum = softmax_sum_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_scale_out = activation.like(scale);
   args.grad_scale = grad_scale_out.mutable_data_ptr();
-  const Tensor grad_grad_y_out = activation.like(grad_y);
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
   return {grad_x_out, grad_scale_out, grad_grad_y_out};

@@ -11,31 +11,33 @@ namespace fusegen_swish_tanh_mish {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x) {
-  const Activation activation(x, true, {0, -1, -1, 1});
-  ForwardArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
+  const Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
+  const Tensor y_out = activation.full_result();
+  ForwardArgs args{};
+  args.rows = activation.numel() ? 1 : 0;  // one long row
+  args.cols = activation.numel();
   args.x = x_.const_data_ptr();
-  const Tensor y_out = activation.like(x);
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   return y_out;
 }
 
 Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y) {
-  const Activation activation(x, true, {0, -1, -1, 1});
-  BackwardArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
+  const Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
-  args.x = x_.const_data_ptr();
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor grad_x_out = activation.full_result();
+  BackwardArgs args{};
+  args.rows = activation.numel() ? 1 : 0;  // one long row
+  args.cols = activation.numel();
+  args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
   return grad_x_out;
@@ -44,19 +46,19 @@ Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y) {
 std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor grad_y,
                                            [[maybe_unused]] Tensor grad_grad_x) {
-  const Activation activation(x, true, {0, -1, -1, 1});
-  DoubleBackwardArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
+  const Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
-  args.x = x_.const_data_ptr();
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
-  args.grad_y = grad_y_.const_data_ptr();
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_grad_y_out = activation.full_result();
+  DoubleBackwardArgs args{};
+  args.rows = activation.numel() ? 1 : 0;  // one long row
+  args.cols = activation.numel();
+  args.x = x_.const_data_ptr();
+  args.grad_y = grad_y_.const_data_ptr();
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_grad_y_out = activation.like(grad_y);
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
   return {grad_x_out, grad_grad_y_out};
@@ -67,25 +69,25 @@ std::tuple<Tensor, Tensor, Tensor> triple_backward([[maybe_unused]] Tensor x,
                                                    [[maybe_unused]] Tensor grad_grad_x,
                                                    [[maybe_unused]] Tensor grad_grad_x_2,
                                                    [[maybe_unused]] Tensor grad_grad_grad_y) {
-  const Activation activation(x, true, {0, -1, -1, 1});
-  TripleBackwardArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
+  const Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
-  args.x = x_.const_data_ptr();
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
-  args.grad_y = grad_y_.const_data_ptr();
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
-  args.grad_grad_x = grad_grad_x_.const_data_ptr();
   const Tensor grad_grad_x_2_ = activation.full(grad_grad_x_2, "grad_grad_x_2");
-  args.grad_grad_x_2 = grad_grad_x_2_.const_data_ptr();
   const Tensor grad_grad_grad_y_ = activation.full(grad_grad_grad_y, "grad_grad_grad_y");
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_grad_y_out = activation.full_result();
+  const Tensor grad_grad_grad_x_out = activation.full_result();
+  TripleBackwardArgs args{};
+  args.rows = activation.numel() ? 1 : 0;  // one long row
+  args.cols = activation.numel();
+  args.x = x_.const_data_ptr();
+  args.grad_y = grad_y_.const_data_ptr();
+  args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  args.grad_grad_x_2 = grad_grad_x_2_.const_data_ptr();
   args.grad_grad_grad_y = grad_grad_grad_y_.const_data_ptr();
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_grad_y_out = activation.like(grad_y);
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
-  const Tensor grad_grad_grad_x_out = activation.like(grad_grad_x);
   args.grad_grad_grad_x = grad_grad_grad_x_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(triple_backward), activation, args);
   return {grad_x_out, grad_grad_y_out, grad_grad_grad_x_out};

@@ -11,22 +11,24 @@ namespace fusegen_temperature_softmax {
 namespace {
 
 using fusegen::Activation;
+using fusegen::Kind;
+using fusegen::Order;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] double temperature) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor y_out = activation.full_result();
+  const Tensor softmax_max_out = activation.statistics(Kind::row);
+  const Tensor softmax_sum_out = activation.statistics(Kind::row);
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
   args.temperature = temperature;
-  const Tensor y_out = activation.like(x);
   args.y = y_out.mutable_data_ptr();
-  const Tensor softmax_max_out = activation.statistics();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
-  const Tensor softmax_sum_out = activation.statistics();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   return {y_out, softmax_max_out, softmax_sum_out};
@@ -35,20 +37,20 @@ std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
 Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y,
                 [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
                 [[maybe_unused]] double temperature) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
   BackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
   args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.temperature = temperature;
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
   return grad_x_out;
@@ -60,24 +62,24 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor softmax_max,
                                            [[maybe_unused]] Tensor softmax_sum,
                                            [[maybe_unused]] double temperature) {
-  const Activation activation(x, false, {0, -1, -1, 1});
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
+  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
+  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
+  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor grad_x_out = activation.full_result();
+  const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
-  const Tensor x_ = activation.full(x, "x");
   args.x = x_.const_data_ptr();
-  const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   args.grad_y = grad_y_.const_data_ptr();
-  const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max");
   args.softmax_max = softmax_max_.const_data_ptr();
-  const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum");
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.temperature = temperature;
-  const Tensor grad_x_out = activation.like(x);
   args.grad_x = grad_x_out.mutable_data_ptr();
-  const Tensor grad_grad_y_out = activation.like(grad_y);
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(double_backward), activation, args);
   return {grad_x_out, grad_grad_y_out};

@@ -8,6 +8,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <tuple>
 #include <vector>
 
@@ -20,18 +21,26 @@ namespace fusegen {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+// The axes that a statistic varies along: one value a row, one a column, or one in all.
+enum class Kind { row, col, scalar };
+
+// How the elements may lie for the kernels of an operator. `contiguous`: one dim behind the other.
+// Else in any order without gaps; but for `packed` and `strided`, columns lie together and in their
+// own order, and so do rows. For `packed` nothing lies behind the columns.
+enum class Order { contiguous, any, packed, strided };
+
 // How x's dims become rows and columns.
 struct Layout {
   int64_t rank;         // the number of dims x must have, or 0 for any
   int64_t first, last;  // the dims of the columns, counted from the end: -1 is the last
   int64_t groups;       // into how many rows they are cut
+  Order order;          // how the elements may lie
 };
 
 // The activation as the kernels see it: [rows, cols], whatever its dims.
 class Activation {
  public:
-  // `flat`: rows do not matter to the kernel.
-  Activation(const Tensor& x, bool flat, const Layout& layout)
+  Activation(const Tensor& x, const Layout& layout)
       : x_(x), numel_(x.numel()), first_(layout.first), last_(layout.last) {
     const int64_t rank = layout.rank, dims = x.dim();
     STD_TORCH_CHECK(rank == 0 || dims == rank, "x: expected ", rank, " dims, got ", dims);
@@ -59,29 +68,41 @@ class Activation {
       // Places of a channel that follow one another: elements where the channel is among the
       // columns, else rows.
       if (dim > 1 && (column(1) || !column(dim))) channel_run_ *= x.size(dim);
-      if (dim > dims + layout.last) inner_ *= x.size(dim);
+      if (dim > dims + layout.last) matrix_ *= x.size(dim);
     }
+    inner_ = matrix_;
     STD_TORCH_CHECK(layout.groups > 0 && width_ % layout.groups == 0, "x: its channels are not ",
                     layout.groups, " groups");
     height_ *= layout.groups;
     width_ /= layout.groups;
-    rows_ = flat ? (numel_ ? 1 : 0) : height_;
-    cols_ = flat ? numel_ : width_;
+    as_it_lies_ = numel_ > 0 && !x.is_contiguous() && layout.order != Order::contiguous &&
+                  lies_in(layout.order);
   }
 
-  int64_t rows() const { return rows_; }
-  int64_t cols() const { return cols_; }
-  int64_t inner() const { return inner_; }
+  int64_t rows() const { return height_; }
+  int64_t cols() const { return width_; }
+  int64_t numel() const { return numel_; }
+  // The rows of a sample: a sixteenth of the matrices [cols, …] that follow one another.
+  int64_t sample() const { return matrix_ ? (height_ / matrix_ + 15) / 16 * matrix_ : 0; }
+  int64_t inner() const { return std::max<int64_t>(inner_, 1); }  // of nothing too: it divides
   int64_t channels() const { return x_.size(1); }
-  int64_t channel_run() const { return channel_run_; }
+  int64_t channel_run() const { return std::max<int64_t>(channel_run_, 1); }
   DType dtype() const { return dtype_; }
   const Tensor& x() const { return x_; }
 
-  // Each returns the tensor as the kernel reads it: contiguous, of x's dtype and device.
+  // Each returns the tensor as the kernel reads it, of x's dtype and device: contiguous, or as x
+  // lies.
   Tensor full(const Tensor& t, const char* name) const {
-    bool same = t.dim() == x_.dim();
-    for (int64_t dim = 0; same && dim < t.dim(); ++dim) same = t.size(dim) == x_.size(dim);
-    return checked(t, name, same);
+    bool same = t.dim() == x_.dim(), alike = true;
+    for (int64_t dim = 0; same && dim < t.dim(); ++dim) {
+      same = t.size(dim) == x_.size(dim);
+      alike &= t.size(dim) == 1 || t.stride(dim) == x_.stride(dim);
+    }
+    check(t, name, same);
+    if (!as_it_lies_) return t.is_contiguous() ? t : torch::stable::contiguous(t);
+    if (alike) return t;
+    Tensor copy = torch::stable::empty_like(x_);
+    return torch::stable::copy_(copy, t);
   }
   Tensor col(const Tensor& t, const char* name) const {
     return checked(t, name, t.numel() == width_);
@@ -105,21 +126,18 @@ class Activation {
     return t.is_contiguous() ? t : torch::stable::contiguous(t);
   }
 
-  // Row statistics, and sums over all rows, that the forward pass saved.
-  Tensor saved(const Tensor& t, const char* name) const {
-    STD_TORCH_CHECK(t.numel() == height_ && t.scalar_type() == computed() && t.is_contiguous(),
+  // Statistics that the forward pass saved.
+  Tensor saved(const Tensor& t, const char* name, Kind kind) const {
+    STD_TORCH_CHECK(t.numel() == count(kind) && t.scalar_type() == computed() && t.is_contiguous(),
                     name, ": not what the forward pass of this x saved");
-    return t;
-  }
-  Tensor saved_total(const Tensor& t, const char* name) const {
-    STD_TORCH_CHECK(t.numel() == 1 && t.scalar_type() == computed(), name,
-                    ": not what the forward pass of this x saved");
     return t;
   }
 
   // New tensors for results.
-  Tensor like(const Tensor& t) const {
-    Tensor result = torch::stable::new_empty(x_, t.sizes());
+  Tensor like(const Tensor& t) const { return torch::stable::new_empty(x_, t.sizes()); }
+  Tensor full_result() const {
+    Tensor result =
+        as_it_lies_ ? torch::stable::empty_like(x_) : torch::stable::new_empty(x_, x_.sizes());
     if (!x_.is_cuda()) {
       prefer_huge_pages(result.mutable_data_ptr(), result.numel() * int64_t(size_of(dtype_)));
     }
@@ -135,26 +153,60 @@ class Activation {
     return torch::stable::new_empty(x_, sizes);
   }
   Tensor one_result() const { return torch::stable::new_empty(x_, std::vector<int64_t>{}); }
-  Tensor total() const { return torch::stable::new_empty(x_, std::vector<int64_t>{1}, computed()); }
-  Tensor statistics() const {
-    return torch::stable::new_empty(x_, std::vector<int64_t>{height_}, computed());
+  Tensor statistics(Kind kind) const {
+    return torch::stable::new_empty(x_, std::vector<int64_t>{count(kind)}, computed());
   }
 
  private:
+  int64_t count(Kind kind) const {
+    return kind == Kind::row ? height_ : kind == Kind::col ? width_ : 1;
+  }
   ScalarType computed() const {
     return dtype_ == DType::float64 ? ScalarType::Double : ScalarType::Float;
   }
-  Tensor checked(const Tensor& t, const char* name, bool fits) const {
+  // Whether x lies in an order; if it does, what is behind the columns is found anew.
+  bool lies_in(Order order) {
+    std::vector<int64_t> lying;  // the dims of more than one place, from the outermost
+    for (int64_t dim = 0; dim < x_.dim(); ++dim) {
+      if (x_.size(dim) > 1) lying.push_back(dim);
+    }
+    std::stable_sort(lying.begin(), lying.end(),
+                     [&](int64_t a, int64_t b) { return x_.stride(a) > x_.stride(b); });
+    int64_t apart = 1;
+    for (size_t n = lying.size(); n-- > 0; apart *= x_.size(lying[n])) {
+      if (x_.stride(lying[n]) != apart) return false;
+    }
+    if (order == Order::any) return true;
+    int64_t inner = 1, last_column = -1, last_row = -1;
+    bool left = false;  // the columns
+    for (const int64_t dim : lying) {
+      const bool column = dim >= x_.dim() + first_ && dim <= x_.dim() + last_;
+      int64_t& before = column ? last_column : last_row;
+      if (dim < before || (column && left)) return false;
+      before = dim;
+      if (!column && last_column >= 0) {
+        left = true;
+        inner *= x_.size(dim);
+      }
+    }
+    if (order == Order::packed && inner > 1) return false;
+    inner_ = inner;
+    return true;
+  }
+  void check(const Tensor& t, const char* name, bool fits) const {
     STD_TORCH_CHECK(fits, name, ": its shape does not fit x");
     STD_TORCH_CHECK(t.scalar_type() == x_.scalar_type(), name, ": its dtype is not that of x");
     STD_TORCH_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(),
                     name, ": its device is not that of x");
+  }
+  Tensor checked(const Tensor& t, const char* name, bool fits) const {
+    check(t, name, fits);
     return t.is_contiguous() ? t : torch::stable::contiguous(t);
   }
 
   const Tensor& x_;
-  int64_t numel_, first_, last_, width_ = 1, height_ = 1, inner_ = 1, channel_run_ = 1, rows_,
-                                 cols_;
+  bool as_it_lies_ = false;
+  int64_t numel_, first_, last_, width_ = 1, height_ = 1, inner_ = 1, matrix_ = 1, channel_run_ = 1;
   DType dtype_;
 };
 

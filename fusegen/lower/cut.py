@@ -1,0 +1,123 @@
+"""Cuts a program at the sums over rows that stand in its middle: one kernel leaves them, the next goes on.
+
+A value's phase is the number of sums over the whole grid that must be finished, one behind the other, before
+it is known. Part n of a program computes the values of phase n for every element and adds up what phase n + 1
+waits for; the finished sums are operands of the parts behind it. Nothing else is handed on: what an element
+needs of an earlier phase is computed again. A sample is taken in a part of its own, over its rows alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from fusegen.program import Input, Kind, Map, Output, Program, Reduce, Value, arguments
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a program that one kernel computes.
+
+    Args:
+        program: what it computes; its saved values are those of the whole and the sums that it hands on.
+        given: what it loads: what the whole is given, and the sums of the parts before.
+        sampled: whether it runs over the rows of a sample alone.
+    """
+
+    program: Program
+    given: tuple[Value, ...]
+    sampled: bool = False
+
+
+def cut(program: Program, given: Collection[Value] = ()) -> tuple[Part, ...]:
+    """Return the parts of a program in the order in which they run; mostly it is one.
+
+    Args:
+        program: the program.
+        given: values of it that are loaded, not computed.
+    """
+    phases = _phases(program, given)
+    sums = [v for v in phases if _over_grid(v) and v not in given]
+    homes = {n: _home(o.value, phases, given) for n, o in program.outputs.items()}
+    last = max(homes.values(), default=0)
+    awaited = _awaited(program, phases, homes, sums)
+    parts: list[Part] = []
+    for phase in range(last + 1):
+        known = (*given, *(v for v in sums if phases[v] <= phase))
+        left = [v for v in sums if phases[v] == phase + 1 and (v in awaited or v in program.saved)]
+        rows = [v for v in program.saved if v not in sums and phases[v] == phase]
+        sampled = tuple(v for v in left if isinstance(v, Reduce) and v.sample)
+        outputs = {n: o for n, o in program.outputs.items() if homes[n] == phase}
+        kept = tuple(v for v in (*rows, *left) if v not in sampled)
+        if sampled:
+            parts.append(_part(program, _name(program, "sample", parts), {}, sampled, known))
+        if outputs or kept:
+            name = program.name if phase == last else _name(program, "sums", parts)
+            parts.append(_part(program, name, outputs, kept, known))
+    return tuple(parts)
+
+
+def _name(program: Program, what: str, before: list[Part]) -> str:
+    """Return a part's name: `backward_sums`, and where there is one already `backward_sums2`."""
+    base = f"{program.name}_{what}"
+    count = 1 + sum(p.program.name.startswith(base) for p in before)
+    return base if count == 1 else f"{base}{count}"
+
+
+def _part(
+    program: Program,
+    name: str,
+    outputs: dict[str, Output],
+    saved: tuple[Value, ...],
+    given: tuple[Value, ...],
+) -> Part:
+    notes = program.notes if name == program.name else ()
+    sampled = all(isinstance(v, Reduce) and v.sample for v in saved) and not outputs
+    return Part(Program(name, program.inputs, outputs, saved, notes), given, sampled)
+
+
+def _over_grid(value: Value) -> bool:
+    return isinstance(value, Reduce) and value.kind != Kind.ROW
+
+
+def _phases(program: Program, given: Collection[Value]) -> dict[Value, int]:
+    """Return the phase of every value that is needed, arguments first."""
+    found: dict[Value, int] = {}
+    for value in program.nodes():
+        if isinstance(value, Input) or value in given:
+            found[value] = 0
+        else:
+            before = max((found[a] for a in arguments(value)), default=0)
+            found[value] = before + _over_grid(value)
+    return found
+
+
+def _home(value: Value, phases: dict[Value, int], given: Collection[Value]) -> int:
+    """Return the part that leaves an output: sums, and what follows from them, as they are added up."""
+    follows = isinstance(value, Map) and value.kind == Kind.SCALAR
+    if value not in given and (_over_grid(value) or follows):
+        return max(0, phases[value] - 1)
+    return phases[value]
+
+
+def _awaited(
+    program: Program,
+    phases: dict[Value, int],
+    homes: dict[str, int],
+    sums: list[Value],
+) -> set[Value]:
+    """Return the sums that a later part reads."""
+    found: set[Value] = set()
+    seen: set[tuple[Value, int]] = set()
+    stack = [(o.value, homes[n]) for n, o in program.outputs.items()]
+    stack += [(v, phases[v] - (v in sums)) for v in program.saved]
+    while stack:
+        value, part = stack.pop()
+        if (value, part) in seen:
+            continue
+        seen.add((value, part))
+        if value in sums and phases[value] <= part:
+            found.add(value)
+            part = phases[value] - 1
+        stack += [(a, part) for a in arguments(value)]
+    return found
