@@ -119,7 +119,7 @@ class Activation {
 
   // New tensors for results.
   Tensor like(const Tensor& t) const {
-    Tensor result = torch::stable::new_empty(x_, t.sizes());
+    Tensor result = fresh(t.sizes(), x_.scalar_type());
     if (!x_.is_cuda()) {
       prefer_huge_pages(result.mutable_data_ptr(), result.numel() * int64_t(size_of(dtype_)));
     }
@@ -132,7 +132,7 @@ class Activation {
       if (!column) sizes.push_back(x_.size(dim));
       if (column && keepdim) sizes.push_back(1);
     }
-    return torch::stable::new_empty(x_, sizes);
+    return fresh(sizes, x_.scalar_type());
   }
   Tensor one_result() const { return torch::stable::new_empty(x_, std::vector<int64_t>{}); }
   Tensor total() const { return torch::stable::new_empty(x_, std::vector<int64_t>{1}, computed()); }
@@ -141,6 +141,23 @@ class Activation {
   }
 
  private:
+  // A new contiguous tensor on x's device. torch::stable::new_empty would look its operator up by name in each call.
+  template <class Sizes>
+  Tensor fresh(const Sizes& sizes, ScalarType dtype) const {
+    std::vector<int64_t> strides(sizes.size());
+    int64_t apart = 1;
+    for (size_t dim = sizes.size(); dim-- > 0;) {
+      strides[dim] = apart;
+      apart *= std::max<int64_t>(sizes[dim], 1);
+    }
+    int32_t type, index;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x_.get(), &type));
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(x_.get(), &index));
+    const auto code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
+    AtenTensorHandle made;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(), code, type, index, &made));
+    return Tensor(made);
+  }
   ScalarType computed() const {
     return dtype_ == DType::float64 ? ScalarType::Double : ScalarType::Float;
   }
