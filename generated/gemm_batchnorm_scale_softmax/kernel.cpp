@@ -25,8 +25,8 @@ void forward_train_sample(const ForwardTrainSampleArgs& args) {
   const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
   T* const bn_sample_sum = static_cast<T*>(args.bn_sample_sum);
   typename K::Scalar scalar{};
-  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const auto tiling =
+      fusegen::Tiling::of(rows, cols, 2048, 8);  // the sums stay in the first-level cache
   const Buffer<T> bn_sample_sum_partial_memory(tiling.groups() * cols);
   T* const bn_sample_sum_partial = bn_sample_sum_partial_memory.data();
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
@@ -35,21 +35,28 @@ void forward_train_sample(const ForwardTrainSampleArgs& args) {
     const int64_t count = std::min(tiling.tile_cols, cols - begin);
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
 
-    T bn_sample_sum_sum[widest] = {};
+    T* const bn_sample_sum_sum = bn_sample_sum_partial + group * cols + begin;
+    std::fill_n(bn_sample_sum_sum, count, T(0));
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+      for (int64_t block = 0; block < count; block += fusegen::block_cols) {
+        const int64_t end = std::min(count, block + fusegen::block_cols);
+        if (i + 1 < last &&
+            count < cols) {  // each row of a narrow tile is a new stream to the processor
+          fusegen::prefetch(x + at + cols + block, end - block);
+        }
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{load(x + at + j)};
-        const typename K::Col col{load(gemm_bias + begin + j)};
-        typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        bn_sample_sum_sum[j] += out.bn_sample_sum;
+        for (int64_t j = block; j < end; ++j) {
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(gemm_bias + begin + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          bn_sample_sum_sum[j] += out.bn_sample_sum;
+        }
       }
     }
-    std::copy_n(bn_sample_sum_sum, count, bn_sample_sum_partial + group * cols + begin);
   });
   fusegen::store_col_sums(bn_sample_sum, bn_sample_sum_partial, tiling.groups(), cols);
 }
@@ -68,8 +75,8 @@ void forward_train_sums(const ForwardTrainSumsArgs& args) {
   typename K::Scalar scalar{};
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const auto tiling =
+      fusegen::Tiling::of(rows, cols, 2048, 8);  // the sums stay in the first-level cache
   const Buffer<T> bn_column_sum_partial_memory(tiling.groups() * cols);
   T* const bn_column_sum_partial = bn_column_sum_partial_memory.data();
   const Buffer<T> bn_column_sum_2_partial_memory(tiling.groups() * cols);
@@ -88,25 +95,32 @@ void forward_train_sums(const ForwardTrainSumsArgs& args) {
       K::columns(scalar, col);
       bn_near_factor[j] = col.bn_near_factor;
     }
-    T bn_column_sum_sum[widest] = {};
-    T bn_column_sum_2_sum[widest] = {};
+    T* const bn_column_sum_sum = bn_column_sum_partial + group * cols + begin;
+    std::fill_n(bn_column_sum_sum, count, T(0));
+    T* const bn_column_sum_2_sum = bn_column_sum_2_partial + group * cols + begin;
+    std::fill_n(bn_column_sum_2_sum, count, T(0));
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+      for (int64_t block = 0; block < count; block += fusegen::block_cols) {
+        const int64_t end = std::min(count, block + fusegen::block_cols);
+        if (i + 1 < last &&
+            count < cols) {  // each row of a narrow tile is a new stream to the processor
+          fusegen::prefetch(x + at + cols + block, end - block);
+        }
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{load(x + at + j)};
-        const typename K::Col col{load(gemm_bias + begin + j), bn_sample_sum[begin + j],
-                                  bn_near_factor[j]};
-        typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        bn_column_sum_sum[j] += out.bn_column_sum;
-        bn_column_sum_2_sum[j] += out.bn_column_sum_2;
+        for (int64_t j = block; j < end; ++j) {
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(gemm_bias + begin + j), bn_sample_sum[begin + j],
+                                    bn_near_factor[j]};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          bn_column_sum_sum[j] += out.bn_column_sum;
+          bn_column_sum_2_sum[j] += out.bn_column_sum_2;
+        }
       }
     }
-    std::copy_n(bn_column_sum_sum, count, bn_column_sum_partial + group * cols + begin);
-    std::copy_n(bn_column_sum_2_sum, count, bn_column_sum_2_partial + group * cols + begin);
   });
   fusegen::store_col_sums(bn_column_sum, bn_column_sum_partial, tiling.groups(), cols);
   fusegen::store_col_sums(bn_column_sum_2, bn_column_sum_2_partial, tiling.groups(), cols);

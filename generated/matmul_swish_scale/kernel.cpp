@@ -26,8 +26,8 @@ void forward(const ForwardArgs& args) {
   S* const y = static_cast<S*>(args.y);
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
-  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const auto tiling =
+      fusegen::Tiling::of(rows, cols, 32768, rows);  // a row as it lies, one stream each tensor
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -37,14 +37,17 @@ void forward(const ForwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+      for (int64_t block = 0; block < count; block += fusegen::block_cols) {
+        const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{load(x + at + j)};
-        const typename K::Col col{load(matmul_bias + begin + j)};
-        typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        store(y + at + j, out.y);
+        for (int64_t j = block; j < end; ++j) {
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{load(matmul_bias + begin + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          store(y + at + j, out.y);
+        }
       }
     }
   });
@@ -63,8 +66,8 @@ void backward(const BackwardArgs& args) {
   S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
-  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const auto tiling =
+      fusegen::Tiling::of(rows, cols, 2048, 8);  // the sums stay in the first-level cache
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
@@ -73,22 +76,30 @@ void backward(const BackwardArgs& args) {
     const int64_t count = std::min(tiling.tile_cols, cols - begin);
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
 
-    T grad_matmul_bias_sum[widest] = {};
+    T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols + begin;
+    std::fill_n(grad_matmul_bias_sum, count, T(0));
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+      for (int64_t block = 0; block < count; block += fusegen::block_cols) {
+        const int64_t end = std::min(count, block + fusegen::block_cols);
+        if (i + 1 < last &&
+            count < cols) {  // each row of a narrow tile is a new stream to the processor
+          fusegen::prefetch(x + at + cols + block, end - block);
+          fusegen::prefetch(grad_y + at + cols + block, end - block);
+        }
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-        const typename K::Col col{load(matmul_bias + begin + j)};
-        typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        store(grad_x + at + j, out.grad_x);
-        grad_matmul_bias_sum[j] += out.grad_matmul_bias;
+        for (int64_t j = block; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Col col{load(matmul_bias + begin + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          grad_matmul_bias_sum[j] += out.grad_matmul_bias;
+        }
       }
     }
-    std::copy_n(grad_matmul_bias_sum, count, grad_matmul_bias_partial + group * cols + begin);
   });
   fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
 }
@@ -109,8 +120,8 @@ void double_backward(const DoubleBackwardArgs& args) {
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   scalar.scaling_factor = T(args.scaling_factor);
-  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const auto tiling =
+      fusegen::Tiling::of(rows, cols, 2048, 8);  // the sums stay in the first-level cache
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
@@ -119,25 +130,34 @@ void double_backward(const DoubleBackwardArgs& args) {
     const int64_t count = std::min(tiling.tile_cols, cols - begin);
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
 
-    T grad_matmul_bias_sum[widest] = {};
+    T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols + begin;
+    std::fill_n(grad_matmul_bias_sum, count, T(0));
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+      for (int64_t block = 0; block < count; block += fusegen::block_cols) {
+        const int64_t end = std::min(count, block + fusegen::block_cols);
+        if (i + 1 < last &&
+            count < cols) {  // each row of a narrow tile is a new stream to the processor
+          fusegen::prefetch(x + at + cols + block, end - block);
+          fusegen::prefetch(grad_y + at + cols + block, end - block);
+          fusegen::prefetch(grad_grad_x + at + cols + block, end - block);
+        }
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
-        const typename K::Col col{load(matmul_bias + begin + j),
-                                  load(grad_grad_matmul_bias + begin + j)};
-        typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        store(grad_x + at + j, out.grad_x);
-        store(grad_grad_y + at + j, out.grad_grad_y);
-        grad_matmul_bias_sum[j] += out.grad_matmul_bias;
+        for (int64_t j = block; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(matmul_bias + begin + j),
+                                    load(grad_grad_matmul_bias + begin + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          store(grad_grad_y + at + j, out.grad_grad_y);
+          grad_matmul_bias_sum[j] += out.grad_matmul_bias;
+        }
       }
     }
-    std::copy_n(grad_matmul_bias_sum, count, grad_matmul_bias_partial + group * cols + begin);
   });
   fusegen::store_col_sums(grad_matmul_bias, grad_matmul_bias_partial, tiling.groups(), cols);
 }

@@ -25,8 +25,8 @@ void forward(const ForwardArgs& args) {
   const S* const residual = static_cast<const S*>(args.residual);
   S* const y = static_cast<S*>(args.y);
   typename K::Scalar scalar{};
-  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const auto tiling =
+      fusegen::Tiling::of(rows, cols, 32768, rows);  // a row as it lies, one stream each tensor
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -36,14 +36,17 @@ void forward(const ForwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+      for (int64_t block = 0; block < count; block += fusegen::block_cols) {
+        const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{load(x + at + j), load(residual + at + j)};
-        const typename K::Col col{};
-        typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        store(y + at + j, out.y);
+        for (int64_t j = block; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(residual + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          store(y + at + j, out.y);
+        }
       }
     }
   });
@@ -61,8 +64,8 @@ void backward(const BackwardArgs& args) {
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_residual = static_cast<S*>(args.grad_residual);
   typename K::Scalar scalar{};
-  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const auto tiling =
+      fusegen::Tiling::of(rows, cols, 32768, rows);  // a row as it lies, one stream each tensor
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -72,16 +75,19 @@ void backward(const BackwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+      for (int64_t block = 0; block < count; block += fusegen::block_cols) {
+        const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{load(x + at + j), load(residual + at + j),
-                                    load(grad_y + at + j)};
-        const typename K::Col col{};
-        typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        store(grad_x + at + j, out.grad_x);
-        store(grad_residual + at + j, out.grad_residual);
+        for (int64_t j = block; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(residual + at + j),
+                                      load(grad_y + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          store(grad_residual + at + j, out.grad_residual);
+        }
       }
     }
   });
@@ -102,8 +108,8 @@ void double_backward(const DoubleBackwardArgs& args) {
   S* const grad_residual = static_cast<S*>(args.grad_residual);
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const auto tiling =
+      fusegen::Tiling::of(rows, cols, 32768, rows);  // a row as it lies, one stream each tensor
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -113,18 +119,21 @@ void double_backward(const DoubleBackwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+      for (int64_t block = 0; block < count; block += fusegen::block_cols) {
+        const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{load(x + at + j), load(residual + at + j),
-                                    load(grad_y + at + j), load(grad_grad_x + at + j),
-                                    load(grad_grad_residual + at + j)};
-        const typename K::Col col{};
-        typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        store(grad_x + at + j, out.grad_x);
-        store(grad_residual + at + j, out.grad_residual);
-        store(grad_grad_y + at + j, out.grad_grad_y);
+        for (int64_t j = block; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(residual + at + j),
+                                      load(grad_y + at + j), load(grad_grad_x + at + j),
+                                      load(grad_grad_residual + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          store(grad_residual + at + j, out.grad_residual);
+          store(grad_grad_y + at + j, out.grad_grad_y);
+        }
       }
     }
   });

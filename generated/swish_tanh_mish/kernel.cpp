@@ -24,8 +24,8 @@ void forward(const ForwardArgs& args) {
   const S* const x = static_cast<const S*>(args.x);
   S* const y = static_cast<S*>(args.y);
   typename K::Scalar scalar{};
-  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const auto tiling =
+      fusegen::Tiling::of(rows, cols, 32768, rows);  // a row as it lies, one stream each tensor
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -35,14 +35,17 @@ void forward(const ForwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+      for (int64_t block = 0; block < count; block += fusegen::block_cols) {
+        const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{load(x + at + j)};
-        const typename K::Col col{};
-        typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        store(y + at + j, out.y);
+        for (int64_t j = block; j < end; ++j) {
+          const typename K::Full full{load(x + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          store(y + at + j, out.y);
+        }
       }
     }
   });
@@ -58,8 +61,8 @@ void backward(const BackwardArgs& args) {
   const S* const grad_y = static_cast<const S*>(args.grad_y);
   S* const grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const auto tiling =
+      fusegen::Tiling::of(rows, cols, 32768, rows);  // a row as it lies, one stream each tensor
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -69,14 +72,17 @@ void backward(const BackwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+      for (int64_t block = 0; block < count; block += fusegen::block_cols) {
+        const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-        const typename K::Col col{};
-        typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        store(grad_x + at + j, out.grad_x);
+        for (int64_t j = block; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+        }
       }
     }
   });
@@ -94,8 +100,8 @@ void double_backward(const DoubleBackwardArgs& args) {
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const auto tiling =
+      fusegen::Tiling::of(rows, cols, 32768, rows);  // a row as it lies, one stream each tensor
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -105,16 +111,19 @@ void double_backward(const DoubleBackwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+      for (int64_t block = 0; block < count; block += fusegen::block_cols) {
+        const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
-        const typename K::Col col{};
-        typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        store(grad_x + at + j, out.grad_x);
-        store(grad_grad_y + at + j, out.grad_grad_y);
+        for (int64_t j = block; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          store(grad_grad_y + at + j, out.grad_grad_y);
+        }
       }
     }
   });
@@ -135,8 +144,8 @@ void triple_backward(const TripleBackwardArgs& args) {
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   S* const grad_grad_grad_x = static_cast<S*>(args.grad_grad_grad_x);
   typename K::Scalar scalar{};
-  constexpr int64_t widest = 2048;  // columns of a tile: its buffers stay in the first-level cache
-  const auto tiling = fusegen::Tiling::of(rows, cols, widest, 8);
+  const auto tiling =
+      fusegen::Tiling::of(rows, cols, 32768, rows);  // a row as it lies, one stream each tensor
   fusegen::parallel_for(tiling.tasks(), tiling.grain(), [=](int64_t task) {
     const int64_t group = task / tiling.columns(),
                   begin = task % tiling.columns() * tiling.tile_cols;
@@ -146,18 +155,21 @@ void triple_backward(const TripleBackwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+      for (int64_t block = 0; block < count; block += fusegen::block_cols) {
+        const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j), load(grad_grad_x_2 + at + j),
-                                    load(grad_grad_grad_y + at + j)};
-        const typename K::Col col{};
-        typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        store(grad_x + at + j, out.grad_x);
-        store(grad_grad_y + at + j, out.grad_grad_y);
-        store(grad_grad_grad_x + at + j, out.grad_grad_grad_x);
+        for (int64_t j = block; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j), load(grad_grad_x_2 + at + j),
+                                      load(grad_grad_grad_y + at + j)};
+          const typename K::Col col{};
+          typename K::Out out;
+          typename K::Kept kept;
+          K::stage0(full, col, row, scalar, kept, out);
+          store(grad_x + at + j, out.grad_x);
+          store(grad_grad_y + at + j, out.grad_grad_y);
+          store(grad_grad_grad_x + at + j, out.grad_grad_grad_x);
+        }
       }
     }
   });

@@ -134,10 +134,10 @@ class Activation {
   }
 
   // New tensors for results.
-  Tensor like(const Tensor& t) const { return torch::stable::new_empty(x_, t.sizes()); }
+  Tensor like(const Tensor& t) const { return fresh(t.sizes(), x_.scalar_type()); }
   Tensor full_result() const {
     Tensor result =
-        as_it_lies_ ? torch::stable::empty_like(x_) : torch::stable::new_empty(x_, x_.sizes());
+        as_it_lies_ ? torch::stable::empty_like(x_) : fresh(x_.sizes(), x_.scalar_type());
     if (!x_.is_cuda()) {
       prefer_huge_pages(result.mutable_data_ptr(), result.numel() * int64_t(size_of(dtype_)));
     }
@@ -150,16 +150,35 @@ class Activation {
       if (!column) sizes.push_back(x_.size(dim));
       if (column && keepdim) sizes.push_back(1);
     }
-    return torch::stable::new_empty(x_, sizes);
+    return fresh(sizes, x_.scalar_type());
   }
-  Tensor one_result() const { return torch::stable::new_empty(x_, std::vector<int64_t>{}); }
+  Tensor one_result() const { return fresh(std::vector<int64_t>{}, x_.scalar_type()); }
   Tensor statistics(Kind kind) const {
-    return torch::stable::new_empty(x_, std::vector<int64_t>{count(kind)}, computed());
+    return fresh(std::vector<int64_t>{count(kind)}, computed());
   }
 
  private:
   int64_t count(Kind kind) const {
     return kind == Kind::row ? height_ : kind == Kind::col ? width_ : 1;
+  }
+  // A new contiguous tensor on x's device. torch::stable::new_empty would look its operator up by
+  // name in each call.
+  template <class Sizes>
+  Tensor fresh(const Sizes& sizes, ScalarType dtype) const {
+    std::vector<int64_t> strides(sizes.size());
+    int64_t apart = 1;
+    for (size_t dim = sizes.size(); dim-- > 0;) {
+      strides[dim] = apart;
+      apart *= std::max<int64_t>(sizes[dim], 1);
+    }
+    int32_t type, index;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x_.get(), &type));
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(x_.get(), &index));
+    const auto code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
+    AtenTensorHandle made;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+        int64_t(sizes.size()), sizes.data(), strides.data(), code, type, index, &made));
+    return Tensor(made);
   }
   ScalarType computed() const {
     return dtype_ == DType::float64 ? ScalarType::Double : ScalarType::Float;

@@ -97,6 +97,12 @@ FUSEGEN_FN double of_ordinal(int64_t place) {
   return bit_cast<double>(place ^ ((place >> 63) & 0x7fffffffffffffff));
 }
 
+// Asks for memory that is read soon, so that it comes while the present block is computed.
+template <class S>
+FUSEGEN_FN void prefetch(const S* memory, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(S))) __builtin_prefetch(memory + i, 0, 2);
+}
+
 // What the blocks of a row come to together.
 template <class To, class T>
 To total(const T* blocks, int64_t count) {
@@ -120,12 +126,14 @@ struct Tiling {
   int64_t rows, cols, tile_rows, tile_cols;
   bool splits_rows;
 
-  // At most about `parts` groups of rows: each has its own sums over the rows.
+  // At most about `parts` groups of rows, or two for each thread: each has its own sums over the
+  // rows.
   static Tiling of(int64_t rows, int64_t cols, int64_t widest, int64_t parts) {
     const int64_t tile_cols = std::max<int64_t>(1, std::min(cols, widest));
     const int64_t wanted = std::max<int64_t>(1, elements_per_thread / tile_cols);
     uint32_t threads = 1;
     torch_get_num_threads(&threads);
+    parts = std::max<int64_t>(parts, 2 * threads);
     return {rows, cols, std::clamp<int64_t>(rows / parts, std::min<int64_t>(wanted, 32), 128),
             tile_cols, rows < threads && cols >= 2 * elements_per_thread};
   }
