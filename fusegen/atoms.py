@@ -8,6 +8,7 @@ nothing (`uniform`).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import sympy as sp
@@ -37,6 +38,7 @@ __all__ = [
     "let",
     "log",
     "log1p",
+    "minus_infinity",
     "normcdf",
     "normpdf",
     "power",
@@ -229,13 +231,17 @@ class Total(_Reduction):
 
 
 class Special(sp.Function):
-    """A number that is no real one: `infinity` or `undefined`."""
+    """A number that is no real one: `infinity`, `minus_infinity` or `undefined`."""
 
     nargs = 1
     is_real = True
 
     def _sympystr(self, printer: Any) -> str:
-        return "infinity" if self.args[0] else "nan"
+        return {1: "infinity", -1: "-infinity", 0: "nan"}[int(self.args[0])]
+
+    @property
+    def value(self) -> float:
+        return {1: math.inf, -1: -math.inf, 0: math.nan}[int(self.args[0])]
 
 
 class Quoted(sp.AtomicExpr):
@@ -290,6 +296,7 @@ row_sum, row_max, row_shift, total = RowSum, RowMax, RowShift, Total
 column_sum, sample_sum = ColumnSum, SampleSum
 
 infinity = Special(sp.Integer(1))
+minus_infinity = Special(sp.Integer(-1))
 #: NaN: what a result is that has no value.
 undefined = Special(sp.Integer(0))
 

@@ -99,7 +99,7 @@ def bench(
     where = command.device(device and device.value)
     dtypes = cells.one_of("--dtype", dtype or [], cells.VALID_DTYPES)
     if cells.one_of("--suite", [suite], cells.SUITES) == ["vocabulary"]:
-        groups = cells.vocabulary(where, dtypes)
+        groups = cells.vocabulary(where, dtypes, specs or [])
     else:
         groups = cells.groups(
             where,

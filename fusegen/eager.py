@@ -73,7 +73,7 @@ def evaluate(
     if isinstance(expr, atoms.Draw):
         return draws(int(expr.args[0]))
     if isinstance(expr, atoms.Special):
-        return math.inf if expr == atoms.infinity else math.nan
+        return expr.value
     if not expr.has(atoms.Draw) and expr.is_number:
         return float(expr)
     if isinstance(expr, atoms.Let):
@@ -228,6 +228,9 @@ def _run_formula(
     given = {
         name: torch.as_tensor(_operand(step, name, operands, attributes)).to(x) for name in names
     }
+    if step.op.classes:  # a number for each row, of x's shape without the last dim
+        given[step.op.classes] = given[step.op.classes].unsqueeze(-1)
+        given[str(atoms.COLUMN)] = torch.arange(x.shape[-1]).to(x)
     result: Tensor = evaluate(_sized(expr, x, columns), {"x": x, **given}, draws, columns)
     return result
 

@@ -194,7 +194,7 @@ class _Binder:
     def _check_integer(self, slot: str, operand: Operand) -> None:
         if slot == self._op.classes and not operand.integer:
             message = (
-                f"{slot!r} of {self._word} holds a class for each row: declare "
+                f"{slot!r} of {self._word} holds a whole number for each row: declare "
                 f"{operand.name}: {{kind: row, dtype: int64}}"
             )
             raise self._error(slot, message)

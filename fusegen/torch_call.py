@@ -66,7 +66,7 @@ def untaken(op: Op) -> list[str]:
         module = _in_torch(op.submodule.module_for(0))
         found |= dict.fromkeys(_parameters(module.__init__))
         known |= {*op.submodule.sized_by, *op.submodule.geometry, op.submodule.flag}
-        known |= {"num_features", "weight"} if op.submodule.sized_by else set()
+        known |= {"num_features", "num_channels", "weight"} if op.submodule.sized_by else set()
     return [name for name in found if name not in known]
 
 

@@ -32,6 +32,9 @@ EXTREMES = [
 KINKS = [-6.0, -3.0, -1.0, -0.5, 0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 3.0, 6.0]
 #: The ops that torch has no function for, or has by another order of its arguments.
 OWN: dict[str, Callable[..., Tensor]] = {
+    "causal_mask": lambda x, position: x.masked_fill(
+        torch.arange(x.shape[-1]) > position[..., None], -math.inf
+    ),
     "geglu": lambda x, gate, approximate: x * F.gelu(gate, approximate=approximate),
     "glu": lambda x, gate: F.glu(torch.cat(torch.broadcast_tensors(x, gate), -1), -1),
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),

@@ -109,6 +109,13 @@ CHAINS = {
           - add: mask
           - softmax
         """,
+    "causal_softmax": """
+        operands: {position: {kind: row, dtype: int64}}
+        chain:
+          - mul: 0.125
+          - causal_mask: position
+          - softmax
+        """,
     "loss_behind_an_activation": """
         operands: {target: {kind: row, dtype: int64}, bias: col}
         chain:

@@ -53,6 +53,7 @@ VOCABULARY = {
     "log_softmax": _ROWS,
     "cross_entropy": _CLASSES,
     "channel_softmax": _IMAGES,
+    "group_norm": _IMAGES,
 }
 VOCABULARY_DTYPES = ("float32", "bfloat16")
 #: What `--dtype` and `--direction` take.
@@ -144,18 +145,23 @@ def groups(
     return found
 
 
-def vocabulary(device: str, dtypes: Sequence[str] = ()) -> list[Group]:
+def vocabulary(device: str, dtypes: Sequence[str] = (), names: Sequence[str] = ()) -> list[Group]:
     """Return the groups of the suite "vocabulary": ops by themselves, each in shapes of its own.
 
     Args:
         device: "cuda" or "cpu".
         dtypes: by default float32 and bfloat16.
+        names: of the specs; with none, all.
+
+    Raises:
+        UserError: where a name is not one of them.
     """
+    chosen = one_of("--suite vocabulary:", names, list(VOCABULARY)) or list(VOCABULARY)
     folder = Path("benchmarks/specs")
     return [
         _tail(folder / f"{name}.yaml", dtype, shape)
-        for name, shapes in VOCABULARY.items()
-        for shape in shapes[device]
+        for name in chosen
+        for shape in VOCABULARY[name][device]
         for dtype in dtypes or VOCABULARY_DTYPES
     ]
 

@@ -132,9 +132,16 @@ def _step(step: Step, numbers: Mapping[str, float]) -> Call:
     names = list(step.op.operands)
     symbols = {name: sp.Symbol(name, real=True) for name in names}
     formula = _part(ops.call(step.op, sp.Symbol("x", real=True), symbols, attributes), {})
-    return lambda x, operands: formula(
-        {"x": x, **{n: _value(t, operands) for n, t in zip(names, taken, strict=True)}}
-    )
+    classes = step.op.classes
+
+    def run(x: Tensor, operands: Mapping[str, Tensor]) -> Tensor:
+        given = {n: _value(t, operands) for n, t in zip(names, taken, strict=True)}
+        if isinstance(of_rows := given.get(classes), Tensor):
+            given[classes] = of_rows.unsqueeze(-1)
+        result: Tensor = formula({"x": x, **given})
+        return result
+
+    return run
 
 
 def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float | None:
@@ -155,6 +162,8 @@ def _value(taken: str | float | None, operands: Mapping[str, Tensor]) -> Given:
 def _part(expr: sp.Basic, numbers: Mapping[str, float]) -> Part:
     """Return a formula's part as a function; what is known beforehand is worked out here."""
     names = {str(symbol) for symbol in expr.free_symbols}
+    if expr.func.__name__ == "Special":
+        return lambda _: expr.value
     if not names or names <= set(numbers):
         value = _number(expr, {name: numbers[name] for name in names})
         return lambda _: value
@@ -162,6 +171,8 @@ def _part(expr: sp.Basic, numbers: Mapping[str, float]) -> Part:
         name = str(expr)
         if name == "cols":
             return lambda values: values["x"].shape[-1]
+        if name == "column":
+            return lambda values: torch.arange(values["x"].shape[-1], device=values["x"].device)
         return lambda values: values[name]
     if isinstance(expr, sp.Piecewise):
         return _where(expr, numbers)

@@ -36,6 +36,11 @@ _FUNCTIONS: dict[type[sp.Basic], str] = {
 }
 
 _SUM, _PRODUCT, _UNARY, _ATOM = range(4)  # how tightly a piece of code binds
+_SPECIAL: dict[int, tuple[str, int]] = {
+    1: ("T(INFINITY)", _ATOM),
+    -1: ("-T(INFINITY)", _UNARY),
+    0: ("T(NAN)", _ATOM),
+}
 
 
 def literal(value: float) -> str:
@@ -78,7 +83,7 @@ class Printer:
         if expr.is_Symbol:
             return self._names[expr], _ATOM
         if isinstance(expr, atoms.Special):
-            return ("T(INFINITY)" if expr == atoms.infinity else "T(NAN)"), _ATOM
+            return _SPECIAL[int(expr.args[0])]
         if not expr.free_symbols:
             value = float(expr.evalf(20))
             return (literal(value), _ATOM) if value >= 0 else (f"-{literal(-value)}", _UNARY)

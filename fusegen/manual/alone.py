@@ -53,9 +53,12 @@ def program_of(op: Op, given: Mapping[str, Any] | None = None) -> Program:
             operands[name] = made.symbol
     attributes = attributes_of(op, given)
     for name, value in attributes.items():
+        annotation = str(inspect.signature(op.formula).parameters[name].annotation)
+        if not annotation.startswith("float"):
+            continue
         if isinstance(value, sp.Symbol):
             builder.input(name, Kind.SCALAR, "attribute")
-        elif str(inspect.signature(op.formula).parameters[name].annotation).startswith("float"):
+        else:
             attributes[name] = float(value)
     value = formula_value(builder, "y", call(op, x.symbol, operands, attributes))
     row: Outline = "keepdim" if attributes.get("keepdim") else "row"

@@ -14,6 +14,7 @@ from fusegen.torch_call import untaken
 
 __all__ = ["Entry", "Family", "families"]
 
+_GROUP = "a group of channels with the dims behind them"
 _OVER = {None: "", "last": "the last dim", "inner": "the dims behind the channel"}
 
 
@@ -75,7 +76,7 @@ def _facts(op: Op) -> dict[str, str]:
         "in torch": f"`torch.{op.torch}`" if op.torch else "",
         "operands": ", ".join(_operand(op, name) for name in op.operands),
         "attributes": ", ".join(_attribute(op, name) for name in op.attributes),
-        "reduces": _OVER[op.over],
+        "reduces": _GROUP if op.groups else _OVER[op.over],
         "in `Module`": f"`torch.{op.submodule.module}`" if op.submodule else "",
         "in evaluation": "does nothing" if op.eval_mode == "identity" else "",
         "not taken": "; ".join(f"`{name}` ({reason})" for name, reason in refused.items()),

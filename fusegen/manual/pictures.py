@@ -16,7 +16,7 @@ from fusegen.eager import run_program
 from fusegen.errors import UserError
 from fusegen.manual.alone import backward_of, program_of
 from fusegen.ops import Op
-from fusegen.program import Kind, Program, Reduce
+from fusegen.program import Input, Kind, Program, Reduce
 
 __all__ = ["caption", "draw"]
 
@@ -32,7 +32,7 @@ _EXAMPLES: dict[str, dict[str, float]] = {
 }
 _OTHER = 0.75
 _REACH, _POINTS, _HEIGHT = 4.0, 161, 4.0
-_COLUMNS, _COLUMN = 12, 4
+_COLUMNS, _COLUMN = 12, 8
 _VALUE, _SLOPE, _INPUT = "#0b6e4f", "#d9822b", "#8a8f98"
 #: What matplotlib would say about the file: when, by which version of itself.
 _METADATA = ("Creator", "Date", "Format", "Type")
@@ -107,7 +107,11 @@ def _numbers(op: Op, program: Program) -> dict[str, float]:
 
 
 def _of_rows(program: Program) -> bool:
-    return any(isinstance(node, Reduce) for node in program.nodes())
+    """Whether an element's value depends on its row, or on its place there."""
+    return any(
+        isinstance(node, Reduce) or (isinstance(node, Input) and node.source == "index")
+        for node in program.nodes()
+    )
 
 
 def _gradient(program: Program, inputs: Mapping[str, Tensor], chosen: Tensor, name: str) -> Tensor:
@@ -179,7 +183,8 @@ def _draw_row(axes: Any, op: Op, program: Program) -> None:
 
 def _stairs(axes: Any, row: Tensor, **look: Any) -> None:
     edges = [column - 0.5 for column in range(_COLUMNS + 1)]
-    axes.stairs([round(v, 4) for v in row[0].tolist()], edges, baseline=None, **look)
+    heights = row[0].masked_fill(row[0].isinf(), float("nan"))
+    axes.stairs([round(v, 4) for v in heights.tolist()], edges, baseline=None, **look)
 
 
 def _figure(drawn: Callable[[Any, Op, Program], None], op: Op, program: Program) -> str:
@@ -192,7 +197,7 @@ def _figure(drawn: Callable[[Any, Op, Program], None], op: Op, program: Program)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # not the reader's own style
         matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=(4.2, 2.4), facecolor="white", layout="tight")
+        figure = Figure(figsize=(4.2, 2.4), facecolor="white", layout="constrained")
         axes = figure.subplots()
         drawn(axes, op, program)
         axes.yaxis.set_major_locator(MaxNLocator(5))

@@ -28,7 +28,7 @@ def relu6(x: sp.Expr) -> sp.Expr:
 @op("nn.functional.leaky_relu")
 def leaky_relu(x: sp.Expr, *, negative_slope: float = 0.01) -> sp.Expr:
     """x above 0, negative_slope x elsewhere. Maas et al. 2013; torch.nn.LeakyReLU."""
-    return where(x <= 0, negative_slope * x, x)
+    return where(x > 0, x, negative_slope * x)
 
 
 @op(
@@ -49,20 +49,20 @@ def prelu(x: sp.Expr, weight: sp.Expr) -> sp.Expr:
 @op("nn.functional.elu")
 def elu(x: sp.Expr, *, alpha: float = 1.0) -> sp.Expr:
     """x above 0, alpha (exp(x) - 1) elsewhere. Clevert et al. 2015, arXiv:1511.07289."""
-    return where(x <= 0, alpha * expm1(x), x)
+    return where(x > 0, x, alpha * expm1(x))
 
 
 @op("nn.functional.selu")
 def selu(x: sp.Expr) -> sp.Expr:
     """s x above 0, s a (exp(x) - 1) elsewhere. Klambauer et al. 2017, arXiv:1706.02515, for s and a."""
     scale, alpha = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
-    return where(x <= 0, scale * alpha * expm1(x), scale * x)
+    return where(x > 0, scale * x, scale * alpha * expm1(x))
 
 
 @op("nn.functional.celu")
 def celu(x: sp.Expr, *, alpha: float = 1.0) -> sp.Expr:
     """x above 0, alpha (exp(x / alpha) - 1) elsewhere. Barron 2017, arXiv:1704.07483."""
-    return where(x <= 0, alpha * expm1(x / alpha), x)
+    return where(x > 0, x, alpha * expm1(x / alpha))
 
 
 @op("sigmoid")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from fusegen.atoms import where
+from fusegen.atoms import absolute, let, where
 from fusegen.ops.declare import op
 
 
@@ -62,8 +62,10 @@ def where_(x: sp.Expr, condition: sp.Expr, other: sp.Expr) -> sp.Expr:
 
 @op("lerp")
 def lerp(x: sp.Expr, end: sp.Expr, weight: sp.Expr) -> sp.Expr:
-    """x + weight (end - x). torch.lerp."""
-    return x + weight * (end - x)
+    """x + weight (end - x), from end where |weight| >= 1 / 2, so that it is end at 1. torch.lerp."""
+    away = let("away", end - x)
+    near = absolute(weight) < sp.Rational(1, 2)
+    return where(near, x + weight * away, end - (1 - weight) * away)
 
 
 @op("addcmul")

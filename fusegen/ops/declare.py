@@ -93,7 +93,7 @@ class Op:
         own: attributes that the torch function lacks; it is meant only where they are the default.
         constant: operands that get no gradient.
         optional: operands that may be left out, each with what the formula gets in its place.
-        classes: the operand that holds a class for each row, as int64.
+        classes: the operand that holds a class, or another column's number, for each row, as int64.
         matrix: whether x must have two dims, as its torch function takes them for rows and columns.
         eval_mode: what it is in eval mode.
         submodule: the module that a generated `Module` keeps for it, if any.

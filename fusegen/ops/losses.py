@@ -55,9 +55,8 @@ def smooth_l1_loss(
     """d^2 / (2 beta) where d = |x - target| < beta, else d - beta / 2. Girshick 2015, arXiv:1504.08083."""
     d = let("difference", x - target)
     far = absolute(d) - beta / 2
-    return _reduced(
-        where(absolute(d) < beta, d**2 / (2 * beta), far) if beta != 0 else far, reduction
-    )
+    near = d**2 / (2 * beta) if beta != 0 else absolute(d)
+    return _reduced(where(absolute(d) >= beta, far, near), reduction)
 
 
 @op("nn.functional.huber_loss", choices=_REDUCTIONS, refused=_WEIGHT)
@@ -67,7 +66,7 @@ def huber_loss(
     """d^2 / 2 where d = |x - target| < delta, else delta (d - delta / 2). Huber 1964; torch.nn.HuberLoss."""
     d = let("difference", x - target)
     near, far = d**2 / 2, delta * (absolute(d) - delta / 2)
-    return _reduced(where(absolute(d) < delta, near, far), reduction)
+    return _reduced(where(absolute(d) >= delta, far, near), reduction)
 
 
 @op("nn.functional.kl_div", choices={"reduction": ("none", "mean", "sum", "batchmean")})

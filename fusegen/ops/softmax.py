@@ -1,10 +1,21 @@
-"""Softmax, its logarithm and the logarithm of its denominator, over a row."""
+"""Softmax, its logarithm and the logarithm of its denominator, over a row; a mask in front of them."""
 
 from __future__ import annotations
 
 import sympy as sp
 
-from fusegen.atoms import absolute, exp, infinity, let, log, row_shift, row_sum, where
+from fusegen.atoms import (
+    COLUMN,
+    absolute,
+    exp,
+    infinity,
+    let,
+    log,
+    minus_infinity,
+    row_shift,
+    row_sum,
+    where,
+)
 from fusegen.ops.declare import op
 
 
@@ -33,3 +44,9 @@ def logsumexp(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
     """max + log sum exp(x - max), and max where that is infinite. torch.logsumexp."""
     largest = row_shift(x)
     return where(absolute(largest) < infinity, largest + log(row_sum(exp(x - largest))), largest)
+
+
+@op(classes="position")
+def causal_mask(x: sp.Expr, position: sp.Expr) -> sp.Expr:
+    """x up to column number position, -infinity behind it. Vaswani et al. 2017, arXiv:1706.03762."""
+    return where(position >= COLUMN, x, minus_infinity)
