@@ -226,7 +226,8 @@ def test_activations_of_three_dims_and_more(name: str, shaped_packages: Path) ->
     built = load(name, shaped_packages)
     shape = (2, 3, 2, 3, 2)[: chain.layout.rank]
     case = verify.make_case(chain, shape, training=False)
-    numbers = {k: v for k, v in case.options.items() if k in chain.attributes}
+    known = (*chain.attributes, chain.layout.groups)
+    numbers = {k: v for k, v in case.options.items() if k in known}
 
     def fused(x: Tensor) -> Tensor:
         result: Tensor = built.apply(x, *case.operands.values(), **case.options)
@@ -248,5 +249,6 @@ def test_activations_of_three_dims_and_more(name: str, shaped_packages: Path) ->
     leaf = case.x.clone().requires_grad_()
     mode = "same" if len(chain.modes) == 1 else "eval"
     forward = built._chain.passes(mode)[0]
+    groups = [case.options[chain.layout.groups]] if chain.layout.groups is not None else []
     if len(operands) == forward.count - 1 and not chain.attributes:
-        torch.library.opcheck(forward.operator, (leaf, *operands))
+        torch.library.opcheck(forward.operator, (leaf, *operands, *groups))
