@@ -172,12 +172,12 @@ class Activation {
       apart *= std::max<int64_t>(sizes[dim], 1);
     }
     int32_t type, index;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x_.get(), &type));
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(x_.get(), &index));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x_.get(), &type));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(x_.get(), &index));
     const auto code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
     AtenTensorHandle made;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-        int64_t(sizes.size()), sizes.data(), strides.data(), code, type, index, &made));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(),
+                                                    strides.data(), code, type, index, &made));
     return Tensor(made);
   }
   ScalarType computed() const {
