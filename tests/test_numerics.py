@@ -89,7 +89,7 @@ def test_layouts_do_not_matter(name: str, device: str, package: Package, derived
     assert unaligned.data_ptr() % 16 != 0
     for other in (transposed, strided, unaligned):
         got = call(built, case, other)
-        assert got.is_contiguous()
+        assert got.is_contiguous() or got.stride() == other.stride()  # as torch's own, as x lies
         torch.testing.assert_close(got, wanted, rtol=2e-6, atol=1e-9)
 
 

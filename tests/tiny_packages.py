@@ -39,6 +39,7 @@ DRIVER = """
 import sys, types
 from pathlib import Path
 class Package:
+    sources = ()
     def __init__(self, path):
         self.name = path.stem
         self.files = {{"kernel.cpp": path.read_text(), "binding.cpp": {binding!r}}}
