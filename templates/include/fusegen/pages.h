@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <limits>
 #include <string>
 
 #if defined(__linux__)
@@ -40,26 +40,29 @@ inline bool returns_free_memory() {
   return false;
 }
 
-// Whether asking helps: Linux gives huge pages to those who ask (not to all, nor to nobody), keeps
-// them, and FUSEGEN_HUGE_PAGES is not 0. If that is 1, they are asked for where it does not keep
-// them too.
-inline bool asks_for_huge_pages() {
-  const char* const wanted = std::getenv("FUSEGEN_HUGE_PAGES");
-  if (wanted && !std::strcmp(wanted, "0")) return false;
-  if (!std::strstr(text_of("/sys/kernel/mm/transparent_hugepage/enabled").c_str(), "[madvise]")) {
-    return false;
-  }
-  return (wanted && !std::strcmp(wanted, "1")) || !returns_free_memory();
+// The sizes in bytes, from the first to below the second, that huge pages help. Below 8 MiB memory
+// is mostly what was freed before, whose pages are there already. From 32 MiB on
+// (M_MMAP_THRESHOLD's maximum, mallopt(3)) each result is mapped and unmapped by itself, so a
+// machine that returns free memory loses its pages each time. None where Linux does not give them
+// to those who ask, or FUSEGEN_HUGE_PAGES is 0; with 1, large results too on any machine.
+struct Sizes {
+  int64_t least, end;
+};
+inline Sizes sizes_for_huge_pages() {
+  const char* const text = std::getenv("FUSEGEN_HUGE_PAGES");
+  const std::string wanted = text ? text : "";
+  const std::string enabled = text_of("/sys/kernel/mm/transparent_hugepage/enabled");
+  if (wanted == "0" || enabled.find("[madvise]") == std::string::npos) return {0, 0};
+  const bool keeps = wanted == "1" || !returns_free_memory();
+  return {int64_t(8) << 20, keeps ? std::numeric_limits<int64_t>::max() : int64_t(32) << 20};
 }
 
 // Asks for huge pages under new memory that nothing was written to. It is a hint about the whole
-// pages inside: contents and neighbours stay as they are, and an error changes nothing. Below 8 MiB
-// memory is mostly what was freed before, whose pages are there already.
+// pages inside: contents and neighbours stay as they are, and an error changes nothing.
 inline void prefer_huge_pages(void* memory, int64_t bytes) {
+  static const Sizes sizes = sizes_for_huge_pages();
+  if (bytes < sizes.least || bytes >= sizes.end) return;
   constexpr uintptr_t page = uintptr_t(2) << 20;
-  if (bytes < int64_t(4 * page)) return;
-  static const bool asks = asks_for_huge_pages();
-  if (!asks) return;
   const uintptr_t from = reinterpret_cast<uintptr_t>(memory);
   const uintptr_t begin = (from + page - 1) / page * page, end = (from + bytes) / page * page;
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
