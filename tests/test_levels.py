@@ -106,3 +106,30 @@ def test_each_level_has_vectors_of_its_own_width() -> None:
         )
         found = {width for width in ("xmm", "ymm", "zmm") if f"%{width}" in done.stdout}
         assert max(found) == wide
+
+
+def test_huge_pages_change_no_bit() -> None:
+    """Asked for or not, from 8 MiB on: the memory is the allocator's, before and after."""
+    code = (
+        "import torch, hashlib\n"
+        "from pathlib import Path\n"
+        "from fusegen.runtime.loading import load_package\n"
+        "apply = load_package('matmul_swish_scale', Path('generated')).apply\n"
+        "x = torch.randn(1100, 2049, generator=torch.Generator().manual_seed(0))\n"
+        "for _ in range(3): y = apply(x, torch.ones(2049))\n"
+        "print(hashlib.sha256(y.numpy().tobytes()).hexdigest())"
+    )
+    found = set()
+    for wanted in ("0", "1"):
+        environment = {**os.environ, "FUSEGEN_HUGE_PAGES": wanted}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert len(found) == 1

@@ -143,3 +143,18 @@ def test_two_steps_that_differ_in_training(tmp_path: Path) -> None:
     model.bn.eval()
     with pytest.raises(ValueError, match=r"norm_and_dropout: bn and dropout .* together"):
         model(x)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("momentum", [0.1, 1.0, None])
+def test_running_averages_are_torchs(momentum: float | None, device: str, package: Package) -> None:
+    """Over three batches; without momentum every batch counts the same."""
+    original, fused = pair("gemm_batchnorm_scale_softmax", package, device=device)
+    for model in (original, fused):
+        model.bn.momentum = momentum
+    for rows in (5, 33, 8):
+        x = torch.randn(rows, original.gemm.in_features, device=device)
+        original(x), fused(x)
+    for key in ("running_mean", "running_var", "num_batches_tracked"):
+        wanted, got = getattr(original.bn, key), getattr(fused.bn, key)
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)

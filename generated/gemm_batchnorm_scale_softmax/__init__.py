@@ -140,7 +140,7 @@ class Module(nn.Module):
             self.bn.bias,
             self.scale,
             bn_eps=self.bn.eps,
-            bn_momentum=self.bn.momentum,
+            bn_momentum=self.bn.momentum or 0.0,
             training=self.bn.training,
             batch_weights=[batch_weight(norm) for norm in (self.bn,)] if self.bn.training else None,
         )
