@@ -14,8 +14,8 @@ import jinja2
 from fusegen import paths
 from fusegen.chain import Chain, Mode
 from fusegen.lower import Kernel
-from fusegen.lower.kernel import Field
 from fusegen.lower.launch import choose_launch
+from fusegen.lower.stage import Field
 from fusegen.module import module_context
 from fusegen.spec_types import PASSES
 from fusegen.version import __version__

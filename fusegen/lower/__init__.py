@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fusegen.lower.kernel import Field, Kernel, Line, Result, RowReduction, Stage
+from fusegen.lower.kernel import Kernel
 from fusegen.lower.lowering import LoweringError, lower
+from fusegen.lower.stage import Field, Line, Result, RowReduction, Stage
 
 __all__ = ["Field", "Kernel", "Line", "LoweringError", "Result", "RowReduction", "Stage", "lower"]

@@ -11,11 +11,12 @@ import sympy as sp
 from fusegen.lower.cut import cut
 from fusegen.lower.hoist import hoist, kind_of
 from fusegen.lower.intervals import Fitted, fit_formulas
-from fusegen.lower.kernel import Field, FittedFunction, Kernel, Line, Result, RowReduction, Stage
+from fusegen.lower.kernel import Kernel
 from fusegen.lower.printer import Printer, fitted_function
 from fusegen.lower.regroup import regroup
 from fusegen.lower.schedule import LoweringError, Schedule, schedule
 from fusegen.lower.shifts import join_shifts
+from fusegen.lower.stage import Field, FittedFunction, Line, Result, RowReduction, Stage
 from fusegen.lower.temporaries import Named, share
 from fusegen.program import Input, Kind, Map, Program, Reduce, Value, describe
 

@@ -13,7 +13,7 @@ from sympy.core.relational import Relational
 
 from fusegen import atoms
 from fusegen.lower.intervals import Fitted, FittedFormula
-from fusegen.lower.kernel import FittedBranch, FittedFunction
+from fusegen.lower.stage import FittedBranch, FittedFunction
 
 #: What `Math` calls each atom.
 _FUNCTIONS: dict[type[sp.Basic], str] = {

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import sympy as sp
 
-from fusegen.lower.kernel import Stage
 from fusegen.lower.schedule import Schedule
+from fusegen.lower.stage import Stage
 from fusegen.program import Kind, Map, Reduce, Value
 
 
