@@ -17,7 +17,8 @@ from sympy.core.relational import Relational
 from torch import Tensor
 
 from fusegen import atoms, ops
-from fusegen.chain import Tensors, layout_of
+from fusegen.chain import Tensors
+from fusegen.chain_layout import layout_of
 from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Input, Kind, Map, Program, Reduce
 from fusegen.spec_types import Ref, Spec, Step

@@ -36,6 +36,7 @@ LAYERS = [
     {"spec_chain", "spec"},
     {"calculus"},
     {"lower"},
+    {"chain_layout"},
     {"chain"},
     {"module"},
     {"render"},
