@@ -71,6 +71,12 @@ def batch_norm(
     return (x - running_mean) * (rsqrt(running_var + eps) * weight) + bias
 
 
+def _standardised(x: sp.Expr, eps: float) -> sp.Expr:
+    """(x - mean) rsqrt(var + eps) over a row."""
+    centred = let("centred", x - row_mean(x))
+    return centred * let("rstd", rsqrt(row_mean(centred**2) + eps))
+
+
 @op(
     "nn.functional.instance_norm",
     over="inner",
@@ -92,8 +98,7 @@ def instance_norm(
     x: sp.Expr, weight: sp.Expr = 1, bias: sp.Expr = 0, *, eps: float = 1e-5
 ) -> sp.Expr:
     """(x - mean) rsqrt(var + eps) weight + bias of each channel. Ulyanov et al. 2016, arXiv:1607.08022."""
-    centred = let("centred", x - row_mean(x))
-    return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
+    return _standardised(x, eps) * weight + bias
 
 
 @op(
@@ -112,8 +117,7 @@ def group_norm(
     x: sp.Expr, weight: sp.Expr = 1, bias: sp.Expr = 0, *, num_groups: int, eps: float = 1e-5
 ) -> sp.Expr:
     """(x - mean) rsqrt(var + eps) weight + bias of each group of channels. Wu & He 2018, arXiv:1803.08494."""
-    centred = let("centred", x - row_mean(x))
-    return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
+    return _standardised(x, eps) * weight + bias
 
 
 @op(
@@ -124,8 +128,7 @@ def group_norm(
 )
 def layer_norm(x: sp.Expr, weight: sp.Expr = 1, bias: sp.Expr = 0, *, eps: float = 1e-5) -> sp.Expr:
     """(x - mean) rsqrt(var + eps) weight + bias over the last dim. Ba et al. 2016, arXiv:1607.06450."""
-    centred = let("centred", x - row_mean(x))
-    return centred * let("rstd", rsqrt(row_mean(centred**2) + eps)) * weight + bias
+    return _standardised(x, eps) * weight + bias
 
 
 @op("nn.functional.rms_norm", over="last", kinds={"weight": Kind.COL}, refused=_LAST)
