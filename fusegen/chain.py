@@ -272,8 +272,11 @@ def _tensors_of(step: Step, *, training: bool) -> list[str]:
 
 
 def _arguments_of(step: Step) -> set[str]:
-    values = (*step.operands.values(), *step.attributes.values())
-    return {v.name for v in values if isinstance(v, Ref) and v.is_argument}
+    """Return the arguments in a step's value; a `momentum` is in its running averages alone."""
+    values = {**step.operands, **step.attributes}
+    if step.op and step.op.tracked:
+        del values["momentum"]
+    return {v.name for v in values.values() if isinstance(v, Ref) and v.is_argument}
 
 
 def _apply(builder: Builder, step: Step, x: Value, *, training: bool) -> Value:

@@ -290,8 +290,4 @@ def _held_attributes(chain: Chain) -> dict[str, str]:
         for key, value in step.attributes.items():
             if isinstance(value, Ref) and key in held:
                 places[value.name] = f"self.{step.label}.{key}"
-                if step.op and step.op.tracked and key == "momentum":
-                    places[value.name] += (
-                        " or 0.0"  # None is no number; `batch_weights` goes before it
-                    )
     return places

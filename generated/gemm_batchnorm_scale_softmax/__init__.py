@@ -30,7 +30,7 @@ _chain = Chain(
     modes={
         "train": Mode(
             operands=(0, 3, 4, 5),
-            attributes=(0, 1),
+            attributes=(0,),
             passes=(
                 Pass("forward_train", (0,), order="packed"),
                 Pass("backward_train", (0, 1, 2, 3, 4), order="packed"),
@@ -41,7 +41,7 @@ _chain = Chain(
         ),
         "eval": Mode(
             operands=(0, 1, 2, 3, 4, 5),
-            attributes=(0, 1),
+            attributes=(0,),
             passes=(
                 Pass("forward_eval", (0,), order="packed"),
                 Pass("backward_eval", (0, 1, 4, 5, 6), order="packed"),
@@ -140,7 +140,7 @@ class Module(nn.Module):
             self.bn.bias,
             self.scale,
             bn_eps=self.bn.eps,
-            bn_momentum=self.bn.momentum or 0.0,
+            bn_momentum=self.bn.momentum,
             training=self.bn.training,
             batch_weights=[batch_weight(norm) for norm in (self.bn,)] if self.bn.training else None,
         )

@@ -17,8 +17,8 @@ using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias, [[maybe_unused]] Tensor bn_weight,
-    [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale, [[maybe_unused]] double bn_eps,
-    [[maybe_unused]] double bn_momentum) {
+    [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale,
+    [[maybe_unused]] double bn_eps) {
   const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
@@ -81,8 +81,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor bn_sample_sum, [[maybe_unused]] Tensor bn_column_sum,
     [[maybe_unused]] Tensor bn_column_sum_2, [[maybe_unused]] Tensor softmax_max,
-    [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps,
-    [[maybe_unused]] double bn_momentum) {
+    [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps) {
   const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -160,7 +159,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor bn_sample_sum,
     [[maybe_unused]] Tensor bn_column_sum, [[maybe_unused]] Tensor bn_column_sum_2,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
-    [[maybe_unused]] double bn_eps, [[maybe_unused]] double bn_momentum) {
+    [[maybe_unused]] double bn_eps) {
   const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -284,8 +283,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias,
     [[maybe_unused]] Tensor bn_running_mean, [[maybe_unused]] Tensor bn_running_var,
     [[maybe_unused]] Tensor bn_weight, [[maybe_unused]] Tensor bn_bias,
-    [[maybe_unused]] Tensor scale, [[maybe_unused]] double bn_eps,
-    [[maybe_unused]] double bn_momentum) {
+    [[maybe_unused]] Tensor scale, [[maybe_unused]] double bn_eps) {
   const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
@@ -321,7 +319,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
     [[maybe_unused]] Tensor bn_weight, [[maybe_unused]] Tensor bn_bias,
     [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
-    [[maybe_unused]] double bn_eps, [[maybe_unused]] double bn_momentum) {
+    [[maybe_unused]] double bn_eps) {
   const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -369,8 +367,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_gemm_bias,
     [[maybe_unused]] Tensor grad_grad_bn_weight, [[maybe_unused]] Tensor grad_grad_bn_bias,
     [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor softmax_max,
-    [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps,
-    [[maybe_unused]] double bn_momentum) {
+    [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps) {
   const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -436,33 +433,30 @@ fusegen_gemm_batchnorm_scale_softmax_cpu_level() {
 STABLE_TORCH_LIBRARY(fusegen_gemm_batchnorm_scale_softmax, library) {
   library.def(
       "forward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor scale, "
-      "float bn_eps, float bn_momentum) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "backward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor scale, "
       "Tensor grad_y, Tensor bn_sample_sum, Tensor bn_column_sum, Tensor bn_column_sum_2, Tensor "
-      "softmax_max, Tensor softmax_sum, float bn_eps, float bn_momentum) -> (Tensor, Tensor, "
-      "Tensor, Tensor, Tensor)");
+      "softmax_max, Tensor softmax_sum, float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "double_backward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor "
       "scale, Tensor grad_y, Tensor grad_grad_x, Tensor grad_grad_gemm_bias, Tensor "
       "grad_grad_bn_weight, Tensor grad_grad_bn_bias, Tensor grad_grad_scale, Tensor "
       "bn_sample_sum, Tensor bn_column_sum, Tensor bn_column_sum_2, Tensor softmax_max, Tensor "
-      "softmax_sum, float bn_eps, float bn_momentum) -> (Tensor, Tensor, Tensor, Tensor, Tensor, "
-      "Tensor)");
+      "softmax_sum, float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "forward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor bn_running_var, "
-      "Tensor bn_weight, Tensor bn_bias, Tensor scale, float bn_eps, float bn_momentum) -> "
-      "(Tensor, Tensor, Tensor)");
+      "Tensor bn_weight, Tensor bn_bias, Tensor scale, float bn_eps) -> (Tensor, Tensor, Tensor)");
   library.def(
       "backward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor bn_running_var, "
       "Tensor bn_weight, Tensor bn_bias, Tensor scale, Tensor grad_y, Tensor softmax_max, Tensor "
-      "softmax_sum, float bn_eps, float bn_momentum) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "softmax_sum, float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "double_backward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor "
       "bn_running_var, Tensor bn_weight, Tensor bn_bias, Tensor scale, Tensor grad_y, Tensor "
       "grad_grad_x, Tensor grad_grad_gemm_bias, Tensor grad_grad_bn_weight, Tensor "
       "grad_grad_bn_bias, Tensor grad_grad_scale, Tensor softmax_max, Tensor softmax_sum, float "
-      "bn_eps, float bn_momentum) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 #endif
 

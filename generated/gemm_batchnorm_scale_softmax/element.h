@@ -16,7 +16,7 @@ namespace fusegen_gemm_batchnorm_scale_softmax {
 using fusegen::power;
 
 // forward_train_sample: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
-// bn_eps: scalar, bn_momentum: scalar)
+// bn_eps: scalar)
 //   -> bn_sample_sum: col
 //   gemm: full = gemm_bias + x
 //   bn_sample_sum: col = sum(gemm over the first rows, shift-invariant)
@@ -48,7 +48,7 @@ struct ForwardTrainSample {
 };
 
 // forward_train_sums: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
-// bn_eps: scalar, bn_momentum: scalar)
+// bn_eps: scalar)
 //   -> bn_column_sum: col, bn_column_sum_2: col
 //   gemm: full = gemm_bias + x
 //   bn_near: full = -bn_sample_sum/sample + gemm
@@ -104,7 +104,7 @@ struct ForwardTrainSums {
 };
 
 // forward_train: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar, bn_eps:
-// scalar, bn_momentum: scalar)
+// scalar)
 //   -> y: full, softmax_max: row, softmax_sum: row
 //   bn_offset: col = bn_column_sum/rows
 //   bn_mean: col = bn_offset + bn_sample_sum/sample
@@ -208,7 +208,7 @@ struct ForwardTrain {
 };
 
 // backward_train_sums: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
-// bn_eps: scalar, bn_momentum: scalar, grad_y: full)
+// bn_eps: scalar, grad_y: full)
 //   -> grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_bn_mean_2: col,
 //   grad_bn_var_2: col bn_offset: col = bn_column_sum/rows bn_mean: col = bn_offset +
 //   bn_sample_sum/sample bn_var: col = bn_column_sum_2/rows - bn_offset**2 gemm: full = gemm_bias +
@@ -348,7 +348,7 @@ struct BackwardTrainSums {
 };
 
 // backward_train: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar, bn_eps:
-// scalar, bn_momentum: scalar, grad_y: full)
+// scalar, grad_y: full)
 //   -> grad_x: full, grad_gemm_bias: col
 //   bn_offset: col = bn_column_sum/rows
 //   bn_var: col = bn_column_sum_2/rows - bn_offset**2
@@ -489,9 +489,8 @@ struct BackwardTrain {
 };
 
 // double_backward_train_sums: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale:
-// scalar, bn_eps: scalar, bn_momentum: scalar, grad_y: full, grad_grad_x: full,
-// grad_grad_gemm_bias: col, grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale:
-// scalar)
+// scalar, bn_eps: scalar, grad_y: full, grad_grad_x: full, grad_grad_gemm_bias: col,
+// grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale: scalar)
 //   -> grad_grad_bn_column_sum: col, grad_grad_bn_column_sum_2_2: col, grad_bn_var_2: col
 //   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
 //   grad_grad_bn_column_sum: col = sum(grad_grad_gemm over rows)
@@ -628,9 +627,8 @@ struct DoubleBackwardTrainSums {
 };
 
 // double_backward_train_sums2: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale:
-// scalar, bn_eps: scalar, bn_momentum: scalar, grad_y: full, grad_grad_x: full,
-// grad_grad_gemm_bias: col, grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale:
-// scalar)
+// scalar, bn_eps: scalar, grad_y: full, grad_grad_x: full, grad_grad_gemm_bias: col,
+// grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale: scalar)
 //   -> grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_grad_y: full,
 //   grad_bn_var_4: col, grad_bn_mean_4: col bn_offset: col = bn_column_sum/rows bn_mean: col =
 //   bn_offset + bn_sample_sum/sample bn_var: col = bn_column_sum_2/rows - bn_offset**2 gemm: full =
@@ -929,8 +927,8 @@ struct DoubleBackwardTrainSums2 {
 };
 
 // double_backward_train: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
-// bn_eps: scalar, bn_momentum: scalar, grad_y: full, grad_grad_x: full, grad_grad_gemm_bias: col,
-// grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale: scalar)
+// bn_eps: scalar, grad_y: full, grad_grad_x: full, grad_grad_gemm_bias: col, grad_grad_bn_weight:
+// col, grad_grad_bn_bias: col, grad_grad_scale: scalar)
 //   -> grad_x: full, grad_gemm_bias: col
 //   bn_offset: col = bn_column_sum/rows
 //   bn_var: col = bn_column_sum_2/rows - bn_offset**2
@@ -1181,7 +1179,7 @@ struct DoubleBackwardTrain {
 };
 
 // forward_eval: (x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col, bn_weight:
-// col, bn_bias: col, scale: scalar, bn_eps: scalar, bn_momentum: scalar)
+// col, bn_bias: col, scale: scalar, bn_eps: scalar)
 //   -> y: full, softmax_max: row, softmax_sum: row
 //   gemm: full = gemm_bias + x
 //   bn: full = bn_bias + bn_weight*(-bn_running_mean + gemm)/sqrt(bn_eps + bn_running_var)
@@ -1265,7 +1263,7 @@ struct ForwardEval {
 };
 
 // backward_eval: (x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col, bn_weight:
-// col, bn_bias: col, scale: scalar, bn_eps: scalar, bn_momentum: scalar, grad_y: full)
+// col, bn_bias: col, scale: scalar, bn_eps: scalar, grad_y: full)
 //   -> grad_x: full, grad_gemm_bias: col, grad_bn_weight: col, grad_bn_bias: col, grad_scale:
 //   scalar gemm: full = gemm_bias + x bn: full = bn_bias + bn_weight*(-bn_running_mean +
 //   gemm)/sqrt(bn_eps + bn_running_var) mul: full = bn*scale softmax_exp: full = exp(mul -
@@ -1380,9 +1378,9 @@ struct BackwardEval {
 };
 
 // double_backward_eval: (x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col,
-// bn_weight: col, bn_bias: col, scale: scalar, bn_eps: scalar, bn_momentum: scalar, grad_y: full,
-// grad_grad_x: full, grad_grad_gemm_bias: col, grad_grad_bn_weight: col, grad_grad_bn_bias: col,
-// grad_grad_scale: scalar)
+// bn_weight: col, bn_bias: col, scale: scalar, bn_eps: scalar, grad_y: full, grad_grad_x: full,
+// grad_grad_gemm_bias: col, grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale:
+// scalar)
 //   -> grad_x: full, grad_gemm_bias: col, grad_bn_weight: col, grad_bn_bias: col, grad_scale:
 //   scalar, grad_grad_y: full gemm: full = gemm_bias + x bn: full = bn_bias +
 //   bn_weight*(-bn_running_mean + gemm)/sqrt(bn_eps + bn_running_var) mul: full = bn*scale
