@@ -6,11 +6,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: cpu_bench.sh RECORD_FOLDER [options]}
 shift
-if ls .whl/*.whl >/dev/null 2>&1; then
-  python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target /tmp/site .whl/*.whl
-  export PYTHONPATH=/tmp/site:${PYTHONPATH:-}
-fi
-export PYTHONPATH=$PWD:${PYTHONPATH:-} PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR=/tmp/inductor COLUMNS=200
+source benchmarks/carried.sh
+export TORCHINDUCTOR_CACHE_DIR=/tmp/inductor COLUMNS=200
 lscpu | grep -E 'Model name|^CPU\(s\)|Thread|L2|L3|avx512f' | cut -c1-120
 cat /sys/kernel/mm/transparent_hugepage/enabled
 python3 -m fusegen build specs --backend cpu 2>&1 | tail -14

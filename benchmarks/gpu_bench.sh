@@ -6,11 +6,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: gpu_bench.sh RECORD_FOLDER [options]}
 shift
-if ls .whl/*.whl >/dev/null 2>&1; then
-  python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target /tmp/site .whl/*.whl
-  export PYTHONPATH=/tmp/site:${PYTHONPATH:-}
-fi
-export PYTHONPATH=$PWD:${PYTHONPATH:-} PYTHONUNBUFFERED=1 TORCHINDUCTOR_COMPILE_THREADS=1
+source benchmarks/carried.sh
+export TORCHINDUCTOR_COMPILE_THREADS=1
 export TORCHINDUCTOR_CACHE_DIR=/tmp/inductor COLUMNS=200
 python3 -m fusegen build specs --backend cuda 2>&1 | tail -14
 started=$SECONDS

@@ -5,10 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 record=${1:?usage: gpu_multi.sh RECORD.json}
-if ls .whl/*.whl >/dev/null 2>&1; then
-  python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target /tmp/site .whl/*.whl
-  export PYTHONPATH=/tmp/site:${PYTHONPATH:-}
-fi
-export PYTHONPATH=$PWD:${PYTHONPATH:-} PYTHONUNBUFFERED=1 NCCL_NVLS_ENABLE=0
+source benchmarks/carried.sh
+export NCCL_NVLS_ENABLE=0
 python3 -m fusegen build specs --backend cuda 2>&1 | tail -15
 timeout 300 python3 -m benchmarks.multi_gpu "$record" --backend nccl
