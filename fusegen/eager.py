@@ -118,12 +118,13 @@ def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -
     values: dict[str, Tensor] = dict(inputs)
     x = inputs["x"]
     rows, cols = x.shape
+    sample = -(-rows // 16)  # the rows that `Reduce.sample` takes
     for node in program.nodes():
         if isinstance(node, Input) and node.name not in values:
             if node.source == "index":
                 values[node.name] = torch.arange(cols).to(x)
             elif node.source == "extent":
-                extents = {"rows": rows, "cols": cols, "sample": (rows + 15) // 16}
+                extents = {"rows": rows, "cols": cols, "sample": sample}
                 values[node.name] = torch.tensor(float(extents[node.name]), dtype=x.dtype)
             else:
                 values[node.name] = uniform(seed, node.stream, x.shape).to(x)
@@ -135,7 +136,7 @@ def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -
             if node.arg.kind == Kind.FULL:
                 whole = whole.expand(rows, cols)
             if node.sample:
-                whole = whole[: (rows + 15) // 16]
+                whole = whole[:sample]
             dims = {Kind.ROW: (-1,), Kind.COL: (0,), Kind.SCALAR: tuple(range(whole.dim()))}[
                 node.kind
             ]
@@ -239,10 +240,7 @@ def _run_formula(
 def _operand(
     step: Step, name: str, operands: Mapping[str, Tensor], attributes: Mapping[str, float]
 ) -> Given:
-    assert step.op is not None
-    if step.op.submodule:
-        return operands[f"{step.label}_{step.held[name]}"] if name in step.held else None
-    value = step.operands.get(name)
+    value = step.operand(name)
     if isinstance(value, Ref):
         return attributes[value.name] if value.is_argument else operands[value.name]
     return value

@@ -121,6 +121,15 @@ class Step:
             return {}
         return dict(zip(self.op.operands, self.op.submodule.operands, strict=False))
 
+    def operand(self, name: str) -> Ref | float | None:
+        """Return what fills the place of one of the op's operands: a Ref, a number, or nothing.
+
+        What lives in the step's submodule is called as the chain calls it, such as `matmul_bias`.
+        """
+        if self.op is None or self.op.submodule is None:
+            return self.operands.get(name)
+        return Ref(f"{self.label}_{self.held[name]}", False) if name in self.held else None
+
 
 #: What the derivative of each order is called.
 PASSES = ("forward", "backward", "double_backward", "triple_backward")

@@ -40,13 +40,21 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
 """
 
 
-def run(level: str | None) -> tuple[str, list[float]]:
-    environment = {k: v for k, v in os.environ.items() if k != "FUSEGEN_CPU"}
-    environment |= {"FUSEGEN_CPU": level} if level else {}
-    command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process whose only FUSEGEN_ variables are those given."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FUSEGEN_")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+
+
+def run(level: str | None) -> tuple[str, list[float]]:
+    done = python(PROGRAM, **({"FUSEGEN_CPU": level} if level else {}))
     assert done.returncode == 0, done.stderr
     used, *lines = done.stdout.splitlines()
     return used, [float(line.split()[1]) for line in lines]
@@ -64,19 +72,11 @@ def test_every_level_computes_the_same(level: str) -> None:
 
 
 def test_a_level_that_is_none_is_named() -> None:
-    environment = {**os.environ, "FUSEGEN_CPU": "avx1024"}
     code = (
         "from pathlib import Path; from fusegen.runtime.loading import load_package\n"
         "load_package('matmul_dropout_softmax', Path('generated'))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python(code, FUSEGEN_CPU="avx1024")
     assert done.returncode == 1
     assert "FUSEGEN_CPU=avx1024: expected portable, avx2 or avx512" in done.stderr
 
@@ -121,15 +121,7 @@ def test_huge_pages_change_no_bit() -> None:
     )
     found = set()
     for wanted in ("0", "1"):
-        environment = {**os.environ, "FUSEGEN_HUGE_PAGES": wanted}
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = python(code, FUSEGEN_HUGE_PAGES=wanted)
         assert done.returncode == 0, done.stderr
         found.add(done.stdout)
     assert len(found) == 1

@@ -146,10 +146,7 @@ def _step(step: Step, numbers: Mapping[str, float]) -> Call:
 
 def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float | None:
     """Return what fills an operand's place: the name of a tensor, a number, or nothing."""
-    assert step.op is not None
-    if step.op.submodule:
-        return f"{step.label}_{step.held[name]}" if name in step.held else None
-    value = step.operands.get(name)
+    value = step.operand(name)
     if isinstance(value, Ref):
         return numbers[value.name] if value.is_argument else value.name
     return value
