@@ -24,6 +24,7 @@ MEANINGS = {
     "resident": "blocks of 512 threads that a multiprocessor has registers for",
     "full": "threads of a block at most",
     "threads": "at most so many threads of each block of a cluster",
+    "cluster": "at most so many blocks hold a row together",
 }
 
 
@@ -42,6 +43,7 @@ class Launch:
     tiles: int
     resident: int
     full: int
+    cluster: int
 
     @property
     def constants(self) -> tuple[tuple[str, int, str], ...]:
@@ -53,7 +55,7 @@ def _names(kernel: Kernel) -> tuple[str, ...]:
     """Return which parameters a kernel has: those of its loops."""
     sums = bool(kernel.column_sums or kernel.totals)
     if kernel.form == "rows":
-        return "elements", "threads", "waves", "resident", "full"
+        return "elements", "threads", "cluster", "waves", "resident", "full"
     if kernel.form == "flat":
         return ("rows_in_flight", "waves") if sums else ("rows_in_flight",)
     shape = ("rows_in_flight", "tiles", "threads_across", "block")
@@ -86,6 +88,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         block=256,
         resident=1 if many else 2,
         full=512 if many else 1024,
+        cluster=16,
     )
     for name, value in (wanted or {}).items():
         chosen = replace(chosen, **{name: value})  # type: ignore[arg-type]
