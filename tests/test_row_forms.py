@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-from conftest import DTYPES, ROOT, dtype_name
+from conftest import DTYPES, dtype_name
 
-from fusegen import builder, load, pipeline, verify
+from fusegen import verify
 from fusegen.chain import Chain
-from fusegen.spec_types import PASSES
 
 #: What a thread, a warp, a block and a cluster hold are powers of two (row_plan.cuh): each form ends at
 #: one of these lengths, and one access (16 bytes) or one element beyond it the next begins.
@@ -49,14 +47,11 @@ def test_every_form_at_its_boundaries(
 
 @pytest.mark.gpu
 @needs_gpu
-def test_rows_that_one_block_streams(tmp_path: Path) -> None:
+def test_rows_that_one_block_streams(
+    launched: Callable[[str, str], tuple[Chain, ModuleType]],
+) -> None:
     """As on a chip without clusters; with sums over columns and a maximum raised on the way."""
-    path = tmp_path / "streamed_by_a_block.yaml"
-    limits = "".join(f"  {p}: {{cluster: 1}}\n" for p in PASSES[:2])
-    original = ROOT / "specs" / "matmul_gelu_softmax.yaml"
-    path.write_text(original.read_text() + f"launch:\n{limits}")
-    builder.build([path], out=tmp_path / "out")
-    chain, built = pipeline.derive(path), load(path.stem, tmp_path / "out")
+    chain, built = launched("matmul_gelu_softmax", "cluster: 1")
     for dtype in DTYPES:
         for shape in [(3, 2**15 + 1), (200, 2**15 + 8), (2, 2**18 + 7)]:
             case = verify.make_case(chain, shape, training=False, device="cuda")

@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -176,8 +176,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
 
     fusegen::Packed<S, V> x_next{};
     T reduced_expr_sum = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -203,8 +203,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     }
     row.expr_sum = team.template reduce<fusegen::Sum>(reduced_expr_sum);
     K::row1(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -288,8 +288,9 @@ struct ForwardPlan : fusegen::RowPlan {
   static ForwardPlan of(const ForwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.weight, 16) && fusegen::aligned(args.y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.weight, width * sizeof(S)) &&
+          fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -522,7 +523,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -532,9 +533,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -566,9 +567,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_expr_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_2);
     K::row1(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -652,9 +653,10 @@ struct BackwardPlan : fusegen::RowPlan {
   static BackwardPlan of(const BackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.weight, 16) &&
-          fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.weight, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -969,7 +971,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -983,11 +985,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_10 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_5 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1036,11 +1038,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     row.grad_expr_sum_5 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_5);
     K::row1(scalar, row);
     T reduced_grad_expr_sum_8 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1084,11 +1086,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_expr_sum_8 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_8);
     K::row2(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1185,10 +1187,13 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
   static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.weight, 16) && fusegen::aligned(args.grad_grad_weight, 16) &&
-          fusegen::aligned(args.grad_grad_y, 16) && fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.weight, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }

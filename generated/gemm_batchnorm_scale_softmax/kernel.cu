@@ -12,6 +12,8 @@ namespace {
 
 // How forward_train_sample is launched.
 struct ForwardTrainSampleLaunch {
+  static constexpr int access =
+      0;  // bytes of one access at most, 16 or 32; 0: the widest that the chip has
   static constexpr int rows_in_flight =
       2;  // accesses that a thread has under way at once, of each input
   static constexpr int tiles =
@@ -80,20 +82,24 @@ __global__ void __launch_bounds__(ForwardTrainSampleLaunch::block)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  __shared__ T strands[ForwardTrainSampleLaunch::block * V];
-  __syncthreads();
+  // The block's sums, its rows of threads added up in their order: up to eight columns of a thread
+  // at a time.
+  constexpr int part = V < 8 ? V : 8;
+  __shared__ T strands[ForwardTrainSampleLaunch::block * part];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
 #pragma unroll
-  for (int v = 0; v < V; ++v)
-    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = bn_sample_sum_sum[v];
-  __syncthreads();
-  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
-       j += ForwardTrainSampleLaunch::block) {
-    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
-    T sum = T(0);
-    for (int strand = 0; strand < int(blockDim.y); ++strand)
-      sum += strands[strand * int(blockDim.x) * V + j];
-    if (column < cols) bn_sample_sum_partial[blockIdx.y * cols + column] = sum;
+  for (int from = 0; from < V; from += part) {
+    __syncthreads();
+#pragma unroll
+    for (int v = 0; v < part; ++v) strands[thread * part + v] = bn_sample_sum_sum[from + v];
+    __syncthreads();
+    for (int j = thread; j < int(blockDim.x) * part; j += ForwardTrainSampleLaunch::block) {
+      const int64_t column = (int64_t(blockIdx.x) * blockDim.x + j / part) * V + from + j % part;
+      T sum = T(0);
+      for (int strand = 0; strand < int(blockDim.y); ++strand)
+        sum += strands[strand * int(blockDim.x) * part + j];
+      if (column < cols) bn_sample_sum_partial[blockIdx.y * cols + column] = sum;
+    }
   }
 }
 
@@ -104,12 +110,12 @@ struct ForwardTrainSamplePlan {
 
   template <class S>
   static ForwardTrainSamplePlan of(const ForwardTrainSampleArgs& args) {
-    constexpr int wide = 16 / sizeof(S), flight = ForwardTrainSampleLaunch::rows_in_flight;
     ForwardTrainSamplePlan plan{};
-    int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16)))
-      width = 1;
+    const int width = fusegen::widest<S>(ForwardTrainSampleLaunch::access, [&](int width) {
+      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+             fusegen::aligned(args.gemm_bias, width * sizeof(S));
+    });
+    const int flight = fusegen::in_flight<S>(ForwardTrainSampleLaunch::rows_in_flight, width);
     const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
     // Threads side by side: a warp at least, and more while the columns still fill the chip with
     // blocks.
@@ -123,10 +129,8 @@ struct ForwardTrainSamplePlan {
     const int64_t tiles = (columns + across - 1) / across;
     // Each thread takes one batch of rows, and more where that keeps the partial sums few.
     int64_t down = (args.rows + plan.threads.y * flight - 1) / (plan.threads.y * flight);
-    const int64_t resident =
-        width == 1
-            ? fusegen::resident_blocks(forward_train_sample<S, 1, flight>, plan.threads, 0)
-            : fusegen::resident_blocks(forward_train_sample<S, wide, flight>, plan.threads, 0);
+    const int64_t resident = plan.visit<S>(
+        [&](auto* kernel) { return fusegen::resident_blocks(kernel, plan.threads, 0); });
     // Rounded down: a few blocks more than the chip holds would take as long as all others again.
     down = std::min(down / ForwardTrainSampleLaunch::batches + 1,
                     std::max<int64_t>(1, resident * ForwardTrainSampleLaunch::waves / tiles));
@@ -135,24 +139,29 @@ struct ForwardTrainSamplePlan {
     plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
     return plan;
   }
+
+  // Calls f with the kernel of the plan's width.
+  template <class S, class F>
+  auto visit(F&& f) const {
+    return fusegen::with_width<S>(width, [&](auto width) {
+      return f(forward_train_sample<S, width.value,
+                                    fusegen::in_flight<S>(ForwardTrainSampleLaunch::rows_in_flight,
+                                                          width.value)>);
+    });
+  }
 };
 
 template <class S>
 void launch_forward_train_sample(const ForwardTrainSampleArgs& args,
                                  [[maybe_unused]] void* workspace, cudaStream_t stream) {
-  constexpr int flight = ForwardTrainSampleLaunch::rows_in_flight;
   const auto plan = ForwardTrainSamplePlan::of<S>(args);
   using T = fusegen::compute_t<S>;
   T* partial = static_cast<T*>(workspace);
   T* const bn_sample_sum_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.width == 1) {
-    forward_train_sample<S, 1, flight>
-        <<<plan.grid, plan.threads, 0, stream>>>(args, bn_sample_sum_partial);
-  } else {
-    forward_train_sample<S, 16 / sizeof(S), flight>
-        <<<plan.grid, plan.threads, 0, stream>>>(args, bn_sample_sum_partial);
-  }
+  plan.template visit<S>([&](auto* kernel) {
+    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, bn_sample_sum_partial);
+  });
   fusegen::launch_partial_sums<T, T, 1>(
       {{{static_cast<T*>(args.bn_sample_sum), bn_sample_sum_partial, plan.groups, args.cols, 1}}},
       stream);
@@ -160,6 +169,8 @@ void launch_forward_train_sample(const ForwardTrainSampleArgs& args,
 
 // How forward_train_sums is launched.
 struct ForwardTrainSumsLaunch {
+  static constexpr int access =
+      0;  // bytes of one access at most, 16 or 32; 0: the widest that the chip has
   static constexpr int rows_in_flight =
       2;  // accesses that a thread has under way at once, of each input
   static constexpr int tiles =
@@ -235,33 +246,38 @@ __global__ void __launch_bounds__(ForwardTrainSumsLaunch::block)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  __shared__ T strands[ForwardTrainSumsLaunch::block * V];
-  __syncthreads();
+  // The block's sums, its rows of threads added up in their order: up to eight columns of a thread
+  // at a time.
+  constexpr int part = V < 8 ? V : 8;
+  __shared__ T strands[ForwardTrainSumsLaunch::block * part];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
 #pragma unroll
-  for (int v = 0; v < V; ++v)
-    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = bn_column_sum_sum[v];
-  __syncthreads();
-  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
-       j += ForwardTrainSumsLaunch::block) {
-    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
-    T sum = T(0);
-    for (int strand = 0; strand < int(blockDim.y); ++strand)
-      sum += strands[strand * int(blockDim.x) * V + j];
-    if (column < cols) bn_column_sum_partial[blockIdx.y * cols + column] = sum;
+  for (int from = 0; from < V; from += part) {
+    __syncthreads();
+#pragma unroll
+    for (int v = 0; v < part; ++v) strands[thread * part + v] = bn_column_sum_sum[from + v];
+    __syncthreads();
+    for (int j = thread; j < int(blockDim.x) * part; j += ForwardTrainSumsLaunch::block) {
+      const int64_t column = (int64_t(blockIdx.x) * blockDim.x + j / part) * V + from + j % part;
+      T sum = T(0);
+      for (int strand = 0; strand < int(blockDim.y); ++strand)
+        sum += strands[strand * int(blockDim.x) * part + j];
+      if (column < cols) bn_column_sum_partial[blockIdx.y * cols + column] = sum;
+    }
   }
-  __syncthreads();
 #pragma unroll
-  for (int v = 0; v < V; ++v)
-    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = bn_column_sum_2_sum[v];
-  __syncthreads();
-  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
-       j += ForwardTrainSumsLaunch::block) {
-    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
-    T sum = T(0);
-    for (int strand = 0; strand < int(blockDim.y); ++strand)
-      sum += strands[strand * int(blockDim.x) * V + j];
-    if (column < cols) bn_column_sum_2_partial[blockIdx.y * cols + column] = sum;
+  for (int from = 0; from < V; from += part) {
+    __syncthreads();
+#pragma unroll
+    for (int v = 0; v < part; ++v) strands[thread * part + v] = bn_column_sum_2_sum[from + v];
+    __syncthreads();
+    for (int j = thread; j < int(blockDim.x) * part; j += ForwardTrainSumsLaunch::block) {
+      const int64_t column = (int64_t(blockIdx.x) * blockDim.x + j / part) * V + from + j % part;
+      T sum = T(0);
+      for (int strand = 0; strand < int(blockDim.y); ++strand)
+        sum += strands[strand * int(blockDim.x) * part + j];
+      if (column < cols) bn_column_sum_2_partial[blockIdx.y * cols + column] = sum;
+    }
   }
 }
 
@@ -272,12 +288,12 @@ struct ForwardTrainSumsPlan {
 
   template <class S>
   static ForwardTrainSumsPlan of(const ForwardTrainSumsArgs& args) {
-    constexpr int wide = 16 / sizeof(S), flight = ForwardTrainSumsLaunch::rows_in_flight;
     ForwardTrainSumsPlan plan{};
-    int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16)))
-      width = 1;
+    const int width = fusegen::widest<S>(ForwardTrainSumsLaunch::access, [&](int width) {
+      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+             fusegen::aligned(args.gemm_bias, width * sizeof(S));
+    });
+    const int flight = fusegen::in_flight<S>(ForwardTrainSumsLaunch::rows_in_flight, width);
     const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
     // Threads side by side: a warp at least, and more while the columns still fill the chip with
     // blocks.
@@ -291,9 +307,8 @@ struct ForwardTrainSumsPlan {
     const int64_t tiles = (columns + across - 1) / across;
     // Each thread takes one batch of rows, and more where that keeps the partial sums few.
     int64_t down = (args.rows + plan.threads.y * flight - 1) / (plan.threads.y * flight);
-    const int64_t resident =
-        width == 1 ? fusegen::resident_blocks(forward_train_sums<S, 1, flight>, plan.threads, 0)
-                   : fusegen::resident_blocks(forward_train_sums<S, wide, flight>, plan.threads, 0);
+    const int64_t resident = plan.visit<S>(
+        [&](auto* kernel) { return fusegen::resident_blocks(kernel, plan.threads, 0); });
     // Rounded down: a few blocks more than the chip holds would take as long as all others again.
     down = std::min(down / ForwardTrainSumsLaunch::batches + 1,
                     std::max<int64_t>(1, resident * ForwardTrainSumsLaunch::waves / tiles));
@@ -302,12 +317,21 @@ struct ForwardTrainSumsPlan {
     plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
     return plan;
   }
+
+  // Calls f with the kernel of the plan's width.
+  template <class S, class F>
+  auto visit(F&& f) const {
+    return fusegen::with_width<S>(width, [&](auto width) {
+      return f(forward_train_sums<S, width.value,
+                                  fusegen::in_flight<S>(ForwardTrainSumsLaunch::rows_in_flight,
+                                                        width.value)>);
+    });
+  }
 };
 
 template <class S>
 void launch_forward_train_sums(const ForwardTrainSumsArgs& args, [[maybe_unused]] void* workspace,
                                cudaStream_t stream) {
-  constexpr int flight = ForwardTrainSumsLaunch::rows_in_flight;
   const auto plan = ForwardTrainSumsPlan::of<S>(args);
   using T = fusegen::compute_t<S>;
   T* partial = static_cast<T*>(workspace);
@@ -315,13 +339,10 @@ void launch_forward_train_sums(const ForwardTrainSumsArgs& args, [[maybe_unused]
   partial += plan.groups * args.cols;
   T* const bn_column_sum_2_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.width == 1) {
-    forward_train_sums<S, 1, flight><<<plan.grid, plan.threads, 0, stream>>>(
-        args, bn_column_sum_partial, bn_column_sum_2_partial);
-  } else {
-    forward_train_sums<S, 16 / sizeof(S), flight><<<plan.grid, plan.threads, 0, stream>>>(
-        args, bn_column_sum_partial, bn_column_sum_2_partial);
-  }
+  plan.template visit<S>([&](auto* kernel) {
+    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, bn_column_sum_partial,
+                                                   bn_column_sum_2_partial);
+  });
   fusegen::launch_partial_sums<T, T, 2>(
       {{{static_cast<T*>(args.bn_column_sum), bn_column_sum_partial, plan.groups, args.cols, 1},
         {static_cast<T*>(args.bn_column_sum_2), bn_column_sum_2_partial, plan.groups, args.cols,
@@ -553,7 +574,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -562,8 +583,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -597,8 +618,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
       }
       if (!(reduced_softmax_max == known)) {
-        const T factor = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-        reduced_softmax_sum *= factor;
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
       }
       row.softmax_max = fusegen::anchor(reduced_softmax_max);
 #pragma unroll
@@ -620,8 +641,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -718,9 +739,11 @@ struct ForwardTrainPlan : fusegen::RowPlan {
   static ForwardTrainPlan of(const ForwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_weight, 16) &&
-          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1030,7 +1053,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
   for (int64_t r = group; r < rows; r += groups) {
@@ -1041,9 +1064,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1082,9 +1105,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1184,9 +1207,11 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
   static BackwardTrainSumsPlan of(const BackwardTrainSumsArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.gemm_bias, 16) &&
-          fusegen::aligned(args.bn_weight, 16) && fusegen::aligned(args.bn_bias, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1493,7 +1518,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -1504,9 +1529,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1547,9 +1572,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1647,10 +1672,12 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   static BackwardTrainPlan of(const BackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.gemm_bias, 16) &&
-          fusegen::aligned(args.bn_weight, 16) && fusegen::aligned(args.bn_bias, 16) &&
-          fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1973,7 +2000,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -1985,11 +2012,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -2039,11 +2066,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -2145,10 +2172,13 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
   static DoubleBackwardTrainSumsPlan of(const DoubleBackwardTrainSumsArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_weight, 16) &&
-          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.grad_grad_gemm_bias, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -2583,7 +2613,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
   for (int64_t r = group; r < rows; r += groups) {
@@ -2596,11 +2626,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -2658,11 +2688,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
         team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -2719,11 +2749,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -2840,12 +2870,16 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
   static DoubleBackwardTrainSums2Plan of(const DoubleBackwardTrainSums2Args& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_weight, 16) &&
-          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.grad_grad_gemm_bias, 16) &&
-          fusegen::aligned(args.grad_grad_bn_weight, 16) &&
-          fusegen::aligned(args.grad_grad_bn_bias, 16) && fusegen::aligned(args.grad_grad_y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -3259,7 +3293,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -3272,11 +3306,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -3337,11 +3371,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
         team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -3398,11 +3432,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -3517,12 +3551,16 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   static DoubleBackwardTrainPlan of(const DoubleBackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_weight, 16) &&
-          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.grad_grad_gemm_bias, 16) &&
-          fusegen::aligned(args.grad_grad_bn_weight, 16) &&
-          fusegen::aligned(args.grad_grad_bn_bias, 16) && fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -3799,7 +3837,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -3808,8 +3846,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -3844,8 +3882,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
       }
       if (!(reduced_softmax_max == known)) {
-        const T factor = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-        reduced_softmax_sum *= factor;
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
       }
       row.softmax_max = fusegen::anchor(reduced_softmax_max);
 #pragma unroll
@@ -3867,8 +3905,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -3966,10 +4004,13 @@ struct ForwardEvalPlan : fusegen::RowPlan {
   static ForwardEvalPlan of(const ForwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_running_mean, 16) &&
-          fusegen::aligned(args.bn_running_var, 16) && fusegen::aligned(args.bn_weight, 16) &&
-          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_running_var, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -4264,7 +4305,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
   for (int64_t r = group; r < rows; r += groups) {
@@ -4275,9 +4316,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -4317,9 +4358,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -4421,11 +4462,14 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   static BackwardEvalPlan of(const BackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.gemm_bias, 16) &&
-          fusegen::aligned(args.bn_running_mean, 16) && fusegen::aligned(args.bn_running_var, 16) &&
-          fusegen::aligned(args.bn_weight, 16) && fusegen::aligned(args.bn_bias, 16) &&
-          fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_running_var, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -4831,7 +4875,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
   for (int64_t r = group; r < rows; r += groups) {
@@ -4844,11 +4888,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -4905,11 +4949,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
         team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -4965,11 +5009,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -5086,14 +5130,19 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   static DoubleBackwardEvalPlan of(const DoubleBackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_running_mean, 16) &&
-          fusegen::aligned(args.bn_running_var, 16) && fusegen::aligned(args.bn_weight, 16) &&
-          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.grad_grad_gemm_bias, 16) &&
-          fusegen::aligned(args.grad_grad_bn_weight, 16) &&
-          fusegen::aligned(args.grad_grad_bn_bias, 16) && fusegen::aligned(args.grad_grad_y, 16) &&
-          fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_running_var, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }

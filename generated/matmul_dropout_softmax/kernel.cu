@@ -197,7 +197,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -206,8 +206,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -235,8 +235,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
       }
       if (!(reduced_softmax_max == known)) {
-        const T factor = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-        reduced_softmax_sum *= factor;
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
       }
       row.softmax_max = fusegen::anchor(reduced_softmax_max);
 #pragma unroll
@@ -258,8 +258,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -350,8 +350,9 @@ struct ForwardTrainPlan : fusegen::RowPlan {
   static ForwardTrainPlan of(const ForwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.matmul_bias, 16) && fusegen::aligned(args.y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -594,7 +595,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -605,9 +606,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -640,9 +641,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -732,9 +733,10 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   static BackwardTrainPlan of(const BackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.matmul_bias, 16) &&
-          fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1049,7 +1051,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -1062,11 +1064,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1112,11 +1114,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1161,11 +1163,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1265,11 +1267,13 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   static DoubleBackwardTrainPlan of(const DoubleBackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.matmul_bias, 16) &&
-          fusegen::aligned(args.grad_grad_matmul_bias, 16) &&
-          fusegen::aligned(args.grad_grad_y, 16) && fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1508,7 +1512,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -1517,8 +1521,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1544,8 +1548,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
       }
       if (!(reduced_softmax_max == known)) {
-        const T factor = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-        reduced_softmax_sum *= factor;
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
       }
       row.softmax_max = fusegen::anchor(reduced_softmax_max);
 #pragma unroll
@@ -1567,8 +1571,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1657,8 +1661,9 @@ struct ForwardEvalPlan : fusegen::RowPlan {
   static ForwardEvalPlan of(const ForwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.matmul_bias, 16) && fusegen::aligned(args.y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1894,7 +1899,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -1905,9 +1910,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1938,9 +1943,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -2027,9 +2032,10 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   static BackwardEvalPlan of(const BackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.matmul_bias, 16) &&
-          fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -2338,7 +2344,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -2351,11 +2357,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -2399,11 +2405,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -2446,11 +2452,11 @@ __global__ void __launch_bounds__(512, BLOCKS)
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -2548,11 +2554,13 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   static DoubleBackwardEvalPlan of(const DoubleBackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.matmul_bias, 16) &&
-          fusegen::aligned(args.grad_grad_matmul_bias, 16) &&
-          fusegen::aligned(args.grad_grad_y, 16) && fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }

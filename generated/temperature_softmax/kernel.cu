@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -190,8 +190,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -213,8 +213,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
       }
       if (!(reduced_softmax_max == known)) {
-        const T factor = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-        reduced_softmax_sum *= factor;
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
       }
       row.softmax_max = fusegen::anchor(reduced_softmax_max);
 #pragma unroll
@@ -236,8 +236,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -320,7 +320,8 @@ struct ForwardPlan : fusegen::RowPlan {
   static ForwardPlan of(const ForwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) && fusegen::aligned(args.y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -530,7 +531,7 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -541,9 +542,9 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -570,9 +571,9 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -652,8 +653,9 @@ struct BackwardPlan : fusegen::RowPlan {
   static BackwardPlan of(const BackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -911,7 +913,7 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t start = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
   for (int64_t r = group; r < rows; r += groups) {
@@ -924,11 +926,11 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -966,11 +968,11 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1007,11 +1009,11 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    if (ahead && start < cols) x_next = fusegen::load_packed<V>(x + (r * cols + start));
-    if (ahead && start < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + start));
-    if (ahead && start < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + start));
-    for (int64_t c = start; c < cols; c += apart) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
       if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
@@ -1102,9 +1104,11 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
   static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.grad_grad_y, 16) && fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
