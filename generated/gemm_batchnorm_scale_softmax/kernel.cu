@@ -369,7 +369,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -377,11 +378,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -395,15 +397,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
       }
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
@@ -811,7 +814,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -819,7 +823,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -837,7 +841,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_var_2_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_ahead{};
+  T softmax_sum_ahead{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -851,20 +857,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_ahead = softmax_max[r];
+      softmax_sum_ahead = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_ahead;
+    row.softmax_sum = softmax_sum_ahead;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1288,7 +1296,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -1296,7 +1305,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -1305,7 +1314,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_gemm_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_ahead{};
+  T softmax_sum_ahead{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1319,20 +1330,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_ahead = softmax_max[r];
+      softmax_sum_ahead = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_ahead;
+    row.softmax_sum = softmax_sum_ahead;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1718,7 +1731,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -1726,7 +1740,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -1743,7 +1757,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_var_2_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_ahead{};
+  T softmax_sum_ahead{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1759,21 +1775,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_ahead = softmax_max[r];
+      softmax_sum_ahead = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_ahead;
+    row.softmax_sum = softmax_sum_ahead;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -2215,7 +2233,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -2223,7 +2242,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -2243,7 +2262,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_mean_4_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_ahead{};
+  T softmax_sum_ahead{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -2259,21 +2280,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_ahead = softmax_max[r];
+      softmax_sum_ahead = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_ahead;
+    row.softmax_sum = softmax_sum_ahead;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -2881,7 +2904,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -2889,7 +2913,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -2900,7 +2924,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_gemm_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_ahead{};
+  T softmax_sum_ahead{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -2916,21 +2942,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_ahead = softmax_max[r];
+      softmax_sum_ahead = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_ahead;
+    row.softmax_sum = softmax_sum_ahead;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -3483,7 +3511,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -3491,11 +3520,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -3509,15 +3539,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
       }
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
@@ -3921,7 +3952,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -3929,7 +3961,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -3944,7 +3976,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_ahead{};
+  T softmax_sum_ahead{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -3958,20 +3992,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_ahead = softmax_max[r];
+      softmax_sum_ahead = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_ahead;
+    row.softmax_sum = softmax_sum_ahead;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -4388,7 +4424,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -4396,7 +4433,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -4413,7 +4450,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_ahead{};
+  T softmax_sum_ahead{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -4429,21 +4468,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_ahead = softmax_max[r];
+      softmax_sum_ahead = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_ahead;
+    row.softmax_sum = softmax_sum_ahead;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();

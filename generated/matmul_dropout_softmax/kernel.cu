@@ -43,7 +43,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -51,11 +52,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -69,15 +71,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
       }
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
@@ -425,7 +428,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -433,7 +437,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -442,7 +446,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_matmul_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_ahead{};
+  T softmax_sum_ahead{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -456,20 +462,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_ahead = softmax_max[r];
+      softmax_sum_ahead = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_ahead;
+    row.softmax_sum = softmax_sum_ahead;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -804,7 +812,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -812,7 +821,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -823,7 +832,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_matmul_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_ahead{};
+  T softmax_sum_ahead{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -839,21 +850,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_ahead = softmax_max[r];
+      softmax_sum_ahead = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_ahead;
+    row.softmax_sum = softmax_sum_ahead;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1296,7 +1309,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -1304,11 +1318,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1322,15 +1337,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
       }
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
@@ -1664,7 +1680,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -1672,7 +1689,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -1681,7 +1698,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_matmul_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_ahead{};
+  T softmax_sum_ahead{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1695,20 +1714,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_ahead = softmax_max[r];
+      softmax_sum_ahead = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_ahead;
+    row.softmax_sum = softmax_sum_ahead;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -2031,7 +2052,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -2039,7 +2061,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -2050,7 +2072,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_matmul_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_ahead{};
+  T softmax_sum_ahead{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -2066,21 +2090,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_ahead = softmax_max[r];
+      softmax_sum_ahead = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_ahead;
+    row.softmax_sum = softmax_sum_ahead;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
