@@ -71,7 +71,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
       }
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -381,7 +380,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T expr_sum_ahead{};
+  T expr_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -395,10 +394,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      expr_sum_ahead = expr_sum[r];
+      expr_sum_next = expr_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -408,7 +406,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.expr_sum = expr_sum_ahead;
+    row.expr_sum = expr_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
@@ -745,7 +743,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T expr_sum_ahead{};
+  T expr_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -761,10 +759,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      expr_sum_ahead = expr_sum[r];
+      expr_sum_next = expr_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -775,7 +772,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.expr_sum = expr_sum_ahead;
+    row.expr_sum = expr_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_grad_expr_sum_3_2 = fusegen::Sum::identity<T>();

@@ -397,7 +397,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
       }
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -842,8 +841,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -857,11 +856,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -871,8 +869,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1315,8 +1313,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1330,11 +1328,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -1344,8 +1341,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1758,8 +1755,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1775,11 +1772,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -1790,8 +1786,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -2263,8 +2259,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -2280,11 +2276,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -2295,8 +2290,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -2925,8 +2920,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -2942,11 +2937,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -2957,8 +2951,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -3539,7 +3533,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
       }
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -3977,8 +3970,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -3992,11 +3985,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -4006,8 +3998,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -4451,8 +4443,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -4468,11 +4460,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -4483,8 +4474,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();

@@ -71,7 +71,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
       }
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -447,8 +446,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -462,11 +461,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -476,8 +474,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -833,8 +831,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -850,11 +848,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -865,8 +862,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1337,7 +1334,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
       }
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -1699,8 +1695,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1714,11 +1710,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -1728,8 +1723,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -2073,8 +2068,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -2090,11 +2085,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -2105,8 +2099,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();

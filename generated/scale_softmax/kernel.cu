@@ -69,7 +69,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
       }
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -403,8 +402,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -418,11 +417,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -432,8 +430,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -744,8 +742,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -761,11 +759,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -776,8 +773,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();

@@ -70,7 +70,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
       }
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -405,8 +404,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -420,11 +419,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -434,8 +432,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -729,8 +727,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
-  T softmax_max_ahead{};
-  T softmax_sum_ahead{};
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -746,11 +744,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
           }
         }
       }
-      softmax_max_ahead = softmax_max[r];
-      softmax_sum_ahead = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -761,8 +758,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
-    row.softmax_max = softmax_max_ahead;
-    row.softmax_sum = softmax_sum_ahead;
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
