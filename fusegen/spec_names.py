@@ -40,7 +40,7 @@ _KERNEL = frozenset(
     begin block blocks body bytes c channel channel_run channels col column columns count cycle down
     dtype dynamic each end exchange fetch first first_column flight full grid group groups held
     holds i inner item items j kept kernel known lanes last launch load matrix mine most n needs of
-    out partial place places plan power r register_each rescale resident row row_count runs sample
+    out part partial place places plan power r register_each rescale resident row row_count runs sample
     scalar shared square stage step store stored strand strands stream stride task team thread
     threads tile tiles tiling total v visit warp wide widest width workspace y
     """.split()  # noqa: SIM905
@@ -48,7 +48,18 @@ _KERNEL = frozenset(
 #: Endings that the templates give to a spec's names.
 _ENDINGS = (
     *("_", "_v", "_out", "_sum", "_sums", "_row", "_total", "_whole", "_partial", "_all"),
-    *("_raw", "_next", "_near", "_warp", "_fitted", "_blocks", "_memory", "_spread", "_terms"),
+    *(
+        "_raw",
+        "_next",
+        "_near",
+        "_warp",
+        "_thread",
+        "_fitted",
+        "_blocks",
+        "_memory",
+        "_spread",
+        "_terms",
+    ),
 )
 #: Public attributes of `torch.nn.Module` (torch 2.13); a test compares them with torch's.
 _MODULE = frozenset(

@@ -25,6 +25,7 @@ from fusegen.runtime.loading import load_package
 
 #: What is tried for each parameter.
 CANDIDATES = {
+    "access": (16, 32),
     "rows_in_flight": (1, 2, 4),
     "waves": (1, 2, 4, 8),
     "batches": (1, 4),

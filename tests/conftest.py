@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from fusegen import builder, chain, load, pipeline
+from fusegen.spec_types import PASSES
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = sorted((ROOT / "specs").glob("*.yaml"))
@@ -56,6 +58,20 @@ def derived() -> Callable[[str], chain.Chain]:
         if name not in _chains:
             _chains[name] = pipeline.derive(ROOT / "specs" / f"{name}.yaml")
         return _chains[name]
+
+    return of
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Callable[[str, str], tuple[chain.Chain, ModuleType]]:
+    """Gives a chain of specs/ and its package, built with launch parameters of one's own in each pass."""
+
+    def of(name: str, parameters: str) -> tuple[chain.Chain, ModuleType]:
+        path = tmp_path / f"launched_{name}_{re.sub('[^0-9a-z]+', '_', parameters)}.yaml"
+        launch = "".join(f"  {p}: {{{parameters}}}\n" for p in PASSES[:3])
+        path.write_text(f"{(ROOT / 'specs' / f'{name}.yaml').read_text()}launch:\n{launch}")
+        builder.build([path], out=tmp_path / "out")
+        return pipeline.derive(path), load(path.stem, tmp_path / "out")
 
     return of
 

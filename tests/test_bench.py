@@ -1,9 +1,8 @@
-"""The benchmark: what it measures, how it records it, how it shows it. No test asserts a time."""
+"""The benchmark: what it measures, and how it records it. No test asserts a time."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,26 +12,23 @@ import pytest
 import torch
 from conftest import NAMES, ROOT
 from originals import ORIGINALS
-from rich.console import Console
+from sample_records import cell, sample
 from test_cli import fusegen
 
 from fusegen import pipeline
 from fusegen.bench import (
     cells,
-    chart,
     command,
     compiling,
-    markdown,
     measure,
     plain,
     record,
     subjects,
-    summary,
     table,
     timing,
 )
 from fusegen.bench.cells import Group
-from fusegen.bench.record import Cell, Record
+from fusegen.bench.record import Record
 from fusegen.chain import Chain
 from fusegen.eager import random_operand, run_chain
 from fusegen.errors import UserError
@@ -58,47 +54,6 @@ def run_of(groups: list[Group], out: Path, modes: int = 0, **options: object) ->
 
 def silent(text: str) -> None:
     del text
-
-
-def cell(**changes: object) -> Cell:
-    base = Cell(
-        kind="tail",
-        spec="some_tail",
-        dtype="float32",
-        rows=8192,
-        cols=8192,
-        in_features=None,
-        direction="forward",
-        tensor_bytes=2**28,
-        fusegen_ms=0.13,
-        eager_ms=0.9,
-        compile_ms=0.2,
-        compile_max_autotune_ms=0.18,
-        copy_ms=0.125,
-        limit_ms=0.125,
-        linear_ms=None,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
-
-
-def sample() -> Record:
-    found = []
-    for name, dtype, factor in (("a", "float32", 1.0), ("a", "bfloat16", 1.1), ("b", "float32", 2)):
-        for rows in (8192, 64):
-            for direction in ("forward", "backward"):
-                found.append(
-                    cell(
-                        spec=name,
-                        dtype=dtype,
-                        rows=rows,
-                        direction=direction,
-                        fusegen_ms=0.125 * factor,
-                    )
-                )
-    found.append(cell(kind="model", in_features=512, linear_ms=0.125, direction="forward+backward"))
-    return Record(
-        {"device": "cuda", "chip": "a chip", "torch": "2.11.0", "date": "2026-11-21"}, found
-    )
 
 
 def test_the_default_run_is_the_reference_tails_and_models(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,82 +248,6 @@ def test_short_calls_are_timed_more_often() -> None:
         timed: list[float] = []
         timing.medians({"a": lambda: str}, lambda call, ms=ms, t=timed: t.append(ms) or ms)  # type: ignore[misc] # noqa: ARG005
         assert len(timed) == 1 + rounds
-
-
-def test_means_and_targets() -> None:
-    assert summary.geometric_mean([2.0, 8.0, None]) == pytest.approx(4.0)
-    assert summary.geometric_mean([None]) is None
-    assert summary.best_compile_ms(cell()) == 0.18
-    assert summary.best_compile_ms(cell(compile_ms=None, compile_max_autotune_ms=None)) is None
-    assert summary.multiple(cell(), "eager") == pytest.approx(7.2)
-    assert summary.speedup(cell(), "best compile") == pytest.approx(0.18 / 0.13)
-    assert summary.misses(cell()) == []
-    assert summary.misses(cell(fusegen_ms=0.136)) == ["over 1.08 x limit"]
-    assert summary.misses(cell(fusegen_ms=0.136, direction="backward")) == []
-    assert summary.misses(cell(fusegen_ms=0.136, tensor_bytes=2**26)) == []
-    assert summary.misses(cell(fusegen_ms=0.19)) == ["over 1.08 x limit", "slower than compile"]
-    assert summary.misses(cell(kind="model", fusegen_ms=0.18)) == []
-    found = sample()
-    parts = summary.parts(found.cells)
-    assert {k: len(v) for k, v in parts.items()} == {
-        "tails forward": 6, "tails backward": 6, "tails": 12,
-        "models forward+backward": 1, "models": 1,
-    }  # fmt: skip
-    mean = math.prod([1.0, 1.0, 1.1, 1.1, 2.0, 2.0]) ** (1 / 6)
-    assert summary.mean_multiple(parts["tails forward"], "fusegen") == pytest.approx(mean)
-
-
-def test_the_table_has_a_row_a_cell() -> None:
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    from fusegen.bench import table
-
-    shown = table.cells_table(sample())
-    assert shown.row_count == len(sample().cells)
-    console.print(shown)
-    console.print(table.means_table(sample()))
-    text = console.export_text()
-    assert "8192x512x8192" in text
-    assert "slower than compile" in text
-    assert "tails forward" in text
-
-
-def test_the_picture_is_the_same_each_time(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    for name in ("one.svg", "two.svg"):
-        chart.draw(sample(), tmp_path / name)
-    one, two = (tmp_path / name for name in ("one.svg", "two.svg"))
-    assert one.read_bytes() == two.read_bytes()
-    assert "<dc:date>" not in one.read_text()
-    with pytest.raises(UserError, match=r"\.svg or \.png"):
-        chart.draw(sample(), tmp_path / "one.jpg")
-    with pytest.raises(UserError, match="no tails"):
-        chart.draw(Record({"device": "cpu"}), two)
-
-
-def test_a_readme_is_updated_between_its_markers(tmp_path: Path) -> None:
-    path = tmp_path / "README.md"
-    path.write_text("before\n<!-- bench:cuda -->\nold\n<!-- /bench:cuda -->\nafter\n")
-    assert markdown.update(path, sample())
-    assert not markdown.update(path, sample())
-    text = path.read_text()
-    assert text.startswith("before\n<!-- bench:cuda -->\n") and text.endswith("\nafter\n")
-    assert "| `a` | fp32 | **1.00** | 1.44 | 7.20 | **1.00** | 1.44 | 7.20 |" in text
-    assert "old" not in text
-    path.write_text("no markers\n")
-    with pytest.raises(UserError, match="bench:cuda"):
-        markdown.update(path, sample())
-
-
-@pytest.mark.parametrize("name", ["h200", "cpu"])
-def test_the_readmes_table_is_the_committed_record(name: str) -> None:
-    path = ROOT / "benchmarks" / f"{name}.json"
-    if not path.exists():
-        pytest.skip(f"benchmarks/{name}.json is not there yet")
-    kept = record.read(path)
-    opening, closing = markdown.markers(kept)
-    text = (ROOT / "README.md").read_text()
-    assert opening in text and closing in text
-    assert text.split(opening)[1].split(closing)[0] == "\n" + markdown.render(kept)
 
 
 def test_the_command_measures_and_renders(generated: Path, tmp_path: Path) -> None:

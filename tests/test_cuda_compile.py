@@ -24,6 +24,8 @@ FUNCTION = re.compile(
 #: A double's kernels call libm's functions, which save registers on the stack: that counts as a spill.
 OF_DOUBLE = re.compile(r"Id(Li|E|L)")
 
+#: Accesses of 32 bytes are for chips of compute capability 10.0; a Hopper only gets them if a spec asks.
+OF_WIDE = re.compile(r"float16ELi16E|IfLi8E")
 #: Ten values of each of eight elements, as in the second derivative of a batch norm and a softmax, do not
 #: quite fit in the 128 registers of a thread: some of them may go through the cache. More of them where the
 #: batch norm is in training: five to eight numbers a column are in registers too.
@@ -69,7 +71,7 @@ def test_it_compiles_without_spills(name: str, tmp_path: Path) -> None:
     spills = {
         function: int(stores)
         for function, architecture, stores in FUNCTION.findall(done.stdout + done.stderr)
-        if architecture == "90" and not OF_DOUBLE.search(function)
+        if architecture == "90" and not (OF_DOUBLE.search(function) or OF_WIDE.search(function))
     }
     assert spills
     assert not {f: n for f, n in spills.items() if n > _allowed(f)}

@@ -17,8 +17,11 @@ from fusegen.chain import Chain
 POWERS = [2**k for k in range(3, 19)]
 
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@needs_gpu
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 @pytest.mark.parametrize(
     "name", ["matmul_gelu_softmax", "matmul_dropout_softmax", "gemm_batchnorm_scale_softmax"]
@@ -40,3 +43,17 @@ def test_every_form_at_its_boundaries(
             )
             for error in verify.compare(built, chain, case, dtype):
                 assert error.within, f"{cols} columns: {error}"
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_rows_that_one_block_streams(
+    launched: Callable[[str, str], tuple[Chain, ModuleType]],
+) -> None:
+    """As on a chip without clusters; with sums over columns and a maximum raised on the way."""
+    chain, built = launched("matmul_gelu_softmax", "cluster: 1")
+    for dtype in DTYPES:
+        for shape in [(3, 2**15 + 1), (200, 2**15 + 8), (2, 2**18 + 7)]:
+            case = verify.make_case(chain, shape, training=False, device="cuda")
+            for error in verify.compare(built, chain, case, dtype):
+                assert error.within, f"{shape}: {error}"

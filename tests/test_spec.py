@@ -1,26 +1,17 @@
-"""The spec language: what the specs of this repository say, and every mistake with its line."""
+"""The spec language: what a spec says, and what follows where it is silent."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sympy as sp
-from conftest import ROOT
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from vocabulary import lone_ops, specs_of
 
-from fusegen import spec_names
-from fusegen.errors import SpecError
 from fusegen.formula_functions import FUNCTIONS
 from fusegen.ops import registry
 from fusegen.program import Kind
 from fusegen.spec import Operand, Ref, Spec, load, parse
-from fusegen.spec_names import problem
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))
 LINEAR = "arguments: {in_features: int, out_features: int, p: float}\n"
@@ -28,25 +19,6 @@ LINEAR = "arguments: {in_features: int, out_features: int, p: float}\n"
 
 def chain(*steps: str, before: str = "") -> Spec:
     return parse(before + "chain:\n" + "".join(f"  - {step}\n" for step in steps), "example")
-
-
-@pytest.fixture
-def refused(tmp_path: Path) -> Callable[[str | bytes], SpecError]:
-    """Return a function that loads a text from a file and returns the error that this raises."""
-
-    def load_text(text: str | bytes) -> SpecError:
-        path = tmp_path / "example.yaml"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        with pytest.raises(SpecError) as caught:
-            load(path)
-        assert caught.value.file == path
-        assert "\n" not in caught.value.message
-        return caught.value
-
-    return load_text
-
-
-# What is read.
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
@@ -163,235 +135,6 @@ def test_the_docs_example_parses_and_lists_every_function() -> None:
     assert [name for name in FUNCTIONS if name not in listed] == []
 
 
-# What is refused: the text, a part of the message, the line.
-
-COL = "operands:\n  w: {kind: col}\n"
-MISTAKES: list[tuple[str, str, int]] = [
-    # the file as a whole
-    ("", "the file is empty", 1),
-    ("# nothing\n", "the file is empty", 1),
-    ("---\n", "the file is empty", 2),
-    ("- swish\n", "a spec is a mapping", 1),
-    ("chain: [swish]\n---\nchain: [swish]\n", "a second document", 2),
-    ("chain:\n\t- swish\n", "a tab", 2),
-    ("chain:\n  - softmax: {dim: 1\n", "not YAML", 2),
-    ("chain:\n  - a: b: c\n", "a ':' too many", 2),
-    ("chain: [swish]\norder: @\n", "not YAML", 2),
-    ("chain: [swish]\n\norder: \x07\n", "not allowed", 3),
-    ("chain: [swish]\nchain: [tanh]\n", "'chain' is given twice", 2),
-    ("chain:\n  - &a swish\n  - *a\n", "anchors", 2),
-    ("chain:\n  - !!python/name:os.system swish\n", "tags", 2),
-    ("chain: " + "[" * 40 + "]" * 40, "nested too deeply", 1),
-    ("chain: [swish]\n? [a]\n: 1\n", "a key must be a word", 2),
-    ("order: .inf\nchain: [swish]\n", "finite", 1),
-    # sections
-    ("chian: [swish]\n", "unknown key 'chian'; did you mean 'chain'?", 1),
-    ("order: 1\n", "the chain is missing", 1),
-    ("order: 1\nchain: []\n", "the chain is empty", 2),
-    ("order: 1\nchain:\n", "the chain is empty", 2),
-    ("chain: swish\n", "chain must be a list", 1),
-    ("chain: [swish]\norder: 4\n", "order must be 1, 2 or 3", 2),
-    ("chain: [swish]\norder: two\n", "order must be a whole number", 2),
-    ("chain: [swish]\norder: true\n", "order must be a whole number", 2),
-    ("description: 3\nchain: [swish]\n", "description must be text", 1),
-    ('description: "a\\nb"\nchain: [swish]\n', "one line", 1),
-    ("description: 'end */ of'\nchain: [swish]\n", "one line", 1),
-    ("arguments: [a]\nchain: [swish]\n", "arguments must be a mapping", 1),
-    # arguments
-    ("arguments:\n  a: {type: flaot}\nchain: [swish]\n", "did you mean 'float'?", 2),
-    ("arguments:\n  a: real\nchain: [swish]\n", "valid here: float, int, shape", 2),
-    ("arguments:\n  a: {typ: int}\nchain: [swish]\n", "did you mean 'type'?", 2),
-    ("arguments:\n  a: {default: 1}\nchain: [swish]\n", "the type of 'a' is missing", 2),
-    ("arguments:\n  a: {type: int, default: 1.5}\nchain: [swish]\n", "a whole number, not 1.5", 2),
-    ("arguments:\n  a: {type: float, default: one}\nchain: [swish]\n", "must be a number", 2),
-    ("arguments:\n  a: {type: shape, default: 3}\nchain: [swish]\n", "a list of sizes", 2),
-    ("arguments:\n  a: {type: shape, default: [0]}\nchain: [swish]\n", "1 or more", 2),
-    (
-        "arguments:\n  size: int\n  a: {type: shape, default: [sise]}\nchain: [swish]\n",
-        "did you mean 'size'?",
-        3,
-    ),
-    (
-        "arguments:\n  a: {type: float, default: 1}\n  b: float\nchain: [swish]\n",
-        "'b' has no default but follows one",
-        3,
-    ),
-    # names
-    ("arguments:\n  2nd: int\nchain: [swish]\n", "'2nd' is no name", 2),
-    ("arguments:\n  a-b: int\nchain: [swish]\n", "'a-b' is no name", 2),
-    ("arguments:\n  lambda: int\nchain: [swish]\n", "keyword of Python", 2),
-    ("arguments:\n  template: int\nchain: [swish]\n", "keyword of C++", 2),
-    ("arguments:\n  linux: int\nchain: [swish]\n", "macro", 2),
-    ("arguments:\n  _a: int\nchain: [swish]\n", "start with _", 2),
-    ("arguments:\n  x: int\nchain: [swish]\n", "it is the activation", 2),
-    ("arguments:\n  forward: int\nchain: [swish]\n", "torch.nn.Module", 2),
-    ("arguments:\n  tanh: float\nchain: [swish]\n", "a function of formulas", 2),
-    ("arguments:\n  grad_x: float\nchain: [swish]\n", "derivative", 2),
-    (f"arguments:\n  {'a' * 65}: int\nchain: [swish]\n", "longer than 64", 2),
-    ("arguments: {w: int}\noperands:\n  w: full\nchain: [{add: w}]\n", "also an argument", 3),
-    ("chain:\n  - swish: {name: 'a b'}\n", "'a b' is no name", 2),
-    # operands
-    ("operands:\n  w: {kind: column}\nchain: [{add: w}]\n", "kind of 'w' cannot be 'column'", 2),
-    ("operands:\n  w: {init: ones}\nchain: [{add: w}]\n", "the kind of 'w' is missing", 2),
-    ("operands:\n  w: {kind: col, init: one}\nchain: [{add: w}]\n", "did you mean 'ones'?", 2),
-    ("operands:\n  w: {kind: full, init: ones}\nchain: [{add: w}]\n", "cannot be a parameter", 2),
-    ("operands:\n  w: {kind: row, init: ones}\nchain: [{add: w}]\n", "cannot be a parameter", 2),
-    ("operands:\n  w: {kind: col, init: ones}\nchain: [{add: w}]\n", "needs a shape", 2),
-    ("operands:\n  w: {kind: col, shape: [3]}\nchain: [{add: w}]\n", "no init", 2),
-    (
-        "operands:\n  w: {kind: col, init: ones, shape: size}\nchain: [{add: w}]\n",
-        "a list of sizes or a shape argument",
-        2,
-    ),
-    (
-        "operands:\n  w: {kind: col, init: ones, shape: [3, 4]}\nchain: [{add: w}]\n",
-        "'w' cannot broadcast: [3, 4] is not of kind col",
-        2,
-    ),
-    (
-        "operands:\n  w: {kind: scalar, init: ones, shape: [3]}\nchain: [{add: w}]\n",
-        "'w' cannot broadcast: [3] is not of kind scalar",
-        2,
-    ),
-    (COL + "chain: [swish]\n", "'w' is declared but no step of the chain uses it", 2),
-    (COL + "chain: [{expr: x + 0*w}]\n", "no step of the chain uses it", 2),
-    # steps
-    ("chain:\n  - swish\n  - tahn\n", "unknown op 'tahn'; did you mean 'tanh'?", 3),
-    ("chain:\n  - zzz: {a: 1}\n", "unknown op 'zzz'", 2),
-    ("chain:\n  - 3\n", "a step is the name of an op", 2),
-    ("chain:\n  - [swish]\n", "a step is the name of an op", 2),
-    ("chain:\n  - gelu:\n    name: g\n", "a step is one op", 2),
-    ("chain:\n  - hardtanh: {min: -1}\n", "did you mean 'min_val'?", 2),
-    ("chain:\n  - swish\n  - softmax:\n      dims: 1\n", "did you mean 'dim'?", 4),
-    ("chain:\n  - hardtanh: 3\n", "min_val and max_val; give them by name", 2),
-    ("chain:\n  - hardtanh: {min_val: low}\n", "must be a number or a float argument", 2),
-    ("chain:\n  - hardtanh: {min_val: true}\n", "must be a number or a float argument", 2),
-    ("arguments: {n: int}\nchain:\n  - elu: n\n", "must be a number or a float argument", 3),
-    ("chain:\n  - gelu: {approximate: tan}\n", "did you mean 'tanh'?", 2),
-    ("chain:\n  - gelu: {approximate: 1}\n", "must be a word, not 1", 2),
-    ("chain:\n  - softmax: {dim: 1.0}\n", "must be a whole number", 2),
-    ("arguments: {d: float}\nchain:\n  - softmax: {dim: d}\n", "only a float attribute", 3),
-    ("chain:\n  - softmax: {dim: 2}\n", "dim 2 does not exist", 2),
-    ("chain:\n  - softmax: {dim: -3}\n", "dim -3 does not exist", 2),
-    ("chain:\n  - softmax: {dim: 0}\n", "reductions run over the last dim for now", 2),
-    ("chain:\n  - log_softmax: -2\n", "reductions run over the last dim for now", 2),
-    ("chain:\n  - mish: 3\n", "neither an operand nor an attribute", 2),
-    ("chain:\n  - add\n", "add needs its operand 'other'; write - add: OTHER", 2),
-    ("chain:\n  - add: {}\n", "add needs its operand 'other'", 2),
-    ("chain:\n  - lerp: {end: 2}\n", "lerp needs its operand 'weight'", 2),
-    (COL + "chain:\n  - add: [w, w]\n", "not a list", 4),
-    (COL + "chain:\n  - add: {other: w, another: w}\n", "did you mean 'other'?", 4),
-    (COL + "chain:\n  - lerp: w\n", "end and weight; give them by name", 4),
-    (COL + "chain:\n  - add: ww\n", "unknown operand 'ww'; did you mean 'w'?", 4),
-    ("chain:\n  - add: w\n", "declare it under `operands:`", 2),
-    ("chain:\n  - add: true\n", "must be an operand, a float argument or a number", 2),
-    ("arguments: {n: int}\nchain:\n  - add: n\n", "only a float argument can be an operand", 3),
-    (
-        "operands: {w: full}\nchain:\n  - rms_norm: {weight: w, eps: 1}\n",
-        "'w' cannot broadcast: it is full [rows, cols], but 'weight' of rms_norm is col [cols]",
-        3,
-    ),
-    (
-        LINEAR + "operands: {w: full}\nchain:\n  - linear\n  - batch_norm: {weight: w}\n",
-        "'weight' of batch_norm lives in its torch.nn.BatchNorm1d",
-        5,
-    ),
-    ("chain:\n  - batch_norm\n", "batch_norm needs 'features'", 2),
-    ("chain:\n  - div: 0\n", "not finite", 2),
-    ("chain:\n  - mul: 0\n", "does not depend on x", 2),
-    ("chain:\n  - dropout: {p: 1}\n", "not finite", 2),
-    ("chain:\n  - add: 1e999\n", "too large for a double", 2),
-    # sources and labels
-    ("chain:\n  - max_pool2d: 2\n", "max_pool2d looks at a window of elements, and stays with", 2),
-    ("dims: 4\nchain:\n  - softmax: {dim: 4}\n", "dim 4 does not exist: the activation has 4", 3),
-    ("dims: 9\nchain:\n  - swish\n", "dims must be a number from 2 to 8", 1),
-    ("dims: 3\nchain:\n  - conv2d\n", "dims is 3, but conv2d gives an activation of 4 dims", 1),
-    (LINEAR + "chain:\n  - swish\n  - linear\n", "linear can only be the first step", 4),
-    ("chain:\n  - linear\n", "linear needs 'in_features': declare `in_features: int`", 2),
-    (LINEAR + "chain:\n  - linear: {bias: 1}\n", "must be true or false", 3),
-    (LINEAR + "chain:\n  - linear: {in_features: p}\n", "must be an int argument", 3),
-    (LINEAR + "chain:\n  - linear: {in_features: 0}\n", "must be an int argument", 3),
-    (LINEAR + "chain:\n  - linear: {weight: p}\n", "no attribute or operand 'weight'", 3),
-    (LINEAR + "chain:\n  - linear: 3\n", "its settings by name", 3),
-    (
-        "chain:\n  - dropout\n  - dropout\n",
-        "give this step another: - dropout: {name: dropout_2}",
-        3,
-    ),
-    ("arguments: {d: float}\nchain:\n  - gelu: {name: d}\n", "an argument or operand", 3),
-    # what torch has and a kernel has not
-    ("chain:\n  - relu: {inplace: true}\n", "relu takes no 'inplace': a kernel writes a new", 2),
-    ("chain:\n  - div: {other: 2, rounding_mode: floor}\n", "div takes no 'rounding_mode': a r", 2),
-    ("chain:\n  - layer_norm: {normalized_shape: 8}\n", "it is the last dim of x; leave it out", 2),
-    ("chain:\n  - std: {dim: 1, unbiased: true}\n", "give correction: 1 for true, 0 for false", 2),
-    ("chain:\n  - norm: {p: fro}\n", "'p' of norm must be a number", 2),
-    # formulas
-    ("chain:\n  - swish\n  - expr: x +\n", "ends too early", 3),
-    ("chain:\n  - expr: x^2\n", "column 2: '^' does not belong", 2),
-    ("chain:\n  - expr: x * tnh(x)\n", "column 5: unknown function 'tnh'; did you mean 'tanh'?", 2),
-    (COL + "chain:\n  - expr: x * ww\n", "unknown name 'ww'; did you mean 'w'?", 4),
-    ("arguments: {n: int}\nchain:\n  - expr: x * n\n", "unknown name 'n'", 3),
-    ("chain:\n  - expr: 3\n", "expr takes a formula in quotes", 2),
-    ("chain:\n  - expr\n", "expr takes a formula in quotes", 2),
-    ("chain:\n  - expr: ''\n", "the formula is empty", 2),
-    ("chain:\n  - expr: 1 + 1\n", "does not depend on x", 2),
-    ("chain:\n  - expr: x - x\n", "does not depend on x", 2),
-    ("chain:\n  - clamp\n", "clamp needs min or max", 2),
-    ("chain:\n  - norm: {p: inf}\n", "norm with p inf needs a dim", 2),
-    ("operands: {t: row}\nchain:\n  - nll_loss: t\n", "declare t: {kind: row, dtype: int64}", 3),
-    ("operands: {t: {kind: row, dtype: int64}}\nchain:\n  - mul: t\n", "holds int64 numbers", 3),
-    ("operands: {t: {kind: col, dtype: int64}}\nchain: [mish]\n", "an input of kind row", 1),
-    ("chain:\n  - amax\n", "amax needs 'dim'", 2),
-    (
-        "operands: {t: {kind: row, dtype: int64}, w: col}\nchain:\n"
-        "  - cross_entropy: {target: t, weight: w, label_smoothing: 0.1}\n",
-        "cannot have both weight and label_smoothing",
-        3,
-    ),
-    ("chain:\n  - expr: x * sum(2)\n", "reduces a constant", 2),
-    ("arguments: {a: float}\nchain:\n  - expr: x * sum(a)\n", "the same in every column", 3),
-    ("chain:\n  - expr: x - max(mean(x))\n", "the same in every column", 2),
-    ("chain:\n  - expr: x * sqrt(-1)\n", "no real number", 2),
-]
-
-
-@pytest.mark.parametrize(("text", "message", "line"), MISTAKES)
-def test_every_mistake_is_one_message_with_its_line(
-    refused: Callable[[str | bytes], SpecError], text: str, message: str, line: int
-) -> None:
-    error = refused(text)
-    assert message in error.message
-    assert error.line == line
-    assert str(error) == f"{error.file}:{line}: {error.message}"
-
-
-def test_a_file_that_is_not_utf_8(refused: Callable[[str | bytes], SpecError]) -> None:
-    error = refused(b"# caf\xc3\xa9\nchain: [\xff]\n")
-    assert "not UTF-8" in error.message
-    assert error.line == 2
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"absent\.yaml: cannot be read"):
-        load(tmp_path / "absent.yaml")
-    with pytest.raises(SpecError, match="cannot be read"):
-        load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "name", ["Swish", "2swish", "a-b", "a.b", "", "class", "_a", "a" * 65, "../a", "int", "é"]
-)
-def test_a_file_whose_name_cannot_be_a_package(name: str) -> None:
-    with pytest.raises(SpecError, match=r"package|longer|keyword"):
-        parse("chain: [swish]\n", name)
-
-
-def test_the_reserved_attributes_are_torchs() -> None:
-    torch = pytest.importorskip("torch")
-    public = {name for name in dir(torch.nn.Module()) if not name.startswith("_")}
-    assert public <= spec_names._MODULE
-
-
 def test_every_op_can_be_written() -> None:
     """Each op of the registry is accepted with its operands as tensors, in each variant that is tested."""
     for name, op in registry().items():
@@ -403,59 +146,3 @@ def test_every_op_can_be_written() -> None:
         held = registry()[name].submodule
         sized = held.sized_by if held else ()
         assert chain(f"{name}: {dict.fromkeys(sized, 8)}").steps[0].op is registry()[name]
-
-
-# Nothing but a SpecError ever comes out.
-
-WORDS = st.sampled_from(
-    [
-        *("chain", "arguments", "operands", "order", "description", "name", "kind", "type", "init"),
-        *("swish", "add", "linear", "expr", "softmax", "dim", "float", "col", "ones", "x", "w"),
-    ]
-)
-DATA = st.recursive(
-    st.one_of(WORDS, st.integers(), st.floats(), st.booleans(), st.none(), st.text(max_size=6)),
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(WORDS, inner, max_size=4)),
-    max_leaves=12,
-)
-
-
-def error_of(text: str) -> SpecError | None:
-    """Return the error in a spec's text, or None if there is none."""
-    try:
-        parse(text, "example")
-    except SpecError as error:
-        return error
-    return None
-
-
-@settings(derandomize=True, max_examples=300, deadline=None)
-@given(st.dictionaries(WORDS, DATA, max_size=5), DATA)
-def test_random_data_raises_nothing_else(data: dict[str, Any], steps: Any) -> None:
-    import yaml
-
-    error = error_of(yaml.safe_dump({"chain": steps, **data}, allow_unicode=True))
-    assert error is None or (error.line and "pydantic" not in str(error))
-
-
-@settings(derandomize=True, max_examples=300, deadline=None)
-@given(st.text(max_size=80))
-def test_random_text_raises_nothing_else(text: str) -> None:
-    with pytest.raises(SpecError):
-        parse(text, "example")
-
-
-def test_names_of_the_templates_own_code_are_refused() -> None:
-    """An operand called `at` would be a second `at` in a kernel."""
-    kinds = r"auto\*?|int64_t|int|unsigned|bool|T|double|dim3|typename K::[A-Za-z]+|[A-Za-z:]+Plan"
-    declaration = rf"\b(?:{kinds})(?: const)?[&*]? ([a-zA-Z_]+)(?: =|\(|;|,|\{{|\[|\))"
-    found = set()
-    for path in (ROOT / "templates").rglob("*.j2"):
-        if path.name != "module.py.j2":
-            found |= set(re.findall(declaration, path.read_text()))
-    assert {"at", "group", "kept", "plan", "tiling"} <= found
-    assert not [name for name in found if problem(name) is None]
-    for name in ("at", "grad_x", "a_v", "kept_a", "out"):
-        assert problem(name) is not None
-    for name in ("weight", "residual", "temperature", "add_value", "scale", "bias"):
-        assert problem(name) is None

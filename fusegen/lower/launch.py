@@ -14,6 +14,7 @@ from fusegen.lower.kernel import Kernel
 
 #: What each parameter says, as the generated code has it beside the number.
 MEANINGS = {
+    "access": "bytes of one access at most, 16 or 32; 0: the widest that the chip has",
     "rows_in_flight": "accesses that a thread has under way at once, of each input",
     "waves": "blocks for each place on the chip; 1: each block stays and walks on",
     "batches": "of rows in flight that a thread gets at least, where sums leave partial ones",
@@ -24,6 +25,7 @@ MEANINGS = {
     "resident": "blocks of 512 threads that a multiprocessor has registers for",
     "full": "threads of a block at most",
     "threads": "at most so many threads of each block of a cluster",
+    "cluster": "at most so many blocks hold a row together",
 }
 
 
@@ -32,6 +34,7 @@ class Launch:
     """The launch parameters of one kernel; `MEANINGS` says what each is, `names` which the kernel has."""
 
     names: tuple[str, ...]
+    access: int
     rows_in_flight: int
     waves: int
     threads_across: int
@@ -42,6 +45,7 @@ class Launch:
     tiles: int
     resident: int
     full: int
+    cluster: int
 
     @property
     def constants(self) -> tuple[tuple[str, int, str], ...]:
@@ -53,10 +57,10 @@ def _names(kernel: Kernel) -> tuple[str, ...]:
     """Return which parameters a kernel has: those of its loops."""
     sums = bool(kernel.column_sums or kernel.totals)
     if kernel.form == "rows":
-        return "elements", "threads", "waves", "resident", "full"
+        return "elements", "threads", "cluster", "waves", "resident", "full"
     if kernel.form == "flat":
-        return ("rows_in_flight", "waves") if sums else ("rows_in_flight",)
-    shape = ("rows_in_flight", "tiles", "threads_across", "block")
+        return ("access", "rows_in_flight", "waves") if sums else ("access", "rows_in_flight")
+    shape = ("access", "rows_in_flight", "tiles", "threads_across", "block")
     return (*shape, "waves", "batches") if sums else shape
 
 
@@ -76,6 +80,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     light = code.count("Math::") < 2
     chosen = Launch(
         names=_names(kernel),
+        access=0,
         rows_in_flight=max(1, (2 if light else 4) // tensors),
         waves=(1 if kernel.column_sums else 4) if kernel.form == "rows" else 2,
         batches=2,
@@ -86,6 +91,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         block=256,
         resident=1 if many else 2,
         full=512 if many else 1024,
+        cluster=16,
     )
     for name, value in (wanted or {}).items():
         chosen = replace(chosen, **{name: value})  # type: ignore[arg-type]

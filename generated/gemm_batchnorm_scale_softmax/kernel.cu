@@ -12,6 +12,8 @@ namespace {
 
 // How forward_train_sample is launched.
 struct ForwardTrainSampleLaunch {
+  static constexpr int access =
+      0;  // bytes of one access at most, 16 or 32; 0: the widest that the chip has
   static constexpr int rows_in_flight =
       2;  // accesses that a thread has under way at once, of each input
   static constexpr int tiles =
@@ -80,20 +82,24 @@ __global__ void __launch_bounds__(ForwardTrainSampleLaunch::block)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  __shared__ T strands[ForwardTrainSampleLaunch::block * V];
-  __syncthreads();
+  // The block's sums, its rows of threads added up in their order: up to eight columns of a thread
+  // at a time.
+  constexpr int part = V < 8 ? V : 8;
+  __shared__ T strands[ForwardTrainSampleLaunch::block * part];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
 #pragma unroll
-  for (int v = 0; v < V; ++v)
-    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = bn_sample_sum_sum[v];
-  __syncthreads();
-  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
-       j += ForwardTrainSampleLaunch::block) {
-    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
-    T sum = T(0);
-    for (int strand = 0; strand < int(blockDim.y); ++strand)
-      sum += strands[strand * int(blockDim.x) * V + j];
-    if (column < cols) bn_sample_sum_partial[blockIdx.y * cols + column] = sum;
+  for (int from = 0; from < V; from += part) {
+    __syncthreads();
+#pragma unroll
+    for (int v = 0; v < part; ++v) strands[thread * part + v] = bn_sample_sum_sum[from + v];
+    __syncthreads();
+    for (int j = thread; j < int(blockDim.x) * part; j += ForwardTrainSampleLaunch::block) {
+      const int64_t column = (int64_t(blockIdx.x) * blockDim.x + j / part) * V + from + j % part;
+      T sum = T(0);
+      for (int strand = 0; strand < int(blockDim.y); ++strand)
+        sum += strands[strand * int(blockDim.x) * part + j];
+      if (column < cols) bn_sample_sum_partial[blockIdx.y * cols + column] = sum;
+    }
   }
 }
 
@@ -104,12 +110,12 @@ struct ForwardTrainSamplePlan {
 
   template <class S>
   static ForwardTrainSamplePlan of(const ForwardTrainSampleArgs& args) {
-    constexpr int wide = 16 / sizeof(S), flight = ForwardTrainSampleLaunch::rows_in_flight;
     ForwardTrainSamplePlan plan{};
-    int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16)))
-      width = 1;
+    const int width = fusegen::widest<S>(ForwardTrainSampleLaunch::access, [&](int width) {
+      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+             fusegen::aligned(args.gemm_bias, width * sizeof(S));
+    });
+    const int flight = fusegen::in_flight<S>(ForwardTrainSampleLaunch::rows_in_flight, width);
     const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
     // Threads side by side: a warp at least, and more while the columns still fill the chip with
     // blocks.
@@ -123,10 +129,8 @@ struct ForwardTrainSamplePlan {
     const int64_t tiles = (columns + across - 1) / across;
     // Each thread takes one batch of rows, and more where that keeps the partial sums few.
     int64_t down = (args.rows + plan.threads.y * flight - 1) / (plan.threads.y * flight);
-    const int64_t resident =
-        width == 1
-            ? fusegen::resident_blocks(forward_train_sample<S, 1, flight>, plan.threads, 0)
-            : fusegen::resident_blocks(forward_train_sample<S, wide, flight>, plan.threads, 0);
+    const int64_t resident = plan.visit<S>(
+        [&](auto* kernel) { return fusegen::resident_blocks(kernel, plan.threads, 0); });
     // Rounded down: a few blocks more than the chip holds would take as long as all others again.
     down = std::min(down / ForwardTrainSampleLaunch::batches + 1,
                     std::max<int64_t>(1, resident * ForwardTrainSampleLaunch::waves / tiles));
@@ -135,24 +139,29 @@ struct ForwardTrainSamplePlan {
     plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
     return plan;
   }
+
+  // Calls f with the kernel of the plan's width.
+  template <class S, class F>
+  auto visit(F&& f) const {
+    return fusegen::with_width<S>(width, [&](auto width) {
+      return f(forward_train_sample<S, width.value,
+                                    fusegen::in_flight<S>(ForwardTrainSampleLaunch::rows_in_flight,
+                                                          width.value)>);
+    });
+  }
 };
 
 template <class S>
 void launch_forward_train_sample(const ForwardTrainSampleArgs& args,
                                  [[maybe_unused]] void* workspace, cudaStream_t stream) {
-  constexpr int flight = ForwardTrainSampleLaunch::rows_in_flight;
   const auto plan = ForwardTrainSamplePlan::of<S>(args);
   using T = fusegen::compute_t<S>;
   T* partial = static_cast<T*>(workspace);
   T* const bn_sample_sum_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.width == 1) {
-    forward_train_sample<S, 1, flight>
-        <<<plan.grid, plan.threads, 0, stream>>>(args, bn_sample_sum_partial);
-  } else {
-    forward_train_sample<S, 16 / sizeof(S), flight>
-        <<<plan.grid, plan.threads, 0, stream>>>(args, bn_sample_sum_partial);
-  }
+  plan.template visit<S>([&](auto* kernel) {
+    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, bn_sample_sum_partial);
+  });
   fusegen::launch_partial_sums<T, T, 1>(
       {{{static_cast<T*>(args.bn_sample_sum), bn_sample_sum_partial, plan.groups, args.cols, 1}}},
       stream);
@@ -160,6 +169,8 @@ void launch_forward_train_sample(const ForwardTrainSampleArgs& args,
 
 // How forward_train_sums is launched.
 struct ForwardTrainSumsLaunch {
+  static constexpr int access =
+      0;  // bytes of one access at most, 16 or 32; 0: the widest that the chip has
   static constexpr int rows_in_flight =
       2;  // accesses that a thread has under way at once, of each input
   static constexpr int tiles =
@@ -235,33 +246,38 @@ __global__ void __launch_bounds__(ForwardTrainSumsLaunch::block)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  __shared__ T strands[ForwardTrainSumsLaunch::block * V];
-  __syncthreads();
+  // The block's sums, its rows of threads added up in their order: up to eight columns of a thread
+  // at a time.
+  constexpr int part = V < 8 ? V : 8;
+  __shared__ T strands[ForwardTrainSumsLaunch::block * part];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
 #pragma unroll
-  for (int v = 0; v < V; ++v)
-    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = bn_column_sum_sum[v];
-  __syncthreads();
-  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
-       j += ForwardTrainSumsLaunch::block) {
-    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
-    T sum = T(0);
-    for (int strand = 0; strand < int(blockDim.y); ++strand)
-      sum += strands[strand * int(blockDim.x) * V + j];
-    if (column < cols) bn_column_sum_partial[blockIdx.y * cols + column] = sum;
+  for (int from = 0; from < V; from += part) {
+    __syncthreads();
+#pragma unroll
+    for (int v = 0; v < part; ++v) strands[thread * part + v] = bn_column_sum_sum[from + v];
+    __syncthreads();
+    for (int j = thread; j < int(blockDim.x) * part; j += ForwardTrainSumsLaunch::block) {
+      const int64_t column = (int64_t(blockIdx.x) * blockDim.x + j / part) * V + from + j % part;
+      T sum = T(0);
+      for (int strand = 0; strand < int(blockDim.y); ++strand)
+        sum += strands[strand * int(blockDim.x) * part + j];
+      if (column < cols) bn_column_sum_partial[blockIdx.y * cols + column] = sum;
+    }
   }
-  __syncthreads();
 #pragma unroll
-  for (int v = 0; v < V; ++v)
-    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = bn_column_sum_2_sum[v];
-  __syncthreads();
-  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
-       j += ForwardTrainSumsLaunch::block) {
-    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
-    T sum = T(0);
-    for (int strand = 0; strand < int(blockDim.y); ++strand)
-      sum += strands[strand * int(blockDim.x) * V + j];
-    if (column < cols) bn_column_sum_2_partial[blockIdx.y * cols + column] = sum;
+  for (int from = 0; from < V; from += part) {
+    __syncthreads();
+#pragma unroll
+    for (int v = 0; v < part; ++v) strands[thread * part + v] = bn_column_sum_2_sum[from + v];
+    __syncthreads();
+    for (int j = thread; j < int(blockDim.x) * part; j += ForwardTrainSumsLaunch::block) {
+      const int64_t column = (int64_t(blockIdx.x) * blockDim.x + j / part) * V + from + j % part;
+      T sum = T(0);
+      for (int strand = 0; strand < int(blockDim.y); ++strand)
+        sum += strands[strand * int(blockDim.x) * part + j];
+      if (column < cols) bn_column_sum_2_partial[blockIdx.y * cols + column] = sum;
+    }
   }
 }
 
@@ -272,12 +288,12 @@ struct ForwardTrainSumsPlan {
 
   template <class S>
   static ForwardTrainSumsPlan of(const ForwardTrainSumsArgs& args) {
-    constexpr int wide = 16 / sizeof(S), flight = ForwardTrainSumsLaunch::rows_in_flight;
     ForwardTrainSumsPlan plan{};
-    int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16)))
-      width = 1;
+    const int width = fusegen::widest<S>(ForwardTrainSumsLaunch::access, [&](int width) {
+      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+             fusegen::aligned(args.gemm_bias, width * sizeof(S));
+    });
+    const int flight = fusegen::in_flight<S>(ForwardTrainSumsLaunch::rows_in_flight, width);
     const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
     // Threads side by side: a warp at least, and more while the columns still fill the chip with
     // blocks.
@@ -291,9 +307,8 @@ struct ForwardTrainSumsPlan {
     const int64_t tiles = (columns + across - 1) / across;
     // Each thread takes one batch of rows, and more where that keeps the partial sums few.
     int64_t down = (args.rows + plan.threads.y * flight - 1) / (plan.threads.y * flight);
-    const int64_t resident =
-        width == 1 ? fusegen::resident_blocks(forward_train_sums<S, 1, flight>, plan.threads, 0)
-                   : fusegen::resident_blocks(forward_train_sums<S, wide, flight>, plan.threads, 0);
+    const int64_t resident = plan.visit<S>(
+        [&](auto* kernel) { return fusegen::resident_blocks(kernel, plan.threads, 0); });
     // Rounded down: a few blocks more than the chip holds would take as long as all others again.
     down = std::min(down / ForwardTrainSumsLaunch::batches + 1,
                     std::max<int64_t>(1, resident * ForwardTrainSumsLaunch::waves / tiles));
@@ -302,12 +317,21 @@ struct ForwardTrainSumsPlan {
     plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
     return plan;
   }
+
+  // Calls f with the kernel of the plan's width.
+  template <class S, class F>
+  auto visit(F&& f) const {
+    return fusegen::with_width<S>(width, [&](auto width) {
+      return f(forward_train_sums<S, width.value,
+                                  fusegen::in_flight<S>(ForwardTrainSumsLaunch::rows_in_flight,
+                                                        width.value)>);
+    });
+  }
 };
 
 template <class S>
 void launch_forward_train_sums(const ForwardTrainSumsArgs& args, [[maybe_unused]] void* workspace,
                                cudaStream_t stream) {
-  constexpr int flight = ForwardTrainSumsLaunch::rows_in_flight;
   const auto plan = ForwardTrainSumsPlan::of<S>(args);
   using T = fusegen::compute_t<S>;
   T* partial = static_cast<T*>(workspace);
@@ -315,13 +339,10 @@ void launch_forward_train_sums(const ForwardTrainSumsArgs& args, [[maybe_unused]
   partial += plan.groups * args.cols;
   T* const bn_column_sum_2_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.width == 1) {
-    forward_train_sums<S, 1, flight><<<plan.grid, plan.threads, 0, stream>>>(
-        args, bn_column_sum_partial, bn_column_sum_2_partial);
-  } else {
-    forward_train_sums<S, 16 / sizeof(S), flight><<<plan.grid, plan.threads, 0, stream>>>(
-        args, bn_column_sum_partial, bn_column_sum_2_partial);
-  }
+  plan.template visit<S>([&](auto* kernel) {
+    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, bn_column_sum_partial,
+                                                   bn_column_sum_2_partial);
+  });
   fusegen::launch_partial_sums<T, T, 2>(
       {{{static_cast<T*>(args.bn_column_sum), bn_column_sum_partial, plan.groups, args.cols, 1},
         {static_cast<T*>(args.bn_column_sum_2), bn_column_sum_2_partial, plan.groups, args.cols,
@@ -333,6 +354,7 @@ void launch_forward_train_sums(const ForwardTrainSumsArgs& args, [[maybe_unused]
 struct ForwardTrainLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       4;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -525,10 +547,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   }
 }
 
-// forward_train: rows too long to hold. Each stage streams the row again and computes what the
-// earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArgs args) {
+// forward_train: rows too long to hold. Each pass streams the row again, from the second on out of
+// the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to
+// it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTrainArgs args) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
@@ -548,51 +571,25 @@ __global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArg
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 2>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
 
+    fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-      }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
-      }
-    }
-    row.softmax_max = team.template reduce<fusegen::Maximum>(reduced_softmax_max);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -613,20 +610,44 @@ __global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArg
         col[v].bn_bias = bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      // The maximum of what the thread has seen, and its sums relative to that.
+      const T known = reduced_softmax_max;
+      typename K::Kept kept[V];
+      typename K::Out out[V];
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
+        K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
+        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+      }
+      if (!(reduced_softmax_max == known)) {
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
+      }
+      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
+        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
       }
     }
-    row.softmax_sum = team.template reduce<fusegen::Sum>(reduced_softmax_sum);
+    const T softmax_max_thread = reduced_softmax_max;
+    T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
+    row.softmax_max = fusegen::anchor(softmax_max_near);
+    reduced_softmax_sum *=
+        fusegen::shift_factor<typename K::Functions>(softmax_max_thread, softmax_max_near);
+    const T softmax_max_warp = softmax_max_near;
+    T softmax_max_sums[] = {reduced_softmax_sum};
+    team.template reduce_shifted<typename K::Functions>(softmax_max_near, softmax_max_sums);
+    [[maybe_unused]] const T rescale =
+        fusegen::shift_factor<typename K::Functions>(softmax_max_warp, softmax_max_near);
+    row.softmax_max = softmax_max_near;
+    row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -659,7 +680,8 @@ __global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArg
       }
       fusegen::store_vector(y + at, y_v);
     }
-    if (threadIdx.x == 0) {
+
+    if (threadIdx.x == 0 && team.rank() == 0) {
       softmax_max[r] = row.softmax_max;
       softmax_sum[r] = row.softmax_sum;
     }
@@ -678,36 +700,38 @@ struct ForwardTrainRows {
     return fusegen::elements_held<S, V>(bytes, ForwardTrainLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(ForwardTrainLaunch::full,
+                    fusegen::full_block<S, V>(ForwardTrainLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
         return f(forward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_train_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident, Holders::block >);
+        return f(forward_train_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(
-            forward_train_held<S, V, held,
-                               std::min(ForwardTrainLaunch::full,
-                                        fusegen::full_block<S, V>(ForwardTrainLaunch::elements)),
-                               1, Holders::block>);
+        return f(forward_train_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_train_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident, Holders::cluster >);
+        return f(forward_train_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                    Holders::cluster>);
       case fusegen::RowForm::large_cluster:
         return f(
-            forward_train_held<S, V, fusegen::cluster_items<S>(held),
-                               std::min(ForwardTrainLaunch::full,
-                                        fusegen::full_block<S, V>(ForwardTrainLaunch::elements)),
-                               1, Holders::cluster>);
+            forward_train_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(forward_train_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(forward_train_streamed<S, V>);
+        return f(forward_train_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -717,9 +741,11 @@ struct ForwardTrainPlan : fusegen::RowPlan {
   static ForwardTrainPlan of(const ForwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_weight, 16) &&
-          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -732,8 +758,8 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads =
-        std::min(ForwardTrainLaunch::full, fusegen::full_block<S, V>(ForwardTrainLaunch::elements));
+    needs.threads = ForwardTrainRows::threads<S, V>();
+    needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = ForwardTrainLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardTrainRows::items<S, V>());
@@ -744,9 +770,9 @@ struct ForwardTrainPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? ForwardTrainLaunch::waves : 1, false, 0);
     };
-    if (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      ForwardTrainRows::visit<S, V>(plan, place);
+    while (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -771,6 +797,7 @@ void launch_forward_train(const ForwardTrainArgs& args, [[maybe_unused]] void* w
 struct BackwardTrainSumsLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -997,10 +1024,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     grad_scale_partial[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] = grad_scale_total;
 }
 
-// backward_train_sums: rows too long to hold. Each stage streams the row again and computes what
-// the earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1)
+// backward_train_sums: rows too long to hold. Each pass streams the row again, from the second on
+// out of the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums
+// relative to it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS)
     backward_train_sums_streamed(BackwardTrainSumsArgs args,
                                  fusegen::compute_t<S>* grad_bn_weight_partial,
                                  fusegen::compute_t<S>* grad_bn_bias_partial,
@@ -1026,21 +1054,30 @@ __global__ void __launch_bounds__(512, 1)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1074,10 +1111,14 @@ __global__ void __launch_bounds__(512, 1)
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1130,11 +1171,19 @@ struct BackwardTrainSumsRows {
     return fusegen::elements_held<S, V>(bytes, BackwardTrainSumsLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(BackwardTrainSumsLaunch::full,
+                    fusegen::full_block<S, V>(BackwardTrainSumsLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainSumsLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_train_sums_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -1142,27 +1191,19 @@ struct BackwardTrainSumsRows {
         return f(backward_train_sums_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
                                           Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_train_sums_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainSumsLaunch::resident,
-                 Holders::block >);
+        return f(backward_train_sums_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_train_sums_held<S, V, held,
-                                          std::min(BackwardTrainSumsLaunch::full,
-                                                   fusegen::full_block<S, V>(
-                                                       BackwardTrainSumsLaunch::elements)),
-                                          1, Holders::block>);
+        return f(backward_train_sums_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_train_sums_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainSumsLaunch::resident,
-                 Holders::cluster >);
+        return f(backward_train_sums_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                          Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_train_sums_held<S, V, fusegen::cluster_items<S>(held),
-                                          std::min(BackwardTrainSumsLaunch::full,
-                                                   fusegen::full_block<S, V>(
-                                                       BackwardTrainSumsLaunch::elements)),
-                                          1, Holders::cluster>);
+        return f(backward_train_sums_held<S, V, fusegen::cluster_items<S>(held), full, 1,
+                                          Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(backward_train_sums_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(backward_train_sums_streamed<S, V>);
+        return f(backward_train_sums_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -1172,9 +1213,11 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
   static BackwardTrainSumsPlan of(const BackwardTrainSumsArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.gemm_bias, 16) &&
-          fusegen::aligned(args.bn_weight, 16) && fusegen::aligned(args.bn_bias, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1187,8 +1230,8 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads = std::min(BackwardTrainSumsLaunch::full,
-                             fusegen::full_block<S, V>(BackwardTrainSumsLaunch::elements));
+    needs.threads = BackwardTrainSumsRows::threads<S, V>();
+    needs.cluster = BackwardTrainSumsLaunch::cluster;
     needs.preferred = BackwardTrainSumsLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainSumsRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(BackwardTrainSumsRows::items<S, V>());
@@ -1199,9 +1242,9 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? BackwardTrainSumsLaunch::waves : 1, true, 0);
     };
-    if (!BackwardTrainSumsRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      BackwardTrainSumsRows::visit<S, V>(plan, place);
+    while (!BackwardTrainSumsRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -1223,7 +1266,7 @@ void launch_backward_train_sums(const BackwardTrainSumsArgs& args, [[maybe_unuse
   partial += plan.groups * args.cols;
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
-  if (plan.form == fusegen::RowForm::streamed) {
+  if (plan.streams()) {
     cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
     cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
     cudaMemsetAsync(grad_bn_mean_2_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
@@ -1254,6 +1297,7 @@ void launch_backward_train_sums(const BackwardTrainSumsArgs& args, [[maybe_unuse
 struct BackwardTrainLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -1451,10 +1495,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   }
 }
 
-// backward_train: rows too long to hold. Each stage streams the row again and computes what the
-// earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1)
+// backward_train: rows too long to hold. Each pass streams the row again, from the second on out of
+// the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to
+// it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS)
     backward_train_streamed(BackwardTrainArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
@@ -1478,21 +1523,30 @@ __global__ void __launch_bounds__(512, 1)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1528,10 +1582,14 @@ __global__ void __launch_bounds__(512, 1)
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1582,11 +1640,19 @@ struct BackwardTrainRows {
     return fusegen::elements_held<S, V>(bytes, BackwardTrainLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(BackwardTrainLaunch::full,
+                    fusegen::full_block<S, V>(BackwardTrainLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -1594,25 +1660,19 @@ struct BackwardTrainRows {
         return f(
             backward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_train_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident, Holders::block >);
+        return f(backward_train_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(
-            backward_train_held<S, V, held,
-                                std::min(BackwardTrainLaunch::full,
-                                         fusegen::full_block<S, V>(BackwardTrainLaunch::elements)),
-                                1, Holders::block>);
+        return f(backward_train_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_train_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident, Holders::cluster >);
+        return f(backward_train_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                     Holders::cluster>);
       case fusegen::RowForm::large_cluster:
         return f(
-            backward_train_held<S, V, fusegen::cluster_items<S>(held),
-                                std::min(BackwardTrainLaunch::full,
-                                         fusegen::full_block<S, V>(BackwardTrainLaunch::elements)),
-                                1, Holders::cluster>);
+            backward_train_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(backward_train_streamed<S, V>);
+        return f(backward_train_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -1622,10 +1682,12 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   static BackwardTrainPlan of(const BackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.gemm_bias, 16) &&
-          fusegen::aligned(args.bn_weight, 16) && fusegen::aligned(args.bn_bias, 16) &&
-          fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1638,8 +1700,8 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads = std::min(BackwardTrainLaunch::full,
-                             fusegen::full_block<S, V>(BackwardTrainLaunch::elements));
+    needs.threads = BackwardTrainRows::threads<S, V>();
+    needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = BackwardTrainLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(BackwardTrainRows::items<S, V>());
@@ -1650,9 +1712,9 @@ struct BackwardTrainPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1, true, 0);
     };
-    if (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      BackwardTrainRows::visit<S, V>(plan, place);
+    while (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -1666,7 +1728,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
   T* partial = static_cast<T*>(workspace);
   T* const grad_gemm_bias_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.form == fusegen::RowForm::streamed) {
+  if (plan.streams()) {
     cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
@@ -1686,6 +1748,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
 struct DoubleBackwardTrainSumsLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -1916,10 +1979,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   }
 }
 
-// double_backward_train_sums: rows too long to hold. Each stage streams the row again and computes
-// what the earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1)
+// double_backward_train_sums: rows too long to hold. Each pass streams the row again, from the
+// second on out of the L2 cache, and computes what the earlier stages kept anew. A maximum and the
+// sums relative to it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS)
     double_backward_train_sums_streamed(DoubleBackwardTrainSumsArgs args,
                                         fusegen::compute_t<S>* grad_grad_bn_column_sum_partial,
                                         fusegen::compute_t<S>* grad_grad_bn_column_sum_2_2_partial,
@@ -1945,22 +2009,37 @@ __global__ void __launch_bounds__(512, 1)
   scalar.sample = T(args.sample);
   scalar.rows = T(args.rows);
   K::scalars(scalar);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
+    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2001,11 +2080,20 @@ __global__ void __launch_bounds__(512, 1)
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2056,11 +2144,19 @@ struct DoubleBackwardTrainSumsRows {
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardTrainSumsLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(DoubleBackwardTrainSumsLaunch::full,
+                    fusegen::full_block<S, V>(DoubleBackwardTrainSumsLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSumsLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_sums_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -2068,27 +2164,19 @@ struct DoubleBackwardTrainSumsRows {
         return f(double_backward_train_sums_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
                                                  Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_train_sums_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSumsLaunch::resident,
-                 Holders::block >);
+        return f(double_backward_train_sums_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_train_sums_held<
-                 S, V, held,
-                 std::min(DoubleBackwardTrainSumsLaunch::full,
-                          fusegen::full_block<S, V>(DoubleBackwardTrainSumsLaunch::elements)),
-                 1, Holders::block>);
+        return f(double_backward_train_sums_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_sums_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSumsLaunch::resident,
-                 Holders::cluster >);
+        return f(double_backward_train_sums_held<S, V, fusegen::cluster_items<S>(held), 512,
+                                                 resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_sums_held<
-                 S, V, fusegen::cluster_items<S>(held),
-                 std::min(DoubleBackwardTrainSumsLaunch::full,
-                          fusegen::full_block<S, V>(DoubleBackwardTrainSumsLaunch::elements)),
-                 1, Holders::cluster>);
+        return f(double_backward_train_sums_held<S, V, fusegen::cluster_items<S>(held), full, 1,
+                                                 Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(double_backward_train_sums_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(double_backward_train_sums_streamed<S, V>);
+        return f(double_backward_train_sums_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -2098,10 +2186,13 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
   static DoubleBackwardTrainSumsPlan of(const DoubleBackwardTrainSumsArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_weight, 16) &&
-          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.grad_grad_gemm_bias, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -2114,8 +2205,8 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads = std::min(DoubleBackwardTrainSumsLaunch::full,
-                             fusegen::full_block<S, V>(DoubleBackwardTrainSumsLaunch::elements));
+    needs.threads = DoubleBackwardTrainSumsRows::threads<S, V>();
+    needs.cluster = DoubleBackwardTrainSumsLaunch::cluster;
     needs.preferred = DoubleBackwardTrainSumsLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainSumsRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardTrainSumsRows::items<S, V>());
@@ -2127,10 +2218,10 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
                                  sizeof(S) == 4 ? DoubleBackwardTrainSumsLaunch::waves : 1, true,
                                  0);
     };
-    if (!DoubleBackwardTrainSumsRows::visit<S, V>(plan,
-                                                  place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      DoubleBackwardTrainSumsRows::visit<S, V>(plan, place);
+    while (!DoubleBackwardTrainSumsRows::visit<S, V>(plan,
+                                                     place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -2148,7 +2239,7 @@ void launch_double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args,
   partial += plan.groups * args.cols;
   T* const grad_bn_var_2_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.form == fusegen::RowForm::streamed) {
+  if (plan.streams()) {
     cudaMemsetAsync(grad_grad_bn_column_sum_partial, 0, sizeof(T) * plan.groups * args.cols,
                     stream);
     cudaMemsetAsync(grad_grad_bn_column_sum_2_2_partial, 0, sizeof(T) * plan.groups * args.cols,
@@ -2177,6 +2268,7 @@ void launch_double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args,
 struct DoubleBackwardTrainSums2Launch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -2494,10 +2586,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     grad_scale_partial[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] = grad_scale_total;
 }
 
-// double_backward_train_sums2: rows too long to hold. Each stage streams the row again and computes
-// what the earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1)
+// double_backward_train_sums2: rows too long to hold. Each pass streams the row again, from the
+// second on out of the L2 cache, and computes what the earlier stages kept anew. A maximum and the
+// sums relative to it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS)
     double_backward_train_sums2_streamed(DoubleBackwardTrainSums2Args args,
                                          fusegen::compute_t<S>* grad_bn_weight_partial,
                                          fusegen::compute_t<S>* grad_bn_bias_partial,
@@ -2533,23 +2626,38 @@ __global__ void __launch_bounds__(512, 1)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
+    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2598,11 +2706,20 @@ __global__ void __launch_bounds__(512, 1)
         team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2650,11 +2767,20 @@ __global__ void __launch_bounds__(512, 1)
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2719,11 +2845,20 @@ struct DoubleBackwardTrainSums2Rows {
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardTrainSums2Launch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(DoubleBackwardTrainSums2Launch::full,
+                    fusegen::full_block<S, V>(DoubleBackwardTrainSums2Launch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident =
+        V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSums2Launch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_sums2_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -2731,27 +2866,19 @@ struct DoubleBackwardTrainSums2Rows {
         return f(double_backward_train_sums2_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
                                                   Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_train_sums2_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSums2Launch::resident,
-                 Holders::block >);
+        return f(double_backward_train_sums2_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_train_sums2_held<
-                 S, V, held,
-                 std::min(DoubleBackwardTrainSums2Launch::full,
-                          fusegen::full_block<S, V>(DoubleBackwardTrainSums2Launch::elements)),
-                 1, Holders::block>);
+        return f(double_backward_train_sums2_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_sums2_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSums2Launch::resident,
-                 Holders::cluster >);
+        return f(double_backward_train_sums2_held<S, V, fusegen::cluster_items<S>(held), 512,
+                                                  resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_sums2_held<
-                 S, V, fusegen::cluster_items<S>(held),
-                 std::min(DoubleBackwardTrainSums2Launch::full,
-                          fusegen::full_block<S, V>(DoubleBackwardTrainSums2Launch::elements)),
-                 1, Holders::cluster>);
+        return f(double_backward_train_sums2_held<S, V, fusegen::cluster_items<S>(held), full, 1,
+                                                  Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(double_backward_train_sums2_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(double_backward_train_sums2_streamed<S, V>);
+        return f(double_backward_train_sums2_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -2761,12 +2888,16 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
   static DoubleBackwardTrainSums2Plan of(const DoubleBackwardTrainSums2Args& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_weight, 16) &&
-          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.grad_grad_gemm_bias, 16) &&
-          fusegen::aligned(args.grad_grad_bn_weight, 16) &&
-          fusegen::aligned(args.grad_grad_bn_bias, 16) && fusegen::aligned(args.grad_grad_y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -2779,8 +2910,8 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads = std::min(DoubleBackwardTrainSums2Launch::full,
-                             fusegen::full_block<S, V>(DoubleBackwardTrainSums2Launch::elements));
+    needs.threads = DoubleBackwardTrainSums2Rows::threads<S, V>();
+    needs.cluster = DoubleBackwardTrainSums2Launch::cluster;
     needs.preferred = DoubleBackwardTrainSums2Launch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainSums2Rows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardTrainSums2Rows::items<S, V>());
@@ -2792,10 +2923,10 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
                                  sizeof(S) == 4 ? DoubleBackwardTrainSums2Launch::waves : 1, true,
                                  0);
     };
-    if (!DoubleBackwardTrainSums2Rows::visit<S, V>(plan,
-                                                   place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      DoubleBackwardTrainSums2Rows::visit<S, V>(plan, place);
+    while (!DoubleBackwardTrainSums2Rows::visit<S, V>(plan,
+                                                      place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -2817,7 +2948,7 @@ void launch_double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args
   partial += plan.groups * args.cols;
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
-  if (plan.form == fusegen::RowForm::streamed) {
+  if (plan.streams()) {
     cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
     cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
     cudaMemsetAsync(grad_bn_var_4_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
@@ -2848,6 +2979,7 @@ void launch_double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args
 struct DoubleBackwardTrainLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -3139,10 +3271,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   }
 }
 
-// double_backward_train: rows too long to hold. Each stage streams the row again and computes what
-// the earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1)
+// double_backward_train: rows too long to hold. Each pass streams the row again, from the second on
+// out of the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums
+// relative to it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS)
     double_backward_train_streamed(DoubleBackwardTrainArgs args,
                                    fusegen::compute_t<S>* grad_gemm_bias_partial) {
   using T = fusegen::compute_t<S>;
@@ -3177,23 +3310,38 @@ __global__ void __launch_bounds__(512, 1)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
+    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -3245,11 +3393,20 @@ __global__ void __launch_bounds__(512, 1)
         team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -3297,11 +3454,20 @@ __global__ void __launch_bounds__(512, 1)
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -3365,11 +3531,19 @@ struct DoubleBackwardTrainRows {
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardTrainLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(DoubleBackwardTrainLaunch::full,
+                    fusegen::full_block<S, V>(DoubleBackwardTrainLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -3377,27 +3551,19 @@ struct DoubleBackwardTrainRows {
         return f(double_backward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
                                             Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_train_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainLaunch::resident,
-                 Holders::block >);
+        return f(double_backward_train_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_train_held<S, V, held,
-                                            std::min(DoubleBackwardTrainLaunch::full,
-                                                     fusegen::full_block<S, V>(
-                                                         DoubleBackwardTrainLaunch::elements)),
-                                            1, Holders::block>);
+        return f(double_backward_train_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainLaunch::resident,
-                 Holders::cluster >);
+        return f(double_backward_train_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                            Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_held<S, V, fusegen::cluster_items<S>(held),
-                                            std::min(DoubleBackwardTrainLaunch::full,
-                                                     fusegen::full_block<S, V>(
-                                                         DoubleBackwardTrainLaunch::elements)),
-                                            1, Holders::cluster>);
+        return f(double_backward_train_held<S, V, fusegen::cluster_items<S>(held), full, 1,
+                                            Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(double_backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(double_backward_train_streamed<S, V>);
+        return f(double_backward_train_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -3407,12 +3573,16 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   static DoubleBackwardTrainPlan of(const DoubleBackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_weight, 16) &&
-          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.grad_grad_gemm_bias, 16) &&
-          fusegen::aligned(args.grad_grad_bn_weight, 16) &&
-          fusegen::aligned(args.grad_grad_bn_bias, 16) && fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -3425,8 +3595,8 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads = std::min(DoubleBackwardTrainLaunch::full,
-                             fusegen::full_block<S, V>(DoubleBackwardTrainLaunch::elements));
+    needs.threads = DoubleBackwardTrainRows::threads<S, V>();
+    needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = DoubleBackwardTrainLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardTrainRows::items<S, V>());
@@ -3437,9 +3607,10 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? DoubleBackwardTrainLaunch::waves : 1, true, 0);
     };
-    if (!DoubleBackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      DoubleBackwardTrainRows::visit<S, V>(plan, place);
+    while (
+        !DoubleBackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -3453,7 +3624,7 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
   T* partial = static_cast<T*>(workspace);
   T* const grad_gemm_bias_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.form == fusegen::RowForm::streamed) {
+  if (plan.streams()) {
     cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
@@ -3473,6 +3644,7 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
 struct ForwardEvalLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       4;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -3664,10 +3836,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   }
 }
 
-// forward_eval: rows too long to hold. Each stage streams the row again and computes what the
-// earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1) forward_eval_streamed(ForwardEvalArgs args) {
+// forward_eval: rows too long to hold. Each pass streams the row again, from the second on out of
+// the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to
+// it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEvalArgs args) {
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
@@ -3683,52 +3856,25 @@ __global__ void __launch_bounds__(512, 1) forward_eval_streamed(ForwardEvalArgs 
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 2>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
 
+    fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-      }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-      const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_running_mean = bn_running_mean_v.value[v];
-        col[v].bn_running_var = bn_running_var_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
-      }
-    }
-    row.softmax_max = team.template reduce<fusegen::Maximum>(reduced_softmax_max);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -3750,20 +3896,44 @@ __global__ void __launch_bounds__(512, 1) forward_eval_streamed(ForwardEvalArgs 
         col[v].bn_bias = bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      // The maximum of what the thread has seen, and its sums relative to that.
+      const T known = reduced_softmax_max;
+      typename K::Kept kept[V];
+      typename K::Out out[V];
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
+        K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
+        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+      }
+      if (!(reduced_softmax_max == known)) {
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
+      }
+      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
+        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
       }
     }
-    row.softmax_sum = team.template reduce<fusegen::Sum>(reduced_softmax_sum);
+    const T softmax_max_thread = reduced_softmax_max;
+    T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
+    row.softmax_max = fusegen::anchor(softmax_max_near);
+    reduced_softmax_sum *=
+        fusegen::shift_factor<typename K::Functions>(softmax_max_thread, softmax_max_near);
+    const T softmax_max_warp = softmax_max_near;
+    T softmax_max_sums[] = {reduced_softmax_sum};
+    team.template reduce_shifted<typename K::Functions>(softmax_max_near, softmax_max_sums);
+    [[maybe_unused]] const T rescale =
+        fusegen::shift_factor<typename K::Functions>(softmax_max_warp, softmax_max_near);
+    row.softmax_max = softmax_max_near;
+    row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -3797,7 +3967,8 @@ __global__ void __launch_bounds__(512, 1) forward_eval_streamed(ForwardEvalArgs 
       }
       fusegen::store_vector(y + at, y_v);
     }
-    if (threadIdx.x == 0) {
+
+    if (threadIdx.x == 0 && team.rank() == 0) {
       softmax_max[r] = row.softmax_max;
       softmax_sum[r] = row.softmax_sum;
     }
@@ -3816,34 +3987,38 @@ struct ForwardEvalRows {
     return fusegen::elements_held<S, V>(bytes, ForwardEvalLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(ForwardEvalLaunch::full,
+                    fusegen::full_block<S, V>(ForwardEvalLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
         return f(forward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_eval_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident, Holders::block >);
+        return f(forward_eval_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_eval_held<S, V, held,
-                                   std::min(ForwardEvalLaunch::full,
-                                            fusegen::full_block<S, V>(ForwardEvalLaunch::elements)),
-                                   1, Holders::block>);
+        return f(forward_eval_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_eval_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident, Holders::cluster >);
+        return f(forward_eval_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                   Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_eval_held<S, V, fusegen::cluster_items<S>(held),
-                                   std::min(ForwardEvalLaunch::full,
-                                            fusegen::full_block<S, V>(ForwardEvalLaunch::elements)),
-                                   1, Holders::cluster>);
+        return f(
+            forward_eval_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(forward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(forward_eval_streamed<S, V>);
+        return f(forward_eval_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -3853,10 +4028,13 @@ struct ForwardEvalPlan : fusegen::RowPlan {
   static ForwardEvalPlan of(const ForwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_running_mean, 16) &&
-          fusegen::aligned(args.bn_running_var, 16) && fusegen::aligned(args.bn_weight, 16) &&
-          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_running_var, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -3869,8 +4047,8 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads =
-        std::min(ForwardEvalLaunch::full, fusegen::full_block<S, V>(ForwardEvalLaunch::elements));
+    needs.threads = ForwardEvalRows::threads<S, V>();
+    needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = ForwardEvalLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardEvalRows::items<S, V>());
@@ -3881,9 +4059,9 @@ struct ForwardEvalPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? ForwardEvalLaunch::waves : 1, false, 0);
     };
-    if (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      ForwardEvalRows::visit<S, V>(plan, place);
+    while (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -3908,6 +4086,7 @@ void launch_forward_eval(const ForwardEvalArgs& args, [[maybe_unused]] void* wor
 struct BackwardEvalLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -4124,10 +4303,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     grad_scale_partial[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] = grad_scale_total;
 }
 
-// backward_eval: rows too long to hold. Each stage streams the row again and computes what the
-// earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1)
+// backward_eval: rows too long to hold. Each pass streams the row again, from the second on out of
+// the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to
+// it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS)
     backward_eval_streamed(BackwardEvalArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial,
                            fusegen::compute_t<S>* grad_bn_weight_partial,
                            fusegen::compute_t<S>* grad_bn_bias_partial,
@@ -4148,21 +4328,30 @@ __global__ void __launch_bounds__(512, 1)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -4197,10 +4386,14 @@ __global__ void __launch_bounds__(512, 1)
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -4256,36 +4449,38 @@ struct BackwardEvalRows {
     return fusegen::elements_held<S, V>(bytes, BackwardEvalLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(BackwardEvalLaunch::full,
+                    fusegen::full_block<S, V>(BackwardEvalLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
         return f(backward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_eval_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident, Holders::block >);
+        return f(backward_eval_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(
-            backward_eval_held<S, V, held,
-                               std::min(BackwardEvalLaunch::full,
-                                        fusegen::full_block<S, V>(BackwardEvalLaunch::elements)),
-                               1, Holders::block>);
+        return f(backward_eval_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_eval_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident, Holders::cluster >);
+        return f(backward_eval_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                    Holders::cluster>);
       case fusegen::RowForm::large_cluster:
         return f(
-            backward_eval_held<S, V, fusegen::cluster_items<S>(held),
-                               std::min(BackwardEvalLaunch::full,
-                                        fusegen::full_block<S, V>(BackwardEvalLaunch::elements)),
-                               1, Holders::cluster>);
+            backward_eval_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(backward_eval_streamed<S, V>);
+        return f(backward_eval_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -4295,11 +4490,14 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   static BackwardEvalPlan of(const BackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.gemm_bias, 16) &&
-          fusegen::aligned(args.bn_running_mean, 16) && fusegen::aligned(args.bn_running_var, 16) &&
-          fusegen::aligned(args.bn_weight, 16) && fusegen::aligned(args.bn_bias, 16) &&
-          fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_running_var, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -4312,8 +4510,8 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads =
-        std::min(BackwardEvalLaunch::full, fusegen::full_block<S, V>(BackwardEvalLaunch::elements));
+    needs.threads = BackwardEvalRows::threads<S, V>();
+    needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = BackwardEvalLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(BackwardEvalRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(BackwardEvalRows::items<S, V>());
@@ -4324,9 +4522,9 @@ struct BackwardEvalPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? BackwardEvalLaunch::waves : 1, true, 0);
     };
-    if (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      BackwardEvalRows::visit<S, V>(plan, place);
+    while (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -4346,7 +4544,7 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
   partial += plan.groups * args.cols;
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
-  if (plan.form == fusegen::RowForm::streamed) {
+  if (plan.streams()) {
     cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
     cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
     cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
@@ -4372,6 +4570,7 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
 struct DoubleBackwardEvalLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -4671,10 +4870,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     grad_scale_partial[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] = grad_scale_total;
 }
 
-// double_backward_eval: rows too long to hold. Each stage streams the row again and computes what
-// the earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1)
+// double_backward_eval: rows too long to hold. Each pass streams the row again, from the second on
+// out of the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums
+// relative to it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS)
     double_backward_eval_streamed(DoubleBackwardEvalArgs args,
                                   fusegen::compute_t<S>* grad_gemm_bias_partial,
                                   fusegen::compute_t<S>* grad_bn_weight_partial,
@@ -4702,23 +4902,38 @@ __global__ void __launch_bounds__(512, 1)
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   scalar.bn_eps = T(args.bn_eps);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
+    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -4766,11 +4981,20 @@ __global__ void __launch_bounds__(512, 1)
         team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -4817,11 +5041,20 @@ __global__ void __launch_bounds__(512, 1)
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -4887,11 +5120,19 @@ struct DoubleBackwardEvalRows {
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardEvalLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(DoubleBackwardEvalLaunch::full,
+                    fusegen::full_block<S, V>(DoubleBackwardEvalLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardEvalLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -4899,27 +5140,19 @@ struct DoubleBackwardEvalRows {
         return f(double_backward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
                                            Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_eval_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardEvalLaunch::resident,
-                 Holders::block >);
+        return f(double_backward_eval_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_eval_held<S, V, held,
-                                           std::min(DoubleBackwardEvalLaunch::full,
-                                                    fusegen::full_block<S, V>(
-                                                        DoubleBackwardEvalLaunch::elements)),
-                                           1, Holders::block>);
+        return f(double_backward_eval_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_eval_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardEvalLaunch::resident,
-                 Holders::cluster >);
+        return f(double_backward_eval_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                           Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_eval_held<S, V, fusegen::cluster_items<S>(held),
-                                           std::min(DoubleBackwardEvalLaunch::full,
-                                                    fusegen::full_block<S, V>(
-                                                        DoubleBackwardEvalLaunch::elements)),
-                                           1, Holders::cluster>);
+        return f(double_backward_eval_held<S, V, fusegen::cluster_items<S>(held), full, 1,
+                                           Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(double_backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(double_backward_eval_streamed<S, V>);
+        return f(double_backward_eval_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -4929,14 +5162,19 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   static DoubleBackwardEvalPlan of(const DoubleBackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.gemm_bias, 16) && fusegen::aligned(args.bn_running_mean, 16) &&
-          fusegen::aligned(args.bn_running_var, 16) && fusegen::aligned(args.bn_weight, 16) &&
-          fusegen::aligned(args.bn_bias, 16) && fusegen::aligned(args.grad_grad_gemm_bias, 16) &&
-          fusegen::aligned(args.grad_grad_bn_weight, 16) &&
-          fusegen::aligned(args.grad_grad_bn_bias, 16) && fusegen::aligned(args.grad_grad_y, 16) &&
-          fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_running_var, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_bn_weight, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -4949,8 +5187,8 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads = std::min(DoubleBackwardEvalLaunch::full,
-                             fusegen::full_block<S, V>(DoubleBackwardEvalLaunch::elements));
+    needs.threads = DoubleBackwardEvalRows::threads<S, V>();
+    needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = DoubleBackwardEvalLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardEvalRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardEvalRows::items<S, V>());
@@ -4961,9 +5199,9 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? DoubleBackwardEvalLaunch::waves : 1, true, 0);
     };
-    if (!DoubleBackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      DoubleBackwardEvalRows::visit<S, V>(plan, place);
+    while (!DoubleBackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -4983,7 +5221,7 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
   partial += plan.groups * args.cols;
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
-  if (plan.form == fusegen::RowForm::streamed) {
+  if (plan.streams()) {
     cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
     cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
     cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);

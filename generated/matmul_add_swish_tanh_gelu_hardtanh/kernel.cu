@@ -12,6 +12,8 @@ namespace {
 
 // How forward is launched.
 struct ForwardLaunch {
+  static constexpr int access =
+      0;  // bytes of one access at most, 16 or 32; 0: the widest that the chip has
   static constexpr int rows_in_flight =
       4;  // accesses that a thread has under way at once, of each input
   static constexpr int tiles =
@@ -87,13 +89,14 @@ struct ForwardPlan {
 
   template <class S>
   static ForwardPlan of(const ForwardArgs& args) {
-    constexpr int wide = 16 / sizeof(S), flight = ForwardLaunch::rows_in_flight;
     ForwardPlan plan{};
-    int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.matmul_bias, 16) && fusegen::aligned(args.add_value, 16) &&
-          fusegen::aligned(args.y, 16)))
-      width = 1;
+    const int width = fusegen::widest<S>(ForwardLaunch::access, [&](int width) {
+      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+             fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+             fusegen::aligned(args.add_value, width * sizeof(S)) &&
+             fusegen::aligned(args.y, width * sizeof(S));
+    });
+    const int flight = fusegen::in_flight<S>(ForwardLaunch::rows_in_flight, width);
     const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
     // Threads side by side: a warp at least, and more while the columns still fill the chip with
     // blocks.
@@ -111,23 +114,30 @@ struct ForwardPlan {
     plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
     return plan;
   }
+
+  // Calls f with the kernel of the plan's width.
+  template <class S, class F>
+  auto visit(F&& f) const {
+    return fusegen::with_width<S>(width, [&](auto width) {
+      return f(forward<S, width.value,
+                       fusegen::in_flight<S>(ForwardLaunch::rows_in_flight, width.value)>);
+    });
+  }
 };
 
 template <class S>
 void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
                     cudaStream_t stream) {
-  constexpr int flight = ForwardLaunch::rows_in_flight;
   const auto plan = ForwardPlan::of<S>(args);
 
-  if (plan.width == 1) {
-    forward<S, 1, flight><<<plan.grid, plan.threads, 0, stream>>>(args);
-  } else {
-    forward<S, 16 / sizeof(S), flight><<<plan.grid, plan.threads, 0, stream>>>(args);
-  }
+  plan.template visit<S>(
+      [&](auto* kernel) { kernel<<<plan.grid, plan.threads, 0, stream>>>(args); });
 }
 
 // How backward is launched.
 struct BackwardLaunch {
+  static constexpr int access =
+      0;  // bytes of one access at most, 16 or 32; 0: the widest that the chip has
   static constexpr int rows_in_flight =
       2;  // accesses that a thread has under way at once, of each input
   static constexpr int tiles =
@@ -206,20 +216,24 @@ __global__ void __launch_bounds__(BackwardLaunch::block)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  __shared__ T strands[BackwardLaunch::block * V];
-  __syncthreads();
+  // The block's sums, its rows of threads added up in their order: up to eight columns of a thread
+  // at a time.
+  constexpr int part = V < 8 ? V : 8;
+  __shared__ T strands[BackwardLaunch::block * part];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
 #pragma unroll
-  for (int v = 0; v < V; ++v)
-    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = grad_matmul_bias_sum[v];
-  __syncthreads();
-  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
-       j += BackwardLaunch::block) {
-    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
-    T sum = T(0);
-    for (int strand = 0; strand < int(blockDim.y); ++strand)
-      sum += strands[strand * int(blockDim.x) * V + j];
-    if (column < cols) grad_matmul_bias_partial[blockIdx.y * cols + column] = sum;
+  for (int from = 0; from < V; from += part) {
+    __syncthreads();
+#pragma unroll
+    for (int v = 0; v < part; ++v) strands[thread * part + v] = grad_matmul_bias_sum[from + v];
+    __syncthreads();
+    for (int j = thread; j < int(blockDim.x) * part; j += BackwardLaunch::block) {
+      const int64_t column = (int64_t(blockIdx.x) * blockDim.x + j / part) * V + from + j % part;
+      T sum = T(0);
+      for (int strand = 0; strand < int(blockDim.y); ++strand)
+        sum += strands[strand * int(blockDim.x) * part + j];
+      if (column < cols) grad_matmul_bias_partial[blockIdx.y * cols + column] = sum;
+    }
   }
 }
 
@@ -230,13 +244,15 @@ struct BackwardPlan {
 
   template <class S>
   static BackwardPlan of(const BackwardArgs& args) {
-    constexpr int wide = 16 / sizeof(S), flight = BackwardLaunch::rows_in_flight;
     BackwardPlan plan{};
-    int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.matmul_bias, 16) &&
-          fusegen::aligned(args.add_value, 16) && fusegen::aligned(args.grad_x, 16)))
-      width = 1;
+    const int width = fusegen::widest<S>(BackwardLaunch::access, [&](int width) {
+      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+             fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+             fusegen::aligned(args.add_value, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_x, width * sizeof(S));
+    });
+    const int flight = fusegen::in_flight<S>(BackwardLaunch::rows_in_flight, width);
     const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
     // Threads side by side: a warp at least, and more while the columns still fill the chip with
     // blocks.
@@ -250,9 +266,8 @@ struct BackwardPlan {
     const int64_t tiles = (columns + across - 1) / across;
     // Each thread takes one batch of rows, and more where that keeps the partial sums few.
     int64_t down = (args.rows + plan.threads.y * flight - 1) / (plan.threads.y * flight);
-    const int64_t resident =
-        width == 1 ? fusegen::resident_blocks(backward<S, 1, flight>, plan.threads, 0)
-                   : fusegen::resident_blocks(backward<S, wide, flight>, plan.threads, 0);
+    const int64_t resident = plan.visit<S>(
+        [&](auto* kernel) { return fusegen::resident_blocks(kernel, plan.threads, 0); });
     // Rounded down: a few blocks more than the chip holds would take as long as all others again.
     down = std::min(down / BackwardLaunch::batches + 1,
                     std::max<int64_t>(1, resident * BackwardLaunch::waves / tiles));
@@ -261,23 +276,28 @@ struct BackwardPlan {
     plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
     return plan;
   }
+
+  // Calls f with the kernel of the plan's width.
+  template <class S, class F>
+  auto visit(F&& f) const {
+    return fusegen::with_width<S>(width, [&](auto width) {
+      return f(backward<S, width.value,
+                        fusegen::in_flight<S>(BackwardLaunch::rows_in_flight, width.value)>);
+    });
+  }
 };
 
 template <class S>
 void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
                      cudaStream_t stream) {
-  constexpr int flight = BackwardLaunch::rows_in_flight;
   const auto plan = BackwardPlan::of<S>(args);
   using T = fusegen::compute_t<S>;
   T* partial = static_cast<T*>(workspace);
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.width == 1) {
-    backward<S, 1, flight><<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
-  } else {
-    backward<S, 16 / sizeof(S), flight>
-        <<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
-  }
+  plan.template visit<S>([&](auto* kernel) {
+    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
+  });
   fusegen::launch_partial_sums<S, T, 2>({{{static_cast<S*>(args.grad_matmul_bias),
                                            grad_matmul_bias_partial, plan.groups, args.cols, 1},
                                           {static_cast<S*>(args.grad_add_value),
@@ -287,6 +307,8 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
 
 // How double_backward is launched.
 struct DoubleBackwardLaunch {
+  static constexpr int access =
+      0;  // bytes of one access at most, 16 or 32; 0: the widest that the chip has
   static constexpr int rows_in_flight =
       1;  // accesses that a thread has under way at once, of each input
   static constexpr int tiles =
@@ -382,20 +404,24 @@ __global__ void __launch_bounds__(DoubleBackwardLaunch::block)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  __shared__ T strands[DoubleBackwardLaunch::block * V];
-  __syncthreads();
+  // The block's sums, its rows of threads added up in their order: up to eight columns of a thread
+  // at a time.
+  constexpr int part = V < 8 ? V : 8;
+  __shared__ T strands[DoubleBackwardLaunch::block * part];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
 #pragma unroll
-  for (int v = 0; v < V; ++v)
-    strands[(threadIdx.y * blockDim.x + threadIdx.x) * V + v] = grad_matmul_bias_sum[v];
-  __syncthreads();
-  for (int j = threadIdx.y * blockDim.x + threadIdx.x; j < int(blockDim.x) * V;
-       j += DoubleBackwardLaunch::block) {
-    const int64_t column = int64_t(blockIdx.x) * blockDim.x * V + j;
-    T sum = T(0);
-    for (int strand = 0; strand < int(blockDim.y); ++strand)
-      sum += strands[strand * int(blockDim.x) * V + j];
-    if (column < cols) grad_matmul_bias_partial[blockIdx.y * cols + column] = sum;
+  for (int from = 0; from < V; from += part) {
+    __syncthreads();
+#pragma unroll
+    for (int v = 0; v < part; ++v) strands[thread * part + v] = grad_matmul_bias_sum[from + v];
+    __syncthreads();
+    for (int j = thread; j < int(blockDim.x) * part; j += DoubleBackwardLaunch::block) {
+      const int64_t column = (int64_t(blockIdx.x) * blockDim.x + j / part) * V + from + j % part;
+      T sum = T(0);
+      for (int strand = 0; strand < int(blockDim.y); ++strand)
+        sum += strands[strand * int(blockDim.x) * part + j];
+      if (column < cols) grad_matmul_bias_partial[blockIdx.y * cols + column] = sum;
+    }
   }
 }
 
@@ -406,16 +432,19 @@ struct DoubleBackwardPlan {
 
   template <class S>
   static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
-    constexpr int wide = 16 / sizeof(S), flight = DoubleBackwardLaunch::rows_in_flight;
     DoubleBackwardPlan plan{};
-    int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.matmul_bias, 16) && fusegen::aligned(args.add_value, 16) &&
-          fusegen::aligned(args.grad_grad_matmul_bias, 16) &&
-          fusegen::aligned(args.grad_grad_add_value, 16) && fusegen::aligned(args.grad_x, 16) &&
-          fusegen::aligned(args.grad_grad_y, 16)))
-      width = 1;
+    const int width = fusegen::widest<S>(DoubleBackwardLaunch::access, [&](int width) {
+      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+             fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+             fusegen::aligned(args.add_value, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_grad_matmul_bias, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_grad_add_value, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_x, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_grad_y, width * sizeof(S));
+    });
+    const int flight = fusegen::in_flight<S>(DoubleBackwardLaunch::rows_in_flight, width);
     const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
     // Threads side by side: a warp at least, and more while the columns still fill the chip with
     // blocks.
@@ -429,9 +458,8 @@ struct DoubleBackwardPlan {
     const int64_t tiles = (columns + across - 1) / across;
     // Each thread takes one batch of rows, and more where that keeps the partial sums few.
     int64_t down = (args.rows + plan.threads.y * flight - 1) / (plan.threads.y * flight);
-    const int64_t resident =
-        width == 1 ? fusegen::resident_blocks(double_backward<S, 1, flight>, plan.threads, 0)
-                   : fusegen::resident_blocks(double_backward<S, wide, flight>, plan.threads, 0);
+    const int64_t resident = plan.visit<S>(
+        [&](auto* kernel) { return fusegen::resident_blocks(kernel, plan.threads, 0); });
     // Rounded down: a few blocks more than the chip holds would take as long as all others again.
     down = std::min(down / DoubleBackwardLaunch::batches + 1,
                     std::max<int64_t>(1, resident * DoubleBackwardLaunch::waves / tiles));
@@ -440,24 +468,29 @@ struct DoubleBackwardPlan {
     plan.blocks = int64_t(plan.grid.x) * plan.grid.y;
     return plan;
   }
+
+  // Calls f with the kernel of the plan's width.
+  template <class S, class F>
+  auto visit(F&& f) const {
+    return fusegen::with_width<S>(width, [&](auto width) {
+      return f(double_backward<S, width.value,
+                               fusegen::in_flight<S>(DoubleBackwardLaunch::rows_in_flight,
+                                                     width.value)>);
+    });
+  }
 };
 
 template <class S>
 void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] void* workspace,
                             cudaStream_t stream) {
-  constexpr int flight = DoubleBackwardLaunch::rows_in_flight;
   const auto plan = DoubleBackwardPlan::of<S>(args);
   using T = fusegen::compute_t<S>;
   T* partial = static_cast<T*>(workspace);
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.width == 1) {
-    double_backward<S, 1, flight>
-        <<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
-  } else {
-    double_backward<S, 16 / sizeof(S), flight>
-        <<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
-  }
+  plan.template visit<S>([&](auto* kernel) {
+    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
+  });
   fusegen::launch_partial_sums<S, T, 2>({{{static_cast<S*>(args.grad_matmul_bias),
                                            grad_matmul_bias_partial, plan.groups, args.cols, 1},
                                           {static_cast<S*>(args.grad_add_value),

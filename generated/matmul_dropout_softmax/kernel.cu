@@ -15,6 +15,7 @@ struct ForwardTrainLaunch {
   static constexpr int elements =
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       4;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -177,10 +178,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   }
 }
 
-// forward_train: rows too long to hold. Each stage streams the row again and computes what the
-// earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArgs args) {
+// forward_train: rows too long to hold. Each pass streams the row again, from the second on out of
+// the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to
+// it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTrainArgs args) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
@@ -192,45 +194,25 @@ __global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArg
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 2>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
 
+    fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].dropout_u = dropout_u_v.value[v];
-      }
-      typename K::Col col[V] = {};
-      const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].matmul_bias = matmul_bias_v.value[v];
-      }
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
-      }
-    }
-    row.softmax_max = team.template reduce<fusegen::Maximum>(reduced_softmax_max);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
@@ -245,20 +227,44 @@ __global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArg
       for (int v = 0; v < V; ++v) {
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
+      // The maximum of what the thread has seen, and its sums relative to that.
+      const T known = reduced_softmax_max;
+      typename K::Kept kept[V];
+      typename K::Out out[V];
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
+        K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
+        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+      }
+      if (!(reduced_softmax_max == known)) {
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
+      }
+      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
+        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
       }
     }
-    row.softmax_sum = team.template reduce<fusegen::Sum>(reduced_softmax_sum);
+    const T softmax_max_thread = reduced_softmax_max;
+    T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
+    row.softmax_max = fusegen::anchor(softmax_max_near);
+    reduced_softmax_sum *=
+        fusegen::shift_factor<typename K::Functions>(softmax_max_thread, softmax_max_near);
+    const T softmax_max_warp = softmax_max_near;
+    T softmax_max_sums[] = {reduced_softmax_sum};
+    team.template reduce_shifted<typename K::Functions>(softmax_max_near, softmax_max_sums);
+    [[maybe_unused]] const T rescale =
+        fusegen::shift_factor<typename K::Functions>(softmax_max_warp, softmax_max_near);
+    row.softmax_max = softmax_max_near;
+    row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
@@ -285,7 +291,8 @@ __global__ void __launch_bounds__(512, 1) forward_train_streamed(ForwardTrainArg
       }
       fusegen::store_vector(y + at, y_v);
     }
-    if (threadIdx.x == 0) {
+
+    if (threadIdx.x == 0 && team.rank() == 0) {
       softmax_max[r] = row.softmax_max;
       softmax_sum[r] = row.softmax_sum;
     }
@@ -304,36 +311,38 @@ struct ForwardTrainRows {
     return fusegen::elements_held<S, V>(bytes, ForwardTrainLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(ForwardTrainLaunch::full,
+                    fusegen::full_block<S, V>(ForwardTrainLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
         return f(forward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_train_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident, Holders::block >);
+        return f(forward_train_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(
-            forward_train_held<S, V, held,
-                               std::min(ForwardTrainLaunch::full,
-                                        fusegen::full_block<S, V>(ForwardTrainLaunch::elements)),
-                               1, Holders::block>);
+        return f(forward_train_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_train_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident, Holders::cluster >);
+        return f(forward_train_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                    Holders::cluster>);
       case fusegen::RowForm::large_cluster:
         return f(
-            forward_train_held<S, V, fusegen::cluster_items<S>(held),
-                               std::min(ForwardTrainLaunch::full,
-                                        fusegen::full_block<S, V>(ForwardTrainLaunch::elements)),
-                               1, Holders::cluster>);
+            forward_train_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(forward_train_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(forward_train_streamed<S, V>);
+        return f(forward_train_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -343,8 +352,9 @@ struct ForwardTrainPlan : fusegen::RowPlan {
   static ForwardTrainPlan of(const ForwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.matmul_bias, 16) && fusegen::aligned(args.y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -357,8 +367,8 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads =
-        std::min(ForwardTrainLaunch::full, fusegen::full_block<S, V>(ForwardTrainLaunch::elements));
+    needs.threads = ForwardTrainRows::threads<S, V>();
+    needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = ForwardTrainLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardTrainRows::items<S, V>());
@@ -369,9 +379,9 @@ struct ForwardTrainPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? ForwardTrainLaunch::waves : 1, false, 0);
     };
-    if (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      ForwardTrainRows::visit<S, V>(plan, place);
+    while (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -397,6 +407,7 @@ struct BackwardTrainLaunch {
   static constexpr int elements =
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -566,10 +577,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   }
 }
 
-// backward_train: rows too long to hold. Each stage streams the row again and computes what the
-// earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1)
+// backward_train: rows too long to hold. Each pass streams the row again, from the second on out of
+// the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to
+// it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS)
     backward_train_streamed(BackwardTrainArgs args,
                             fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
@@ -584,21 +596,30 @@ __global__ void __launch_bounds__(512, 1)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -626,10 +647,14 @@ __global__ void __launch_bounds__(512, 1)
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -672,11 +697,19 @@ struct BackwardTrainRows {
     return fusegen::elements_held<S, V>(bytes, BackwardTrainLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(BackwardTrainLaunch::full,
+                    fusegen::full_block<S, V>(BackwardTrainLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -684,25 +717,19 @@ struct BackwardTrainRows {
         return f(
             backward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_train_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident, Holders::block >);
+        return f(backward_train_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(
-            backward_train_held<S, V, held,
-                                std::min(BackwardTrainLaunch::full,
-                                         fusegen::full_block<S, V>(BackwardTrainLaunch::elements)),
-                                1, Holders::block>);
+        return f(backward_train_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_train_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident, Holders::cluster >);
+        return f(backward_train_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                     Holders::cluster>);
       case fusegen::RowForm::large_cluster:
         return f(
-            backward_train_held<S, V, fusegen::cluster_items<S>(held),
-                                std::min(BackwardTrainLaunch::full,
-                                         fusegen::full_block<S, V>(BackwardTrainLaunch::elements)),
-                                1, Holders::cluster>);
+            backward_train_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(backward_train_streamed<S, V>);
+        return f(backward_train_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -712,9 +739,10 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   static BackwardTrainPlan of(const BackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.matmul_bias, 16) &&
-          fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -727,8 +755,8 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads = std::min(BackwardTrainLaunch::full,
-                             fusegen::full_block<S, V>(BackwardTrainLaunch::elements));
+    needs.threads = BackwardTrainRows::threads<S, V>();
+    needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = BackwardTrainLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(BackwardTrainRows::items<S, V>());
@@ -739,9 +767,9 @@ struct BackwardTrainPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1, true, 0);
     };
-    if (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      BackwardTrainRows::visit<S, V>(plan, place);
+    while (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -755,7 +783,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
   T* partial = static_cast<T*>(workspace);
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.form == fusegen::RowForm::streamed) {
+  if (plan.streams()) {
     cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
@@ -775,6 +803,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
 struct DoubleBackwardTrainLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -1004,10 +1033,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   }
 }
 
-// double_backward_train: rows too long to hold. Each stage streams the row again and computes what
-// the earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1)
+// double_backward_train: rows too long to hold. Each pass streams the row again, from the second on
+// out of the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums
+// relative to it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS)
     double_backward_train_streamed(DoubleBackwardTrainArgs args,
                                    fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
@@ -1026,23 +1056,38 @@ __global__ void __launch_bounds__(512, 1)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
+    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1079,11 +1124,20 @@ __global__ void __launch_bounds__(512, 1)
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1119,11 +1173,20 @@ __global__ void __launch_bounds__(512, 1)
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1172,11 +1235,19 @@ struct DoubleBackwardTrainRows {
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardTrainLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(DoubleBackwardTrainLaunch::full,
+                    fusegen::full_block<S, V>(DoubleBackwardTrainLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -1184,27 +1255,19 @@ struct DoubleBackwardTrainRows {
         return f(double_backward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
                                             Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_train_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainLaunch::resident,
-                 Holders::block >);
+        return f(double_backward_train_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_train_held<S, V, held,
-                                            std::min(DoubleBackwardTrainLaunch::full,
-                                                     fusegen::full_block<S, V>(
-                                                         DoubleBackwardTrainLaunch::elements)),
-                                            1, Holders::block>);
+        return f(double_backward_train_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainLaunch::resident,
-                 Holders::cluster >);
+        return f(double_backward_train_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                            Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_held<S, V, fusegen::cluster_items<S>(held),
-                                            std::min(DoubleBackwardTrainLaunch::full,
-                                                     fusegen::full_block<S, V>(
-                                                         DoubleBackwardTrainLaunch::elements)),
-                                            1, Holders::cluster>);
+        return f(double_backward_train_held<S, V, fusegen::cluster_items<S>(held), full, 1,
+                                            Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(double_backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(double_backward_train_streamed<S, V>);
+        return f(double_backward_train_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -1214,11 +1277,13 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   static DoubleBackwardTrainPlan of(const DoubleBackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.matmul_bias, 16) &&
-          fusegen::aligned(args.grad_grad_matmul_bias, 16) &&
-          fusegen::aligned(args.grad_grad_y, 16) && fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1231,8 +1296,8 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads = std::min(DoubleBackwardTrainLaunch::full,
-                             fusegen::full_block<S, V>(DoubleBackwardTrainLaunch::elements));
+    needs.threads = DoubleBackwardTrainRows::threads<S, V>();
+    needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = DoubleBackwardTrainLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardTrainRows::items<S, V>());
@@ -1243,9 +1308,10 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? DoubleBackwardTrainLaunch::waves : 1, true, 0);
     };
-    if (!DoubleBackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      DoubleBackwardTrainRows::visit<S, V>(plan, place);
+    while (
+        !DoubleBackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -1259,7 +1325,7 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
   T* partial = static_cast<T*>(workspace);
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.form == fusegen::RowForm::streamed) {
+  if (plan.streams()) {
     cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
@@ -1280,6 +1346,7 @@ struct ForwardEvalLaunch {
   static constexpr int elements =
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       4;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -1438,10 +1505,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   }
 }
 
-// forward_eval: rows too long to hold. Each stage streams the row again and computes what the
-// earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1) forward_eval_streamed(ForwardEvalArgs args) {
+// forward_eval: rows too long to hold. Each pass streams the row again, from the second on out of
+// the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to
+// it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEvalArgs args) {
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
@@ -1451,43 +1519,25 @@ __global__ void __launch_bounds__(512, 1) forward_eval_streamed(ForwardEvalArgs 
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  using Team = fusegen::Team<T, fusegen::Holders::block, 2>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
 
+    fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-      }
-      typename K::Col col[V] = {};
-      const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].matmul_bias = matmul_bias_v.value[v];
-      }
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
-      }
-    }
-    row.softmax_max = team.template reduce<fusegen::Maximum>(reduced_softmax_max);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -1500,20 +1550,44 @@ __global__ void __launch_bounds__(512, 1) forward_eval_streamed(ForwardEvalArgs 
       for (int v = 0; v < V; ++v) {
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
+      // The maximum of what the thread has seen, and its sums relative to that.
+      const T known = reduced_softmax_max;
+      typename K::Kept kept[V];
+      typename K::Out out[V];
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
+        K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
+        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+      }
+      if (!(reduced_softmax_max == known)) {
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
+      }
+      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
+        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
       }
     }
-    row.softmax_sum = team.template reduce<fusegen::Sum>(reduced_softmax_sum);
+    const T softmax_max_thread = reduced_softmax_max;
+    T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
+    row.softmax_max = fusegen::anchor(softmax_max_near);
+    reduced_softmax_sum *=
+        fusegen::shift_factor<typename K::Functions>(softmax_max_thread, softmax_max_near);
+    const T softmax_max_warp = softmax_max_near;
+    T softmax_max_sums[] = {reduced_softmax_sum};
+    team.template reduce_shifted<typename K::Functions>(softmax_max_near, softmax_max_sums);
+    [[maybe_unused]] const T rescale =
+        fusegen::shift_factor<typename K::Functions>(softmax_max_warp, softmax_max_near);
+    row.softmax_max = softmax_max_near;
+    row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -1538,7 +1612,8 @@ __global__ void __launch_bounds__(512, 1) forward_eval_streamed(ForwardEvalArgs 
       }
       fusegen::store_vector(y + at, y_v);
     }
-    if (threadIdx.x == 0) {
+
+    if (threadIdx.x == 0 && team.rank() == 0) {
       softmax_max[r] = row.softmax_max;
       softmax_sum[r] = row.softmax_sum;
     }
@@ -1557,34 +1632,38 @@ struct ForwardEvalRows {
     return fusegen::elements_held<S, V>(bytes, ForwardEvalLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(ForwardEvalLaunch::full,
+                    fusegen::full_block<S, V>(ForwardEvalLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
         return f(forward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_eval_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident, Holders::block >);
+        return f(forward_eval_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_eval_held<S, V, held,
-                                   std::min(ForwardEvalLaunch::full,
-                                            fusegen::full_block<S, V>(ForwardEvalLaunch::elements)),
-                                   1, Holders::block>);
+        return f(forward_eval_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_eval_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident, Holders::cluster >);
+        return f(forward_eval_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                   Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_eval_held<S, V, fusegen::cluster_items<S>(held),
-                                   std::min(ForwardEvalLaunch::full,
-                                            fusegen::full_block<S, V>(ForwardEvalLaunch::elements)),
-                                   1, Holders::cluster>);
+        return f(
+            forward_eval_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(forward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(forward_eval_streamed<S, V>);
+        return f(forward_eval_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -1594,8 +1673,9 @@ struct ForwardEvalPlan : fusegen::RowPlan {
   static ForwardEvalPlan of(const ForwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.matmul_bias, 16) && fusegen::aligned(args.y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1608,8 +1688,8 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads =
-        std::min(ForwardEvalLaunch::full, fusegen::full_block<S, V>(ForwardEvalLaunch::elements));
+    needs.threads = ForwardEvalRows::threads<S, V>();
+    needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = ForwardEvalLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardEvalRows::items<S, V>());
@@ -1620,9 +1700,9 @@ struct ForwardEvalPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? ForwardEvalLaunch::waves : 1, false, 0);
     };
-    if (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      ForwardEvalRows::visit<S, V>(plan, place);
+    while (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -1648,6 +1728,7 @@ struct BackwardEvalLaunch {
   static constexpr int elements =
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -1813,10 +1894,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   }
 }
 
-// backward_eval: rows too long to hold. Each stage streams the row again and computes what the
-// earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1)
+// backward_eval: rows too long to hold. Each pass streams the row again, from the second on out of
+// the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to
+// it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS)
     backward_eval_streamed(BackwardEvalArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
@@ -1828,21 +1910,30 @@ __global__ void __launch_bounds__(512, 1)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1868,10 +1959,14 @@ __global__ void __launch_bounds__(512, 1)
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1912,36 +2007,38 @@ struct BackwardEvalRows {
     return fusegen::elements_held<S, V>(bytes, BackwardEvalLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(BackwardEvalLaunch::full,
+                    fusegen::full_block<S, V>(BackwardEvalLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
         return f(backward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_eval_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident, Holders::block >);
+        return f(backward_eval_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(
-            backward_eval_held<S, V, held,
-                               std::min(BackwardEvalLaunch::full,
-                                        fusegen::full_block<S, V>(BackwardEvalLaunch::elements)),
-                               1, Holders::block>);
+        return f(backward_eval_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_eval_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident, Holders::cluster >);
+        return f(backward_eval_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                    Holders::cluster>);
       case fusegen::RowForm::large_cluster:
         return f(
-            backward_eval_held<S, V, fusegen::cluster_items<S>(held),
-                               std::min(BackwardEvalLaunch::full,
-                                        fusegen::full_block<S, V>(BackwardEvalLaunch::elements)),
-                               1, Holders::cluster>);
+            backward_eval_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(backward_eval_streamed<S, V>);
+        return f(backward_eval_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -1951,9 +2048,10 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   static BackwardEvalPlan of(const BackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.matmul_bias, 16) &&
-          fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1966,8 +2064,8 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads =
-        std::min(BackwardEvalLaunch::full, fusegen::full_block<S, V>(BackwardEvalLaunch::elements));
+    needs.threads = BackwardEvalRows::threads<S, V>();
+    needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = BackwardEvalLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(BackwardEvalRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(BackwardEvalRows::items<S, V>());
@@ -1978,9 +2076,9 @@ struct BackwardEvalPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? BackwardEvalLaunch::waves : 1, true, 0);
     };
-    if (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      BackwardEvalRows::visit<S, V>(plan, place);
+    while (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -1994,7 +2092,7 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
   T* partial = static_cast<T*>(workspace);
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.form == fusegen::RowForm::streamed) {
+  if (plan.streams()) {
     cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
@@ -2014,6 +2112,7 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
 struct DoubleBackwardEvalLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       1;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -2239,10 +2338,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   }
 }
 
-// double_backward_eval: rows too long to hold. Each stage streams the row again and computes what
-// the earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1)
+// double_backward_eval: rows too long to hold. Each pass streams the row again, from the second on
+// out of the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums
+// relative to it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS)
     double_backward_eval_streamed(DoubleBackwardEvalArgs args,
                                   fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
@@ -2259,23 +2359,38 @@ __global__ void __launch_bounds__(512, 1)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
+    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2310,11 +2425,20 @@ __global__ void __launch_bounds__(512, 1)
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2348,11 +2472,20 @@ __global__ void __launch_bounds__(512, 1)
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2399,11 +2532,19 @@ struct DoubleBackwardEvalRows {
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardEvalLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(DoubleBackwardEvalLaunch::full,
+                    fusegen::full_block<S, V>(DoubleBackwardEvalLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardEvalLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -2411,27 +2552,19 @@ struct DoubleBackwardEvalRows {
         return f(double_backward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
                                            Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_eval_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardEvalLaunch::resident,
-                 Holders::block >);
+        return f(double_backward_eval_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_eval_held<S, V, held,
-                                           std::min(DoubleBackwardEvalLaunch::full,
-                                                    fusegen::full_block<S, V>(
-                                                        DoubleBackwardEvalLaunch::elements)),
-                                           1, Holders::block>);
+        return f(double_backward_eval_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_eval_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardEvalLaunch::resident,
-                 Holders::cluster >);
+        return f(double_backward_eval_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                           Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_eval_held<S, V, fusegen::cluster_items<S>(held),
-                                           std::min(DoubleBackwardEvalLaunch::full,
-                                                    fusegen::full_block<S, V>(
-                                                        DoubleBackwardEvalLaunch::elements)),
-                                           1, Holders::cluster>);
+        return f(double_backward_eval_held<S, V, fusegen::cluster_items<S>(held), full, 1,
+                                           Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(double_backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(double_backward_eval_streamed<S, V>);
+        return f(double_backward_eval_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -2441,11 +2574,13 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   static DoubleBackwardEvalPlan of(const DoubleBackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.matmul_bias, 16) &&
-          fusegen::aligned(args.grad_grad_matmul_bias, 16) &&
-          fusegen::aligned(args.grad_grad_y, 16) && fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_matmul_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -2458,8 +2593,8 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads = std::min(DoubleBackwardEvalLaunch::full,
-                             fusegen::full_block<S, V>(DoubleBackwardEvalLaunch::elements));
+    needs.threads = DoubleBackwardEvalRows::threads<S, V>();
+    needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = DoubleBackwardEvalLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardEvalRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardEvalRows::items<S, V>());
@@ -2470,9 +2605,9 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? DoubleBackwardEvalLaunch::waves : 1, true, 0);
     };
-    if (!DoubleBackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      DoubleBackwardEvalRows::visit<S, V>(plan, place);
+    while (!DoubleBackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -2486,7 +2621,7 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
   T* partial = static_cast<T*>(workspace);
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
-  if (plan.form == fusegen::RowForm::streamed) {
+  if (plan.streams()) {
     cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {

@@ -12,6 +12,8 @@ namespace {
 
 // How forward is launched.
 struct ForwardLaunch {
+  static constexpr int access =
+      0;  // bytes of one access at most, 16 or 32; 0: the widest that the chip has
   static constexpr int rows_in_flight =
       1;  // accesses that a thread has under way at once, of each input
 };
@@ -66,47 +68,65 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args, int64_t begin, 
   }
 }
 
-// In accesses of 16 bytes where the tensors allow it, and the last few elements one by one.
+// In wide accesses where the tensors allow it, and the last few elements one by one.
 struct ForwardPlan {
-  int64_t body;  // elements in wide accesses
-  unsigned grid, rest;
+  int width;               // elements of one wide access
+  int64_t body;            // elements in wide accesses
+  unsigned grid, rest;     // blocks for these, and for the others
   int64_t groups, blocks;  // partial sums: one a block
 
   template <class S>
   static ForwardPlan of(const ForwardArgs& args) {
-    constexpr int width = 16 / sizeof(S), flight = ForwardLaunch::rows_in_flight;
     ForwardPlan plan{};
-    const bool wide = true && fusegen::aligned(args.x, 16) && fusegen::aligned(args.residual, 16) &&
-                      fusegen::aligned(args.y, 16);
-    plan.body = wide ? args.cols / width * width : 0;
-    const auto blocks = [&](int64_t count, int each) {
-      return (count + 256 * each - 1) / (256 * each);
+    plan.width = fusegen::widest<S>(ForwardLaunch::access, [&]([[maybe_unused]] int width) {
+      return true && fusegen::aligned(args.x, width * sizeof(S)) &&
+             fusegen::aligned(args.residual, width * sizeof(S)) &&
+             fusegen::aligned(args.y, width * sizeof(S));
+    });
+    plan.body = plan.width > 1 ? args.cols / plan.width * plan.width : 0;
+    const auto blocks = [&](int64_t count, int width) {
+      const int each = 256 * width * fusegen::in_flight<S>(ForwardLaunch::rows_in_flight, width);
+      return (count + each - 1) / each;
     };
     const int64_t most = 1 << 30;  // each thread one batch
-    plan.grid = unsigned(std::min(blocks(plan.body, width * flight), most));
-    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, flight), most));
+    plan.grid = unsigned(std::min(blocks(plan.body, plan.width), most));
+    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, 1), most));
     plan.groups = 0;
     plan.blocks = int64_t(plan.grid) + plan.rest;
     return plan;
+  }
+
+  // Calls f with the kernel of a width.
+  template <class S, class F>
+  static auto visit(int width, F&& f) {
+    return fusegen::with_width<S>(width, [&](auto width) {
+      return f(forward<S, width.value,
+                       fusegen::in_flight<S>(ForwardLaunch::rows_in_flight, width.value)>);
+    });
   }
 };
 
 template <class S>
 void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
                     cudaStream_t stream) {
-  constexpr int flight = ForwardLaunch::rows_in_flight;
   const auto plan = ForwardPlan::of<S>(args);
 
   if (plan.grid) {
-    forward<S, 16 / sizeof(S), flight><<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+    plan.template visit<S>(plan.width, [&](auto* kernel) {
+      kernel<<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+    });
   }
   if (plan.rest) {
-    forward<S, 1, flight><<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
+    plan.template visit<S>(1, [&](auto* kernel) {
+      kernel<<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
+    });
   }
 }
 
 // How backward is launched.
 struct BackwardLaunch {
+  static constexpr int access =
+      0;  // bytes of one access at most, 16 or 32; 0: the widest that the chip has
   static constexpr int rows_in_flight =
       1;  // accesses that a thread has under way at once, of each input
 };
@@ -170,48 +190,67 @@ __global__ void __launch_bounds__(256) backward(BackwardArgs args, int64_t begin
   }
 }
 
-// In accesses of 16 bytes where the tensors allow it, and the last few elements one by one.
+// In wide accesses where the tensors allow it, and the last few elements one by one.
 struct BackwardPlan {
-  int64_t body;  // elements in wide accesses
-  unsigned grid, rest;
+  int width;               // elements of one wide access
+  int64_t body;            // elements in wide accesses
+  unsigned grid, rest;     // blocks for these, and for the others
   int64_t groups, blocks;  // partial sums: one a block
 
   template <class S>
   static BackwardPlan of(const BackwardArgs& args) {
-    constexpr int width = 16 / sizeof(S), flight = BackwardLaunch::rows_in_flight;
     BackwardPlan plan{};
-    const bool wide = true && fusegen::aligned(args.x, 16) && fusegen::aligned(args.residual, 16) &&
-                      fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_x, 16) &&
-                      fusegen::aligned(args.grad_residual, 16);
-    plan.body = wide ? args.cols / width * width : 0;
-    const auto blocks = [&](int64_t count, int each) {
-      return (count + 256 * each - 1) / (256 * each);
+    plan.width = fusegen::widest<S>(BackwardLaunch::access, [&]([[maybe_unused]] int width) {
+      return true && fusegen::aligned(args.x, width * sizeof(S)) &&
+             fusegen::aligned(args.residual, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_x, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_residual, width * sizeof(S));
+    });
+    plan.body = plan.width > 1 ? args.cols / plan.width * plan.width : 0;
+    const auto blocks = [&](int64_t count, int width) {
+      const int each = 256 * width * fusegen::in_flight<S>(BackwardLaunch::rows_in_flight, width);
+      return (count + each - 1) / each;
     };
     const int64_t most = 1 << 30;  // each thread one batch
-    plan.grid = unsigned(std::min(blocks(plan.body, width * flight), most));
-    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, flight), most));
+    plan.grid = unsigned(std::min(blocks(plan.body, plan.width), most));
+    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, 1), most));
     plan.groups = 0;
     plan.blocks = int64_t(plan.grid) + plan.rest;
     return plan;
+  }
+
+  // Calls f with the kernel of a width.
+  template <class S, class F>
+  static auto visit(int width, F&& f) {
+    return fusegen::with_width<S>(width, [&](auto width) {
+      return f(backward<S, width.value,
+                        fusegen::in_flight<S>(BackwardLaunch::rows_in_flight, width.value)>);
+    });
   }
 };
 
 template <class S>
 void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
                      cudaStream_t stream) {
-  constexpr int flight = BackwardLaunch::rows_in_flight;
   const auto plan = BackwardPlan::of<S>(args);
 
   if (plan.grid) {
-    backward<S, 16 / sizeof(S), flight><<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+    plan.template visit<S>(plan.width, [&](auto* kernel) {
+      kernel<<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+    });
   }
   if (plan.rest) {
-    backward<S, 1, flight><<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
+    plan.template visit<S>(1, [&](auto* kernel) {
+      kernel<<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
+    });
   }
 }
 
 // How double_backward is launched.
 struct DoubleBackwardLaunch {
+  static constexpr int access =
+      0;  // bytes of one access at most, 16 or 32; 0: the widest that the chip has
   static constexpr int rows_in_flight =
       1;  // accesses that a thread has under way at once, of each input
 };
@@ -290,45 +329,65 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-// In accesses of 16 bytes where the tensors allow it, and the last few elements one by one.
+// In wide accesses where the tensors allow it, and the last few elements one by one.
 struct DoubleBackwardPlan {
-  int64_t body;  // elements in wide accesses
-  unsigned grid, rest;
+  int width;               // elements of one wide access
+  int64_t body;            // elements in wide accesses
+  unsigned grid, rest;     // blocks for these, and for the others
   int64_t groups, blocks;  // partial sums: one a block
 
   template <class S>
   static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
-    constexpr int width = 16 / sizeof(S), flight = DoubleBackwardLaunch::rows_in_flight;
     DoubleBackwardPlan plan{};
-    const bool wide =
-        true && fusegen::aligned(args.x, 16) && fusegen::aligned(args.residual, 16) &&
-        fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-        fusegen::aligned(args.grad_grad_residual, 16) && fusegen::aligned(args.grad_x, 16) &&
-        fusegen::aligned(args.grad_residual, 16) && fusegen::aligned(args.grad_grad_y, 16);
-    plan.body = wide ? args.cols / width * width : 0;
-    const auto blocks = [&](int64_t count, int each) {
-      return (count + 256 * each - 1) / (256 * each);
+    plan.width = fusegen::widest<S>(DoubleBackwardLaunch::access, [&]([[maybe_unused]] int width) {
+      return true && fusegen::aligned(args.x, width * sizeof(S)) &&
+             fusegen::aligned(args.residual, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_grad_residual, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_x, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_residual, width * sizeof(S)) &&
+             fusegen::aligned(args.grad_grad_y, width * sizeof(S));
+    });
+    plan.body = plan.width > 1 ? args.cols / plan.width * plan.width : 0;
+    const auto blocks = [&](int64_t count, int width) {
+      const int each =
+          256 * width * fusegen::in_flight<S>(DoubleBackwardLaunch::rows_in_flight, width);
+      return (count + each - 1) / each;
     };
     const int64_t most = 1 << 30;  // each thread one batch
-    plan.grid = unsigned(std::min(blocks(plan.body, width * flight), most));
-    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, flight), most));
+    plan.grid = unsigned(std::min(blocks(plan.body, plan.width), most));
+    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, 1), most));
     plan.groups = 0;
     plan.blocks = int64_t(plan.grid) + plan.rest;
     return plan;
+  }
+
+  // Calls f with the kernel of a width.
+  template <class S, class F>
+  static auto visit(int width, F&& f) {
+    return fusegen::with_width<S>(width, [&](auto width) {
+      return f(double_backward<S, width.value,
+                               fusegen::in_flight<S>(DoubleBackwardLaunch::rows_in_flight,
+                                                     width.value)>);
+    });
   }
 };
 
 template <class S>
 void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] void* workspace,
                             cudaStream_t stream) {
-  constexpr int flight = DoubleBackwardLaunch::rows_in_flight;
   const auto plan = DoubleBackwardPlan::of<S>(args);
 
   if (plan.grid) {
-    double_backward<S, 16 / sizeof(S), flight><<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+    plan.template visit<S>(plan.width, [&](auto* kernel) {
+      kernel<<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+    });
   }
   if (plan.rest) {
-    double_backward<S, 1, flight><<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
+    plan.template visit<S>(1, [&](auto* kernel) {
+      kernel<<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
+    });
   }
 }
 

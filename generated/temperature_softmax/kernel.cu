@@ -15,6 +15,7 @@ struct ForwardLaunch {
   static constexpr int elements =
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       4;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -162,10 +163,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   }
 }
 
-// forward: rows too long to hold. Each stage streams the row again and computes what the
-// earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1) forward_streamed(ForwardArgs args) {
+// forward: rows too long to hold. Each pass streams the row again, from the second on out of the L2
+// cache, and computes what the earlier stages kept anew. A maximum and the sums relative to it take
+// one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
@@ -176,39 +178,25 @@ __global__ void __launch_bounds__(512, 1) forward_streamed(ForwardArgs args) {
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 2>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
 
+    fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-      }
-      typename K::Col col[V] = {};
-
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
-      }
-    }
-    row.softmax_max = team.template reduce<fusegen::Maximum>(reduced_softmax_max);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -217,20 +205,44 @@ __global__ void __launch_bounds__(512, 1) forward_streamed(ForwardArgs args) {
       }
       typename K::Col col[V] = {};
 
+      // The maximum of what the thread has seen, and its sums relative to that.
+      const T known = reduced_softmax_max;
+      typename K::Kept kept[V];
+      typename K::Out out[V];
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
+        K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
+        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+      }
+      if (!(reduced_softmax_max == known)) {
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
+      }
+      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
+        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
       }
     }
-    row.softmax_sum = team.template reduce<fusegen::Sum>(reduced_softmax_sum);
+    const T softmax_max_thread = reduced_softmax_max;
+    T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
+    row.softmax_max = fusegen::anchor(softmax_max_near);
+    reduced_softmax_sum *=
+        fusegen::shift_factor<typename K::Functions>(softmax_max_thread, softmax_max_near);
+    const T softmax_max_warp = softmax_max_near;
+    T softmax_max_sums[] = {reduced_softmax_sum};
+    team.template reduce_shifted<typename K::Functions>(softmax_max_near, softmax_max_sums);
+    [[maybe_unused]] const T rescale =
+        fusegen::shift_factor<typename K::Functions>(softmax_max_warp, softmax_max_near);
+    row.softmax_max = softmax_max_near;
+    row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -251,7 +263,8 @@ __global__ void __launch_bounds__(512, 1) forward_streamed(ForwardArgs args) {
       }
       fusegen::store_vector(y + at, y_v);
     }
-    if (threadIdx.x == 0) {
+
+    if (threadIdx.x == 0 && team.rank() == 0) {
       softmax_max[r] = row.softmax_max;
       softmax_sum[r] = row.softmax_sum;
     }
@@ -270,34 +283,36 @@ struct ForwardRows {
     return fusegen::elements_held<S, V>(bytes, ForwardLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(ForwardLaunch::full, fusegen::full_block<S, V>(ForwardLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
         return f(forward_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident, Holders::block >);
+        return f(forward_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_held<S, V, held,
-                              std::min(ForwardLaunch::full,
-                                       fusegen::full_block<S, V>(ForwardLaunch::elements)),
-                              1, Holders::block>);
+        return f(forward_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident, Holders::cluster >);
+        return f(
+            forward_held<S, V, fusegen::cluster_items<S>(held), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_held<S, V, fusegen::cluster_items<S>(held),
-                              std::min(ForwardLaunch::full,
-                                       fusegen::full_block<S, V>(ForwardLaunch::elements)),
-                              1, Holders::cluster>);
+        return f(forward_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(forward_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(forward_streamed<S, V>);
+        return f(forward_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -307,7 +322,8 @@ struct ForwardPlan : fusegen::RowPlan {
   static ForwardPlan of(const ForwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) && fusegen::aligned(args.y, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -320,8 +336,8 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads =
-        std::min(ForwardLaunch::full, fusegen::full_block<S, V>(ForwardLaunch::elements));
+    needs.threads = ForwardRows::threads<S, V>();
+    needs.cluster = ForwardLaunch::cluster;
     needs.preferred = ForwardLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(ForwardRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardRows::items<S, V>());
@@ -332,9 +348,9 @@ struct ForwardPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows, sizeof(S) == 4 ? ForwardLaunch::waves : 1,
                                  false, 0);
     };
-    if (!ForwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      ForwardRows::visit<S, V>(plan, place);
+    while (!ForwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -360,6 +376,7 @@ struct BackwardLaunch {
   static constexpr int elements =
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       4;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -499,10 +516,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
   }
 }
 
-// backward: rows too long to hold. Each stage streams the row again and computes what the
-// earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1) backward_streamed(BackwardArgs args) {
+// backward: rows too long to hold. Each pass streams the row again, from the second on out of the
+// L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to it
+// take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
@@ -514,21 +532,30 @@ __global__ void __launch_bounds__(512, 1) backward_streamed(BackwardArgs args) {
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -550,10 +577,14 @@ __global__ void __launch_bounds__(512, 1) backward_streamed(BackwardArgs args) {
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -589,34 +620,36 @@ struct BackwardRows {
     return fusegen::elements_held<S, V>(bytes, BackwardLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(BackwardLaunch::full, fusegen::full_block<S, V>(BackwardLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
         return f(backward_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident, Holders::block >);
+        return f(backward_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_held<S, V, held,
-                               std::min(BackwardLaunch::full,
-                                        fusegen::full_block<S, V>(BackwardLaunch::elements)),
-                               1, Holders::block>);
+        return f(backward_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident, Holders::cluster >);
+        return f(
+            backward_held<S, V, fusegen::cluster_items<S>(held), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_held<S, V, fusegen::cluster_items<S>(held),
-                               std::min(BackwardLaunch::full,
-                                        fusegen::full_block<S, V>(BackwardLaunch::elements)),
-                               1, Holders::cluster>);
+        return f(backward_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(backward_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(backward_streamed<S, V>);
+        return f(backward_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -626,8 +659,9 @@ struct BackwardPlan : fusegen::RowPlan {
   static BackwardPlan of(const BackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -640,8 +674,8 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads =
-        std::min(BackwardLaunch::full, fusegen::full_block<S, V>(BackwardLaunch::elements));
+    needs.threads = BackwardRows::threads<S, V>();
+    needs.cluster = BackwardLaunch::cluster;
     needs.preferred = BackwardLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(BackwardRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(BackwardRows::items<S, V>());
@@ -652,9 +686,9 @@ struct BackwardPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? BackwardLaunch::waves : 1, false, 0);
     };
-    if (!BackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      BackwardRows::visit<S, V>(plan, place);
+    while (!BackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }
@@ -679,6 +713,7 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
 struct DoubleBackwardLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
+  static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves =
       4;  // blocks for each place on the chip; 1: each block stays and walks on
   static constexpr int resident =
@@ -865,10 +900,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
   }
 }
 
-// double_backward: rows too long to hold. Each stage streams the row again and computes what the
-// earlier stages kept anew.
-template <class S, int V>
-__global__ void __launch_bounds__(512, 1) double_backward_streamed(DoubleBackwardArgs args) {
+// double_backward: rows too long to hold. Each pass streams the row again, from the second on out
+// of the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative
+// to it take one pass.
+template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBackwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
@@ -882,23 +918,38 @@ __global__ void __launch_bounds__(512, 1) double_backward_streamed(DoubleBackwar
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  using Team = fusegen::Team<T, fusegen::Holders::block, 1>;
+  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
-  [[maybe_unused]] const int64_t group = blockIdx.x;
+  const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
+  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
+  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+  for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max[r];
     row.softmax_sum = softmax_sum[r];
+    fusegen::Packed<S, V> x_next{};
+    fusegen::Packed<S, V> grad_y_next{};
+    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -927,11 +978,20 @@ __global__ void __launch_bounds__(512, 1) double_backward_streamed(DoubleBackwar
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -959,11 +1019,20 @@ __global__ void __launch_bounds__(512, 1) double_backward_streamed(DoubleBackwar
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    for (int64_t c = int64_t(threadIdx.x) * V; c < cols; c += int64_t(blockDim.x) * V) {
+    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
+    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
+    if (ahead && first < cols)
+      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
+    for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
-      const auto x_raw = fusegen::load_packed<V>(x + at);
-      const auto grad_y_raw = fusegen::load_packed<V>(grad_y + at);
-      const auto grad_grad_x_raw = fusegen::load_packed<V>(grad_grad_x + at);
+      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
+      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
+      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      const auto grad_grad_x_raw =
+          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
+      if (ahead && c + apart < cols)
+        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1003,11 +1072,19 @@ struct DoubleBackwardRows {
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardLaunch::elements) / V;
   }
 
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(DoubleBackwardLaunch::full,
+                    fusegen::full_block<S, V>(DoubleBackwardLaunch::elements));
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>();
+    constexpr int held = items<S, V>(), full = threads<S, V>();
+    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident;
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -1015,25 +1092,19 @@ struct DoubleBackwardRows {
         return f(
             double_backward_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_held < S, V, held, 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident, Holders::block >);
+        return f(double_backward_held<S, V, held, 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_held<S, V, held,
-                                      std::min(DoubleBackwardLaunch::full,
-                                               fusegen::full_block<S, V>(
-                                                   DoubleBackwardLaunch::elements)),
-                                      1, Holders::block>);
+        return f(double_backward_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_held < S, V, fusegen::cluster_items<S>(held), 512,
-                 V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident, Holders::cluster >);
+        return f(double_backward_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+                                      Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_held<S, V, fusegen::cluster_items<S>(held),
-                                      std::min(DoubleBackwardLaunch::full,
-                                               fusegen::full_block<S, V>(
-                                                   DoubleBackwardLaunch::elements)),
-                                      1, Holders::cluster>);
+        return f(
+            double_backward_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+      case fusegen::RowForm::streamed_cluster:
+        return f(double_backward_streamed<S, V, resident, Holders::cluster>);
       default:
-        return f(double_backward_streamed<S, V>);
+        return f(double_backward_streamed<S, V, resident, Holders::block>);
     }
   }
 };
@@ -1043,9 +1114,11 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
   static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, 16) &&
-          fusegen::aligned(args.grad_y, 16) && fusegen::aligned(args.grad_grad_x, 16) &&
-          fusegen::aligned(args.grad_grad_y, 16) && fusegen::aligned(args.grad_x, 16)))
+    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1058,8 +1131,8 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
-    needs.threads = std::min(DoubleBackwardLaunch::full,
-                             fusegen::full_block<S, V>(DoubleBackwardLaunch::elements));
+    needs.threads = DoubleBackwardRows::threads<S, V>();
+    needs.cluster = DoubleBackwardLaunch::cluster;
     needs.preferred = DoubleBackwardLaunch::threads;
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardRows::items<S, V>());
@@ -1070,9 +1143,9 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
       return fusegen::place_rows(plan, kernel, args.rows,
                                  sizeof(S) == 4 ? DoubleBackwardLaunch::waves : 1, false, 0);
     };
-    if (!DoubleBackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
-      static_cast<fusegen::RowPlan&>(plan) = fusegen::stream_rows(needs);
-      DoubleBackwardRows::visit<S, V>(plan, place);
+    while (!DoubleBackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
+      static_cast<fusegen::RowPlan&>(plan) =
+          fusegen::stream_rows(needs, plan.streams() ? 1 : plan.cluster);
     }
     return plan;
   }

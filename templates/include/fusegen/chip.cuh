@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <mutex>
+#include <type_traits>
 
 namespace fusegen {
 
@@ -13,6 +14,7 @@ struct Chip {
   int device;
   int multiprocessors;
   int shared_bytes;  // that one block may have
+  int access_bytes;  // that one access of a thread may have: 16, or 32 from compute capability 10.0 on
   bool clusters;     // blocks may read each other's shared memory (compute capability 9.0)
 };
 
@@ -31,6 +33,7 @@ inline const Chip& chip() {
     cudaDeviceGetAttribute(&found.multiprocessors, cudaDevAttrMultiProcessorCount, device);
     cudaDeviceGetAttribute(&found.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    found.access_bytes = major >= 10 ? 32 : 16;
     found.clusters = major >= 9;
   });
   return chips[device];
@@ -70,6 +73,30 @@ int64_t resident_clusters(Kernel* kernel, dim3 threads, size_t shared, int size)
     return 0;
   }
   return clusters;
+}
+
+// Elements of one access: as many as `most` bytes hold (0: as the chip can), if the tensors allow it.
+template <class S, class Allows>
+int widest(int most, Allows&& allows) {
+  if (most == 0) most = chip().access_bytes;
+  for (const int bytes : {32, 16}) {
+    if (bytes <= most && allows(bytes / int(sizeof(S)))) return bytes / int(sizeof(S));
+  }
+  return 1;
+}
+
+// Accesses that a thread has under way, where `accesses` are asked for of up to 16 bytes.
+template <class S>
+constexpr int in_flight(int accesses, int width) {
+  return width * sizeof(S) > 16 && accesses > 1 ? accesses / 2 : accesses;
+}
+
+// Calls f with a width as a constant.
+template <class S, class F>
+auto with_width(int width, F&& f) {
+  if (width == 1) return f(std::integral_constant<int, 1>{});
+  if (width * sizeof(S) == 16) return f(std::integral_constant<int, 16 / sizeof(S)>{});
+  return f(std::integral_constant<int, 32 / sizeof(S)>{});
 }
 
 inline bool aligned(const void* pointer, size_t bytes) {

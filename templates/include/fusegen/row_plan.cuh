@@ -14,8 +14,18 @@ namespace fusegen {
 
 // How a row is held: `brief`, one access a thread, by lanes of a warp; `warp`, by one warp;
 // `block`, by up to 512 threads; `large_block`, by up to 1024; `cluster` and `large_cluster`, by
-// several such blocks. Or `streamed`, because it is too long.
-enum class RowForm { brief, warp, block, large_block, cluster, large_cluster, streamed };
+// several such blocks. Or, because it is too long, streamed by a cluster, by one block where the chip
+// has none.
+enum class RowForm {
+  brief,
+  warp,
+  block,
+  large_block,
+  cluster,
+  large_cluster,
+  streamed_cluster,
+  streamed
+};
 
 // Threads of a full block. Single elements need an address and a test each, doubles two registers a
 // value: there a thread gets 128 registers, not 64, as it does where it is to hold many elements.
@@ -55,12 +65,15 @@ struct RowPlan {
   size_t shared;           // bytes of a block
   unsigned grid;           // blocks
   int64_t groups, blocks;  // partial sums: a group of rows leaves one a column, a block one in all
+
+  bool streams() const { return form == RowForm::streamed_cluster || form == RowForm::streamed; }
 };
 
 // What the choice depends on.
 struct RowNeeds {
   int64_t rows, cols;
   int width;          // elements of one access
+  int cluster;        // blocks that may hold a row together, up to 16
   int threads;        // of a block, at most
   int preferred;      // of a block, at most, while a larger cluster can hold the row
   int items;          // accesses a thread holds where a block holds the row
@@ -69,11 +82,13 @@ struct RowNeeds {
   size_t shared;      // bytes a thread needs for each access it holds
 };
 
-inline RowPlan stream_rows(const RowNeeds& needs) {
+// As many blocks a row as can be: the fewer rows are under way at a time, the more of them the L2
+// cache still holds when the next pass reads them.
+inline RowPlan stream_rows(const RowNeeds& needs, int cluster) {
   RowPlan plan{};
-  plan.form = RowForm::streamed;
+  plan.form = cluster > 1 ? RowForm::streamed_cluster : RowForm::streamed;
   plan.width = needs.width;
-  plan.cluster = 1;
+  plan.cluster = cluster;
   plan.threads = dim3(512);
   return plan;
 }
@@ -113,15 +128,16 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     plan.shared = shared;
     return true;
   };
+  const int most = chip().clusters ? std::min(needs.cluster, 16) : 1;
   if (needs.rows <= INT32_MAX) {
     if (blocks(RowForm::block, 1, 512)) return plan;
     if (blocks(RowForm::large_block, 1, needs.threads)) return plan;
-    for (int cluster = 2; chip().clusters && cluster <= 16; cluster *= 2) {
-      if (blocks(RowForm::cluster, cluster, cluster == 16 ? 512 : needs.preferred)) return plan;
+    for (int cluster = 2; cluster <= most; cluster *= 2) {
+      if (blocks(RowForm::cluster, cluster, cluster == most ? 512 : needs.preferred)) return plan;
     }
-    if (chip().clusters && blocks(RowForm::large_cluster, 16, needs.threads)) return plan;
+    if (most > 1 && blocks(RowForm::large_cluster, most, needs.threads)) return plan;
   }
-  return stream_rows(needs);
+  return stream_rows(needs, most);
 }
 
 // Sets the grid: as many blocks as the chip holds at a time, so that each walks over many rows; or

@@ -1,4 +1,4 @@
-// How a thread reads and writes neighbouring elements: V of them in one access of up to 16 bytes.
+// How a thread reads and writes neighbouring elements: V of them in one access of up to 16 bytes, or 32.
 #pragma once
 
 #include <cstdint>
@@ -145,10 +145,17 @@ __device__ __forceinline__ auto spread_vector(const S* data, int64_t at, int64_t
 template <class T, int V>
 __device__ __forceinline__ Vector<T, V> draw_vector(uint64_t seed, uint32_t stream,
                                                     uint64_t index) {
-  static_assert(V == 8 || V <= 4, "one call of philox serves eight elements");
+  static_assert(V == 16 || V == 8 || V <= 4, "one call of philox serves eight elements");
   Vector<T, V> drawn;
   if constexpr (V == 1) {
     drawn.value[0] = T(uniform(seed, stream, index));
+  } else if constexpr (V > 8) {
+#pragma unroll
+    for (int part = 0; part < V; part += 8) {
+      const auto eight = draw_vector<T, 8>(seed, stream, index + part);
+#pragma unroll
+      for (int v = 0; v < 8; ++v) drawn.value[part + v] = eight.value[v];
+    }
   } else {
     const Bits bits = philox(seed, stream, index / 8);
     uint32_t word[V / 2];
