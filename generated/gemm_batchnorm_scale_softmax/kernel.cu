@@ -391,7 +391,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -399,11 +400,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -417,15 +419,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
       }
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
@@ -838,7 +840,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -846,7 +849,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -864,7 +867,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_var_2_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -878,20 +883,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1332,7 +1338,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -1340,7 +1347,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -1349,7 +1356,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_gemm_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1363,20 +1372,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1781,7 +1791,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -1789,7 +1800,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -1806,7 +1817,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_var_2_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1822,21 +1835,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -2307,7 +2321,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -2315,7 +2330,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -2335,7 +2350,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_mean_4_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -2351,21 +2368,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -3013,7 +3031,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -3021,7 +3040,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -3032,7 +3051,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_gemm_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -3048,21 +3069,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -3655,7 +3677,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -3663,11 +3686,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -3681,15 +3705,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
       }
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
@@ -4100,7 +4124,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -4108,7 +4133,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -4123,7 +4148,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -4137,20 +4164,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -4587,7 +4615,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -4595,7 +4624,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -4612,7 +4641,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -4628,21 +4659,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();

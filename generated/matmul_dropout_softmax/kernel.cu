@@ -44,7 +44,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -52,11 +53,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -70,15 +72,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
       }
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
@@ -436,7 +438,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -444,7 +447,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -453,7 +456,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_matmul_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -467,20 +472,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -833,7 +839,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -841,7 +848,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -852,7 +859,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_matmul_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -868,21 +877,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1363,7 +1373,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -1371,11 +1382,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1389,15 +1401,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
       }
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
@@ -1745,7 +1757,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -1753,7 +1766,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -1762,7 +1775,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_matmul_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1776,20 +1791,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -2130,7 +2146,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -2138,7 +2155,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -2149,7 +2166,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_matmul_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -2165,21 +2184,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();

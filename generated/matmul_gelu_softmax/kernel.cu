@@ -42,7 +42,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -50,11 +51,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -68,15 +70,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
       }
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
@@ -422,7 +424,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -430,7 +433,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -439,7 +442,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_linear_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -453,20 +458,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -804,7 +810,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -812,7 +819,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -823,7 +830,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_linear_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -839,21 +848,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
