@@ -1,4 +1,5 @@
-// How a thread reads and writes neighbouring elements: V of them in one access of up to 16 bytes, or 32.
+// How a thread reads and writes neighbouring elements: V of them in one access of up to 16 bytes,
+// or 32.
 #pragma once
 
 #include <cstdint>
@@ -85,8 +86,7 @@ constexpr bool copies_ahead = sizeof(Pack) == 4 || sizeof(Pack) == 8 || sizeof(P
 template <class Pack>
 __device__ __forceinline__ void copy_ahead_cached(Pack* shared, const void* global) {
   const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global),
-               "n"(sizeof(Pack))
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global), "n"(sizeof(Pack))
                : "memory");
 }
 
