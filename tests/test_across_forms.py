@@ -1,4 +1,4 @@
-"""Rows whose columns lie apart: what a block of the GPU has of them, and every such form against float64 truth."""
+"""Rows whose columns lie apart: what a GPU's block has of them, and every such form against float64 truth."""
 
 from __future__ import annotations
 
