@@ -141,32 +141,6 @@ class ColumnSums {
   int threads_;
 };
 
-// What each of the elements at … at + V - 1 has of its channel.
-template <int V, class S>
-__device__ __forceinline__ auto spread_vector(const S* data, int64_t at, int64_t run,
-                                              int64_t channels) {
-  using T = decltype(load(data));
-  Vector<T, V> spread;
-  int64_t channel = channel_of(at, run, channels);
-  if (V == 1 || run % V == 0) {  // the vector has one channel: it begins at a multiple of V
-    const T value = load(data + channel);
-#pragma unroll
-    for (int v = 0; v < V; ++v) spread.value[v] = value;
-  } else {
-    int64_t until = run - at % run;
-#pragma unroll
-    for (int v = 0; v < V; ++v) {
-      if (until == 0) {
-        until = run;
-        channel = channel + 1 == channels ? 0 : channel + 1;
-      }
-      spread.value[v] = load(data + channel);
-      --until;
-    }
-  }
-  return spread;
-}
-
 // The uniform numbers of elements index … index + V - 1; index is a multiple of V.
 template <class T, int V>
 __device__ __forceinline__ Vector<T, V> draw_vector(uint64_t seed, uint32_t stream,
