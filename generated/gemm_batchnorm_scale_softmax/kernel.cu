@@ -1160,6 +1160,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].bn_bias = bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      fusegen::Vector<T, V> grad_bn_weight_v;
+      fusegen::Vector<T, V> grad_bn_bias_v;
+      fusegen::Vector<T, V> grad_bn_mean_2_v;
+      fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -1167,11 +1171,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_scale_total += out.grad_scale;
-        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
-        grad_bn_mean_2_partial[group * cols + c + v] += out.grad_bn_mean_2;
-        grad_bn_var_2_partial[group * cols + c + v] += out.grad_bn_var_2;
+        grad_bn_weight_v.value[v] = out.grad_bn_weight;
+        grad_bn_bias_v.value[v] = out.grad_bn_bias;
+        grad_bn_mean_2_v.value[v] = out.grad_bn_mean_2;
+        grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
       }
+      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
+      fusegen::add_vector(grad_bn_mean_2_partial + group * cols + c, grad_bn_mean_2_v);
+      fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -1651,6 +1659,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::columns(scalar, col[v]);
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_gemm_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -1658,8 +1667,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
+        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
       }
+      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -2119,6 +2129,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      fusegen::Vector<T, V> grad_grad_bn_column_sum_v;
+      fusegen::Vector<T, V> grad_grad_bn_column_sum_2_2_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -2126,10 +2138,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         reduced_grad_softmax_sum_2 =
             fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
-        grad_grad_bn_column_sum_partial[group * cols + c + v] += out.grad_grad_bn_column_sum;
-        grad_grad_bn_column_sum_2_2_partial[group * cols + c + v] +=
-            out.grad_grad_bn_column_sum_2_2;
+        grad_grad_bn_column_sum_v.value[v] = out.grad_grad_bn_column_sum;
+        grad_grad_bn_column_sum_2_2_v.value[v] = out.grad_grad_bn_column_sum_2_2;
       }
+      fusegen::add_vector(grad_grad_bn_column_sum_partial + group * cols + c,
+                          grad_grad_bn_column_sum_v);
+      fusegen::add_vector(grad_grad_bn_column_sum_2_2_partial + group * cols + c,
+                          grad_grad_bn_column_sum_2_2_v);
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
@@ -2175,6 +2190,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -2182,8 +2198,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
 
-        grad_bn_var_2_partial[group * cols + c + v] += out.grad_bn_var_2;
+        grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
       }
+      fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
     }
   }
 }
@@ -2889,6 +2906,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      fusegen::Vector<T, V> grad_bn_weight_v;
+      fusegen::Vector<T, V> grad_bn_bias_v;
+      fusegen::Vector<T, V> grad_bn_var_4_v;
+      fusegen::Vector<T, V> grad_bn_mean_4_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -2897,11 +2918,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_scale_total += out.grad_scale;
-        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
-        grad_bn_var_4_partial[group * cols + c + v] += out.grad_bn_var_4;
-        grad_bn_mean_4_partial[group * cols + c + v] += out.grad_bn_mean_4;
+        grad_bn_weight_v.value[v] = out.grad_bn_weight;
+        grad_bn_bias_v.value[v] = out.grad_bn_bias;
+        grad_bn_var_4_v.value[v] = out.grad_bn_var_4;
+        grad_bn_mean_4_v.value[v] = out.grad_bn_mean_4;
       }
+      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
+      fusegen::add_vector(grad_bn_var_4_partial + group * cols + c, grad_bn_var_4_v);
+      fusegen::add_vector(grad_bn_mean_4_partial + group * cols + c, grad_bn_mean_4_v);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -3601,6 +3626,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::columns(scalar, col[v]);
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_gemm_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -3609,8 +3635,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
+        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
       }
+      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -4535,6 +4562,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::columns(scalar, col[v]);
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_gemm_bias_v;
+      fusegen::Vector<T, V> grad_bn_weight_v;
+      fusegen::Vector<T, V> grad_bn_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -4543,10 +4573,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
         grad_scale_total += out.grad_scale;
-        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
-        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
+        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+        grad_bn_weight_v.value[v] = out.grad_bn_weight;
+        grad_bn_bias_v.value[v] = out.grad_bn_bias;
       }
+      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
+      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -5225,6 +5258,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::columns(scalar, col[v]);
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_gemm_bias_v;
+      fusegen::Vector<T, V> grad_bn_weight_v;
+      fusegen::Vector<T, V> grad_bn_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -5234,10 +5270,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
         grad_scale_total += out.grad_scale;
-        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
-        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
+        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+        grad_bn_weight_v.value[v] = out.grad_bn_weight;
+        grad_bn_bias_v.value[v] = out.grad_bn_bias;
       }
+      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
+      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }

@@ -691,6 +691,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -698,8 +699,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
+        grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
       }
+      fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -1248,6 +1250,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -1256,8 +1259,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
+        grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
       }
+      fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -2042,6 +2046,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -2049,8 +2054,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
+        grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
       }
+      fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -2586,6 +2592,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -2594,8 +2601,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
+        grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
       }
+      fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
