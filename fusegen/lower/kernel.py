@@ -216,6 +216,12 @@ class Kernel:
         return any(s.lines or s.outs for s in self.stages)
 
     @property
+    def reads_once(self) -> bool:
+        """Whether one pass over a row is all, and only sums and maxima come of it: it need not be held."""
+        passes = [s for s in self.stages if (s.lines or s.outs) and not s.provisional]
+        return len(passes) == 1 and not (self.stores or self.column_sums)
+
+    @property
     def stores(self) -> tuple[Result, ...]:
         """The results with one value an element."""
         return tuple(r for s in self.stages for r in s.stores)

@@ -420,6 +420,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -571,7 +572,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -581,7 +584,6 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
 
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
@@ -589,7 +591,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -647,7 +649,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -758,6 +760,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = ForwardTrainRows::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = ForwardTrainLaunch::threads;
@@ -888,6 +891,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -1054,7 +1058,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -1062,10 +1068,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
@@ -1075,9 +1092,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1116,9 +1134,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1141,6 +1160,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].bn_bias = bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      fusegen::Vector<T, V> grad_bn_weight_v;
+      fusegen::Vector<T, V> grad_bn_bias_v;
+      fusegen::Vector<T, V> grad_bn_mean_2_v;
+      fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -1148,11 +1171,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_scale_total += out.grad_scale;
-        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
-        grad_bn_mean_2_partial[group * cols + c + v] += out.grad_bn_mean_2;
-        grad_bn_var_2_partial[group * cols + c + v] += out.grad_bn_var_2;
+        grad_bn_weight_v.value[v] = out.grad_bn_weight;
+        grad_bn_bias_v.value[v] = out.grad_bn_bias;
+        grad_bn_mean_2_v.value[v] = out.grad_bn_mean_2;
+        grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
       }
+      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
+      fusegen::add_vector(grad_bn_mean_2_partial + group * cols + c, grad_bn_mean_2_v);
+      fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -1230,6 +1257,7 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = BackwardTrainSumsRows::threads<S, V>();
     needs.cluster = BackwardTrainSumsLaunch::cluster;
     needs.preferred = BackwardTrainSumsLaunch::threads;
@@ -1377,6 +1405,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -1523,7 +1552,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -1531,10 +1562,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
@@ -1544,9 +1586,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1587,9 +1630,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1615,6 +1659,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::columns(scalar, col[v]);
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_gemm_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -1622,8 +1667,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
+        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
       }
+      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -1700,6 +1746,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = BackwardTrainRows::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = BackwardTrainLaunch::threads;
@@ -1840,6 +1887,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -2009,7 +2057,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   scalar.sample = T(args.sample);
   scalar.rows = T(args.rows);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -2017,10 +2067,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     fusegen::Packed<S, V> grad_grad_x_next{};
@@ -2033,13 +2094,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2066,6 +2129,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      fusegen::Vector<T, V> grad_grad_bn_column_sum_v;
+      fusegen::Vector<T, V> grad_grad_bn_column_sum_2_2_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -2073,10 +2138,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         reduced_grad_softmax_sum_2 =
             fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
-        grad_grad_bn_column_sum_partial[group * cols + c + v] += out.grad_grad_bn_column_sum;
-        grad_grad_bn_column_sum_2_2_partial[group * cols + c + v] +=
-            out.grad_grad_bn_column_sum_2_2;
+        grad_grad_bn_column_sum_v.value[v] = out.grad_grad_bn_column_sum;
+        grad_grad_bn_column_sum_2_2_v.value[v] = out.grad_grad_bn_column_sum_2_2;
       }
+      fusegen::add_vector(grad_grad_bn_column_sum_partial + group * cols + c,
+                          grad_grad_bn_column_sum_v);
+      fusegen::add_vector(grad_grad_bn_column_sum_2_2_partial + group * cols + c,
+                          grad_grad_bn_column_sum_2_2_v);
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
@@ -2087,13 +2155,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2120,6 +2190,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -2127,8 +2198,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
 
-        grad_bn_var_2_partial[group * cols + c + v] += out.grad_bn_var_2;
+        grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
       }
+      fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
     }
   }
 }
@@ -2205,6 +2277,7 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = DoubleBackwardTrainSumsRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSumsLaunch::cluster;
     needs.preferred = DoubleBackwardTrainSumsLaunch::threads;
@@ -2373,6 +2446,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -2626,7 +2700,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -2634,10 +2710,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     fusegen::Packed<S, V> grad_grad_x_next{};
@@ -2651,13 +2738,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2713,13 +2802,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2774,13 +2865,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2813,6 +2906,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      fusegen::Vector<T, V> grad_bn_weight_v;
+      fusegen::Vector<T, V> grad_bn_bias_v;
+      fusegen::Vector<T, V> grad_bn_var_4_v;
+      fusegen::Vector<T, V> grad_bn_mean_4_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -2821,11 +2918,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_scale_total += out.grad_scale;
-        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
-        grad_bn_var_4_partial[group * cols + c + v] += out.grad_bn_var_4;
-        grad_bn_mean_4_partial[group * cols + c + v] += out.grad_bn_mean_4;
+        grad_bn_weight_v.value[v] = out.grad_bn_weight;
+        grad_bn_bias_v.value[v] = out.grad_bn_bias;
+        grad_bn_var_4_v.value[v] = out.grad_bn_var_4;
+        grad_bn_mean_4_v.value[v] = out.grad_bn_mean_4;
       }
+      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
+      fusegen::add_vector(grad_bn_var_4_partial + group * cols + c, grad_bn_var_4_v);
+      fusegen::add_vector(grad_bn_mean_4_partial + group * cols + c, grad_bn_mean_4_v);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -2910,6 +3011,7 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = DoubleBackwardTrainSums2Rows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSums2Launch::cluster;
     needs.preferred = DoubleBackwardTrainSums2Launch::threads;
@@ -3074,6 +3176,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -3310,7 +3413,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -3318,10 +3423,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     fusegen::Packed<S, V> grad_grad_x_next{};
@@ -3335,13 +3451,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -3400,13 +3518,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -3461,13 +3581,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -3504,6 +3626,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::columns(scalar, col[v]);
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_gemm_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -3512,8 +3635,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
+        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
       }
+      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -3595,6 +3719,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = DoubleBackwardTrainRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = DoubleBackwardTrainLaunch::threads;
@@ -3706,6 +3831,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -3856,7 +3982,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -3866,7 +3994,6 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
 
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
@@ -3874,7 +4001,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -3933,7 +4060,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -4047,6 +4174,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = ForwardEvalRows::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = ForwardEvalLaunch::threads;
@@ -4169,6 +4297,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -4328,7 +4457,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -4336,10 +4467,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
@@ -4349,9 +4491,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -4391,9 +4534,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -4418,6 +4562,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::columns(scalar, col[v]);
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_gemm_bias_v;
+      fusegen::Vector<T, V> grad_bn_weight_v;
+      fusegen::Vector<T, V> grad_bn_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -4426,10 +4573,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
         grad_scale_total += out.grad_scale;
-        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
-        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
+        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+        grad_bn_weight_v.value[v] = out.grad_bn_weight;
+        grad_bn_bias_v.value[v] = out.grad_bn_bias;
       }
+      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
+      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -4510,6 +4660,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = BackwardEvalRows::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = BackwardEvalLaunch::threads;
@@ -4664,6 +4815,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -4902,7 +5054,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -4910,10 +5064,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     fusegen::Packed<S, V> grad_grad_x_next{};
@@ -4927,13 +5092,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -4988,13 +5155,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -5048,13 +5217,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -5087,6 +5258,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::columns(scalar, col[v]);
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_gemm_bias_v;
+      fusegen::Vector<T, V> grad_bn_weight_v;
+      fusegen::Vector<T, V> grad_bn_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -5096,10 +5270,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
         grad_scale_total += out.grad_scale;
-        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
-        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
+        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+        grad_bn_weight_v.value[v] = out.grad_bn_weight;
+        grad_bn_bias_v.value[v] = out.grad_bn_bias;
       }
+      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
+      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -5187,6 +5364,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = DoubleBackwardEvalRows::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = DoubleBackwardEvalLaunch::threads;

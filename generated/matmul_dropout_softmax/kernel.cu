@@ -73,6 +73,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -194,7 +195,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -204,7 +207,6 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
 
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
@@ -212,7 +214,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
@@ -264,7 +266,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
@@ -367,6 +369,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = ForwardTrainRows::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = ForwardTrainLaunch::threads;
@@ -477,6 +480,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -596,7 +600,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -604,10 +610,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
@@ -617,9 +634,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -652,9 +670,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -672,6 +691,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -679,8 +699,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
+        grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
       }
+      fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -755,6 +776,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = BackwardTrainRows::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = BackwardTrainLaunch::threads;
@@ -882,6 +904,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -1056,7 +1079,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -1064,10 +1089,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     fusegen::Packed<S, V> grad_grad_x_next{};
@@ -1081,13 +1117,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1131,13 +1169,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1180,13 +1220,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1208,6 +1250,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -1216,8 +1259,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
+        grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
       }
+      fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -1296,6 +1340,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = DoubleBackwardTrainRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = DoubleBackwardTrainLaunch::threads;
@@ -1402,6 +1447,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -1519,7 +1565,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -1529,7 +1577,6 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
 
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
@@ -1537,7 +1584,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -1587,7 +1634,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -1688,6 +1735,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = ForwardEvalRows::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = ForwardEvalLaunch::threads;
@@ -1796,6 +1844,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -1910,7 +1959,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -1918,10 +1969,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
@@ -1931,9 +1993,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1964,9 +2027,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1982,6 +2046,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].matmul_bias = matmul_bias_v.value[v];
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -1989,8 +2054,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
+        grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
       }
+      fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -2064,6 +2130,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = BackwardEvalRows::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = BackwardEvalLaunch::threads;
@@ -2189,6 +2256,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -2359,7 +2427,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -2367,10 +2437,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     fusegen::Packed<S, V> grad_grad_x_next{};
@@ -2384,13 +2465,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2432,13 +2515,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2479,13 +2564,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2505,6 +2592,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -2513,8 +2601,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
+        grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
       }
+      fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -2593,6 +2682,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = DoubleBackwardEvalRows::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = DoubleBackwardEvalLaunch::threads;

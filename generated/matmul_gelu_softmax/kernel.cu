@@ -71,6 +71,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -188,7 +189,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -198,7 +201,6 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
 
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
@@ -206,7 +208,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -256,7 +258,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -355,6 +357,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = ForwardRows::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
     needs.preferred = ForwardLaunch::threads;
@@ -463,6 +466,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -577,7 +581,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -585,10 +591,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
@@ -598,9 +615,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -631,9 +649,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -649,6 +668,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].linear_bias = linear_bias_v.value[v];
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_linear_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -656,8 +676,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_linear_bias_partial[group * cols + c + v] += out.grad_linear_bias;
+        grad_linear_bias_v.value[v] = out.grad_linear_bias;
       }
+      fusegen::add_vector(grad_linear_bias_partial + group * cols + c, grad_linear_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -729,6 +750,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = BackwardRows::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
     needs.preferred = BackwardLaunch::threads;
@@ -853,6 +875,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -1023,7 +1046,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -1031,10 +1056,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     fusegen::Packed<S, V> grad_grad_x_next{};
@@ -1048,13 +1084,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1096,13 +1134,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1143,13 +1183,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1169,6 +1211,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_linear_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -1177,8 +1220,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_linear_bias_partial[group * cols + c + v] += out.grad_linear_bias;
+        grad_linear_bias_v.value[v] = out.grad_linear_bias;
       }
+      fusegen::add_vector(grad_linear_bias_partial + group * cols + c, grad_linear_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -1257,6 +1301,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = DoubleBackwardRows::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
     needs.preferred = DoubleBackwardLaunch::threads;

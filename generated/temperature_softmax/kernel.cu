@@ -72,6 +72,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -178,7 +179,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -188,7 +191,6 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
 
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
@@ -196,7 +198,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -242,7 +244,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -336,6 +338,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = ForwardRows::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
     needs.preferred = ForwardLaunch::threads;
@@ -441,6 +444,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -532,7 +536,9 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -540,10 +546,21 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
@@ -553,9 +570,10 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -582,9 +600,10 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -674,6 +693,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = BackwardRows::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
     needs.preferred = BackwardLaunch::threads;
@@ -784,6 +804,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
     }
   };
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
     [[maybe_unused]] const int end =
@@ -918,7 +939,9 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -926,10 +949,21 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     fusegen::Packed<S, V> grad_grad_x_next{};
@@ -943,13 +977,15 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -985,13 +1021,15 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1026,13 +1064,15 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1131,6 +1171,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = DoubleBackwardRows::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
     needs.preferred = DoubleBackwardLaunch::threads;

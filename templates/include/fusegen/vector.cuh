@@ -58,6 +58,20 @@ __device__ __forceinline__ void store_vector(S* to, const Vector<compute_t<S>, V
   *reinterpret_cast<Packed<S, V>*>(to) = packed;
 }
 
+// Adds V numbers to those at `to`, in accesses of up to 16 bytes.
+template <class T, int V>
+__device__ __forceinline__ void add_vector(T* to, const Vector<T, V>& from) {
+  constexpr int width = V * sizeof(T) <= 16 ? V : 16 / sizeof(T);
+#pragma unroll
+  for (int k = 0; k < V; k += width) {
+    auto& chunk = *reinterpret_cast<Packed<T, width>*>(to + k);
+    Packed<T, width> sum = chunk;
+#pragma unroll
+    for (int w = 0; w < width; ++w) sum.value[w] += from.value[k + w];
+    chunk = sum;
+  }
+}
+
 // Makes the compiler forget what it knows of a packed vector, so that what was computed from it is
 // computed again and not kept in registers all the while.
 template <class S, int V>
