@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +34,19 @@ DEVICES = [
 
 def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process whose only FUSEGEN_ variables are those given."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FUSEGEN_")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="session")

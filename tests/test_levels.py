@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, python
 
 from fusegen.compilers import cpu_levels
 from fusegen.verify import BOUND_ULP
@@ -38,19 +36,6 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
     for got, exact in list(zip(run(dtype), truth))[: 3 if dtype is torch.float32 else 1]:
         print(dtype, ulp_error(got, exact))
 """
-
-
-def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process whose only FUSEGEN_ variables are those given."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("FUSEGEN_")}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=environment | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def run(level: str | None) -> tuple[str, list[float]]:

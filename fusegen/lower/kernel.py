@@ -165,6 +165,11 @@ class Kernel:
         return (*(f.name for f in loaded), *self.extents, *lines)
 
     @property
+    def rows_alone(self) -> tuple[Field, ...]:
+        """The row operands that hold a number of the tensor's dtype for each row."""
+        return tuple(f for f in self.row if not (f.per_channel or f.integer))
+
+    @property
     def saved_rows(self) -> tuple[Field, ...]:
         """The saved statistics with one value a row."""
         return tuple(f for f in self.saved if f.kind == Kind.ROW)

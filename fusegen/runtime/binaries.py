@@ -21,13 +21,16 @@ def load_binaries(package: str, directory: Path) -> bool:
 
     Raises:
         ImportError: where nothing was built, or a package of the same name is loaded from elsewhere.
-        ValueError: where FUSEGEN_CPU names no instruction set.
+        ValueError: where FUSEGEN_CPU names no instruction set, or FUSEGEN_POOL_MB no size.
     """
     level = os.environ.get("FUSEGEN_CPU")
     if level is not None and level not in _LEVELS:
         raise ValueError(
             f"FUSEGEN_CPU={level}: expected {_LEVELS[0]}, {_LEVELS[1]} or {_LEVELS[2]}"
         )
+    pool = os.environ.get("FUSEGEN_POOL_MB")
+    if pool is not None and not (pool.isascii() and pool.isdigit() and len(pool) < 8):
+        raise ValueError(f"FUSEGEN_POOL_MB={pool}: expected whole MiB, such as 256, or 0 for none")
     before = _loaded.get(package)
     if before is not None:
         if before[0] != directory.resolve():

@@ -14,12 +14,9 @@
 
 #include "fusegen/dtype.h"
 #include "fusegen/levels.h"
-#include "fusegen/pages.h"
+#include "fusegen/results.h"
 
 namespace fusegen {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 // The axes that a statistic varies along: one value a row, one a column, or one in all.
 enum class Kind { row, col, scalar };
@@ -136,12 +133,8 @@ class Activation {
   // New tensors for results.
   Tensor like(const Tensor& t) const { return fresh(t.sizes(), x_.scalar_type()); }
   Tensor full_result() const {
-    Tensor result =
-        as_it_lies_ ? torch::stable::empty_like(x_) : fresh(x_.sizes(), x_.scalar_type());
-    if (!x_.is_cuda()) {
-      prefer_huge_pages(result.mutable_data_ptr(), result.numel() * int64_t(size_of(dtype_)));
-    }
-    return result;
+    if (!as_it_lies_) return fresh(x_.sizes(), x_.scalar_type());
+    return new_tensor(x_, x_.sizes(), x_.strides(), x_.scalar_type());
   }
   Tensor row_result(bool keepdim) const {
     std::vector<int64_t> sizes;
@@ -161,8 +154,7 @@ class Activation {
   int64_t count(Kind kind) const {
     return kind == Kind::row ? height_ : kind == Kind::col ? width_ : 1;
   }
-  // A new contiguous tensor on x's device. torch::stable::new_empty would look its operator up by
-  // name in each call.
+  // A new contiguous tensor.
   template <class Sizes>
   Tensor fresh(const Sizes& sizes, ScalarType dtype) const {
     std::vector<int64_t> strides(sizes.size());
@@ -171,14 +163,7 @@ class Activation {
       strides[dim] = apart;
       apart *= std::max<int64_t>(sizes[dim], 1);
     }
-    int32_t type, index;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x_.get(), &type));
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(x_.get(), &index));
-    const auto code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
-    AtenTensorHandle made;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(),
-                                                    strides.data(), code, type, index, &made));
-    return Tensor(made);
+    return new_tensor(x_, sizes, strides, dtype);
   }
   ScalarType computed() const {
     return dtype_ == DType::float64 ? ScalarType::Double : ScalarType::Float;

@@ -1,4 +1,5 @@
-// How a thread reads and writes neighbouring elements: V of them in one access of up to 16 bytes, or 32.
+// How a thread reads and writes neighbouring elements: V of them in one access of up to 16 bytes,
+// or 32.
 #pragma once
 
 #include <cstdint>
@@ -68,11 +69,36 @@ __device__ __forceinline__ void forget(Packed<S, V>& packed) {
   }
 }
 
-// Copies 16 bytes to shared memory while the thread goes on. Only the thread that asked reads them,
-// after `await_copies`, so that no barrier is needed.
-__device__ __forceinline__ void copy_ahead(void* shared, const void* global) {
+// A number of which the compiler does not know that it has had it before, so that what follows from
+// it is computed again and not kept in registers all the while.
+__device__ __forceinline__ uint32_t opaque(uint32_t number) {
+  asm volatile("" : "+r"(number));
+  return number;
+}
+
+// Whether `copy_ahead` can copy a packed vector.
+template <class Pack>
+constexpr bool copies_ahead = sizeof(Pack) == 4 || sizeof(Pack) == 8 || sizeof(Pack) == 16;
+
+// Copies a packed vector to shared memory while the thread goes on, through the first-level cache:
+// for what other threads of the block read too. Only the thread that asked reads the copy, after
+// `await_copies`, so that no barrier is needed.
+template <class Pack>
+__device__ __forceinline__ void copy_ahead_cached(Pack* shared, const void* global) {
   const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global), "n"(sizeof(Pack))
+               : "memory");
+}
+
+// The same, past that cache where the vector has 16 bytes.
+template <class Pack>
+__device__ __forceinline__ void copy_ahead(Pack* shared, const void* global) {
+  if constexpr (sizeof(Pack) == 16) {
+    const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+  } else {
+    copy_ahead_cached(shared, global);
+  }
 }
 
 __device__ __forceinline__ void await_copies() {
