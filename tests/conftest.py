@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from filelock import FileLock
 
 from fusegen import builder, chain, load, pipeline
 from fusegen.spec_types import PASSES
@@ -50,10 +52,12 @@ def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="session")
-def generated() -> Path:
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the committed packages, built for what this machine has."""
     out = ROOT / "generated"
-    builder.build(SPECS, out=out)
+    with once(tmp_path_factory, "generated") as first:
+        if first:
+            builder.build(SPECS, out=out)
     return out
 
 
@@ -96,7 +100,9 @@ def launched(tmp_path: Path) -> Callable[[str, str], tuple[chain.Chain, ModuleTy
 def shaped_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages of tests/chains, built once for all workers."""
     out = _shared(tmp_path_factory) / "chains"
-    builder.build([ROOT / "tests" / "chains"], out=out)
+    with once(tmp_path_factory, "chains") as first:
+        if first:
+            builder.build([ROOT / "tests" / "chains"], out=out)
     return out
 
 
@@ -105,7 +111,21 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a package for each op that can stand alone, built once for all workers."""
     from vocabulary import build_vocabulary
 
-    return build_vocabulary(_shared(tmp_path_factory) / "vocabulary")
+    out = _shared(tmp_path_factory) / "vocabulary"
+    with once(tmp_path_factory, "vocabulary") as first:
+        if first:
+            build_vocabulary(out)
+    return out
+
+
+@contextmanager
+def once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[bool]:
+    """Say whether this worker is the first, who does something for all; the others wait for it."""
+    folder = _shared(tmp_path_factory)
+    with FileLock(folder / f"{name}.lock"):
+        done = folder / f"{name}.done"
+        yield not done.exists()
+        done.touch()
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:

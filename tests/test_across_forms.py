@@ -125,7 +125,8 @@ def test_every_form_at_its_boundaries(name: str, dtype: torch.dtype, shaped_pack
     chain = pipeline.derive(ROOT / "tests" / "chains" / f"{name}.yaml")
     package = load(name, shaped_packages)
     for number, (cols, inner) in enumerate(product(COLUMNS, INNER)):
-        if cols * inner <= 2**17:
+        # Of a single column, normalised, no gradient is left: only what rounding makes of it.
+        if cols * inner <= 2**17 and (cols > 1 or name != "conv2d_scale_normalize"):
             matrices = (1, 5)[number % 2]
             behind = (inner,) if chain.layout.rank == 4 else (1, inner)
             shape = (matrices, cols, 1, *behind)

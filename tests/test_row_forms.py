@@ -37,7 +37,7 @@ def test_every_form_at_its_boundaries(
     access = 16 // dtype.itemsize
     for power in POWERS:
         for cols in {power - access, power, power + access, power + 1} - {0}:
-            rows = 3 if cols > 4096 else 67
+            rows = 9 if cols > 4096 else 67  # batch norm leaves next to no gradient of two or three
             case = verify.make_case(
                 chain, (rows, cols), training=len(chain.modes) == 2, device="cuda"
             )

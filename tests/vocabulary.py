@@ -7,7 +7,6 @@ import textwrap
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from fusegen import builder, pipeline
 from fusegen.compilers import cpu_levels, find_compilers
@@ -222,19 +221,10 @@ def names_of(op: str) -> list[str]:
     return list(specs_of(op))
 
 
-def build_vocabulary(folder: Path) -> Path:
-    """Write and build the specs, for the CPU; return the folder of the packages."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):  # one worker builds, the others wait
-        if not (folder / "done").exists():
-            _build(folder)
-            (folder / "done").touch()
-    return folder
-
-
-def _build(folder: Path) -> None:
+def build_vocabulary(folder: Path) -> None:
+    """Write specs for all ops that can stand alone into a folder, and build them, for the CPU."""
     specs, out = folder / "specs", folder / "generated"
-    specs.mkdir()
+    specs.mkdir(parents=True)
     packages = []
     texts = {package: text for name in lone_ops() for package, text in specs_of(name).items()}
     texts |= {name: chain_text(name) for name in CHAINS}
