@@ -222,7 +222,7 @@ class Kernel:
 
     @property
     def passes(self) -> tuple[Stage, ...]:
-        """The stages that a streamed row is read for: a provisional maximum is found in the next one's pass."""
+        """The stages for which a streamed row is read: a provisional maximum is found in the next pass."""
         return tuple(s for s in self.stages if (s.lines or s.outs) and not s.provisional)
 
     @property
