@@ -161,3 +161,16 @@ def test_elementary_functions_at_the_ends(functions: ctypes.CDLL, name: str) -> 
     torch.testing.assert_close(
         compute(functions, name, "Single", x), wanted, rtol=1e-6, atol=0.0, equal_nan=True
     )
+
+
+@pytest.mark.parametrize("precision", BOUNDS)
+def test_exp_where_it_leaves_the_range(functions: ctypes.CDLL, precision: str) -> None:
+    """Each number around the largest and the smallest argument, and NaN of any payload."""
+    for end in (88.72284, -87.33655):
+        middle = torch.tensor(end).view(torch.int32)
+        x = (middle + torch.arange(-50_000, 50_000, dtype=torch.int32)).view(torch.float32)
+        got, wanted = compute(functions, "exp", precision, x), torch.exp(x.double()).float()
+        rtol = 1e-6 if precision == "Single" else 1e-4
+        torch.testing.assert_close(got, wanted, rtol=rtol, atol=2.0**-126)
+    bits = torch.randint(1, 2**23, (1000,), dtype=torch.int32) | 0x7F800000
+    assert compute(functions, "exp", precision, bits.view(torch.float32)).isnan().all()

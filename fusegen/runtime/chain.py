@@ -154,12 +154,10 @@ class Chain:
         groups: int,
     ) -> Any:
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
-        taken = list(zip(bound.operands, given, strict=True))
-        if not fits(x, taken, self.rank, self.columns):
+        if not fits(x, bound.operands, given, self.rank, self.columns):
             given = _autocast(x, given)
-            taken = list(zip(bound.operands, given, strict=True))
-            if not fits(x, taken, self.rank, self.columns):
-                explain(self.package, x, taken, self.rank, self.columns)
+            if not fits(x, bound.operands, given, self.rank, self.columns):
+                explain(self.package, x, bound.operands, given, self.rank, self.columns)
         if x.is_cuda and not self._has_cuda:
             raise ValueError(
                 f"{self.package}: x: expected a tensor on cpu, for which alone the package was built, got "

@@ -42,21 +42,27 @@ def call(pass_: BoundPass, args: tuple[Any, ...]) -> Any:
     return pass_.run(args)
 
 
-def remember(ctx: Any, pass_: BoundPass, args: Sequence[Any], out: Any) -> None:
-    """Save what the derivatives of a call need."""
+def remember(ctx: Any, pass_: BoundPass, args: Sequence[Any], out: Any) -> Sequence[Tensor]:
+    """Save what the derivatives of a call need; return the tensors of it."""
     statistics, extras = pass_.kept(args, out)
     seed = extras[: pass_.random]
     ctx.numbers = extras[pass_.random :]
     saved = (*args[: pass_.count], *statistics, *seed)
     ctx.save_for_backward(*saved)
-    ctx.save_for_forward(*saved)
+    return saved
 
 
-def pull(ctx: Any, pass_: BoundPass, cotangents: Sequence[Tensor]) -> list[Tensor | None]:
-    """Return the gradient of each argument of a call, by the derivative of its pass."""
+def pull(ctx: Any, pass_: BoundPass, cotangents: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return the gradient of each argument of a call, by the derivative of its pass.
+
+    A cotangent of None is zero.
+    """
     following = pass_.following
     tensors, statistics, extras = _recall(ctx, pass_)
-    outputs = cotangents[: len(pass_.like)]
+    outputs = [  # of the statistics there are none
+        _or_zeros(cotangent, tensors[place])
+        for cotangent, place in zip(cotangents, pass_.like, strict=False)
+    ]
     found = call(following, following.arguments((*tensors, *outputs), statistics, extras))
     gradients: list[Tensor | None] = [None] * (
         pass_.count + len(extras) + (len(statistics) if pass_.order else 0)
@@ -129,15 +135,16 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pass_: BoundPass, *args: Any) -> Any:
-        out = pass_.run(args)
+        out = pass_.run_plain(args)
         ctx.pass_ = pass_
         remember(ctx, pass_, args, out)
+        ctx.set_materialize_grads(False)  # else each call fills zeros for the statistics
         if pass_.order == 0 and pass_.statistics:
             ctx.mark_non_differentiable(*out[1:])
         return out if isinstance(out, Tensor) else tuple(out)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+    def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
         return None, *pull(ctx, ctx.pass_, cotangents)
 
 
@@ -153,7 +160,7 @@ class _Transformable(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         pass_, *args = inputs
         ctx.pass_ = pass_
-        remember(ctx, pass_, args, output)
+        ctx.save_for_forward(*remember(ctx, pass_, args, output))
         if pass_.order == 0 and pass_.statistics:
             ctx.mark_non_differentiable(*output[1:])
 

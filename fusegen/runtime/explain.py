@@ -25,16 +25,22 @@ class _Operand(Protocol):
 
 
 def fits(
-    x: Any, operands: Sequence[tuple[_Operand, Any]], rank: int, columns: tuple[int, int]
+    x: Any,
+    operands: Sequence[_Operand],
+    given: Sequence[Any],
+    rank: int,
+    columns: tuple[int, int],
 ) -> bool:
     """Return whether a call is one that the operators take; see `explain` for the arguments."""
-    if not isinstance(x, Tensor) or x.dtype not in _DTYPES or (rank and x.dim() != rank):
+    if not isinstance(x, Tensor) or (rank and x.dim() != rank):
         return False
-    dtype, device = x.dtype, x.device
-    if device.type not in {"cpu", "cuda"}:
+    dtype, on_cpu = x.dtype, x.is_cpu  # a device takes longer to ask for and to compare
+    if dtype not in _DTYPES or not (on_cpu or x.is_cuda):
         return False
-    for operand, tensor in operands:
-        if not isinstance(tensor, Tensor) or tensor.device != device:
+    for operand, tensor in zip(operands, given, strict=True):
+        if not isinstance(tensor, Tensor):
+            return False
+        if not (tensor.is_cpu if on_cpu else tensor.device == x.device):
             return False
         if tensor.dtype is not (torch.int64 if operand.integer else dtype):
             return False
@@ -46,7 +52,8 @@ def fits(
 def explain(
     package: str,
     x: Any,
-    operands: Sequence[tuple[_Operand, Any]],
+    operands: Sequence[_Operand],
+    given: Sequence[Any],
     rank: int,
     columns: tuple[int, int],
 ) -> NoReturn:
@@ -55,7 +62,8 @@ def explain(
     Args:
         package: the package's name.
         x: the activation of the call.
-        operands: the operands of the call with what the chain says of them.
+        operands: what the chain says of the operands of the call.
+        given: these operands.
         rank: the number of dims that x must have, or 0 for any.
         columns: the first and the last dim along which a row runs, counted from the end.
 
@@ -71,7 +79,7 @@ def explain(
     if rank and x.dim() != rank:
         why = " (the spec says `dim: 1`; `dim: -1` takes any number)" if rank == 2 else ""
         raise ValueError(f"{package}: x: expected {rank} dims{why}, got shape {tuple(x.shape)}")
-    for operand, tensor in operands:
+    for operand, tensor in zip(operands, given, strict=True):
         place = f"{package}: {operand.name}"
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{place}: expected a tensor, got {type(tensor).__name__}")

@@ -133,8 +133,12 @@ class BoundPass:
         whatever else takes part (a tensor subclass, a dispatch mode, a profiler) sees the operator.
         """
         if is_plain(args[: self.given_tensors]):
-            return self._kernel(_CUDA if args[0].is_cuda else _CPU, *args)
+            return self.run_plain(args)
         return self.dispatch(args)
+
+    def run_plain(self, args: tuple[Any, ...]) -> Any:
+        """Run the kernel on arguments that are plain tensors, which nobody else wants to see."""
+        return self._kernel(_CUDA if args[0].is_cuda else _CPU, *args)
 
     def dispatch(self, args: tuple[Any, ...]) -> Any:
         """Call the operator, through all that wants to see it."""

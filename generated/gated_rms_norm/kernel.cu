@@ -624,6 +624,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         for (int v = 0; v < V; ++v) {
           col[v].weight = weight_v.value[v];
         }
+        fusegen::Vector<T, V> grad_weight_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -631,8 +632,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage0(full[v], col[v], row, scalar, kept, out);
           reduced_grad_expr_sum_2 =
               fusegen::Sum::combine(reduced_grad_expr_sum_2, out.grad_expr_sum_2);
-          grad_weight_partial[group * cols + c + v] += out.grad_weight;
+          grad_weight_v.value[v] = out.grad_weight;
         }
+        fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
       }
     }
     row.grad_expr_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_2);
@@ -1188,6 +1190,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].grad_grad_weight = grad_grad_weight_v.value[v];
         }
         fusegen::Vector<T, V> grad_grad_y_v;
+        fusegen::Vector<T, V> grad_weight_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -1197,8 +1200,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           reduced_grad_expr_sum_8 =
               fusegen::Sum::combine(reduced_grad_expr_sum_8, out.grad_expr_sum_8);
           grad_grad_y_v.value[v] = out.grad_grad_y;
-          grad_weight_partial[group * cols + c + v] += out.grad_weight;
+          grad_weight_v.value[v] = out.grad_weight;
         }
+        fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }

@@ -1219,6 +1219,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].bn_bias = bn_bias_v.value[v];
           K::columns(scalar, col[v]);
         }
+        fusegen::Vector<T, V> grad_bn_weight_v;
+        fusegen::Vector<T, V> grad_bn_bias_v;
+        fusegen::Vector<T, V> grad_bn_mean_2_v;
+        fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -1226,11 +1230,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage0(full[v], col[v], row, scalar, kept, out);
           K::stage1(full[v], col[v], row, scalar, kept, out);
           grad_scale_total += out.grad_scale;
-          grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-          grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
-          grad_bn_mean_2_partial[group * cols + c + v] += out.grad_bn_mean_2;
-          grad_bn_var_2_partial[group * cols + c + v] += out.grad_bn_var_2;
+          grad_bn_weight_v.value[v] = out.grad_bn_weight;
+          grad_bn_bias_v.value[v] = out.grad_bn_bias;
+          grad_bn_mean_2_v.value[v] = out.grad_bn_mean_2;
+          grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
         }
+        fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+        fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
+        fusegen::add_vector(grad_bn_mean_2_partial + group * cols + c, grad_bn_mean_2_v);
+        fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
       }
     }
   }
@@ -1738,6 +1746,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::columns(scalar, col[v]);
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_gemm_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -1745,8 +1754,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage0(full[v], col[v], row, scalar, kept, out);
           K::stage1(full[v], col[v], row, scalar, kept, out);
           grad_x_v.value[v] = out.grad_x;
-          grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
+          grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
         }
+        fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
         fusegen::store_vector(grad_x + at, grad_x_v);
       }
     }
@@ -2221,6 +2231,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           K::columns(scalar, col[v]);
         }
+        fusegen::Vector<T, V> grad_grad_bn_column_sum_v;
+        fusegen::Vector<T, V> grad_grad_bn_column_sum_2_2_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -2228,10 +2240,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage0(full[v], col[v], row, scalar, kept, out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
-          grad_grad_bn_column_sum_partial[group * cols + c + v] += out.grad_grad_bn_column_sum;
-          grad_grad_bn_column_sum_2_2_partial[group * cols + c + v] +=
-              out.grad_grad_bn_column_sum_2_2;
+          grad_grad_bn_column_sum_v.value[v] = out.grad_grad_bn_column_sum;
+          grad_grad_bn_column_sum_2_2_v.value[v] = out.grad_grad_bn_column_sum_2_2;
         }
+        fusegen::add_vector(grad_grad_bn_column_sum_partial + group * cols + c,
+                            grad_grad_bn_column_sum_v);
+        fusegen::add_vector(grad_grad_bn_column_sum_2_2_partial + group * cols + c,
+                            grad_grad_bn_column_sum_2_2_v);
       }
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
@@ -2281,6 +2296,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           K::columns(scalar, col[v]);
         }
+        fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -2288,8 +2304,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage0(full[v], col[v], row, scalar, kept, out);
           K::stage1(full[v], col[v], row, scalar, kept, out);
 
-          grad_bn_var_2_partial[group * cols + c + v] += out.grad_bn_var_2;
+          grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
         }
+        fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
       }
     }
   }
@@ -3018,6 +3035,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
           K::columns(scalar, col[v]);
         }
+        fusegen::Vector<T, V> grad_bn_weight_v;
+        fusegen::Vector<T, V> grad_bn_bias_v;
+        fusegen::Vector<T, V> grad_bn_var_4_v;
+        fusegen::Vector<T, V> grad_bn_mean_4_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -3026,11 +3047,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage1(full[v], col[v], row, scalar, kept, out);
           K::stage2(full[v], col[v], row, scalar, kept, out);
           grad_scale_total += out.grad_scale;
-          grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-          grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
-          grad_bn_var_4_partial[group * cols + c + v] += out.grad_bn_var_4;
-          grad_bn_mean_4_partial[group * cols + c + v] += out.grad_bn_mean_4;
+          grad_bn_weight_v.value[v] = out.grad_bn_weight;
+          grad_bn_bias_v.value[v] = out.grad_bn_bias;
+          grad_bn_var_4_v.value[v] = out.grad_bn_var_4;
+          grad_bn_mean_4_v.value[v] = out.grad_bn_mean_4;
         }
+        fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+        fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
+        fusegen::add_vector(grad_bn_var_4_partial + group * cols + c, grad_bn_var_4_v);
+        fusegen::add_vector(grad_bn_mean_4_partial + group * cols + c, grad_bn_mean_4_v);
       }
     }
   }
@@ -3753,6 +3778,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::columns(scalar, col[v]);
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_gemm_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -3761,8 +3787,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage1(full[v], col[v], row, scalar, kept, out);
           K::stage2(full[v], col[v], row, scalar, kept, out);
           grad_x_v.value[v] = out.grad_x;
-          grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
+          grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
         }
+        fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
         fusegen::store_vector(grad_x + at, grad_x_v);
       }
     }
@@ -4747,6 +4774,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::columns(scalar, col[v]);
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_gemm_bias_v;
+        fusegen::Vector<T, V> grad_bn_weight_v;
+        fusegen::Vector<T, V> grad_bn_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -4755,10 +4785,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage1(full[v], col[v], row, scalar, kept, out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
-          grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
-          grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-          grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
+          grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+          grad_bn_weight_v.value[v] = out.grad_bn_weight;
+          grad_bn_bias_v.value[v] = out.grad_bn_bias;
         }
+        fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
+        fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+        fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
         fusegen::store_vector(grad_x + at, grad_x_v);
       }
     }
@@ -5460,6 +5493,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::columns(scalar, col[v]);
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_gemm_bias_v;
+        fusegen::Vector<T, V> grad_bn_weight_v;
+        fusegen::Vector<T, V> grad_bn_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -5469,10 +5505,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage2(full[v], col[v], row, scalar, kept, out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
-          grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
-          grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-          grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
+          grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+          grad_bn_weight_v.value[v] = out.grad_bn_weight;
+          grad_bn_bias_v.value[v] = out.grad_bn_bias;
         }
+        fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
+        fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+        fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
         fusegen::store_vector(grad_x + at, grad_x_v);
       }
     }

@@ -750,6 +750,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -757,8 +758,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage0(full[v], col[v], row, scalar, kept, out);
           K::stage1(full[v], col[v], row, scalar, kept, out);
           grad_x_v.value[v] = out.grad_x;
-          grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
+          grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
+        fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
         fusegen::store_vector(grad_x + at, grad_x_v);
       }
     }
@@ -1330,6 +1332,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -1338,8 +1341,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage1(full[v], col[v], row, scalar, kept, out);
           K::stage2(full[v], col[v], row, scalar, kept, out);
           grad_x_v.value[v] = out.grad_x;
-          grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
+          grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
+        fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
         fusegen::store_vector(grad_x + at, grad_x_v);
       }
     }
@@ -2184,6 +2188,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].matmul_bias = matmul_bias_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -2191,8 +2196,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage0(full[v], col[v], row, scalar, kept, out);
           K::stage1(full[v], col[v], row, scalar, kept, out);
           grad_x_v.value[v] = out.grad_x;
-          grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
+          grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
+        fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
         fusegen::store_vector(grad_x + at, grad_x_v);
       }
     }
@@ -2751,6 +2757,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -2759,8 +2766,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage1(full[v], col[v], row, scalar, kept, out);
           K::stage2(full[v], col[v], row, scalar, kept, out);
           grad_x_v.value[v] = out.grad_x;
-          grad_matmul_bias_partial[group * cols + c + v] += out.grad_matmul_bias;
+          grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
+        fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
         fusegen::store_vector(grad_x + at, grad_x_v);
       }
     }

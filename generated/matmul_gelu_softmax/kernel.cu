@@ -727,6 +727,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].linear_bias = linear_bias_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_linear_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -734,8 +735,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage0(full[v], col[v], row, scalar, kept, out);
           K::stage1(full[v], col[v], row, scalar, kept, out);
           grad_x_v.value[v] = out.grad_x;
-          grad_linear_bias_partial[group * cols + c + v] += out.grad_linear_bias;
+          grad_linear_bias_v.value[v] = out.grad_linear_bias;
         }
+        fusegen::add_vector(grad_linear_bias_partial + group * cols + c, grad_linear_bias_v);
         fusegen::store_vector(grad_x + at, grad_x_v);
       }
     }
@@ -1291,6 +1293,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_linear_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -1299,8 +1302,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           K::stage1(full[v], col[v], row, scalar, kept, out);
           K::stage2(full[v], col[v], row, scalar, kept, out);
           grad_x_v.value[v] = out.grad_x;
-          grad_linear_bias_partial[group * cols + c + v] += out.grad_linear_bias;
+          grad_linear_bias_v.value[v] = out.grad_linear_bias;
         }
+        fusegen::add_vector(grad_linear_bias_partial + group * cols + c, grad_linear_bias_v);
         fusegen::store_vector(grad_x + at, grad_x_v);
       }
     }

@@ -164,20 +164,22 @@ struct AcrossTiling {
 // Fills out[0 … count) with the uniform numbers of elements first … first + count - 1.
 template <class T>
 void fill_uniform(T* out, int64_t count, uint64_t seed, uint32_t stream, uint64_t first) {
-  constexpr int groups = 64;  // of eight elements, drawn in vectors
+  constexpr int groups = 64, lanes = 16;  // groups are of eight elements, drawn in vectors
   int64_t i = 0;
   for (; i < count && (first + i) % 8; ++i) out[i] = uniform(seed, stream, first + i);
   for (int64_t whole; (whole = std::min<int64_t>(8 * groups, (count - i) / 8 * 8)) > 0;
        i += whole) {
     const uint64_t group = (first + i) / 8;
     uint32_t words[4 * groups];
+    for (int drawn = 0; 8 * drawn < whole; drawn += lanes) {
 #pragma omp simd
-    for (int g = 0; g < groups; ++g) {
-      const Bits bits = philox(seed, stream, group + g);
-      words[4 * g] = bits.word[0];
-      words[4 * g + 1] = bits.word[1];
-      words[4 * g + 2] = bits.word[2];
-      words[4 * g + 3] = bits.word[3];
+      for (int g = drawn; g < drawn + lanes; ++g) {
+        const Bits bits = philox(seed, stream, group + g);
+        words[4 * g] = bits.word[0];
+        words[4 * g + 1] = bits.word[1];
+        words[4 * g + 2] = bits.word[2];
+        words[4 * g + 3] = bits.word[3];
+      }
     }
     T* const to = out + i;
 #pragma omp simd

@@ -111,15 +111,16 @@ struct FastMath : Math<float> {
 #if defined(__CUDA_ARCH__)
     return brief ? exp2(x * 1.44269504f) : ::expf(x);
 #else
-    // x = n ln 2 + r: exp(x) = 2^n exp(r). Adding 1.5 * 2^23 rounds to a whole number.
-    const float bounded = x > 89.0f ? 89.0f : (x < -104.0f ? -104.0f : x);
-    const float shifted = bounded * 1.44269504f + 12582912.0f;
+    // x = n ln 2 + r: exp(x) = 2^n exp(r). Adding 1.5 * 2^23 rounds to a whole number, and leaves
+    // it in the last bits, from where it is added to the exponent. What is out of range, or NaN, is
+    // chosen afterwards; below 2^-126 it is 0.
+    const float shifted = x * 1.44269504f + 12582912.0f;
     const float n = shifted - 12582912.0f;
-    const float r = (bounded - n * 0.693145752f) - n * 1.42860677e-6f;
-    const uint32_t whole = bit_cast<uint32_t>(shifted) - 0x4b400000u;
-    const uint32_t half = uint32_t(int32_t(whole) >> 1);  // 2^n in two steps: n may be 128 or -150
-    return fitted::exp_fraction(P{}, r) * bit_cast<float>((half + 127u) << 23) *
-           bit_cast<float>((whole - half + 127u) << 23);
+    const float r = brief ? x - n * 0.693147181f : (x - n * 0.693145752f) - n * 1.42860677e-6f;
+    const float scaled = bit_cast<float>(bit_cast<uint32_t>(fitted::exp_fraction(P{}, r)) +
+                                         (bit_cast<uint32_t>(shifted) << 23));
+    const float bounded = x < -87.33654f ? 0.0f : scaled;
+    return x <= 88.72283f ? bounded : x * INFINITY;
 #endif
   }
 
