@@ -218,8 +218,12 @@ class Kernel:
     @property
     def reads_once(self) -> bool:
         """Whether one pass over a row is all, and only sums and maxima come of it: it need not be held."""
-        passes = [s for s in self.stages if (s.lines or s.outs) and not s.provisional]
-        return len(passes) == 1 and not (self.stores or self.column_sums)
+        return len(self.passes) == 1 and not (self.stores or self.column_sums)
+
+    @property
+    def passes(self) -> tuple[Stage, ...]:
+        """The stages for which a streamed row is read: a provisional maximum is found in the next pass."""
+        return tuple(s for s in self.stages if (s.lines or s.outs) and not s.provisional)
 
     @property
     def stores(self) -> tuple[Result, ...]:

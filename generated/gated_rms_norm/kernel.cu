@@ -169,6 +169,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -176,64 +177,94 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  fusegen::Packed<S, V> x_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    fusegen::Packed<S, V> x_next{};
     T reduced_expr_sum = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto weight_v = fusegen::load_vector<V>(weight + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].weight = weight_v.value[v];
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
       }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_expr_sum = fusegen::Sum::combine(reduced_expr_sum, out.expr_sum);
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].weight = weight_v.value[v];
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          reduced_expr_sum = fusegen::Sum::combine(reduced_expr_sum, out.expr_sum);
+        }
       }
     }
     row.expr_sum = team.template reduce<fusegen::Sum>(reduced_expr_sum);
     K::row1(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto weight_v = fusegen::load_vector<V>(weight + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].weight = weight_v.value[v];
-      }
-      fusegen::Vector<T, V> y_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        y_v.value[v] = out.y;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].weight = weight_v.value[v];
+        }
+        fusegen::Vector<T, V> y_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          y_v.value[v] = out.y;
+        }
+        fusegen::store_vector(y + at, y_v);
       }
-      fusegen::store_vector(y + at, y_v);
     }
 
     if (threadIdx.x == 0 && team.rank() == 0) {
@@ -529,6 +560,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -544,84 +576,111 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
+  fusegen::Packed<S, V> x_next[accesses];
+  fusegen::Packed<S, V> grad_y_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.expr_sum = expr_sum_next;
     read_row(r + groups);
-    fusegen::Packed<S, V> x_next{};
-    fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto weight_v = fusegen::load_vector<V>(weight + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].weight = weight_v.value[v];
-      }
-      fusegen::Vector<T, V> grad_weight_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_expr_sum_2 =
-            fusegen::Sum::combine(reduced_grad_expr_sum_2, out.grad_expr_sum_2);
-        grad_weight_v.value[v] = out.grad_weight;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].weight = weight_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_weight_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_expr_sum_2 =
+              fusegen::Sum::combine(reduced_grad_expr_sum_2, out.grad_expr_sum_2);
+          grad_weight_v.value[v] = out.grad_weight;
+        }
+        fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
       }
-      fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
     }
     row.grad_expr_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_2);
     K::row1(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto weight_v = fusegen::load_vector<V>(weight + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].weight = weight_v.value[v];
-      }
-      fusegen::Vector<T, V> grad_x_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        grad_x_v.value[v] = out.grad_x;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].weight = weight_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_x_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          grad_x_v.value[v] = out.grad_x;
+        }
+        fusegen::store_vector(grad_x + at, grad_x_v);
       }
-      fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
 }
@@ -996,6 +1055,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -1011,65 +1071,79 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
+  fusegen::Packed<S, V> x_next[accesses];
+  fusegen::Packed<S, V> grad_y_next[accesses];
+  fusegen::Packed<S, V> grad_grad_x_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.expr_sum = expr_sum_next;
     read_row(r + groups);
-    fusegen::Packed<S, V> x_next{};
-    fusegen::Packed<S, V> grad_y_next{};
-    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_grad_expr_sum_3_2 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_10 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_5 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto weight_v = fusegen::load_vector<V>(weight + c);
-      const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].weight = weight_v.value[v];
-        col[v].grad_grad_weight = grad_grad_weight_v.value[v];
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
       }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_grad_expr_sum_3_2 =
-            fusegen::Sum::combine(reduced_grad_grad_expr_sum_3_2, out.grad_grad_expr_sum_3_2);
-        reduced_grad_expr_sum_2 =
-            fusegen::Sum::combine(reduced_grad_expr_sum_2, out.grad_expr_sum_2);
-        reduced_grad_expr_sum_10 =
-            fusegen::Sum::combine(reduced_grad_expr_sum_10, out.grad_expr_sum_10);
-        reduced_grad_expr_sum_5 =
-            fusegen::Sum::combine(reduced_grad_expr_sum_5, out.grad_expr_sum_5);
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
+        const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].weight = weight_v.value[v];
+          col[v].grad_grad_weight = grad_grad_weight_v.value[v];
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_grad_expr_sum_3_2 =
+              fusegen::Sum::combine(reduced_grad_grad_expr_sum_3_2, out.grad_grad_expr_sum_3_2);
+          reduced_grad_expr_sum_2 =
+              fusegen::Sum::combine(reduced_grad_expr_sum_2, out.grad_expr_sum_2);
+          reduced_grad_expr_sum_10 =
+              fusegen::Sum::combine(reduced_grad_expr_sum_10, out.grad_expr_sum_10);
+          reduced_grad_expr_sum_5 =
+              fusegen::Sum::combine(reduced_grad_expr_sum_5, out.grad_expr_sum_5);
+        }
       }
     }
     row.grad_grad_expr_sum_3_2 = team.template reduce<fusegen::Sum>(reduced_grad_grad_expr_sum_3_2);
@@ -1078,103 +1152,111 @@ __global__ void __launch_bounds__(512, BLOCKS)
     row.grad_expr_sum_5 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_5);
     K::row1(scalar, row);
     T reduced_grad_expr_sum_8 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto weight_v = fusegen::load_vector<V>(weight + c);
-      const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].weight = weight_v.value[v];
-        col[v].grad_grad_weight = grad_grad_weight_v.value[v];
-      }
-      fusegen::Vector<T, V> grad_grad_y_v;
-      fusegen::Vector<T, V> grad_weight_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_expr_sum_8 =
-            fusegen::Sum::combine(reduced_grad_expr_sum_8, out.grad_expr_sum_8);
-        grad_grad_y_v.value[v] = out.grad_grad_y;
-        grad_weight_v.value[v] = out.grad_weight;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
+        const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].weight = weight_v.value[v];
+          col[v].grad_grad_weight = grad_grad_weight_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_grad_y_v;
+        fusegen::Vector<T, V> grad_weight_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_expr_sum_8 =
+              fusegen::Sum::combine(reduced_grad_expr_sum_8, out.grad_expr_sum_8);
+          grad_grad_y_v.value[v] = out.grad_grad_y;
+          grad_weight_v.value[v] = out.grad_weight;
+        }
+        fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
+        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
-      fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
-      fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
     }
     row.grad_expr_sum_8 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_8);
     K::row2(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto weight_v = fusegen::load_vector<V>(weight + c);
-      const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].weight = weight_v.value[v];
-        col[v].grad_grad_weight = grad_grad_weight_v.value[v];
-      }
-      fusegen::Vector<T, V> grad_x_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        K::stage2(full[v], col[v], row, scalar, kept, out);
-        grad_x_v.value[v] = out.grad_x;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
+        const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].weight = weight_v.value[v];
+          col[v].grad_grad_weight = grad_grad_weight_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_x_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage2(full[v], col[v], row, scalar, kept, out);
+          grad_x_v.value[v] = out.grad_x;
+        }
+        fusegen::store_vector(grad_x + at, grad_x_v);
       }
-      fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
 }

@@ -575,6 +575,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -582,54 +583,74 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  fusegen::Packed<S, V> x_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      // The maximum of what the thread has seen, and its sums relative to that.
-      const T known = reduced_softmax_max;
-      typename K::Kept kept[V];
-      typename K::Out out[V];
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
-        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
-      }
-      if (!(reduced_softmax_max == known)) {
-        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-        reduced_softmax_sum *= rescale;
-      }
-      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
-        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        // The maximum of what the thread has seen, and its sums relative to that.
+        const T known = reduced_softmax_max;
+        typename K::Kept kept[V];
+        typename K::Out out[V];
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
+          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+        }
+        if (!(reduced_softmax_max == known)) {
+          const T rescale =
+              fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+          reduced_softmax_sum *= rescale;
+        }
+        row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
+          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
+        }
       }
     }
     const T softmax_max_thread = reduced_softmax_max;
@@ -645,42 +666,53 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      fusegen::Vector<T, V> y_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        K::stage2(full[v], col[v], row, scalar, kept, out);
-        y_v.value[v] = out.y;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> y_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage2(full[v], col[v], row, scalar, kept, out);
+          y_v.value[v] = out.y;
+        }
+        fusegen::store_vector(y + at, y_v);
       }
-      fusegen::store_vector(y + at, y_v);
     }
 
     if (threadIdx.x == 0 && team.rank() == 0) {
@@ -1061,6 +1093,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -1078,108 +1111,135 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
+  fusegen::Packed<S, V> x_next[accesses];
+  fusegen::Packed<S, V> grad_y_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
-    fusegen::Packed<S, V> x_next{};
-    fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
       }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+        }
       }
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      fusegen::Vector<T, V> grad_bn_weight_v;
-      fusegen::Vector<T, V> grad_bn_bias_v;
-      fusegen::Vector<T, V> grad_bn_mean_2_v;
-      fusegen::Vector<T, V> grad_bn_var_2_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        grad_scale_total += out.grad_scale;
-        grad_bn_weight_v.value[v] = out.grad_bn_weight;
-        grad_bn_bias_v.value[v] = out.grad_bn_bias;
-        grad_bn_mean_2_v.value[v] = out.grad_bn_mean_2;
-        grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_bn_weight_v;
+        fusegen::Vector<T, V> grad_bn_bias_v;
+        fusegen::Vector<T, V> grad_bn_mean_2_v;
+        fusegen::Vector<T, V> grad_bn_var_2_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          grad_scale_total += out.grad_scale;
+          grad_bn_weight_v.value[v] = out.grad_bn_weight;
+          grad_bn_bias_v.value[v] = out.grad_bn_bias;
+          grad_bn_mean_2_v.value[v] = out.grad_bn_mean_2;
+          grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
+        }
+        fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+        fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
+        fusegen::add_vector(grad_bn_mean_2_partial + group * cols + c, grad_bn_mean_2_v);
+        fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
       }
-      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
-      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
-      fusegen::add_vector(grad_bn_mean_2_partial + group * cols + c, grad_bn_mean_2_v);
-      fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -1555,6 +1615,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -1572,105 +1633,132 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
+  fusegen::Packed<S, V> x_next[accesses];
+  fusegen::Packed<S, V> grad_y_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
-    fusegen::Packed<S, V> x_next{};
-    fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].grad_bn_mean_2 = grad_bn_mean_2[c + v];
-        col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
       }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_bn_mean_2 = grad_bn_mean_2[c + v];
+          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+        }
       }
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].grad_bn_mean_2 = grad_bn_mean_2[c + v];
-        col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      fusegen::Vector<T, V> grad_x_v;
-      fusegen::Vector<T, V> grad_gemm_bias_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        grad_x_v.value[v] = out.grad_x;
-        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_bn_mean_2 = grad_bn_mean_2[c + v];
+          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_gemm_bias_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          grad_x_v.value[v] = out.grad_x;
+          grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+        }
+        fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
+        fusegen::store_vector(grad_x + at, grad_x_v);
       }
-      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
-      fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
 }
@@ -2060,6 +2148,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -2077,130 +2166,148 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
+  fusegen::Packed<S, V> x_next[accesses];
+  fusegen::Packed<S, V> grad_y_next[accesses];
+  fusegen::Packed<S, V> grad_grad_x_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
-    fusegen::Packed<S, V> x_next{};
-    fusegen::Packed<S, V> grad_y_next{};
-    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      fusegen::Vector<T, V> grad_grad_bn_column_sum_v;
-      fusegen::Vector<T, V> grad_grad_bn_column_sum_2_2_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
-        grad_grad_bn_column_sum_v.value[v] = out.grad_grad_bn_column_sum;
-        grad_grad_bn_column_sum_2_2_v.value[v] = out.grad_grad_bn_column_sum_2_2;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_grad_bn_column_sum_v;
+        fusegen::Vector<T, V> grad_grad_bn_column_sum_2_2_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+          grad_grad_bn_column_sum_v.value[v] = out.grad_grad_bn_column_sum;
+          grad_grad_bn_column_sum_2_2_v.value[v] = out.grad_grad_bn_column_sum_2_2;
+        }
+        fusegen::add_vector(grad_grad_bn_column_sum_partial + group * cols + c,
+                            grad_grad_bn_column_sum_v);
+        fusegen::add_vector(grad_grad_bn_column_sum_2_2_partial + group * cols + c,
+                            grad_grad_bn_column_sum_2_2_v);
       }
-      fusegen::add_vector(grad_grad_bn_column_sum_partial + group * cols + c,
-                          grad_grad_bn_column_sum_v);
-      fusegen::add_vector(grad_grad_bn_column_sum_2_2_partial + group * cols + c,
-                          grad_grad_bn_column_sum_2_2_v);
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-        K::columns(scalar, col[v]);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
       }
-      fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_bn_var_2_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
 
-        grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
+          grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
+        }
+        fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
       }
-      fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
     }
   }
 }
@@ -2703,6 +2810,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -2720,74 +2828,88 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
+  fusegen::Packed<S, V> x_next[accesses];
+  fusegen::Packed<S, V> grad_y_next[accesses];
+  fusegen::Packed<S, V> grad_grad_x_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
-    fusegen::Packed<S, V> x_next{};
-    fusegen::Packed<S, V> grad_y_next{};
-    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-        col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
       }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
-        reduced_grad_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+          reduced_grad_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
+        }
       }
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
@@ -2795,138 +2917,146 @@ __global__ void __launch_bounds__(512, BLOCKS)
         team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-        col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      fusegen::Vector<T, V> grad_grad_y_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_4 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
-        grad_grad_y_v.value[v] = out.grad_grad_y;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_grad_y_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_4 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
+          grad_grad_y_v.value[v] = out.grad_grad_y;
+        }
+        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
-      fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-        col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      fusegen::Vector<T, V> grad_bn_weight_v;
-      fusegen::Vector<T, V> grad_bn_bias_v;
-      fusegen::Vector<T, V> grad_bn_var_4_v;
-      fusegen::Vector<T, V> grad_bn_mean_4_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        K::stage2(full[v], col[v], row, scalar, kept, out);
-        grad_scale_total += out.grad_scale;
-        grad_bn_weight_v.value[v] = out.grad_bn_weight;
-        grad_bn_bias_v.value[v] = out.grad_bn_bias;
-        grad_bn_var_4_v.value[v] = out.grad_bn_var_4;
-        grad_bn_mean_4_v.value[v] = out.grad_bn_mean_4;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_bn_weight_v;
+        fusegen::Vector<T, V> grad_bn_bias_v;
+        fusegen::Vector<T, V> grad_bn_var_4_v;
+        fusegen::Vector<T, V> grad_bn_mean_4_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage2(full[v], col[v], row, scalar, kept, out);
+          grad_scale_total += out.grad_scale;
+          grad_bn_weight_v.value[v] = out.grad_bn_weight;
+          grad_bn_bias_v.value[v] = out.grad_bn_bias;
+          grad_bn_var_4_v.value[v] = out.grad_bn_var_4;
+          grad_bn_mean_4_v.value[v] = out.grad_bn_mean_4;
+        }
+        fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+        fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
+        fusegen::add_vector(grad_bn_var_4_partial + group * cols + c, grad_bn_var_4_v);
+        fusegen::add_vector(grad_bn_mean_4_partial + group * cols + c, grad_bn_mean_4_v);
       }
-      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
-      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
-      fusegen::add_vector(grad_bn_var_4_partial + group * cols + c, grad_bn_var_4_v);
-      fusegen::add_vector(grad_bn_mean_4_partial + group * cols + c, grad_bn_mean_4_v);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -3416,6 +3546,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -3433,77 +3564,91 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
+  fusegen::Packed<S, V> x_next[accesses];
+  fusegen::Packed<S, V> grad_y_next[accesses];
+  fusegen::Packed<S, V> grad_grad_x_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
-    fusegen::Packed<S, V> x_next{};
-    fusegen::Packed<S, V> grad_y_next{};
-    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-        col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
-        col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
-        col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
-        col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
       }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
-        reduced_grad_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+          col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
+          col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
+          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+          reduced_grad_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
+        }
       }
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
@@ -3511,134 +3656,142 @@ __global__ void __launch_bounds__(512, BLOCKS)
         team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-        col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
-        col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
-        col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
-        col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
       }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_4 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+          col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
+          col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
+          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_4 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
+        }
       }
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].bn_sample_sum = bn_sample_sum[c + v];
-        col[v].bn_column_sum = bn_column_sum[c + v];
-        col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-        col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-        col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
-        col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
-        col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
-        col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      fusegen::Vector<T, V> grad_x_v;
-      fusegen::Vector<T, V> grad_gemm_bias_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        K::stage2(full[v], col[v], row, scalar, kept, out);
-        grad_x_v.value[v] = out.grad_x;
-        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].bn_sample_sum = bn_sample_sum[c + v];
+          col[v].bn_column_sum = bn_column_sum[c + v];
+          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
+          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
+          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
+          col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
+          col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
+          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_gemm_bias_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage2(full[v], col[v], row, scalar, kept, out);
+          grad_x_v.value[v] = out.grad_x;
+          grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+        }
+        fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
+        fusegen::store_vector(grad_x + at, grad_x_v);
       }
-      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
-      fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
 }
@@ -3985,6 +4138,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -3992,55 +4146,75 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  fusegen::Packed<S, V> x_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-      const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_running_mean = bn_running_mean_v.value[v];
-        col[v].bn_running_var = bn_running_var_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      // The maximum of what the thread has seen, and its sums relative to that.
-      const T known = reduced_softmax_max;
-      typename K::Kept kept[V];
-      typename K::Out out[V];
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
-        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
-      }
-      if (!(reduced_softmax_max == known)) {
-        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-        reduced_softmax_sum *= rescale;
-      }
-      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
-        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
+        for (int v = 0; v < V; ++v) {
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_running_mean = bn_running_mean_v.value[v];
+          col[v].bn_running_var = bn_running_var_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        // The maximum of what the thread has seen, and its sums relative to that.
+        const T known = reduced_softmax_max;
+        typename K::Kept kept[V];
+        typename K::Out out[V];
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
+          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+        }
+        if (!(reduced_softmax_max == known)) {
+          const T rescale =
+              fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+          reduced_softmax_sum *= rescale;
+        }
+        row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
+          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
+        }
       }
     }
     const T softmax_max_thread = reduced_softmax_max;
@@ -4056,43 +4230,54 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-      const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_running_mean = bn_running_mean_v.value[v];
-        col[v].bn_running_var = bn_running_var_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      fusegen::Vector<T, V> y_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        K::stage2(full[v], col[v], row, scalar, kept, out);
-        y_v.value[v] = out.y;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_running_mean = bn_running_mean_v.value[v];
+          col[v].bn_running_var = bn_running_var_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> y_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage2(full[v], col[v], row, scalar, kept, out);
+          y_v.value[v] = out.y;
+        }
+        fusegen::store_vector(y + at, y_v);
       }
-      fusegen::store_vector(y + at, y_v);
     }
 
     if (threadIdx.x == 0 && team.rank() == 0) {
@@ -4460,6 +4645,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -4477,110 +4663,137 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
+  fusegen::Packed<S, V> x_next[accesses];
+  fusegen::Packed<S, V> grad_y_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
-    fusegen::Packed<S, V> x_next{};
-    fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-      const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_running_mean = bn_running_mean_v.value[v];
-        col[v].bn_running_var = bn_running_var_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
       }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_running_mean = bn_running_mean_v.value[v];
+          col[v].bn_running_var = bn_running_var_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+        }
       }
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-      const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_running_mean = bn_running_mean_v.value[v];
-        col[v].bn_running_var = bn_running_var_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      fusegen::Vector<T, V> grad_x_v;
-      fusegen::Vector<T, V> grad_gemm_bias_v;
-      fusegen::Vector<T, V> grad_bn_weight_v;
-      fusegen::Vector<T, V> grad_bn_bias_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        grad_x_v.value[v] = out.grad_x;
-        grad_scale_total += out.grad_scale;
-        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
-        grad_bn_weight_v.value[v] = out.grad_bn_weight;
-        grad_bn_bias_v.value[v] = out.grad_bn_bias;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_running_mean = bn_running_mean_v.value[v];
+          col[v].bn_running_var = bn_running_var_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_gemm_bias_v;
+        fusegen::Vector<T, V> grad_bn_weight_v;
+        fusegen::Vector<T, V> grad_bn_bias_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          grad_x_v.value[v] = out.grad_x;
+          grad_scale_total += out.grad_scale;
+          grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+          grad_bn_weight_v.value[v] = out.grad_bn_weight;
+          grad_bn_bias_v.value[v] = out.grad_bn_bias;
+        }
+        fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
+        fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+        fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
+        fusegen::store_vector(grad_x + at, grad_x_v);
       }
-      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
-      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
-      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
-      fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -5057,6 +5270,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -5074,73 +5288,87 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
+  fusegen::Packed<S, V> x_next[accesses];
+  fusegen::Packed<S, V> grad_y_next[accesses];
+  fusegen::Packed<S, V> grad_grad_x_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
-    fusegen::Packed<S, V> x_next{};
-    fusegen::Packed<S, V> grad_y_next{};
-    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-      const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_running_mean = bn_running_mean_v.value[v];
-        col[v].bn_running_var = bn_running_var_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
       }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
-        reduced_grad_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_running_mean = bn_running_mean_v.value[v];
+          col[v].bn_running_var = bn_running_var_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+          reduced_grad_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
+        }
       }
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
@@ -5148,136 +5376,144 @@ __global__ void __launch_bounds__(512, BLOCKS)
         team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-      const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_running_mean = bn_running_mean_v.value[v];
-        col[v].bn_running_var = bn_running_var_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      fusegen::Vector<T, V> grad_grad_y_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_4 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
-        grad_grad_y_v.value[v] = out.grad_grad_y;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_running_mean = bn_running_mean_v.value[v];
+          col[v].bn_running_var = bn_running_var_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_grad_y_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_4 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
+          grad_grad_y_v.value[v] = out.grad_grad_y;
+        }
+        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
-      fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-      const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-      const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-      const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-      const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-      const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-      const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].gemm_bias = gemm_bias_v.value[v];
-        col[v].bn_running_mean = bn_running_mean_v.value[v];
-        col[v].bn_running_var = bn_running_var_v.value[v];
-        col[v].bn_weight = bn_weight_v.value[v];
-        col[v].bn_bias = bn_bias_v.value[v];
-        col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-        col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-        col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-        K::columns(scalar, col[v]);
-      }
-      fusegen::Vector<T, V> grad_x_v;
-      fusegen::Vector<T, V> grad_gemm_bias_v;
-      fusegen::Vector<T, V> grad_bn_weight_v;
-      fusegen::Vector<T, V> grad_bn_bias_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        K::stage2(full[v], col[v], row, scalar, kept, out);
-        grad_x_v.value[v] = out.grad_x;
-        grad_scale_total += out.grad_scale;
-        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
-        grad_bn_weight_v.value[v] = out.grad_bn_weight;
-        grad_bn_bias_v.value[v] = out.grad_bn_bias;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].gemm_bias = gemm_bias_v.value[v];
+          col[v].bn_running_mean = bn_running_mean_v.value[v];
+          col[v].bn_running_var = bn_running_var_v.value[v];
+          col[v].bn_weight = bn_weight_v.value[v];
+          col[v].bn_bias = bn_bias_v.value[v];
+          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          K::columns(scalar, col[v]);
+        }
+        fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_gemm_bias_v;
+        fusegen::Vector<T, V> grad_bn_weight_v;
+        fusegen::Vector<T, V> grad_bn_bias_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage2(full[v], col[v], row, scalar, kept, out);
+          grad_x_v.value[v] = out.grad_x;
+          grad_scale_total += out.grad_scale;
+          grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+          grad_bn_weight_v.value[v] = out.grad_bn_weight;
+          grad_bn_bias_v.value[v] = out.grad_bn_bias;
+        }
+        fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
+        fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+        fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
+        fusegen::store_vector(grad_x + at, grad_x_v);
       }
-      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
-      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
-      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
-      fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);

@@ -192,6 +192,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -199,46 +200,66 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  fusegen::Packed<S, V> x_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].linear_bias = linear_bias_v.value[v];
-      }
-      // The maximum of what the thread has seen, and its sums relative to that.
-      const T known = reduced_softmax_max;
-      typename K::Kept kept[V];
-      typename K::Out out[V];
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
-        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
-      }
-      if (!(reduced_softmax_max == known)) {
-        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-        reduced_softmax_sum *= rescale;
-      }
-      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
-        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
+        for (int v = 0; v < V; ++v) {
+          col[v].linear_bias = linear_bias_v.value[v];
+        }
+        // The maximum of what the thread has seen, and its sums relative to that.
+        const T known = reduced_softmax_max;
+        typename K::Kept kept[V];
+        typename K::Out out[V];
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
+          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+        }
+        if (!(reduced_softmax_max == known)) {
+          const T rescale =
+              fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+          reduced_softmax_sum *= rescale;
+        }
+        row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
+          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
+        }
       }
     }
     const T softmax_max_thread = reduced_softmax_max;
@@ -254,34 +275,45 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].linear_bias = linear_bias_v.value[v];
-      }
-      fusegen::Vector<T, V> y_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        K::stage2(full[v], col[v], row, scalar, kept, out);
-        y_v.value[v] = out.y;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].linear_bias = linear_bias_v.value[v];
+        }
+        fusegen::Vector<T, V> y_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage2(full[v], col[v], row, scalar, kept, out);
+          y_v.value[v] = out.y;
+        }
+        fusegen::store_vector(y + at, y_v);
       }
-      fusegen::store_vector(y + at, y_v);
     }
 
     if (threadIdx.x == 0 && team.rank() == 0) {
@@ -584,6 +616,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -601,85 +634,112 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
+  fusegen::Packed<S, V> x_next[accesses];
+  fusegen::Packed<S, V> grad_y_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
-    fusegen::Packed<S, V> x_next{};
-    fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].linear_bias = linear_bias_v.value[v];
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
       }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].linear_bias = linear_bias_v.value[v];
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+        }
       }
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].linear_bias = linear_bias_v.value[v];
-      }
-      fusegen::Vector<T, V> grad_x_v;
-      fusegen::Vector<T, V> grad_linear_bias_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        grad_x_v.value[v] = out.grad_x;
-        grad_linear_bias_v.value[v] = out.grad_linear_bias;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].linear_bias = linear_bias_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_linear_bias_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          grad_x_v.value[v] = out.grad_x;
+          grad_linear_bias_v.value[v] = out.grad_linear_bias;
+        }
+        fusegen::add_vector(grad_linear_bias_partial + group * cols + c, grad_linear_bias_v);
+        fusegen::store_vector(grad_x + at, grad_x_v);
       }
-      fusegen::add_vector(grad_linear_bias_partial + group * cols + c, grad_linear_bias_v);
-      fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
 }
@@ -1049,6 +1109,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
+  [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -1066,60 +1127,74 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
+  fusegen::Packed<S, V> x_next[accesses];
+  fusegen::Packed<S, V> grad_y_next[accesses];
+  fusegen::Packed<S, V> grad_grad_x_next[accesses];
+  const auto load_next = [&](int64_t r, int64_t c) {
+#pragma unroll
+    for (int n = 0; n < accesses; ++n) {
+      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
+      x_next[n] = fusegen::load_packed<V>(x + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+    }
+  };
+  if (ahead && group < rows && first < cols) load_next(group, first);
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
-    fusegen::Packed<S, V> x_next{};
-    fusegen::Packed<S, V> grad_y_next{};
-    fusegen::Packed<S, V> grad_grad_x_next{};
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
-      const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].linear_bias = linear_bias_v.value[v];
-        col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
       }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
-        reduced_grad_grad_softmax_sum_2 =
-            fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+        const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].linear_bias = linear_bias_v.value[v];
+          col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
+          reduced_grad_grad_softmax_sum_2 =
+              fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
+        }
       }
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
@@ -1127,103 +1202,111 @@ __global__ void __launch_bounds__(512, BLOCKS)
         team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
-      const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].linear_bias = linear_bias_v.value[v];
-        col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
-      }
-      fusegen::Vector<T, V> grad_grad_y_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        reduced_grad_softmax_sum_4 =
-            fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
-        grad_grad_y_v.value[v] = out.grad_grad_y;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+        const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].linear_bias = linear_bias_v.value[v];
+          col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_grad_y_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_softmax_sum_4 =
+              fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
+          grad_grad_y_v.value[v] = out.grad_grad_y;
+        }
+        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
-      fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
     }
     row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
     K::row2(scalar, row);
-    if (ahead && first < cols) x_next = fusegen::load_packed<V>(x + (r * cols + first));
-    if (ahead && first < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (r * cols + first));
-    if (ahead && first < cols)
-      grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (r * cols + first));
-    for (int64_t c = first; c < cols; c += apart) {
-      const int64_t at = r * cols + c;
-      const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
-      const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead)
-        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
-      const auto grad_grad_x_raw =
-          ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead)
-        grad_grad_x_next =
-            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
-      typename K::Full full[V];
-      const auto x_v = fusegen::unpack(x_raw);
-      const auto grad_y_v = fusegen::unpack(grad_y_raw);
-      const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw);
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        full[v].x = x_v.value[v];
-        full[v].grad_y = grad_y_v.value[v];
-        full[v].grad_grad_x = grad_grad_x_v.value[v];
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
       }
-      typename K::Col col[V] = {};
-      const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
-      const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
+      }
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        col[v].linear_bias = linear_bias_v.value[v];
-        col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
-      }
-      fusegen::Vector<T, V> grad_x_v;
-      fusegen::Vector<T, V> grad_linear_bias_v;
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        typename K::Kept kept;
-        typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept, out);
-        K::stage1(full[v], col[v], row, scalar, kept, out);
-        K::stage2(full[v], col[v], row, scalar, kept, out);
-        grad_x_v.value[v] = out.grad_x;
-        grad_linear_bias_v.value[v] = out.grad_linear_bias;
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+        const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].linear_bias = linear_bias_v.value[v];
+          col[v].grad_grad_linear_bias = grad_grad_linear_bias_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_linear_bias_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage2(full[v], col[v], row, scalar, kept, out);
+          grad_x_v.value[v] = out.grad_x;
+          grad_linear_bias_v.value[v] = out.grad_linear_bias;
+        }
+        fusegen::add_vector(grad_linear_bias_partial + group * cols + c, grad_linear_bias_v);
+        fusegen::store_vector(grad_x + at, grad_x_v);
       }
-      fusegen::add_vector(grad_linear_bias_partial + group * cols + c, grad_linear_bias_v);
-      fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
 }

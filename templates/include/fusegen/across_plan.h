@@ -20,11 +20,13 @@ constexpr int across_width() {
 
 // Columns that a thread holds of `width` rows, where an element needs `bytes` of registers: a power
 // of two, so that they take half of those that a thread has where a multiprocessor has `resident`
-// blocks; a quarter of single rows, where each column needs an address and a test of its own.
+// blocks; a quarter of single rows, where each column needs an address and a test of its own. Not
+// more than 64 bytes of memory: so many are under way for each thread, and a wide store needs its
+// registers side by side.
 template <class S>
 constexpr int across_items(double bytes, int width, int resident) {
   const double most = (resident > 1 && sizeof(S) < 8 ? 128 : 256) / (width == 1 ? 2 : 1);
-  int items = width == 1 ? 16 : 32 / width;
+  int items = (width > 1 && sizeof(S) == 2 ? 32 : 16) / width;
   while (items > 1 && items * width * bytes > most) items /= 2;
   return items;
 }

@@ -72,6 +72,27 @@ __device__ __forceinline__ void add_vector(T* to, const Vector<T, V>& from) {
   }
 }
 
+// The same in one access for certain: behind a condition the compiler may make single ones of it.
+template <int V, class S>
+__device__ __forceinline__ void store_at_once(S* to, const Vector<compute_t<S>, V>& from) {
+  constexpr int bytes = sizeof(S) * V;
+  if constexpr (bytes == 8 || bytes == 16) {
+    Packed<S, V> packed;
+#pragma unroll
+    for (int v = 0; v < V; ++v) packed.value[v] = Storage<S>::store(from.value[v]);
+    const auto words = bit_cast<Packed<uint32_t, bytes / 4>>(packed);
+    if constexpr (bytes == 8) {
+      asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(words.value[0]),
+                   "r"(words.value[1]));
+    } else {
+      asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.value[0]),
+                   "r"(words.value[1]), "r"(words.value[2]), "r"(words.value[3]));
+    }
+  } else {
+    store_vector(to, from);
+  }
+}
+
 // Makes the compiler forget what it knows of a packed vector, so that what was computed from it is
 // computed again and not kept in registers all the while.
 template <class S, int V>
