@@ -22,6 +22,7 @@ extern "C" void choose(const int64_t* given, int64_t* found) {
   fusegen::AcrossNeeds needs{};
   needs.rows = given[0], needs.cols = given[1], needs.inner = given[2];
   needs.width = given[3], needs.items = given[4], needs.tensors = given[5], needs.size = given[6];
+  needs.threads = given[7];
   const fusegen::AcrossPlan plan = fusegen::choose_across(needs);
   const int64_t all[] = {plan.items, plan.lanes, plan.strands, plan.walk.matrices, plan.walk.tiles};
   for (int n = 0; n < 5; ++n) found[n] = all[n];
@@ -57,9 +58,9 @@ def choose(tmp_path_factory: pytest.TempPathFactory) -> Choose:
     subprocess.run(command, check=True)
     function = ctypes.CDLL(str(library)).choose
 
-    def of(*given: int) -> Plan:
+    def of(*given: int, threads: int = 512) -> Plan:
         found = (ctypes.c_int64 * 5)()
-        function((ctypes.c_int64 * 7)(*given), found)
+        function((ctypes.c_int64 * 8)(*given, threads), found)
         return Plan(*found)
 
     return of
@@ -107,6 +108,20 @@ def test_a_block_covers_its_rows(width: int, size: int, items: int, choose: Choo
 )
 def test_what_is_chosen(given: tuple[int, ...], plan: tuple[int, ...], choose: Choose) -> None:
     assert choose(*given) == plan
+
+
+def test_a_block_is_no_larger_than_its_shared_memory(choose: Choose) -> None:
+    given = (64 * 3136, 256, 3136, 4, 4, 3, 4)
+    assert choose(*given) == (4, 8, 64, 64, 98)
+    assert choose(*given, threads=256) == (4, 4, 64, 64, 196)
+    assert choose(*given, threads=64).items == 0
+
+
+def test_columns_far_apart_are_read_again(choose: Choose) -> None:
+    """A thread that holds columns knows by 32 bits how far apart they are."""
+    far = 2**28
+    assert choose(far, 64, far, 4, 8, 1, 4).items == 0
+    assert choose(far, 8, far, 4, 8, 1, 4).items == 8
 
 
 @pytest.mark.gpu

@@ -93,15 +93,27 @@ class AcrossTeam {
   T* exchange_;  // each row's result, and behind them each warp's part of it
 };
 
-// Bytes of shared memory of a block: for what its threads read next, of so many tensors, row
-// operands and saved statistics, and to exchange what they reduce.
+// Bytes of shared memory for what a thread reads next: of so many columns and tensors, and of so
+// many row operands and saved statistics.
 template <class S>
-size_t across_shared(const AcrossPlan& plan, int tensors, int operands, int statistics) {
+size_t across_next(int width, int items, int tensors, int operands, int statistics) {
+  const size_t access = width * sizeof(S), computed = width * sizeof(compute_t<S>);
+  const bool ahead = items && access >= 4;
+  return ahead ? access * (items * tensors + operands) + computed * statistics : 0;
+}
+
+// Threads that a block's shared memory has room for, where each reads `next` bytes ahead.
+template <class S>
+int across_room(int width, size_t next) {
+  const size_t each = next + 2 * width * sizeof(compute_t<S>);  // to exchange what is reduced too
+  return int(std::min<size_t>(across_threads, (chip().shared_bytes - 1024) / each / 32 * 32));
+}
+
+// Bytes of shared memory of a block.
+template <class S>
+size_t across_shared(const AcrossPlan& plan, size_t next) {
   const size_t threads = plan.lanes * plan.strands, rows = plan.lanes * plan.width;
-  const size_t access = plan.width * sizeof(S), computed = plan.width * sizeof(compute_t<S>);
-  const bool ahead = plan.items && access >= 4;
-  const size_t next = access * (plan.items * tensors + operands) + computed * statistics;
-  return (ahead ? next * threads : 0) + sizeof(compute_t<S>) * rows * (1 + threads / 32);
+  return (plan.items ? next * threads : 0) + sizeof(compute_t<S>) * rows * (1 + threads / 32);
 }
 
 // Sets the grid: as many blocks as the chip holds at a time, each of which walks over many tiles.

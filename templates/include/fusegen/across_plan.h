@@ -37,6 +37,7 @@ struct AcrossNeeds {
   int items;    // columns that a thread can hold of them
   int tensors;  // read for each element
   int size;     // bytes of an element in memory
+  int threads;  // of a block, at most
 };
 
 // What blocks walk over, from tile to tile: a tile is what a block has of rows at a time.
@@ -73,10 +74,12 @@ inline AcrossPlan choose_across(const AcrossNeeds& needs) {
   int64_t strands = (needs.cols + needs.items - 1) / needs.items;
   for (int bytes = 128; bytes >= 32 && !plan.items; bytes /= 2) {
     plan.lanes = side_by_side(bytes);
-    if (plan.lanes * strands <= across_threads) plan.items = needs.items;
+    const bool near = strands * needs.inner < INT32_MAX;  // a thread's columns, for its addresses
+    if (near && plan.lanes * strands <= needs.threads) plan.items = needs.items;
   }
   if (plan.items) {
-    while (plan.lanes < 32 && plan.lanes < accesses && 2 * plan.lanes * strands <= 128) {
+    while (plan.lanes < 32 && plan.lanes < accesses &&
+           2 * plan.lanes * strands <= std::min(128, needs.threads)) {
       plan.lanes *= 2;
     }
   } else {
