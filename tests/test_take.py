@@ -38,6 +38,18 @@ def test_what_is_no_column_is_not_read(dtype: torch.dtype, vocabulary: Path) -> 
     assert not gradient[~right].any()
 
 
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [("only_nll_loss_1", True), ("only_causal_mask_0", True), ("only_gelu_0", False)],
+)
+def test_columns_that_are_known_by_their_number_stay_together(
+    name: str, whole: bool, vocabulary: Path
+) -> None:
+    """A shard of the columns would take another element, and put its gradient elsewhere."""
+    text = (vocabulary / "generated" / name / "__init__.py").read_text()
+    assert ("by_column=True" not in text) is whole
+
+
 def test_rows_without_columns(vocabulary: Path) -> None:
     built = load("only_nll_loss_1", vocabulary / "generated")  # reduction: none
     losses = built.apply(torch.empty(3, 0), torch.tensor([0, -100, 1]), torch.empty(0))
