@@ -26,6 +26,7 @@ __all__ = [
     "RowMax",
     "RowShift",
     "RowSum",
+    "RowTake",
     "SampleSum",
     "Special",
     "Total",
@@ -46,6 +47,7 @@ __all__ = [
     "row_mean",
     "row_shift",
     "row_sum",
+    "row_take",
     "rsqrt",
     "sample_sum",
     "sech2",
@@ -217,6 +219,13 @@ class RowShift(_Reduction):
     and no gradient runs through it."""
 
 
+class RowTake(_Reduction):
+    """A row's element in the column that the second argument names: an operand with an int64 number for each
+    row. Where that is no column, it is the row's first element, which must then go unused."""
+
+    nargs = 2
+
+
 class ColumnSum(_Reduction):
     """The sum over a column's rows."""
 
@@ -292,7 +301,7 @@ def let(name: str, value: Any) -> sp.Expr:
     return Let(sp.Symbol(name), Quoted(sp.sympify(value)))
 
 
-row_sum, row_max, row_shift, total = RowSum, RowMax, RowShift, Total
+row_sum, row_max, row_shift, row_take, total = RowSum, RowMax, RowShift, RowTake, Total
 column_sum, sample_sum = ColumnSum, SampleSum
 
 infinity = Special(sp.Integer(1))
@@ -301,7 +310,7 @@ minus_infinity = Special(sp.Integer(-1))
 undefined = Special(sp.Integer(0))
 
 #: The functions of a whole row.
-ROW_FUNCTIONS = (RowSum, RowMax, RowShift)
+ROW_FUNCTIONS = (RowSum, RowMax, RowShift, RowTake)
 
 
 def row_mean(value: Any) -> sp.Expr:

@@ -9,7 +9,18 @@ from __future__ import annotations
 
 import sympy as sp
 
-from fusegen.program import Builder, Input, Kind, Map, Output, Program, Reduce, Value, arguments
+from fusegen.program import (
+    Builder,
+    Input,
+    Kind,
+    Map,
+    Output,
+    Program,
+    Reduce,
+    Take,
+    Value,
+    arguments,
+)
 
 
 def vjp(program: Program, name: str) -> Program:
@@ -164,6 +175,10 @@ def _pull(
             return builder.sum_to(name, through, arg.kind, node.kind).symbol * outside
         lacking = node.kind & ~arg.kind & ~builder.kind(product)
         return product * sp.Mul(*(e.symbol for e in builder.extents(lacking)))
+    if isinstance(node, Take):  # what was taken from one column goes back there
+        there = sp.Eq(builder.index().symbol, node.index.symbol)
+        put = sp.Piecewise((cotangent.symbol, there), (0, True))
+        return builder.map(name, put, f"what column {node.index.name} passed on").symbol
     assert isinstance(node, Reduce)
     if node.op == "sum":  # the adjoint of a sum is a broadcast
         if isinstance(cotangent, Map) and cotangent.kind == Kind.ROW:
@@ -178,6 +193,8 @@ def _push(builder: Builder, node: Value, arg: Value, tangent: Value, active: set
     if isinstance(node, Map):
         partial = _named_partial(builder, node, arg, sp.diff(node.expr, arg.symbol), active)
         return tangent.symbol * partial
+    if isinstance(node, Take):
+        return builder.take(tangent, node.index).symbol
     assert isinstance(node, Reduce)
     if node.op == "max":
         share = _share_of_maximum(builder, node)

@@ -20,7 +20,7 @@ from fusegen import atoms, ops
 from fusegen.chain import Tensors
 from fusegen.chain_layout import layout_of
 from fusegen.layout import CHANNEL_DIM, Layout
-from fusegen.program import Input, Kind, Map, Program, Reduce
+from fusegen.program import Input, Kind, Map, Program, Reduce, Take
 from fusegen.spec_types import Ref, Spec, Step
 from fusegen.torch_call import Given, torch_call
 
@@ -131,6 +131,10 @@ def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -
         elif isinstance(node, Map):
             value = evaluate(node.expr, values, _no_draws)
             values[node.name] = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+        elif isinstance(node, Take):
+            values[node.name] = _taken(
+                values[node.arg.name].expand(rows, cols), values[node.index.name]
+            )
         elif isinstance(node, Reduce):
             whole = values[node.arg.name]
             if node.arg.kind == Kind.FULL:
@@ -149,6 +153,13 @@ def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -
         found[name] = value.reshape(()) if out.outline == "scalar" else value
         found[name] = found[name].expand(shapes.get(out.outline, (rows, 1)))
     return found
+
+
+def _taken(x: Tensor, index: Tensor) -> Tensor:
+    """Return each row's element [rows, 1] in the column `index` [rows, 1], the first where it is none."""
+    column = index.long()
+    known = (column >= 0) & (column < x.shape[-1])
+    return x.gather(-1, torch.where(known, column, 0))
 
 
 def _drawn(numbers: Tensor, stream: int) -> Tensor:

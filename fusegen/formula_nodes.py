@@ -7,7 +7,7 @@ from typing import Literal
 import sympy as sp
 
 from fusegen import atoms
-from fusegen.program import Builder, Kind, Value
+from fusegen.program import Builder, Input, Kind, Value
 
 
 def formula_value(
@@ -27,14 +27,14 @@ def formula_value(
     return _FormulaNodes(builder, label, note, cols == 1).value(sp.sympify(expr))
 
 
-_ROW_REDUCTIONS = (atoms.RowSum, atoms.RowMax, atoms.RowShift)
 _EXTENTS: dict[sp.Symbol, Literal["rows", "cols", "sample"]] = {
     atoms.COLS: "cols",
     atoms.ROWS: "rows",
     atoms.SAMPLE: "sample",
 }
 _REDUCTIONS = {
-    **dict.fromkeys(_ROW_REDUCTIONS, "max"),
+    atoms.RowMax: "max",
+    atoms.RowShift: "max",
     atoms.RowSum: "sum",
     atoms.ColumnSum: "column_sum",
     atoms.SampleSum: "sample_sum",
@@ -43,9 +43,9 @@ _REDUCTIONS = {
 
 
 def _of_single_elements(expr: sp.Expr) -> sp.Expr:
-    """Return a formula over rows of one element: what is reduced is what comes out."""
+    """Return a formula over rows of one element: what is reduced or taken is what comes out."""
     expr = expr.xreplace({atoms.COLS: sp.Integer(1), atoms.COLUMN: sp.Integer(0)})
-    return expr.replace(lambda e: isinstance(e, _ROW_REDUCTIONS), lambda e: e.args[0])
+    return expr.replace(lambda e: isinstance(e, atoms.ROW_FUNCTIONS), lambda e: e.args[0])
 
 
 class _FormulaNodes:
@@ -70,12 +70,14 @@ class _FormulaNodes:
             stream = sum(1 for i in self.builder.inputs if i.source == "random")
             made = self.builder.input(f"{self.label}_u", Kind.FULL, "random", stream=stream)
             expr = expr.xreplace({draw: made.symbol})
-        parts = (atoms.Let, *_REDUCTIONS)
+        parts = (atoms.Let, atoms.RowTake, *_REDUCTIONS)
         while found := expr.atoms(*parts):
             innermost = [f for f in found if not any(arg.has(*parts) for arg in f.args)]
             part = min(innermost, key=str)
             if isinstance(part, atoms.Let):
                 expr = expr.xreplace({part: self._named(part).symbol})
+            elif isinstance(part, atoms.RowTake):
+                expr = expr.xreplace({part: self._taken(*part.args).symbol})
             else:
                 reduced = self._reduced(part)
                 # What is reduced has a node of its own, which the rest of the formula shares.
@@ -86,6 +88,13 @@ class _FormulaNodes:
     def _named(self, part: sp.Expr) -> Value:
         name, inner = part.args[0], self._pointwise(part.value)
         return self.builder.map(f"{self.label}_{name}", inner, f"{self.label}: {name}")
+
+    def _taken(self, inner: sp.Expr, index: sp.Symbol) -> Value:
+        named = self.builder.value(index)
+        if not isinstance(named, Input) or not named.integer:
+            raise TypeError(f"{index} is no operand with a column's number for each row")
+        value = self.builder.map(f"{self.label}_term", inner, f"{self.label}: what is taken")
+        return self.builder.take(value, named)
 
     def _reduced(self, part: sp.Expr) -> Value:
         (inner,) = part.args

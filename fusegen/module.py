@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from fusegen.chain import Chain, Mode
-from fusegen.program import Input, Kind, Map, Program, Reduce, Value
+from fusegen.program import Input, Kind, Map, Program, Reduce, Take, Value
 from fusegen.spec_types import Argument, Operand, Ref, Spec, Step
 
 _PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
@@ -106,12 +106,18 @@ def _mode_context(chain: Chain, mode: Mode) -> dict[str, object]:
     }
 
 
+#: Inputs that say which column of the whole row one is.
+_OF_COLUMNS = (("index", "column"), ("extent", "cols"))
+
+
 def _by_column(program: Program) -> bool:
-    """Whether no value depends on a whole row: nothing is reduced along it but what leaves as a result."""
+    """Whether no value depends on a whole row: nothing is reduced along it but what leaves as a result, and
+    no column is known by its number."""
     last = {o.value for o in program.outputs.values()}
     return not any(
         (isinstance(v, Reduce) and Kind.COL in v.arg.kind & ~v.kind and v not in last)
-        or (isinstance(v, Input) and v.source == "extent" and v.name == "cols")
+        or isinstance(v, Take)
+        or (isinstance(v, Input) and (v.source, v.name) in _OF_COLUMNS)
         for v in program.nodes()
     )
 

@@ -2,8 +2,8 @@
 
 The activation is viewed as [rows, cols]. A value varies along some of the two axes, and that is
 its kind: full [rows, cols], col [cols], row [rows], scalar []. A node is a pointwise sympy
-expression over other nodes (`Map`) or a reduction to a smaller kind (`Reduce`). Using a smaller
-kind in a larger expression broadcasts it.
+expression over other nodes (`Map`), a reduction to a smaller kind (`Reduce`) or an element of each
+row (`Take`). Using a smaller kind in a larger expression broadcasts it.
 
 An operand with one number a channel, such as [C, 1, 1], varies along rows or columns or both,
 depending on how the activation's dims become rows and columns (`layout.py`). In a program it has
@@ -119,6 +119,23 @@ class Reduce(Value):
     sample: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Take(Value):
+    """The element of each row that the row's `index` names: one load, known before the row is read.
+
+    Taking is pointwise: what is taken of an expression is the expression of what is taken (`Builder.take`),
+    so `arg` is never computed from the row. Where the index is no column the first is taken: whoever
+    uses the element must then select another value.
+
+    Args:
+        arg: an input, or a sum over rows with a value for each column.
+        index: an integer input with a column's number for each row.
+    """
+
+    arg: Value
+    index: Input
+
+
 @dataclass(frozen=True)
 class Output:
     """What a program returns under one name.
@@ -185,6 +202,8 @@ def arguments(value: Value) -> tuple[Value, ...]:
     """Return the values that this one is computed from."""
     if isinstance(value, Map):
         return value.args
+    if isinstance(value, Take):
+        return (value.arg, value.index)
     return (value.arg,) if isinstance(value, Reduce) else ()
 
 
@@ -218,6 +237,9 @@ def describe(value: Value) -> str:
         first = "the first " if value.sample else ""
         reduced = f"{value.op}({value.arg.name} over {first}{over}{note})"
         return f"{value.name}: {value.kind.label} = {reduced}"
+    if isinstance(value, Take):
+        taken = f"take({value.arg.name}, {value.index.name})"
+        return f"{value.name}: {value.kind.label} = {taken}"
     return f"{value.name}: {value.kind.label}"
 
 
@@ -231,6 +253,7 @@ class Builder:
         self._by_symbol: dict[sp.Symbol, Value] = {}
         self._maps: dict[sp.Expr, Value] = {}
         self._reductions: dict[tuple[str, Value, Kind, bool, bool], Value] = {}
+        self._taken: dict[tuple[Value, Input], Value] = {}
         self.inputs: list[Input] = []
 
     def value(self, symbol: sp.Symbol) -> Value:
@@ -246,6 +269,8 @@ class Builder:
             elif isinstance(value, Reduce):
                 key = (value.op, value.arg, value.kind, value.shift_invariant, value.sample)
                 self._reductions[key] = value
+            elif isinstance(value, Take):
+                self._taken[value.arg, value.index] = value
 
     def _unique(self, name: str) -> str:
         candidate, count = name, 1
@@ -322,6 +347,26 @@ class Builder:
             made = Reduce(self._unique(name), kind, op, arg, shift_invariant, sample)
             self._reductions[key] = self._keep(made)
         return self._reductions[key]
+
+    def take(self, value: Value, index: Input) -> Value:
+        """Return a row's element of `value` in the column that is the row's `index`.
+
+        take(f(a, b), i) = f(take(a, i), take(b, i)), down to what is loaded.
+        """
+        if Kind.COL not in value.kind:
+            return value
+        if (value, index) not in self._taken:
+            name = f"{value.name}_at_{index.name}"
+            if isinstance(value, Map):
+                inner = {a.symbol: self.take(a, index).symbol for a in value.args}
+                taken = self.map(name, value.expr.xreplace(inner), value.note)
+            elif isinstance(value, Input) and value.source == "index":
+                taken = index
+            else:
+                kind = (value.kind | index.kind) & ~Kind.COL
+                taken = self._keep(Take(self._unique(name), kind, value, index))
+            self._taken[value, index] = taken
+        return self._taken[value, index]
 
     def kind(self, expr: sp.Basic) -> Kind:
         """Return the axes that an expression over known values varies along."""

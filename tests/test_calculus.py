@@ -22,6 +22,8 @@ from fusegen.program import Builder, Kind, Output, Program
 X, W = sp.Symbol("x", real=True), sp.Symbol("w", real=True)
 S, R = sp.Symbol("s", real=True), sp.Symbol("r", real=True)
 NAMED = {"x": X, "w": W, "s": S, "r": R}
+#: A column's number for each row; -1 in the first.
+T = sp.Symbol("t", real=True)
 FORMULAS = {
     "softmax": call(find("softmax"), X * W, {}, {}),
     "log_softmax": call(find("log_softmax"), X * S + R, {}, {}),
@@ -34,6 +36,17 @@ FORMULAS = {
         "x / norm(x) + std(x) * softmax(x) + min(x) * log_softmax(w * x)", NAMED
     ),
     "more row functions": parse("x * logsumexp(x) + var(s * x) - amax(x) + amin(r * x)", NAMED),
+    "element of a row": X * atoms.where(T < 0, S, atoms.row_take(sp.exp(X * W) * S + R, T)),
+    "element of a column": atoms.row_take(W**2 * X, T)
+    * atoms.row_sum(X**2)
+    * atoms.where(T < 0, 0, 1),
+    "cross entropy": call(
+        find("cross_entropy"),
+        sp.sin(X * W) * S + R,
+        {"target": T, "weight": W},
+        {"reduction": "none", "ignore_index": -1},
+    )
+    + X,
     "kink": atoms.where(X <= S, W * X, X**3),
 }
 
@@ -43,6 +56,7 @@ def program_of(formula: sp.Expr) -> Program:
     x = b.input("x", Kind.FULL)
     for name, kind in (("w", Kind.COL), ("r", Kind.ROW), ("s", Kind.SCALAR)):
         b.input(name, kind)
+    b.input("t", Kind.ROW, integer=True)
     return Program("f", tuple(b.inputs), {"y": Output(formula_value(b, "op", formula), x)})
 
 
@@ -51,11 +65,16 @@ def random_inputs(
 ) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shapes = {Kind.FULL: (rows, cols), Kind.COL: (cols,), Kind.ROW: (rows, 1), Kind.SCALAR: (1,)}
-    return {
+    found = {
         i.name: torch.rand(shapes[i.kind], generator=generator, dtype=torch.float64).add(0.3)
         for i in program.inputs
-        if i.source in ("tensor", "attribute")
+        if i.source in ("tensor", "attribute") and not i.integer
     }
+    for i in program.inputs:
+        if i.integer:
+            drawn = torch.randint(cols, (rows, 1), generator=generator)
+            found[i.name] = torch.where(torch.arange(rows)[:, None] == 0, -1, drawn).double()
+    return found
 
 
 def assert_vjp_is_torchs(program: Program, derived: Program) -> None:
@@ -101,11 +120,12 @@ def test_jvp_is_torchs(name: str) -> None:
     program = program_of(FORMULAS[name])
     derived = jvp(program, "tangent")
     inputs = random_inputs(derived)
-    primal = {i.name: inputs[i.name] for i in program.inputs}
+    primal = {i.name: inputs[i.name] for i in program.inputs if i.differentiable}
+    fixed = {i.name: inputs[i.name] for i in program.inputs if not i.differentiable}
     tangents = tuple(inputs[f"tangent_{name}"] for name in primal)
 
     def run(*values: Tensor) -> Tensor:
-        return run_program(program, dict(zip(primal, values, strict=True)))["y"]
+        return run_program(program, {**dict(zip(primal, values, strict=True)), **fixed})["y"]
 
     _, wanted = torch.func.jvp(run, tuple(primal.values()), tangents)
     got = run_program(derived, inputs)["tangent_y"]

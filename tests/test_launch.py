@@ -28,16 +28,17 @@ chain:
 """
 
 
-def names(formula: sp.Expr) -> set[str]:
+def names(formula: sp.Expr, *, strided: bool = False) -> set[str]:
     program = program_of(formula)
-    both = (lower(program), lower(vjp(program, "backward")))
+    both = (lower(program, strided=strided), lower(vjp(program, "backward"), strided=strided))
     return {name for kernel in both for name in choose_launch(kernel).names}
 
 
 def test_every_parameter_has_a_meaning_and_some_kernel_has_it() -> None:
     assert set(LAUNCH_PARAMETERS) == set(MEANINGS)
     assert set(CANDIDATES) <= set(MEANINGS)
-    used = names(tanh(X)) | names(tanh(X + W)) | names(call(find("softmax"), X + W, {}, {}))
+    softmax = call(find("softmax"), X + W, {}, {})
+    used = names(tanh(X)) | names(tanh(X + W)) | names(softmax) | names(softmax, strided=True)
     assert used == set(MEANINGS)
 
 

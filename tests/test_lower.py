@@ -6,8 +6,9 @@ import pytest
 import sympy as sp
 from small_programs import W, program_of
 
-from fusegen.atoms import normcdf, row_mean, rsqrt, sigmoid, where
+from fusegen.atoms import normcdf, row_mean, row_take, rsqrt, sigmoid, where
 from fusegen.calculus import vjp
+from fusegen.formula_nodes import formula_value
 from fusegen.lower import Kernel, lower
 from fusegen.lower.printer import Printer
 from fusegen.ops import call, find
@@ -59,6 +60,35 @@ def test_softmax_takes_three_passes_and_its_backward_two() -> None:
     assert len(lower(backward).stages) == 3  # the sums of e and of g e need no pass of their own
     saved = [v for v in program.nodes() if isinstance(v, Reduce)]
     assert len(lower(backward, given=saved).stages) == 2
+
+
+def class_program(formula: sp.Expr) -> Program:
+    """Return y = formula(x, w, t), where t is a column's number for each row."""
+    b = Builder()
+    x, _ = b.input("x", Kind.FULL), b.input("w", Kind.COL)
+    b.input("t", Kind.ROW, integer=True)
+    return Program("f", tuple(b.inputs), {"y": Output(formula_value(b, "op", formula), x, "row")})
+
+
+def test_an_element_is_loaded_and_nothing_else_of_what_it_is_taken_from() -> None:
+    kernel = lower(class_program(row_take(sp.exp(X) * W, sp.Symbol("t", real=True))))
+    assert [(e.name, e.operand.name, e.index) for e in kernel.taken] == [
+        ("w_at_t", "w", "t"),
+        ("x_at_t", "x", "t"),
+    ]
+    assert (kernel.full, kernel.col) == ((), ())
+    assert [f.name for f in kernel.aside] == ["x", "w"]
+    assert not kernel.reads_elements
+    assert [f"{line.name} = {line.code}" for line in kernel.stages[0].row_lines] == [
+        "row.op_term_at_t = row.w_at_t * Math::exp(row.x_at_t)"
+    ]
+
+
+def test_an_element_passes_its_gradient_to_its_column_alone() -> None:
+    program = class_program(row_take(X * W, sp.Symbol("t", real=True)))
+    kernel = lower(vjp(program, "backward"))
+    assert not kernel.reduces_rows
+    assert "grad_x = (col.column == row.t ? row.grad_x_at_t : T(0))" in lines(kernel)
 
 
 def test_values_are_kept_from_pass_to_pass() -> None:

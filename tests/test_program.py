@@ -6,7 +6,7 @@ import sympy as sp
 
 from fusegen.atoms import exp, let, row_max, row_mean, row_shift, row_sum, sigmoid
 from fusegen.formula_nodes import formula_value
-from fusegen.program import Builder, Kind, Map, Output, Program, Reduce
+from fusegen.program import Builder, Kind, Map, Output, Program, Reduce, Take, describe
 
 X = sp.Symbol("x", real=True)
 
@@ -68,6 +68,27 @@ def test_a_named_part_is_shared_by_all_that_use_it() -> None:
     value = formula_value(b, "norm", centred * row_mean(centred**2))
     assert isinstance(value, Map)
     assert "norm_centred" in {a.name for a in value.args}
+
+
+def test_taking_an_element_distributes_down_to_what_is_loaded() -> None:
+    b = builder()
+    index = b.input("index", Kind.ROW, integer=True)
+    x, bias, scale = (i.symbol for i in b.inputs[:3])
+    total = b.reduce("total", "sum", b.inputs[0], Kind.COL)
+    row = b.reduce("row", "sum", b.inputs[0], Kind.ROW)
+    inner = b.map("inner", sigmoid(x + bias) * scale)
+    taken = b.take(b.map("outer", inner.symbol**2 + total.symbol - row.symbol), index)
+    program = Program("f", tuple(b.inputs), {"y": Output(taken, b.inputs[0])})
+    assert [describe(v) for v in program.nodes() if isinstance(v, (Map, Take))] == [
+        "bias_at_index: row = take(bias, index)",
+        "x_at_index: row = take(x, index)",
+        "inner_at_index: row = scale*sigmoid(bias_at_index + x_at_index)",
+        "total_at_index: row = take(total, index)",
+        "outer_at_index: row = inner_at_index**2 - row + total_at_index",
+    ]
+    assert b.take(row, index) is row
+    assert b.take(inner, index) is b.take(inner, index)
+    assert b.take(b.index(), index) is index
 
 
 def test_a_shift_is_told_apart_from_a_maximum() -> None:

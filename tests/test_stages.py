@@ -7,9 +7,10 @@ from small_programs import X, program_of
 
 from fusegen.atoms import row_max, row_shift, row_sum
 from fusegen.calculus import vjp
+from fusegen.formula_nodes import formula_value
 from fusegen.lower import lower
 from fusegen.ops import call, find
-from fusegen.program import Reduce
+from fusegen.program import Builder, Kind, Output, Program, Reduce
 
 
 def test_softmax_reduces_its_maximum_and_its_sum_together() -> None:
@@ -27,6 +28,19 @@ def test_a_maximum_that_its_sum_does_not_follow_stays_alone() -> None:
     ):
         stages = lower(program_of(formula)).stages
         assert not any(s.provisional or s.shifted_by for s in stages)
+
+
+def test_a_row_that_waits_for_its_maximum_does_not_keep_it_from_being_joined() -> None:
+    """Cross entropy takes the class's logit from the maximum, and adds the logarithm of the sum to that."""
+    b = Builder()
+    x, target = b.input("x", Kind.FULL), b.input("target", Kind.ROW, integer=True)
+    loss = call(find("cross_entropy"), X, {"target": target.symbol}, {"reduction": "none"})
+    program = Program("f", tuple(b.inputs), {"y": Output(formula_value(b, "op", loss), x, "row")})
+    first, second, last = lower(program).stages
+    assert first.provisional
+    assert second.shifted_by == "op_max"
+    assert [line.name for line in last.row_lines][:2] == ["row.op_margin", "row.op_log_sum"]
+    assert not (second.row_lines or last.lines or last.outs)
 
 
 def test_factors_known_before_the_sum_are_kept_as_one_product() -> None:

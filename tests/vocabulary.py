@@ -124,6 +124,19 @@ CHAINS = {
           - cross_entropy: {target: target}
           - mul: 0.5
         """,
+    "loss_of_dropped_logits": """
+        operands: {target: {kind: row, dtype: int64}, weight: col}
+        chain:
+          - dropout: 0.3
+          - cross_entropy: {target: target, weight: weight}
+        """,
+    "loss_behind_a_batch_norm": """
+        arguments: {features: int}
+        operands: {target: {kind: row, dtype: int64}}
+        chain:
+          - batch_norm: {name: bn}
+          - cross_entropy: {target: target, reduction: none, ignore_index: 1}
+        """,
     "row_functions": """
         operands: {bias: col, eps: scalar}
         chain:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fusegen.lower.stage import Field, FittedFunction, Line, Result, Stage
+from fusegen.lower.stage import Element, Field, FittedFunction, Line, Result, Stage
 from fusegen.program import Kind
 
 #: How the elements may lie for a kernel: one dim behind the other, or without gaps in any order; with columns
@@ -20,6 +20,8 @@ class Kernel:
     Args:
         name: "forward", "backward", …
         full, col, row, scalar: the tensor inputs of each kind that the mathematics reads.
+        taken: single elements of inputs, one a row.
+        aside: the tensor inputs that are read so alone.
         spread: those with one number a channel that vary along rows and columns.
         saved: statistics that the forward pass saved or a kernel before left, in the type computed in.
         attributes: numbers that the call passes.
@@ -44,6 +46,8 @@ class Kernel:
     col: tuple[Field, ...]
     row: tuple[Field, ...]
     scalar: tuple[Field, ...]
+    taken: tuple[Element, ...]
+    aside: tuple[Field, ...]
     saved: tuple[Field, ...]
     attributes: tuple[Field, ...]
     random: tuple[Field, ...]
@@ -106,7 +110,12 @@ class Kernel:
     @property
     def tensors(self) -> tuple[Field, ...]:
         """Every tensor input but the saved statistics; all are stored in the tensor's dtype."""
-        return (*self.full, *self.spread, *self.col, *self.row, *self.scalar)
+        return (*self.arrays, *self.scalar)
+
+    @property
+    def arrays(self) -> tuple[Field, ...]:
+        """Those with more than one number."""
+        return (*self.full, *self.spread, *self.col, *self.row, *self.aside)
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -127,16 +136,26 @@ class Kernel:
     @property
     def row_fields(self) -> tuple[str, ...]:
         """Every field of `Row`, the loaded ones first."""
-        reduced = (r.name for s in self.stages for r in s.reductions)
-        lines = (line.name.removeprefix("row.") for s in self.stages for line in s.row_lines)
-        return (*(f.name for f in (*self.row, *self.saved_rows)), *reduced, *lines)
+        return self.row_known(len(self.stages))
+
+    @property
+    def indices_ahead(self) -> tuple[Field, ...]:
+        """The row operands by which elements are taken."""
+        by = {e.index for e in self.taken}
+        return tuple(f for f in self.row if f.name in by)
+
+    @property
+    def row_loads(self) -> tuple[str, ...]:
+        """The fields of `Row` that are loaded."""
+        loaded = (f.name for f in (*self.row, *self.saved_rows))
+        return (*loaded, *(e.name for e in self.taken))
 
     def row_known(self, stage: int) -> tuple[str, ...]:
         """Return the fields of `Row` that are known before a stage's own lines."""
         before = self.stages[:stage]
         reduced = (r.name for s in before for r in s.reductions)
         lines = (line.name.removeprefix("row.") for s in before for line in s.row_lines)
-        return (*(f.name for f in (*self.row, *self.saved_rows)), *reduced, *lines)
+        return (*self.row_loads, *reduced, *lines)
 
     @property
     def scalar_fields(self) -> tuple[str, ...]:
@@ -144,6 +163,11 @@ class Kernel:
         lines = (line.name.removeprefix("scalar.") for line in self.scalar_lines)
         loaded = (*self.scalar, *self.attributes, *self.saved_totals)
         return (*(f.name for f in loaded), *self.extents, *lines)
+
+    @property
+    def rows_alone(self) -> tuple[Field, ...]:
+        """The row operands that hold a number of the tensor's dtype for each row."""
+        return tuple(f for f in self.row if not (f.per_channel or f.integer))
 
     @property
     def saved_rows(self) -> tuple[Field, ...]:
@@ -185,6 +209,17 @@ class Kernel:
     def reduces_rows(self) -> bool:
         """Whether a row must be seen as a whole."""
         return any(s.reductions for s in self.stages) or any(r.per_row for r in self.results)
+
+    @property
+    def reads_elements(self) -> bool:
+        """Whether anything is computed for each element, not for each row alone."""
+        return any(s.lines or s.outs for s in self.stages)
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether one pass over a row is all, and only sums and maxima come of it: it need not be held."""
+        passes = [s for s in self.stages if (s.lines or s.outs) and not s.provisional]
+        return len(passes) == 1 and not (self.stores or self.column_sums)
 
     @property
     def stores(self) -> tuple[Result, ...]:

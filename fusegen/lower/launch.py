@@ -23,6 +23,7 @@ MEANINGS = {
     "elements": "at most so many elements of a row in one thread's registers",
     "block": "threads of a block",
     "resident": "blocks of 512 threads that a multiprocessor has registers for",
+    "resident_across": "the same where rows lie side by side",
     "full": "threads of a block at most",
     "threads": "at most so many threads of each block of a cluster",
     "cluster": "at most so many blocks hold a row together",
@@ -44,6 +45,7 @@ class Launch:
     batches: int
     tiles: int
     resident: int
+    resident_across: int
     full: int
     cluster: int
 
@@ -56,12 +58,13 @@ class Launch:
 def _names(kernel: Kernel) -> tuple[str, ...]:
     """Return which parameters a kernel has: those of its loops."""
     sums = bool(kernel.column_sums or kernel.totals)
+    across = ("resident_across",) if kernel.across else ()
     if kernel.form == "rows":
-        return "elements", "threads", "cluster", "waves", "resident", "full"
+        return "elements", "threads", "cluster", "waves", "resident", "full", *across
     if kernel.form == "flat":
         return ("access", "rows_in_flight", "waves") if sums else ("access", "rows_in_flight")
     shape = ("access", "rows_in_flight", "tiles", "threads_across", "block")
-    return (*shape, "waves", "batches") if sums else shape
+    return (*shape, *(("waves", "batches") if sums else ()), *across)
 
 
 def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> Launch:
@@ -75,6 +78,9 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     # A vector of each column operand is in registers at once, and all that an element holds from one
     # pass over its row to the next: half as many threads then.
     many = len(kernel.col) > 2 or max(sum(held) for held in kernel.held) > 3
+    # A thread has the values of several rows where they lie side by side: then they count too.
+    wide = many or bool(kernel.random or kernel.spread) or len(kernel.column_sums) > 2
+    wide = wide or len(kernel.row_fields) + len(kernel.stages) > 7
     # Where the math is light, a thread is soon done: more threads beat more of each one's loads.
     code = " ".join(line.code for stage in kernel.stages for line in stage.lines)
     light = code.count("Math::") < 2
@@ -90,6 +96,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         threads=512,
         block=256,
         resident=1 if many else 2,
+        resident_across=1 if wide else 2,
         full=512 if many else 1024,
         cluster=16,
     )

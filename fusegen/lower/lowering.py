@@ -16,9 +16,9 @@ from fusegen.lower.printer import Printer, fitted_function
 from fusegen.lower.regroup import regroup
 from fusegen.lower.schedule import LoweringError, Schedule, schedule
 from fusegen.lower.shifts import join_shifts
-from fusegen.lower.stage import Field, FittedFunction, Line, Result, RowReduction, Stage
+from fusegen.lower.stage import Element, Field, FittedFunction, Line, Result, RowReduction, Stage
 from fusegen.lower.temporaries import Named, share
-from fusegen.program import Input, Kind, Map, Program, Reduce, Value, describe
+from fusegen.program import Input, Kind, Map, Program, Reduce, Take, Value, arguments, describe
 
 __all__ = ["LoweringError", "lower"]
 
@@ -70,6 +70,7 @@ class _Lowering:
     def kernel(self) -> Kernel:
         """Lower every stage, then collect the fields."""
         plan = self.plan
+        read, taken = self._read(), self._taken()
         for stage in range(plan.stages):
             for kind in (Kind.SCALAR, Kind.COL, Kind.ROW):
                 for node in plan.at(stage, kind):
@@ -80,11 +81,15 @@ class _Lowering:
         stages = tuple(self._stage(index, lines, results) for index, lines in enumerate(bodies))
         return Kernel(
             name=self.program.name,
-            full=tuple(f for f in self._fields(Kind.FULL) if not f.per_channel),
-            spread=tuple(f for f in self._fields(Kind.FULL) if f.per_channel),
-            col=self._fields(Kind.COL),
+            full=tuple(f for f in self._fields(Kind.FULL, read) if not f.per_channel),
+            spread=tuple(f for f in self._fields(Kind.FULL, read) if f.per_channel),
+            col=self._fields(Kind.COL, read),
             row=self._fields(Kind.ROW),
             scalar=self._fields(Kind.SCALAR),
+            taken=taken,
+            aside=tuple(
+                f for f in (*self._fields(Kind.FULL), *self._fields(Kind.COL)) if f.name not in read
+            ),
             saved=tuple(Field(v.name, v.kind) for v in plan.given),
             attributes=self._sourced("attribute"),
             random=self._sourced("random"),
@@ -186,14 +191,43 @@ class _Lowering:
         found = self.placed.get((kind, stage), [])
         return tuple(Line(f"{struct}.{n}", self.print(e), note) for n, e, note in found)
 
-    def _fields(self, kind: Kind) -> tuple[Field, ...]:
-        """Return the tensor inputs of a kind, in the order of the program's inputs."""
-        needed = set(self.plan.needed)
+    def _read(self) -> set[str]:
+        """Return the names of the values that are read as they are, not only taken an element of."""
+        users = (
+            v for v in self.plan.needed if v not in self.plan.given and not isinstance(v, Take)
+        )
+        read = {a.name for user in users for a in arguments(user)}
+        return read | {o.value.name for o in self.program.outputs.values()}
+
+    def _taken(self) -> tuple[Element, ...]:
+        """Return the elements of rows that are loaded by their index.
+
+        Raises:
+            LoweringError: where such an element has one number a channel.
+        """
+        fields = {}
+        for kind in (Kind.FULL, Kind.COL):
+            fields.update({f.name: f for f in self._fields(kind)})
+        fields.update({f.name: f for f in self._sourced("random")})
+        found = []
+        for value in self.plan.needed:
+            if isinstance(value, Take):
+                field = fields.get(value.arg.name, Field(value.arg.name, value.arg.kind))
+                if field.per_channel:
+                    raise LoweringError(
+                        f"{self.program.name}: {describe(value)} takes of one number a channel"
+                    )
+                found.append(Element(value.name, field, value.index.name))
+        return tuple(found)
+
+    def _fields(self, kind: Kind, read: Collection[str] | None = None) -> tuple[Field, ...]:
+        """Return the tensor inputs of a kind, all or those in `read`, in the program's order."""
+        needed = {v.name for v in self.plan.needed} if read is None else read
         inputs = (i for i in self.program.inputs if i.source == "tensor" and i.kind == kind)
         return tuple(
             Field(i.name, kind, integer=i.integer, per_channel=i.per_channel)
             for i in inputs
-            if i in needed
+            if i.name in needed
         )
 
     def _sourced(self, source: str) -> tuple[Field, ...]:

@@ -16,7 +16,7 @@ import sympy as sp
 from sympy.core.relational import Relational
 
 from fusegen import atoms
-from fusegen.program import Builder, Input, Map, Program, Reduce, Value
+from fusegen.program import Builder, Input, Map, Program, Reduce, Take, Value
 
 _INFINITE = math.inf
 #: A comparison counts as settled only by this margin, relatively: computed values may overstep their
@@ -71,6 +71,8 @@ def ranges(program: Program) -> dict[Value, Interval]:
             found[value] = interval(value.expr, by_symbol)
         elif isinstance(value, Reduce):
             found[value] = _reduced(value, found[value.arg])
+        elif isinstance(value, Take):
+            found[value] = found[value.arg]
         else:
             found[value] = _given(value)
         by_symbol[value.symbol] = found[value]
@@ -250,6 +252,8 @@ def simplify(program: Program) -> Program:
                 shift_invariant=value.shift_invariant,
                 sample=value.sample,
             )
+        elif isinstance(value, Take):
+            replaced[value] = builder.take(replaced[value.arg], value.index)
         elif isinstance(value, Map):
             expr = _without_idle_branches(value.expr, known)
             if expr != value.expr:

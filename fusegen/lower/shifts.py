@@ -24,7 +24,9 @@ def join_shifts(stages: tuple[Stage, ...], plan: Schedule) -> tuple[Stage, ...]:
     """
     for first, second in pairwise(stages):
         maximum = _sole_maximum(plan, first)
-        if maximum is None or second.row_lines or second.results or not second.reductions:
+        if maximum is None or second.results or not second.reductions:
+            continue
+        if second.row_reads & {line.name for line in second.row_lines}:
             continue
         if any(r.op != "sum" for r in second.reductions):
             continue
@@ -40,12 +42,16 @@ def join_shifts(stages: tuple[Stage, ...], plan: Schedule) -> tuple[Stage, ...]:
             continue
         marked = list(stages)
         marked[first.index] = replace(first, provisional=True)
-        marked[second.index] = replace(second, shifted_by=maximum.name)
+        marked[second.index] = replace(second, shifted_by=maximum.name, row_lines=())
         waiting = [v.name for v in kept if v in relative]
         for stage in stages[second.index + 1 :]:
             now = tuple(n for n in waiting if n in stage.reads)
             waiting = [n for n in waiting if n not in now]
             marked[stage.index] = replace(stage, rescaled=now)
+        # What a row computes of the maximum waits until that is final.
+        third = marked[second.index + 1]
+        waited = (*second.row_lines, *third.row_lines)
+        marked[third.index] = replace(third, row_lines=waited)
         return tuple(marked)
     return stages
 

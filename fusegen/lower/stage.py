@@ -45,6 +45,21 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Element:
+    """A field of `Row` that is one element of an operand: that of the column which an index names.
+
+    Args:
+        name: its name in `Row`.
+        operand: what it is an element of: a tensor, a draw, or sums that a kernel before has left.
+        index: the row operand that holds the column's number.
+    """
+
+    name: str
+    operand: Field
+    index: str
+
+
+@dataclass(frozen=True)
 class Result:
     """A tensor that the kernel writes.
 
@@ -175,6 +190,12 @@ class Stage:
         """The full inputs that the stage's code reads."""
         code = " ".join([*(line.code for line in self.lines), *(code for _, code in self.outs)])
         return frozenset(re.findall(r"\bfull\.(\w+)", code))
+
+    @property
+    def row_reads(self) -> frozenset[str]:
+        """What the elements' code reads of the row, as `row.name`."""
+        code = " ".join([*(line.code for line in self.lines), *(code for _, code in self.outs)])
+        return frozenset(re.findall(r"\brow\.\w+", code))
 
     @property
     def purpose(self) -> str:

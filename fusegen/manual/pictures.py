@@ -16,7 +16,7 @@ from fusegen.eager import run_program
 from fusegen.errors import UserError
 from fusegen.manual.alone import backward_of, program_of
 from fusegen.ops import Op
-from fusegen.program import Input, Kind, Program, Reduce
+from fusegen.program import Input, Kind, Program, Reduce, Take
 
 __all__ = ["caption", "draw"]
 
@@ -109,7 +109,7 @@ def _numbers(op: Op, program: Program) -> dict[str, float]:
 def _of_rows(program: Program) -> bool:
     """Whether an element's value depends on its row, or on its place there."""
     return any(
-        isinstance(node, Reduce) or (isinstance(node, Input) and node.source == "index")
+        isinstance(node, (Reduce, Take)) or (isinstance(node, Input) and node.source == "index")
         for node in program.nodes()
     )
 

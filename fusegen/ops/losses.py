@@ -8,7 +8,6 @@ import sympy as sp
 
 from fusegen.atoms import (
     COLS,
-    COLUMN,
     ROWS,
     absolute,
     exp,
@@ -17,6 +16,7 @@ from fusegen.atoms import (
     row_mean,
     row_shift,
     row_sum,
+    row_take,
     softplus,
     total,
     undefined,
@@ -107,16 +107,11 @@ def _of_rows(
         known = where(target < 0, undefined, where(target < COLS, value, undefined))
         return where(sp.Eq(target, ignore), 0, known)
 
-    share = sp.Integer(1) if weight is None else let("share", _at(target, weight))
+    share = sp.Integer(1) if weight is None else let("share", row_take(weight, target))
     losses = counted(let("loss", loss if weight is None else share * loss))
     if reduction == "none":
         return losses
     return total(losses) / total(counted(share)) if reduction == "mean" else total(losses)
-
-
-def _at(target: sp.Expr, value: sp.Expr) -> sp.Expr:
-    """Return a row's value in the column that is its target."""
-    return row_sum(where(sp.Eq(COLUMN, target), value, 0))
 
 
 _ROWS: dict[str, Any] = {
@@ -138,7 +133,7 @@ def nll_loss(
     reduction: str = "mean",
 ) -> sp.Expr:
     """-weight[target] x[target]; NaN where target is no column. torch.nn.NLLLoss."""
-    return _of_rows(-_at(target, x), target, weight, ignore_index, reduction)
+    return _of_rows(-row_take(x, target), target, weight, ignore_index, reduction)
 
 
 @op("nn.functional.cross_entropy", **_ROWS)
@@ -154,7 +149,7 @@ def cross_entropy(
     """weight[target] (log sum exp(x) - x[target]); NaN if target is no column. torch.nn.CrossEntropyLoss."""
     largest = row_shift(x)
     log_sum = let("log_sum", log(row_sum(exp(x - largest))))
-    loss = (largest - _at(target, x)) + log_sum
+    loss = let("margin", largest - row_take(x, target)) + log_sum
     even = let("even", (largest - row_mean(x)) + log_sum)
     smooth = _smoothed(loss, even, label_smoothing, weight)
     return _of_rows(smooth, target, weight, ignore_index, reduction)

@@ -391,7 +391,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -399,11 +400,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -417,15 +419,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
       }
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
@@ -569,7 +572,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -579,7 +584,6 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
 
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
@@ -587,7 +591,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -645,7 +649,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -756,6 +760,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = ForwardTrainRows::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = ForwardTrainLaunch::threads;
@@ -838,7 +843,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -846,7 +852,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -864,7 +870,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_var_2_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -878,20 +886,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1048,7 +1058,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -1056,10 +1068,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
@@ -1069,9 +1092,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1110,9 +1134,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1135,6 +1160,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].bn_bias = bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      fusegen::Vector<T, V> grad_bn_weight_v;
+      fusegen::Vector<T, V> grad_bn_bias_v;
+      fusegen::Vector<T, V> grad_bn_mean_2_v;
+      fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -1142,11 +1171,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_scale_total += out.grad_scale;
-        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
-        grad_bn_mean_2_partial[group * cols + c + v] += out.grad_bn_mean_2;
-        grad_bn_var_2_partial[group * cols + c + v] += out.grad_bn_var_2;
+        grad_bn_weight_v.value[v] = out.grad_bn_weight;
+        grad_bn_bias_v.value[v] = out.grad_bn_bias;
+        grad_bn_mean_2_v.value[v] = out.grad_bn_mean_2;
+        grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
       }
+      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
+      fusegen::add_vector(grad_bn_mean_2_partial + group * cols + c, grad_bn_mean_2_v);
+      fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -1224,6 +1257,7 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = BackwardTrainSumsRows::threads<S, V>();
     needs.cluster = BackwardTrainSumsLaunch::cluster;
     needs.preferred = BackwardTrainSumsLaunch::threads;
@@ -1332,7 +1366,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -1340,7 +1375,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -1349,7 +1384,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_gemm_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1363,20 +1400,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1513,7 +1552,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -1521,10 +1562,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
@@ -1534,9 +1586,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1577,9 +1630,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -1605,6 +1659,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::columns(scalar, col[v]);
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_gemm_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -1612,8 +1667,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
+        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
       }
+      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -1690,6 +1746,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = BackwardTrainRows::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = BackwardTrainLaunch::threads;
@@ -1781,7 +1838,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -1789,7 +1847,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -1806,7 +1864,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_var_2_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -1822,21 +1882,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1995,7 +2057,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   scalar.sample = T(args.sample);
   scalar.rows = T(args.rows);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -2003,10 +2067,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     fusegen::Packed<S, V> grad_grad_x_next{};
@@ -2019,13 +2094,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2052,6 +2129,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      fusegen::Vector<T, V> grad_grad_bn_column_sum_v;
+      fusegen::Vector<T, V> grad_grad_bn_column_sum_2_2_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -2059,10 +2138,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         reduced_grad_softmax_sum_2 =
             fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
-        grad_grad_bn_column_sum_partial[group * cols + c + v] += out.grad_grad_bn_column_sum;
-        grad_grad_bn_column_sum_2_2_partial[group * cols + c + v] +=
-            out.grad_grad_bn_column_sum_2_2;
+        grad_grad_bn_column_sum_v.value[v] = out.grad_grad_bn_column_sum;
+        grad_grad_bn_column_sum_2_2_v.value[v] = out.grad_grad_bn_column_sum_2_2;
       }
+      fusegen::add_vector(grad_grad_bn_column_sum_partial + group * cols + c,
+                          grad_grad_bn_column_sum_v);
+      fusegen::add_vector(grad_grad_bn_column_sum_2_2_partial + group * cols + c,
+                          grad_grad_bn_column_sum_2_2_v);
     }
     row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
     K::row1(scalar, row);
@@ -2073,13 +2155,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2106,6 +2190,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -2113,8 +2198,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage0(full[v], col[v], row, scalar, kept, out);
         K::stage1(full[v], col[v], row, scalar, kept, out);
 
-        grad_bn_var_2_partial[group * cols + c + v] += out.grad_bn_var_2;
+        grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
       }
+      fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
     }
   }
 }
@@ -2191,6 +2277,7 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = DoubleBackwardTrainSumsRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSumsLaunch::cluster;
     needs.preferred = DoubleBackwardTrainSumsLaunch::threads;
@@ -2307,7 +2394,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -2315,7 +2403,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -2335,7 +2423,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_mean_4_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -2351,21 +2441,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -2608,7 +2700,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -2616,10 +2710,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     fusegen::Packed<S, V> grad_grad_x_next{};
@@ -2633,13 +2738,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2695,13 +2802,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2756,13 +2865,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -2795,6 +2906,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
         K::columns(scalar, col[v]);
       }
+      fusegen::Vector<T, V> grad_bn_weight_v;
+      fusegen::Vector<T, V> grad_bn_bias_v;
+      fusegen::Vector<T, V> grad_bn_var_4_v;
+      fusegen::Vector<T, V> grad_bn_mean_4_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -2803,11 +2918,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_scale_total += out.grad_scale;
-        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
-        grad_bn_var_4_partial[group * cols + c + v] += out.grad_bn_var_4;
-        grad_bn_mean_4_partial[group * cols + c + v] += out.grad_bn_mean_4;
+        grad_bn_weight_v.value[v] = out.grad_bn_weight;
+        grad_bn_bias_v.value[v] = out.grad_bn_bias;
+        grad_bn_var_4_v.value[v] = out.grad_bn_var_4;
+        grad_bn_mean_4_v.value[v] = out.grad_bn_mean_4;
       }
+      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
+      fusegen::add_vector(grad_bn_var_4_partial + group * cols + c, grad_bn_var_4_v);
+      fusegen::add_vector(grad_bn_mean_4_partial + group * cols + c, grad_bn_mean_4_v);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -2892,6 +3011,7 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = DoubleBackwardTrainSums2Rows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSums2Launch::cluster;
     needs.preferred = DoubleBackwardTrainSums2Launch::threads;
@@ -3013,7 +3133,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -3021,7 +3142,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -3032,7 +3153,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_gemm_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -3048,21 +3171,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -3288,7 +3413,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -3296,10 +3423,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
 
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     fusegen::Packed<S, V> grad_grad_x_next{};
@@ -3313,13 +3451,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -3378,13 +3518,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -3439,13 +3581,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -3482,6 +3626,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::columns(scalar, col[v]);
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_gemm_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -3490,8 +3635,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
-        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
+        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
       }
+      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -3573,6 +3719,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = DoubleBackwardTrainRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = DoubleBackwardTrainLaunch::threads;
@@ -3655,7 +3802,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -3663,11 +3811,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -3681,15 +3830,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
       }
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 #pragma unroll
@@ -3832,7 +3982,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -3842,7 +3994,6 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
 
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-
     fusegen::Packed<S, V> x_next{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
@@ -3850,7 +4001,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -3909,7 +4060,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
 #pragma unroll
@@ -4023,6 +4174,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = ForwardEvalRows::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = ForwardEvalLaunch::threads;
@@ -4100,7 +4252,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -4108,7 +4261,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -4123,7 +4276,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -4137,20 +4292,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -4300,7 +4457,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -4308,10 +4467,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     K::row0(scalar, row);
@@ -4321,9 +4491,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -4363,9 +4534,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -4390,6 +4562,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::columns(scalar, col[v]);
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_gemm_bias_v;
+      fusegen::Vector<T, V> grad_bn_weight_v;
+      fusegen::Vector<T, V> grad_bn_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -4398,10 +4573,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage1(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
         grad_scale_total += out.grad_scale;
-        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
-        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
+        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+        grad_bn_weight_v.value[v] = out.grad_bn_weight;
+        grad_bn_bias_v.value[v] = out.grad_bn_bias;
       }
+      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
+      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -4482,6 +4660,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = BackwardEvalRows::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = BackwardEvalLaunch::threads;
@@ -4587,7 +4766,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
+                             threads = blockDim.x * blockDim.y;
   const int step = int(gridDim.x) / team.blocks() * int(blockDim.y);
   const int row_count = int(rows);
   const int first_column = int(team.rank() * ITEMS * blockDim.x + threadIdx.x) * V,
@@ -4595,7 +4775,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
-  unsigned char* place = dynamic;
+  [[maybe_unused]] unsigned char* place = dynamic;
   Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
@@ -4612,7 +4792,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   grad_bn_bias_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
-  typename K::Row next_row{};
+  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
+  T softmax_max_next{};
+  T softmax_sum_next{};
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
@@ -4628,21 +4810,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           }
         }
       }
-      next_row.softmax_max = softmax_max[r];
-      next_row.softmax_sum = softmax_sum[r];
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
     }
   };
-  const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   fetch(begin + int(threadIdx.y));
+
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    const int end =
+    [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
-    typename K::Row row = next_row;
+    typename K::Row row{};
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -4870,7 +5054,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = BLOCKS > 1;  // the next vectors are on their way, where registers allow it
+  // The next vectors are on their way, where registers allow it: without a condition, or they would
+  // be waited for.
+  [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
@@ -4878,10 +5064,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
   const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
   T grad_scale_total = T(0);
+  T softmax_max_next{};
+  T softmax_sum_next{};
+  const auto read_row = [&](int64_t r) {
+    if (r < rows) {
+      softmax_max_next = softmax_max[r];
+      softmax_sum_next = softmax_sum[r];
+    }
+  };
+  read_row(group);
+
   for (int64_t r = group; r < rows; r += groups) {
     typename K::Row row{};
-    row.softmax_max = softmax_max[r];
-    row.softmax_sum = softmax_sum[r];
+    row.softmax_max = softmax_max_next;
+    row.softmax_sum = softmax_sum_next;
+    read_row(r + groups);
     fusegen::Packed<S, V> x_next{};
     fusegen::Packed<S, V> grad_y_next{};
     fusegen::Packed<S, V> grad_grad_x_next{};
@@ -4895,13 +5092,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -4956,13 +5155,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -5016,13 +5217,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
     for (int64_t c = first; c < cols; c += apart) {
       const int64_t at = r * cols + c;
       const auto x_raw = ahead ? x_next : fusegen::load_packed<V>(x + at);
-      if (ahead && c + apart < cols) x_next = fusegen::load_packed<V>(x + (at + apart));
+      if (ahead) x_next = fusegen::load_packed<V>(x + (c + apart < cols ? at + apart : at));
       const auto grad_y_raw = ahead ? grad_y_next : fusegen::load_packed<V>(grad_y + at);
-      if (ahead && c + apart < cols) grad_y_next = fusegen::load_packed<V>(grad_y + (at + apart));
+      if (ahead)
+        grad_y_next = fusegen::load_packed<V>(grad_y + (c + apart < cols ? at + apart : at));
       const auto grad_grad_x_raw =
           ahead ? grad_grad_x_next : fusegen::load_packed<V>(grad_grad_x + at);
-      if (ahead && c + apart < cols)
-        grad_grad_x_next = fusegen::load_packed<V>(grad_grad_x + (at + apart));
+      if (ahead)
+        grad_grad_x_next =
+            fusegen::load_packed<V>(grad_grad_x + (c + apart < cols ? at + apart : at));
       typename K::Full full[V];
       const auto x_v = fusegen::unpack(x_raw);
       const auto grad_y_v = fusegen::unpack(grad_y_raw);
@@ -5055,6 +5258,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::columns(scalar, col[v]);
       }
       fusegen::Vector<T, V> grad_x_v;
+      fusegen::Vector<T, V> grad_gemm_bias_v;
+      fusegen::Vector<T, V> grad_bn_weight_v;
+      fusegen::Vector<T, V> grad_bn_bias_v;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Kept kept;
@@ -5064,10 +5270,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
         K::stage2(full[v], col[v], row, scalar, kept, out);
         grad_x_v.value[v] = out.grad_x;
         grad_scale_total += out.grad_scale;
-        grad_gemm_bias_partial[group * cols + c + v] += out.grad_gemm_bias;
-        grad_bn_weight_partial[group * cols + c + v] += out.grad_bn_weight;
-        grad_bn_bias_partial[group * cols + c + v] += out.grad_bn_bias;
+        grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
+        grad_bn_weight_v.value[v] = out.grad_bn_weight;
+        grad_bn_bias_v.value[v] = out.grad_bn_bias;
       }
+      fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
+      fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
+      fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
       fusegen::store_vector(grad_x + at, grad_x_v);
     }
   }
@@ -5155,6 +5364,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.once = false;
     needs.threads = DoubleBackwardEvalRows::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = DoubleBackwardEvalLaunch::threads;

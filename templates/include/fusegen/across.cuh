@@ -1,5 +1,5 @@
-// Rows whose columns lie apart in memory and that lie side by side themselves: how a block has
-// them, and how its warps, which share the columns, reduce them.
+// Rows whose columns lie apart in memory and that lie side by side themselves: the tiles of them
+// that a block walks over, and how its threads reduce them.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,83 +7,112 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "fusegen/across_plan.h"
 #include "fusegen/chip.cuh"
 #include "fusegen/team.cuh"
+#include "fusegen/vector.cuh"
 
 namespace fusegen {
 
-// Tiles of 32 V neighbouring rows in a matrix [cols, inner].
+// Tile after tile of a block: blockDim.x * V neighbouring rows of a matrix [cols, inner] each. A
+// block has every gridDim.x-th, and gets from one to the next without a division.
 template <int V>
-FUSEGEN_FN int64_t across_tiles(int64_t inner) {
-  return (inner + 32 * V - 1) / (32 * V);
-}
+class AcrossTile {
+ public:
+  __device__ __forceinline__ explicit AcrossTile(const AcrossWalk& walk)
+      : walk_(walk), matrix_(blockIdx.x / walk.tiles), part_(blockIdx.x % walk.tiles) {}
 
-constexpr int across_threads = 512;  // of a block at most, so that each may have 128 registers
+  __device__ __forceinline__ bool exists() const { return matrix_ < walk_.matrices; }
+  __device__ __forceinline__ int64_t matrix() const { return matrix_; }
+  // The thread's first row, counted from the matrix' first.
+  __device__ __forceinline__ int64_t begin() const {
+    return (int64_t(part_) * blockDim.x + threadIdx.x) * V;
+  }
+  __device__ __forceinline__ void advance() {
+    matrix_ += walk_.matrices_further;
+    part_ += walk_.tiles_further;
+    if (part_ >= walk_.tiles) {
+      part_ -= walk_.tiles;
+      ++matrix_;
+    }
+  }
 
-struct AcrossPlan {
-  int width;     // neighbouring rows of a thread
-  int items;     // columns that a thread holds; 0: none, the rows are read again by each stage
-  dim3 threads;  // lanes and warps
-  unsigned grid;
-  int64_t tiles;           // of the whole activation
-  int64_t groups, blocks;  // partial sums: one a block
+ private:
+  const AcrossWalk& walk_;
+  int64_t matrix_;
+  uint32_t part_;
 };
 
-// `held_one`, `held_two`: columns that a thread holds of one row, or of two. `allows`: whether a
-// thread may access so many neighbouring rows at once. `tensors`: how many are read.
-template <class S, class Allows>
-AcrossPlan choose_across(int64_t rows, int64_t cols, int64_t inner, int held_one, int held_two,
-                         int tensors, const Allows& allows) {
-  constexpr int most = across_threads / 32;
-  AcrossPlan plan{};
-  if (cols <= int64_t(held_two) * most && allows(2)) {
-    plan.width = 2;
-    plan.items = held_two;
-  } else if (cols <= int64_t(held_one) * most) {
-    plan.width = 1;
-    plan.items = held_one;
-  } else {
-    // What a block reads again is to be in its first-level cache, or else in wide accesses.
-    constexpr int64_t cache = 128 * 1024;
-    constexpr int wide = 16 / sizeof(S);
-    const int64_t bytes = 32 * cols * tensors * int64_t(sizeof(S));
-    plan.width = wide * bytes > cache && 2 * bytes <= cache ? 2 : wide;
-    if (!allows(plan.width)) plan.width = allows(2) ? 2 : 1;
-  }
-  int warps = plan.items ? 1 : most;
-  while (warps < most && int64_t(warps) * plan.items < cols) warps *= 2;
-  plan.threads = dim3(32, unsigned(warps));
-  plan.tiles = rows / inner * ((inner + 32 * plan.width - 1) / (32 * plan.width));
-  return plan;
-}
+// Reduces over the strands of a block, for the V rows of each lane.
+//
+// The lanes of a warp that are of one strand each exchange values first, then the warps through
+// shared memory: their parts are read between the two barriers and the results after the second, so
+// nobody overwrites what another is still to read.
+template <class T, int V>
+class AcrossTeam {
+ public:
+  __device__ explicit AcrossTeam(void* exchange) : exchange_(static_cast<T*>(exchange)) {}
 
-// Sets the grid: a block for each tile, or where each leaves partial sums only as many as the chip
-// holds at a time.
-template <class Kernel>
-void place_across(AcrossPlan& plan, Kernel* kernel, bool sums) {
-  const int64_t most = sums ? resident_blocks(kernel, plan.threads, 0) : int64_t(INT32_MAX);
-  plan.grid = unsigned(std::min(plan.tiles, most));
-  plan.groups = plan.blocks = plan.grid;
-}
-
-// Reduces each of a thread's V values over the warps of its block; every thread gets the results.
-// `exchange` has a place for each value.
-template <class Op, class T, int V>
-__device__ __forceinline__ void reduce_across(T (&values)[V], T* exchange) {
-  const int warps = blockDim.y;
-  if (warps == 1) return;
+  // Every thread gets the results.
+  template <class Op>
+  __device__ __forceinline__ void reduce(T (&values)[V]) const {
+    const unsigned lanes = blockDim.x, threads = lanes * blockDim.y, warps = threads / 32;
+    const unsigned thread = threadIdx.y * lanes + threadIdx.x;
+    for (unsigned offset = 16; offset >= lanes; offset /= 2) {
 #pragma unroll
-  for (int v = 0; v < V; ++v) exchange[(threadIdx.y * V + v) * 32 + threadIdx.x] = values[v];
-  __syncthreads();
-#pragma unroll
-  for (int v = 0; v < V; ++v) {
-    T result = Op::template identity<T>();
-    for (int warp = 0; warp < warps; ++warp) {
-      result = Op::combine(result, exchange[(warp * V + v) * 32 + threadIdx.x]);
+      for (int v = 0; v < V; ++v) {
+        values[v] = Op::combine(values[v], __shfl_xor_sync(0xffffffffu, values[v], offset));
+      }
     }
-    values[v] = result;
+    if (warps == 1) return;
+    const unsigned rows = lanes * V;
+    T* const parts = exchange_ + rows;
+    if (thread % 32 < lanes) {
+      Packed<T, V> mine;
+#pragma unroll
+      for (int v = 0; v < V; ++v) mine.value[v] = values[v];
+      reinterpret_cast<Packed<T, V>*>(parts)[thread / 32 * lanes + threadIdx.x] = mine;
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (unsigned row = thread; row < rows; row += threads) {
+      T result = parts[row];
+#pragma unroll
+      for (unsigned warp = 1; warp < across_threads / 32; ++warp) {
+        if (warp < warps) result = Op::combine(result, parts[warp * rows + row]);
+      }
+      exchange_[row] = result;
+    }
+    __syncthreads();
+    const Packed<T, V> all = reinterpret_cast<const Packed<T, V>*>(exchange_)[threadIdx.x];
+#pragma unroll
+    for (int v = 0; v < V; ++v) values[v] = all.value[v];
   }
-  __syncthreads();
+
+ private:
+  T* exchange_;  // each row's result, and behind them each warp's part of it
+};
+
+// Bytes of shared memory of a block: for what its threads read next, of so many tensors, row
+// operands and saved statistics, and to exchange what they reduce.
+template <class S>
+size_t across_shared(const AcrossPlan& plan, int tensors, int operands, int statistics) {
+  const size_t threads = plan.lanes * plan.strands, rows = plan.lanes * plan.width;
+  const size_t access = plan.width * sizeof(S), computed = plan.width * sizeof(compute_t<S>);
+  const bool ahead = plan.items && access >= 4;
+  const size_t next = access * (plan.items * tensors + operands) + computed * statistics;
+  return (ahead ? next * threads : 0) + sizeof(compute_t<S>) * rows * (1 + threads / 32);
+}
+
+// Sets the grid: as many blocks as the chip holds at a time, each of which walks over many tiles.
+template <class Kernel>
+void place_across(AcrossPlan& plan, Kernel* kernel) {
+  const dim3 threads(unsigned(plan.lanes), unsigned(plan.strands));
+  const int64_t tiles = plan.walk.matrices * plan.walk.tiles;
+  plan.grid = unsigned(std::min(tiles, resident_blocks(kernel, threads, plan.shared)));
+  plan.groups = plan.blocks = plan.grid;
+  plan.walk.matrices_further = plan.grid / plan.walk.tiles;
+  plan.walk.tiles_further = plan.grid % plan.walk.tiles;
 }
 
 }  // namespace fusegen

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fusegen/across.cuh"
+#include "fusegen/channels.cuh"
 #include "fusegen/chip.cuh"
 #include "fusegen/dtype.h"
 #include "fusegen/elementary.h"

@@ -114,6 +114,20 @@ FUSEGEN_FN int64_t channel_of(int64_t at, int64_t run, int64_t channels) {
   return uint32_t(at) / uint32_t(run) % uint32_t(channels);  // several times faster
 }
 
+// The place of row r's element in the column that an index names; where that is no column, in the
+// first. A matrix [cols, inner] holds a column of `inner` neighbouring rows side by side.
+FUSEGEN_FN int64_t place_in_row(int64_t r, int64_t index, int64_t cols, int64_t inner) {
+  const int64_t column = index >= 0 && index < cols ? index : 0;
+  if (inner == 1) return r * cols + column;
+  return (r / inner * cols + column) * inner + r % inner;
+}
+
+// That element as it is stored; where there are no columns, 0.
+template <class S>
+FUSEGEN_FN S take(const S* values, int64_t r, int64_t index, int64_t cols, int64_t inner) {
+  return cols ? values[place_in_row(r, index, cols, inner)] : S{};
+}
+
 // Calls f with a value of the storage type that `dtype` names.
 template <class F>
 auto with_dtype(DType dtype, F&& f) {

@@ -14,8 +14,8 @@ namespace fusegen {
 
 // How a row is held: `brief`, one access a thread, by lanes of a warp; `warp`, by one warp;
 // `block`, by up to 512 threads; `large_block`, by up to 1024; `cluster` and `large_cluster`, by
-// several such blocks. Or, because it is too long, streamed by a cluster, by one block where the chip
-// has none.
+// several such blocks. Or, because it is too long, streamed by a cluster, by one block where the
+// chip has none.
 enum class RowForm {
   brief,
   warp,
@@ -73,6 +73,7 @@ struct RowPlan {
 struct RowNeeds {
   int64_t rows, cols;
   int width;          // elements of one access
+  bool once;          // one pass over a row is all, and only sums and maxima come of it
   int cluster;        // blocks that may hold a row together, up to 16
   int threads;        // of a block, at most
   int preferred;      // of a block, at most, while a larger cluster can hold the row
@@ -128,6 +129,17 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     plan.shared = shared;
     return true;
   };
+  // A row that is read once anyway need not be held. Each thread gets eight accesses, which what is
+  // done once a row is spread over; where there are too few rows for that, they are shared out
+  // below.
+  if (needs.once) {
+    const int64_t threads = std::clamp<int64_t>(lanes(8, 1) / 32 * 32, 64, 512);
+    if (needs.rows * threads >= int64_t(chip().multiprocessors) * 1024) {
+      plan = stream_rows(needs, 1);
+      plan.threads = dim3(unsigned(threads));
+      return plan;
+    }
+  }
   const int most = chip().clusters ? std::min(needs.cluster, 16) : 1;
   if (needs.rows <= INT32_MAX) {
     if (blocks(RowForm::block, 1, 512)) return plan;

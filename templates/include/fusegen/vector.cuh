@@ -1,4 +1,5 @@
-// How a thread reads and writes neighbouring elements: V of them in one access of up to 16 bytes, or 32.
+// How a thread reads and writes neighbouring elements: V of them in one access of up to 16 bytes,
+// or 32.
 #pragma once
 
 #include <cstdint>
@@ -57,6 +58,20 @@ __device__ __forceinline__ void store_vector(S* to, const Vector<compute_t<S>, V
   *reinterpret_cast<Packed<S, V>*>(to) = packed;
 }
 
+// Adds V numbers to those at `to`, in accesses of up to 16 bytes.
+template <class T, int V>
+__device__ __forceinline__ void add_vector(T* to, const Vector<T, V>& from) {
+  constexpr int width = V * sizeof(T) <= 16 ? V : 16 / sizeof(T);
+#pragma unroll
+  for (int k = 0; k < V; k += width) {
+    auto& chunk = *reinterpret_cast<Packed<T, width>*>(to + k);
+    Packed<T, width> sum = chunk;
+#pragma unroll
+    for (int w = 0; w < width; ++w) sum.value[w] += from.value[k + w];
+    chunk = sum;
+  }
+}
+
 // Makes the compiler forget what it knows of a packed vector, so that what was computed from it is
 // computed again and not kept in registers all the while.
 template <class S, int V>
@@ -68,11 +83,36 @@ __device__ __forceinline__ void forget(Packed<S, V>& packed) {
   }
 }
 
-// Copies 16 bytes to shared memory while the thread goes on. Only the thread that asked reads them,
-// after `await_copies`, so that no barrier is needed.
-__device__ __forceinline__ void copy_ahead(void* shared, const void* global) {
+// A number of which the compiler does not know that it has had it before, so that what follows from
+// it is computed again and not kept in registers all the while.
+__device__ __forceinline__ uint32_t opaque(uint32_t number) {
+  asm volatile("" : "+r"(number));
+  return number;
+}
+
+// Whether `copy_ahead` can copy a packed vector.
+template <class Pack>
+constexpr bool copies_ahead = sizeof(Pack) == 4 || sizeof(Pack) == 8 || sizeof(Pack) == 16;
+
+// Copies a packed vector to shared memory while the thread goes on, through the first-level cache:
+// for what other threads of the block read too. Only the thread that asked reads the copy, after
+// `await_copies`, so that no barrier is needed.
+template <class Pack>
+__device__ __forceinline__ void copy_ahead_cached(Pack* shared, const void* global) {
   const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global), "n"(sizeof(Pack))
+               : "memory");
+}
+
+// The same, past that cache where the vector has 16 bytes.
+template <class Pack>
+__device__ __forceinline__ void copy_ahead(Pack* shared, const void* global) {
+  if constexpr (sizeof(Pack) == 16) {
+    const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+  } else {
+    copy_ahead_cached(shared, global);
+  }
 }
 
 __device__ __forceinline__ void await_copies() {
@@ -114,32 +154,6 @@ class ColumnSums {
   Chunk* chunks_;
   int threads_;
 };
-
-// What each of the elements at … at + V - 1 has of its channel.
-template <int V, class S>
-__device__ __forceinline__ auto spread_vector(const S* data, int64_t at, int64_t run,
-                                              int64_t channels) {
-  using T = decltype(load(data));
-  Vector<T, V> spread;
-  int64_t channel = channel_of(at, run, channels);
-  if (V == 1 || run % V == 0) {  // the vector has one channel: it begins at a multiple of V
-    const T value = load(data + channel);
-#pragma unroll
-    for (int v = 0; v < V; ++v) spread.value[v] = value;
-  } else {
-    int64_t until = run - at % run;
-#pragma unroll
-    for (int v = 0; v < V; ++v) {
-      if (until == 0) {
-        until = run;
-        channel = channel + 1 == channels ? 0 : channel + 1;
-      }
-      spread.value[v] = load(data + channel);
-      --until;
-    }
-  }
-  return spread;
-}
 
 // The uniform numbers of elements index … index + V - 1; index is a multiple of V.
 template <class T, int V>

@@ -1,0 +1,134 @@
+"""Rows whose columns lie apart: what a block of the GPU has of them, and every form against float64 truth."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from conftest import DTYPES, ROOT, dtype_name
+
+from fusegen import load, paths, pipeline, verify
+from fusegen.compilers import find_compilers
+
+SOURCE = """
+#include "fusegen/across_plan.h"
+extern "C" void choose(const int64_t* given, int64_t* found) {
+  fusegen::AcrossNeeds needs{};
+  needs.rows = given[0], needs.cols = given[1], needs.inner = given[2];
+  needs.width = given[3], needs.items = given[4], needs.tensors = given[5], needs.size = given[6];
+  const fusegen::AcrossPlan plan = fusegen::choose_across(needs);
+  const int64_t all[] = {plan.items, plan.lanes, plan.strands, plan.walk.matrices, plan.walk.tiles};
+  for (int n = 0; n < 5; ++n) found[n] = all[n];
+}
+"""
+#: Columns and what is behind them, at and around the places where the choice changes: one, odd numbers, what
+#: wide accesses need and do not fit, what 32, 64 and 128 bytes hold, an image's 7 x 7, 14 x 14 and 56 x 56.
+COLUMNS = sorted({1, 3, 7, 33, 256} | {2**k + d for k in range(5, 13) for d in (0, 1)})
+INNER = [2, 3, 4, 7, 8, 9, 16, 32, 33, 49, 64, 196, 56 * 56]
+
+
+class Plan(NamedTuple):
+    """What is chosen: columns a thread holds, threads side by side, strands, matrices, tiles of one."""
+
+    items: int
+    lanes: int
+    strands: int
+    matrices: int
+    tiles: int
+
+
+Choose = Callable[..., Plan]
+
+
+@pytest.fixture(scope="module")
+def choose(tmp_path_factory: pytest.TempPathFactory) -> Choose:
+    """Gives `choose_across` of across_plan.h."""
+    folder = tmp_path_factory.mktemp("across_plan")
+    (folder / "choose.cpp").write_text(SOURCE)
+    library = folder / "choose.so"
+    command = [str(find_compilers().cxx), "-std=c++17", "-O1", "-Wall", "-Werror", "-shared"]
+    command += ["-fPIC", f"-I{paths.include()}", str(folder / "choose.cpp"), "-o", str(library)]
+    subprocess.run(command, check=True)
+    function = ctypes.CDLL(str(library)).choose
+
+    def of(*given: int) -> Plan:
+        found = (ctypes.c_int64 * 5)()
+        function((ctypes.c_int64 * 7)(*given), found)
+        return Plan(*found)
+
+    return of
+
+
+@pytest.mark.parametrize(("width", "size"), [(2, 8), (4, 4), (4, 2), (1, 8), (1, 4), (1, 2)])
+@pytest.mark.parametrize("items", [1, 4, 8, 16])
+def test_a_block_covers_its_rows(width: int, size: int, items: int, choose: Choose) -> None:
+    """Whole warps, at most 512 threads, every column and every row; 32 bytes of a column at least."""
+    for cols, inner in product(COLUMNS, INNER):
+        if inner % width:
+            continue
+        plan = choose(3 * inner, cols, inner, width, items, 2, size)
+        threads = plan.lanes * plan.strands
+        assert threads % 32 == 0
+        assert 32 <= threads <= 512
+        assert plan.lanes in (1, 2, 4, 8, 16, 32)
+        assert plan.matrices == 3
+        assert (plan.tiles - 1) * plan.lanes * width < inner <= plan.tiles * plan.lanes * width
+        assert plan.lanes * width * size >= min(32, inner * size)
+        if plan.items:
+            assert plan.items == items
+            assert plan.strands * items >= cols
+        else:  # not even where a block reads as little of each column as it may
+            least = min(32 // (width * size), inner // width)
+            assert -(-cols // items) * 2 ** (least - 1).bit_length() > 512
+
+
+@pytest.mark.parametrize(
+    ("given", "plan"),
+    [
+        # The channels of 64 images, floats: 128 bytes of each, 256 threads.
+        ((64 * 3136, 256, 3136, 4, 8, 1, 4), (8, 8, 32, 64, 98)),
+        # 16-bit types: the same bytes are twice as many rows.
+        ((64 * 3136, 256, 3136, 4, 8, 1, 2), (8, 16, 32, 64, 49)),
+        # Twice the columns in 512 threads: 64 bytes of each.
+        ((64 * 3136, 512, 3136, 4, 8, 1, 2), (8, 8, 64, 64, 98)),
+        # Few columns: more threads side by side.
+        ((8 * 1024, 3, 1024, 4, 8, 1, 4), (8, 32, 1, 8, 8)),
+        # Little behind the columns: no thread without rows.
+        ((8 * 4, 64, 4, 4, 8, 1, 4), (8, 1, 32, 8, 1)),
+        # More columns than a block holds are read again: 32 bytes of each, so that they stay in a cache.
+        ((2 * 64, 5000, 64, 4, 8, 2, 4), (0, 2, 256, 2, 8)),
+    ],
+)
+def test_what_is_chosen(given: tuple[int, ...], plan: tuple[int, ...], choose: Choose) -> None:
+    assert choose(*given) == plan
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conv2d_channel_softmax_sigmoid",  # sums over rows, and operands of columns
+        "conv_transpose3d_log_softmax_dropout",  # draws
+        "conv2d_scale_normalize",  # operands of channels within a row
+    ],
+)
+def test_every_form_at_its_boundaries(name: str, dtype: torch.dtype, shaped_packages: Path) -> None:
+    """Held and read again, in vectors and row by row, from one lane to a warp, in one tile and in many."""
+    chain = pipeline.derive(ROOT / "tests" / "chains" / f"{name}.yaml")
+    package = load(name, shaped_packages)
+    for number, (cols, inner) in enumerate(product(COLUMNS, INNER)):
+        if cols * inner <= 2**17:
+            matrices = (1, 5)[number % 2]
+            behind = (inner,) if chain.layout.rank == 4 else (1, inner)
+            shape = (matrices, cols, 1, *behind)
+            case = verify.make_case(chain, shape, training=len(chain.modes) == 2, device="cuda")
+            for error in verify.compare(package, chain, case, dtype):
+                assert error.within, f"{shape}: {error}"
