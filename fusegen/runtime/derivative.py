@@ -59,9 +59,9 @@ def pull(ctx: Any, pass_: BoundPass, cotangents: Sequence[Tensor | None]) -> lis
     """
     following = pass_.following
     tensors, statistics, extras = _recall(ctx, pass_)
-    outputs = [  # of the statistics there are none
-        _or_zeros(cotangent, tensors[place])
-        for cotangent, place in zip(cotangents, pass_.like, strict=False)
+    outputs = [
+        torch.zeros_like(tensors[place]) if cotangent is None else cotangent
+        for cotangent, place in zip(cotangents, pass_.like, strict=False)  # none of statistics
     ]
     found = call(following, following.arguments((*tensors, *outputs), statistics, extras))
     gradients: list[Tensor | None] = [None] * (
