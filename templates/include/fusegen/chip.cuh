@@ -14,7 +14,8 @@ struct Chip {
   int device;
   int multiprocessors;
   int shared_bytes;  // that one block may have
-  int access_bytes;  // that one access of a thread may have: 16, or 32 from compute capability 10.0 on
+  int access_bytes;  // that one access of a thread may have: 16, or 32 from compute capability 10.0
+                     // on
   bool clusters;     // blocks may read each other's shared memory (compute capability 9.0)
 };
 
@@ -75,7 +76,8 @@ int64_t resident_clusters(Kernel* kernel, dim3 threads, size_t shared, int size)
   return clusters;
 }
 
-// Elements of one access: as many as `most` bytes hold (0: as the chip can), if the tensors allow it.
+// Elements of one access: as many as `most` bytes hold (0: as the chip can), if the tensors allow
+// it.
 template <class S, class Allows>
 int widest(int most, Allows&& allows) {
   if (most == 0) most = chip().access_bytes;
