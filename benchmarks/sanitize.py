@@ -40,7 +40,7 @@ def call(spec: Path, packages: Path) -> int:
                 case = verify.make_case(chain, shape, training=training, device="cpu")
                 moving = [True, *(o.differentiable for o in chain.operands)]
                 given = [
-                    t.to(dtype).requires_grad_() if m else t
+                    (t.to(dtype) if t.is_floating_point() else t).requires_grad_(m)
                     for t, m in zip([case.x, *case.operands.values()], moving, strict=True)
                 ]
                 out = built.apply(*given, **case.options)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sympy as sp
 
 from fusegen.program import (
-    Builder,
     Input,
     Kind,
     Map,
@@ -21,6 +20,7 @@ from fusegen.program import (
     Value,
     arguments,
 )
+from fusegen.program_builder import Builder
 
 
 def vjp(program: Program, name: str) -> Program:

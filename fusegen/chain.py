@@ -16,7 +16,8 @@ from fusegen.formula_nodes import formula_value
 from fusegen.layout import Layout
 from fusegen.lower import Kernel, LoweringError, lower
 from fusegen.lower.ranges import simplify
-from fusegen.program import Builder, Input, Kind, Outline, Output, Program, Reduce, Value
+from fusegen.program import Input, Kind, Outline, Output, Program, Reduce, Value
+from fusegen.program_builder import Builder
 from fusegen.spec_types import PASSES, Ref, Spec, Step
 
 

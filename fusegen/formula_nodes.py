@@ -7,7 +7,8 @@ from typing import Literal
 import sympy as sp
 
 from fusegen import atoms
-from fusegen.program import Builder, Input, Kind, Value
+from fusegen.program import Input, Kind, Value
+from fusegen.program_builder import Builder
 
 
 def formula_value(

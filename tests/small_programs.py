@@ -5,7 +5,8 @@ from __future__ import annotations
 import sympy as sp
 
 from fusegen.formula_nodes import formula_value
-from fusegen.program import Builder, Kind, Output, Program
+from fusegen.program import Kind, Output, Program
+from fusegen.program_builder import Builder
 
 X, W = sp.Symbol("x", real=True), sp.Symbol("w", real=True)
 

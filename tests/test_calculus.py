@@ -17,7 +17,8 @@ from fusegen.eager import run_program
 from fusegen.formula import parse
 from fusegen.formula_nodes import formula_value
 from fusegen.ops import call, find
-from fusegen.program import Builder, Kind, Output, Program
+from fusegen.program import Kind, Output, Program
+from fusegen.program_builder import Builder
 
 X, W = sp.Symbol("x", real=True), sp.Symbol("w", real=True)
 S, R = sp.Symbol("s", real=True), sp.Symbol("r", real=True)

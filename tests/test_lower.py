@@ -12,7 +12,8 @@ from fusegen.formula_nodes import formula_value
 from fusegen.lower import Kernel, lower
 from fusegen.lower.printer import Printer
 from fusegen.ops import call, find
-from fusegen.program import Builder, Kind, Output, Program, Reduce
+from fusegen.program import Kind, Output, Program, Reduce
+from fusegen.program_builder import Builder
 
 X, Y = sp.Symbol("x", real=True), sp.Symbol("y", real=True)
 PRINTED = [

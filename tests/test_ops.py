@@ -20,7 +20,8 @@ from fusegen.eager import run_program
 from fusegen.formula import parse
 from fusegen.formula_nodes import formula_value
 from fusegen.ops import Op, aliases, call, registry
-from fusegen.program import Builder, Kind, Map, Outline, Output, Program
+from fusegen.program import Kind, Map, Outline, Output, Program
+from fusegen.program_builder import Builder
 from fusegen.torch_call import torch_call, untaken
 
 FORBIDDEN = (sp.Min, sp.Max, sp.Abs, sp.Heaviside, sp.DiracDelta, sp.Derivative, sp.sign)

@@ -6,7 +6,8 @@ import sympy as sp
 
 from fusegen.atoms import exp, let, row_max, row_mean, row_shift, row_sum, sigmoid
 from fusegen.formula_nodes import formula_value
-from fusegen.program import Builder, Kind, Map, Output, Program, Reduce, Take, describe
+from fusegen.program import Kind, Map, Output, Program, Reduce, Take, describe
+from fusegen.program_builder import Builder
 
 X = sp.Symbol("x", real=True)
 

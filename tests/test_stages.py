@@ -10,7 +10,8 @@ from fusegen.calculus import vjp
 from fusegen.formula_nodes import formula_value
 from fusegen.lower import lower
 from fusegen.ops import call, find
-from fusegen.program import Builder, Kind, Output, Program, Reduce
+from fusegen.program import Kind, Output, Program, Reduce
+from fusegen.program_builder import Builder
 
 
 def test_softmax_reduces_its_maximum_and_its_sum_together() -> None:

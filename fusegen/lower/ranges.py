@@ -16,7 +16,8 @@ import sympy as sp
 from sympy.core.relational import Relational
 
 from fusegen import atoms
-from fusegen.program import Builder, Input, Map, Program, Reduce, Take, Value
+from fusegen.program import Input, Map, Program, Reduce, Take, Value
+from fusegen.program_builder import Builder
 
 _INFINITE = math.inf
 #: A comparison counts as settled only by this margin, relatively: computed values may overstep their

@@ -12,7 +12,8 @@ from dataclasses import replace
 import sympy as sp
 
 from fusegen.lower.schedule import Schedule
-from fusegen.program import Builder, Kind, Map, Program, Reduce, Value, arguments
+from fusegen.program import Kind, Map, Program, Reduce, Value, arguments
+from fusegen.program_builder import Builder
 
 
 def regroup(program: Program, plan: Schedule) -> Program:

@@ -12,7 +12,8 @@ from fusegen.calculus import vjp
 from fusegen.formula_nodes import formula_value
 from fusegen.lower.ranges import simplify
 from fusegen.ops import Op, call
-from fusegen.program import Builder, Kind, Outline, Output, Program
+from fusegen.program import Kind, Outline, Output, Program
+from fusegen.program_builder import Builder
 
 __all__ = ["attributes_of", "backward_of", "program_of"]
 
