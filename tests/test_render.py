@@ -27,6 +27,7 @@ COMMON = """
 LAYERS = [
     {"version", "errors", "paths", "atoms", "formula_constants", "formula_text", "tuned"},
     {"program"},
+    {"program_builder"},
     {"formula_nodes"},
     {"ops"},
     {"formula_functions"},
