@@ -18,21 +18,30 @@ struct Bits {
   uint32_t word[4];
 };
 
+// What holds a number of 32 bits. AVX-512 multiplies two of them into 64 bits where they lie in
+// lanes of 64; from lanes of 32, gcc would shuffle them there in each round. What is above the 32
+// bits is dropped where it matters: before a product, and at the end.
+#if defined(__AVX512DQ__) && !defined(__CUDA_ARCH__)
+using Philox = uint64_t;
+#else
+using Philox = uint32_t;
+#endif
+
 FUSEGEN_FN Bits philox(uint64_t seed, uint32_t stream, uint64_t group) {
-  uint32_t c0 = uint32_t(group), c1 = uint32_t(group >> 32), c2 = stream, c3 = 0;
+  Philox c0 = uint32_t(group), c1 = uint32_t(group >> 32), c2 = stream, c3 = 0;
   uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
   FUSEGEN_UNROLL
   for (int round = 0; round < 7; ++round) {
-    const uint64_t p0 = uint64_t(0xD2511F53u) * c0;
-    const uint64_t p1 = uint64_t(0xCD9E8D57u) * c2;
-    c0 = uint32_t(p1 >> 32) ^ c1 ^ k0;
-    c1 = uint32_t(p1);
-    c2 = uint32_t(p0 >> 32) ^ c3 ^ k1;
-    c3 = uint32_t(p0);
+    const uint64_t p0 = uint64_t(0xD2511F53u) * uint32_t(c0);
+    const uint64_t p1 = uint64_t(0xCD9E8D57u) * uint32_t(c2);
+    c0 = Philox(p1 >> 32) ^ c1 ^ k0;
+    c1 = Philox(p1);
+    c2 = Philox(p0 >> 32) ^ c3 ^ k1;
+    c3 = Philox(p0);
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  return {{c0, c1, c2, c3}};
+  return {{uint32_t(c0), uint32_t(c1), uint32_t(c2), uint32_t(c3)}};
 }
 
 // The uniform numbers of a word's two elements: multiples of 2^-16 in [0, 1). The bits become the
