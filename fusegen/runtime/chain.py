@@ -119,8 +119,8 @@ class Chain:
             TypeError, ValueError: where an argument has the wrong type, dtype, device or shape.
         """
         bound = self._modes[mode]
-        out = self._run(bound, x, operands, attributes, seed, groups)
-        return out[0] if bound.mode.saved else out  # type: ignore[no-any-return]
+        out = self._run(bound, x, operands, attributes, seed, groups, value_alone=True)
+        return out if isinstance(out, Tensor) else out[0]
 
     def with_statistics(
         self,
@@ -152,6 +152,8 @@ class Chain:
         attributes: tuple[float, ...],
         seed: int | Tensor | None,
         groups: int,
+        *,
+        value_alone: bool = False,
     ) -> Any:
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         if not fits(x, bound.operands, given, self.rank, self.columns):
@@ -167,7 +169,8 @@ class Chain:
             raise ValueError(
                 f"{self.package}: x: expected channels that {groups} groups divide, got {x.shape[1]}"
             )
-        return bound(x, given, attributes, seed, (groups,) if self.grouped else ())
+        behind = (groups,) if self.grouped else ()
+        return bound(x, given, attributes, seed, behind, value_alone)
 
     def sample(self, x: Tensor) -> int:
         """Return how many rows the statistics of a sample are of: a sixteenth of the matrices that lie behind
@@ -210,6 +213,7 @@ class _Bound:
         attributes: tuple[float, ...],
         seed: int | Tensor | None,
         groups: tuple[int, ...],
+        value_alone: bool,
     ) -> Any:
         mode = self.mode
         extras: tuple[Any, ...] = ()
@@ -218,4 +222,4 @@ class _Bound:
         if mode.random:
             extras = (seed_tensor(seed, x), *extras)
         extras += groups
-        return call(self.forward, (x, *operands, *extras))
+        return call(self.forward, (x, *operands, *extras), value_alone=value_alone)

@@ -22,10 +22,10 @@ _is_transformed = torch._C._are_functorch_transforms_active
 _is_grad_enabled = torch.is_grad_enabled
 
 
-def call(pass_: BoundPass, args: tuple[Any, ...]) -> Any:
+def call(pass_: BoundPass, args: tuple[Any, ...], *, value_alone: bool = False) -> Any:
     """Return what a pass's operator returns, differentiable in its tensors by whoever asks.
 
-    Plain eager takes the short way (8 µs), a transform of torch.func or a level of forward mode the Function
+    With `value_alone` that may be the forward pass's value without its statistics. Plain eager takes the short way (8 µs), a transform of torch.func or a level of forward mode the Function
     that has all rules (22 µs); all else (compilers, tensor subclasses, dispatch modes) sees the operator,
     which has rules of its own (registration.py).
     """
@@ -37,7 +37,7 @@ def call(pass_: BoundPass, args: tuple[Any, ...]) -> Any:
         for tensor in args[: pass_.count]:
             if tensor.requires_grad:
                 if is_plain(args[: pass_.given_tensors]):
-                    return _Eager.apply(pass_, *args)
+                    return (_Value if value_alone else _Eager).apply(pass_, *args)
                 return pass_.dispatch(args)
     return pass_.run(args)
 
@@ -146,6 +146,29 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
         return None, *pull(ctx, ctx.pass_, cotangents)
+
+
+class _Value(torch.autograd.Function):
+    """The forward pass in plain eager where nobody asks for its statistics: each output takes a microsecond."""
+
+    @staticmethod
+    def forward(ctx: Any, pass_: BoundPass, *args: Any) -> Tensor:
+        out = pass_.run_plain(args)
+        ctx.pass_ = pass_
+        remember(ctx, pass_, args, out)
+        return out if isinstance(out, Tensor) else out[0]
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        pass_ = ctx.pass_
+        following = pass_.following
+        kept = ctx.saved_tensors
+        args = (*kept[: pass_.count], cotangent, *kept[pass_.count :], *ctx.numbers)
+        found = call(following, args)
+        gradients: list[Tensor | None] = [None] * (len(args) - pass_.statistics)
+        for place, gradient in zip(following.like, _several(found), strict=True):
+            gradients[place + 1] = gradient  # the first is that of the pass
+        return tuple(gradients)
 
 
 class _Transformable(torch.autograd.Function):
