@@ -25,7 +25,9 @@ _is_grad_enabled = torch.is_grad_enabled
 def call(pass_: BoundPass, args: tuple[Any, ...], *, value_alone: bool = False) -> Any:
     """Return what a pass's operator returns, differentiable in its tensors by whoever asks.
 
-    With `value_alone` that may be the forward pass's value without its statistics. Plain eager takes the short way (8 µs), a transform of torch.func or a level of forward mode the Function
+    With `value_alone` that may be the forward pass's value without its statistics.
+
+    Plain eager takes the short way (8 µs), a transform of torch.func or a level of forward mode the Function
     that has all rules (22 µs); all else (compilers, tensor subclasses, dispatch modes) sees the operator,
     which has rules of its own (registration.py).
     """
@@ -149,7 +151,7 @@ class _Eager(torch.autograd.Function):
 
 
 class _Value(torch.autograd.Function):
-    """The forward pass in plain eager where nobody asks for its statistics: each output takes a microsecond."""
+    """The forward pass in plain eager where nobody asks for its statistics: an output takes a microsecond."""
 
     @staticmethod
     def forward(ctx: Any, pass_: BoundPass, *args: Any) -> Tensor:
