@@ -54,17 +54,11 @@ def remember(ctx: Any, pass_: BoundPass, args: Sequence[Any], out: Any) -> Seque
     return saved
 
 
-def pull(ctx: Any, pass_: BoundPass, cotangents: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Return the gradient of each argument of a call, by the derivative of its pass.
-
-    A cotangent of None is zero.
-    """
+def pull(ctx: Any, pass_: BoundPass, cotangents: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return the gradient of each argument of a call, by the derivative of its pass."""
     following = pass_.following
     tensors, statistics, extras = _recall(ctx, pass_)
-    outputs = [
-        torch.zeros_like(tensors[place]) if cotangent is None else cotangent
-        for cotangent, place in zip(cotangents, pass_.like, strict=False)  # none of statistics
-    ]
+    outputs = cotangents[: len(pass_.like)]
     found = call(following, following.arguments((*tensors, *outputs), statistics, extras))
     gradients: list[Tensor | None] = [None] * (
         pass_.count + len(extras) + (len(statistics) if pass_.order else 0)
@@ -140,13 +134,12 @@ class _Eager(torch.autograd.Function):
         out = pass_.run_plain(args)
         ctx.pass_ = pass_
         remember(ctx, pass_, args, out)
-        ctx.set_materialize_grads(False)  # else each call fills zeros for the statistics
         if pass_.order == 0 and pass_.statistics:
             ctx.mark_non_differentiable(*out[1:])
         return out if isinstance(out, Tensor) else tuple(out)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
         return None, *pull(ctx, ctx.pass_, cotangents)
 
 
