@@ -37,7 +37,7 @@ def call(spec: Path, packages: Path) -> int:
     for shape in SHAPES if chain.layout.rank == 2 else IMAGES:
         for dtype in DTYPES:
             for training in (False, True) if len(chain.modes) == 2 else (False,):
-                case = verify.make_case(chain, shape, training=training, device="cpu")
+                case = verify.make_case(chain, shape, training=training, device="cuda")
                 moving = [True, *(o.differentiable for o in chain.operands)]
                 given = [
                     (t.to(dtype) if t.is_floating_point() else t).requires_grad_(m)
