@@ -9,17 +9,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from fusegen.program import (
-    Input,
-    Kind,
-    Map,
-    Output,
-    Program,
-    Reduce,
-    Take,
-    Value,
-    arguments,
-)
+from fusegen.program import Input, Kind, Map, Output, Program, Reduce, Take, Value, arguments
 from fusegen.program_builder import Builder
 
 

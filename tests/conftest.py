@@ -6,8 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -55,9 +54,7 @@ def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the committed packages, built for what this machine has."""
     out = ROOT / "generated"
-    with once(tmp_path_factory, "generated") as first:
-        if first:
-            builder.build(SPECS, out=out)
+    once(tmp_path_factory, "generated", lambda: builder.build(SPECS, out=out))
     return out
 
 
@@ -100,9 +97,7 @@ def launched(tmp_path: Path) -> Callable[[str, str], tuple[chain.Chain, ModuleTy
 def shaped_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages of tests/chains, built once for all workers."""
     out = _shared(tmp_path_factory) / "chains"
-    with once(tmp_path_factory, "chains") as first:
-        if first:
-            builder.build([ROOT / "tests" / "chains"], out=out)
+    once(tmp_path_factory, "chains", lambda: builder.build([ROOT / "tests" / "chains"], out=out))
     return out
 
 
@@ -112,20 +107,18 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from vocabulary import build_vocabulary
 
     out = _shared(tmp_path_factory) / "vocabulary"
-    with once(tmp_path_factory, "vocabulary") as first:
-        if first:
-            build_vocabulary(out)
+    once(tmp_path_factory, "vocabulary", lambda: build_vocabulary(out))
     return out
 
 
-@contextmanager
-def once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[bool]:
-    """Say whether this worker is the first, who does something for all; the others wait for it."""
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[], object]) -> None:
+    """Build something by the first worker who asks; the others wait for it."""
     folder = _shared(tmp_path_factory)
     with FileLock(folder / f"{name}.lock"):
         done = folder / f"{name}.done"
-        yield not done.exists()
-        done.touch()
+        if not done.exists():
+            build()
+            done.touch()
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:

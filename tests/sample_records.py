@@ -25,7 +25,7 @@ def cell(**changes: object) -> Cell:
         limit_ms=0.125,
         linear_ms=None,
     )
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return replace(base, **changes)
 
 
 def sample() -> Record:

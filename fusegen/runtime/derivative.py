@@ -56,14 +56,12 @@ def remember(ctx: Any, pass_: BoundPass, args: Sequence[Any], out: Any) -> Seque
 
 def pull(ctx: Any, pass_: BoundPass, cotangents: Sequence[Tensor]) -> list[Tensor | None]:
     """Return the gradient of each argument of a call, by the derivative of its pass."""
-    following = pass_.following
-    tensors, statistics, extras = _recall(ctx, pass_)
-    outputs = cotangents[: len(pass_.like)]
-    found = call(following, following.arguments((*tensors, *outputs), statistics, extras))
-    gradients: list[Tensor | None] = [None] * (
-        pass_.count + len(extras) + (len(statistics) if pass_.order else 0)
-    )
-    for place, gradient in zip(following.like, _several(found), strict=True):
+    following, kept = pass_.following, ctx.saved_tensors
+    outputs = cotangents[: len(pass_.like)]  # the others are those of statistics
+    args = (*kept[: pass_.count], *outputs, *kept[pass_.count :], *ctx.numbers)
+    own = len(args) - len(outputs) - (0 if pass_.order else pass_.statistics)
+    gradients: list[Tensor | None] = [None] * own
+    for place, gradient in zip(following.like, _several(call(following, args)), strict=True):
         gradients[place] = gradient
     return gradients
 
@@ -131,9 +129,7 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pass_: BoundPass, *args: Any) -> Any:
-        out = pass_.run_plain(args)
-        ctx.pass_ = pass_
-        remember(ctx, pass_, args, out)
+        out = _recorded(ctx, pass_, args)
         if pass_.order == 0 and pass_.statistics:
             ctx.mark_non_differentiable(*out[1:])
         return out if isinstance(out, Tensor) else tuple(out)
@@ -143,27 +139,20 @@ class _Eager(torch.autograd.Function):
         return None, *pull(ctx, ctx.pass_, cotangents)
 
 
-class _Value(torch.autograd.Function):
+class _Value(_Eager):
     """The forward pass in plain eager where nobody asks for its statistics: an output takes a microsecond."""
 
     @staticmethod
     def forward(ctx: Any, pass_: BoundPass, *args: Any) -> Tensor:
-        out = pass_.run_plain(args)
-        ctx.pass_ = pass_
-        remember(ctx, pass_, args, out)
-        return out if isinstance(out, Tensor) else out[0]
+        return _several(_recorded(ctx, pass_, args))[0]
 
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
-        pass_ = ctx.pass_
-        following = pass_.following
-        kept = ctx.saved_tensors
-        args = (*kept[: pass_.count], cotangent, *kept[pass_.count :], *ctx.numbers)
-        found = call(following, args)
-        gradients: list[Tensor | None] = [None] * (len(args) - pass_.statistics)
-        for place, gradient in zip(following.like, _several(found), strict=True):
-            gradients[place + 1] = gradient  # the first is that of the pass
-        return tuple(gradients)
+
+def _recorded(ctx: Any, pass_: BoundPass, args: tuple[Any, ...]) -> Any:
+    """Run a pass on plain tensors, and save what its derivatives need."""
+    out = pass_.run_plain(args)
+    ctx.pass_ = pass_
+    remember(ctx, pass_, args, out)
+    return out
 
 
 class _Transformable(torch.autograd.Function):
