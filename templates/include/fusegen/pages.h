@@ -57,11 +57,13 @@ inline Sizes sizes_for_huge_pages() {
   return {int64_t(8) << 20, keeps ? std::numeric_limits<int64_t>::max() : int64_t(32) << 20};
 }
 
+// Found as the package is loaded: at its first use, a process forked meanwhile would wait for ever.
+inline const Sizes helped_by_huge_pages = sizes_for_huge_pages();
+
 // Asks for huge pages under new memory that nothing was written to. It is a hint about the whole
 // pages inside: contents and neighbours stay as they are, and an error changes nothing.
 inline void prefer_huge_pages(void* memory, int64_t bytes) {
-  static const Sizes sizes = sizes_for_huge_pages();
-  if (bytes < sizes.least || bytes >= sizes.end) return;
+  if (bytes < helped_by_huge_pages.least || bytes >= helped_by_huge_pages.end) return;
   constexpr uintptr_t page = uintptr_t(2) << 20;
   const uintptr_t from = reinterpret_cast<uintptr_t>(memory);
   const uintptr_t begin = (from + page - 1) / page * page, end = (from + bytes) / page * page;

@@ -20,11 +20,8 @@ class Pool {
  public:
   static constexpr int64_t least = int64_t(1) << 20;  // the smallest result it serves, in bytes
 
-  // The package's pool. It is never destroyed: tensors may outlive all static objects.
-  static Pool& here() {
-    static Pool* const pool = new Pool();
-    return *pool;
-  }
+  // The package's pool.
+  static Pool& here() { return *here_; }
   bool serves(int64_t bytes) const { return bytes >= least && whole(bytes) <= limit_; }
 
   // Memory for a result that the pool serves, aligned to 64 bytes or to a huge page.
@@ -64,6 +61,10 @@ class Pool {
   };
   static constexpr int64_t huge_page = int64_t(2) << 20;
 
+  // Made as the package is loaded: a process forked while another thread makes it at its first use
+  // would wait for that thread for ever. Never destroyed: tensors may outlive all static objects.
+  static Pool* const here_;
+
   Pool() {
     const char* const text = std::getenv("FUSEGEN_POOL_MB");
     limit_ = (text ? std::strtoll(text, nullptr, 10) : 256) * least;
@@ -87,5 +88,7 @@ class Pool {
   std::vector<Block> blocks_;
   int64_t idle_ = 0, limit_;
 };
+
+inline Pool* const Pool::here_ = new Pool();
 
 }  // namespace fusegen
