@@ -13,7 +13,7 @@ that kind, as if it had been spread, and is marked `per_channel`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -207,12 +207,14 @@ def arguments(value: Value) -> tuple[Value, ...]:
     return (value.arg,) if isinstance(value, Reduce) else ()
 
 
-def topological(roots: Iterable[Value]) -> list[Value]:
-    """Return the roots and all that they need, arguments first."""
+def topological(
+    roots: Iterable[Value], below: Callable[[Value], Iterable[Value]] = arguments
+) -> list[Value]:
+    """Return the roots and all that they need, arguments first; `below` gives a value's arguments."""
     order: dict[Value, None] = {}
     stack: list[tuple[Value, Iterator[Value]]] = []
     for root in roots:
-        stack.append((root, iter(arguments(root))))
+        stack.append((root, iter(below(root))))
         while stack:
             value, rest = stack[-1]
             if value in order:
@@ -223,7 +225,7 @@ def topological(roots: Iterable[Value]) -> list[Value]:
                 order[value] = None
                 stack.pop()
             else:
-                stack.append((following, iter(arguments(following))))
+                stack.append((following, iter(below(following))))
     return list(order)
 
 

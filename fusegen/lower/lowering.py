@@ -9,6 +9,7 @@ from typing import Literal
 import sympy as sp
 
 from fusegen.lower.cut import cut
+from fusegen.lower.distribute import distribute
 from fusegen.lower.hoist import hoist, kind_of
 from fusegen.lower.intervals import Fitted, fit_formulas
 from fusegen.lower.kernel import Kernel
@@ -35,7 +36,7 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
         LoweringError: where the program has a form that no kernel template covers.
     """
     kernels: list[Kernel] = []
-    for part in cut(program, given):
+    for part in cut(distribute(program, given), given):
         regrouped = regroup(part.program, schedule(part.program, part.given))
         lowered = _Lowering(regrouped, schedule(regrouped, part.given)).kernel()
         handed = {r.name for k in kernels for r in k.results}

@@ -7,12 +7,12 @@ a thread would keep gelu'(x) and e; it keeps their product.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import sympy as sp
 
+from fusegen.lower.rebuild import rebuilt
 from fusegen.lower.schedule import Schedule
-from fusegen.program import Kind, Map, Program, Reduce, Value, arguments
+from fusegen.program import Kind, Map, Program, Value, arguments
 from fusegen.program_builder import Builder
 
 
@@ -66,30 +66,4 @@ def regroup(program: Program, plan: Schedule) -> Program:
         replaced[value] = builder.map(
             f"{value.name}_grouped", sp.Mul(product.symbol, *rest), value.note
         )
-    return _rebuilt(program, nodes, replaced, plan) if replaced else program
-
-
-def _rebuilt(
-    program: Program, nodes: list[Value], replaced: dict[Value, Value], plan: Schedule
-) -> Program:
-    """Return the program with some values replaced, and those that depend on them made anew."""
-    made: dict[Value, Value] = {v: v for v in plan.given}
-
-    def renewed(value: Value, name: str) -> Value:
-        before = arguments(value)
-        after = tuple(made.get(a, a) for a in before)
-        if name == value.name and all(a is b for a, b in zip(before, after, strict=True)):
-            return value
-        if isinstance(value, Map):
-            return replace(value, args=after, name=name)
-        assert isinstance(value, Reduce)
-        return replace(value, arg=after[0], name=name)
-
-    for value in nodes:
-        if value not in made:
-            current = replaced.get(value, value)
-            for arg in arguments(current):
-                made.setdefault(arg, renewed(arg, arg.name))  # a product that was not there before
-            made[value] = renewed(current, value.name)
-    outputs = {n: replace(o, value=made[o.value]) for n, o in program.outputs.items()}
-    return replace(program, outputs=outputs, saved=tuple(made[v] for v in program.saved))
+    return rebuilt(program, replaced, plan.given) if replaced else program

@@ -1,0 +1,115 @@
+"""Splits sums that wait for another sum over the same axis, so that both are taken in one pass.
+
+The backward of a layer norm adds up a + r b, where r is itself a sum over the row. Σ(a + r b) = Σa + r Σb:
+the three sums are taken together, and the row, or the whole activation, is passed over once less.
+
+Only what is a product in the expression itself is split off, with a factor that varies along the axis: its
+rounding is an error of the unsplit sum too, so the bound ε Σ(|a| + |r b|) stays (Higham, Accuracy and
+Stability of Numerical Algorithms, 2002, section 4.2). Σ(x - r) stays whole: x - r may be exact where Σx - n r
+has no digit right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import sympy as sp
+
+from fusegen.lower.rebuild import rebuilt
+from fusegen.program import Input, Kind, Map, Program, Reduce, Value, arguments
+from fusegen.program_builder import Builder
+
+Terms = list[tuple[sp.Expr, sp.Expr]]
+
+
+def distribute(program: Program, given: Collection[Value] = ()) -> Program:
+    """Return the program with its late sums split, where fewer sums then wait for each other."""
+    depths = _depths(program, given)
+    builder = Builder()
+    builder.adopt(program.nodes())
+    replaced: dict[Value, Value] = {}
+    for value in depths:
+        if (
+            isinstance(value, Reduce)
+            and value.op == "sum"
+            and value not in given
+            and not value.sample
+        ):
+            terms = _terms(value, value.arg.symbol, builder, depths)
+            if terms and len(terms) > 1:
+                replaced[value] = _joined(value, terms, builder)
+    if not replaced:
+        return program
+    found = rebuilt(program, replaced, given)
+    return found if _longest(found, given) < _longest(program, given) else program
+
+
+def _depths(program: Program, given: Collection[Value]) -> dict[Value, int]:
+    """Return how many sums and maxima must be finished, one behind the other, before each value is known."""
+    depths: dict[Value, int] = {}
+    for value in program.nodes():
+        if isinstance(value, Input) or value in given:
+            depths[value] = 0
+        else:
+            before = max((depths[a] for a in arguments(value)), default=0)
+            depths[value] = before + isinstance(value, Reduce)
+    return depths
+
+
+def _longest(program: Program, given: Collection[Value]) -> int:
+    """Return the most sums that any element waits for: for those that are results themselves nothing does."""
+    depths = _depths(program, given)
+    return max((depth for value, depth in depths.items() if value.kind == Kind.FULL), default=0)
+
+
+def _terms(
+    total: Reduce, expr: sp.Expr, builder: Builder, depths: dict[Value, int]
+) -> Terms | None:
+    """Return what is added up as products (late, early): the late factor leaves the sum.
+
+    None where something late is no such factor.
+    """
+
+    def depth(part: sp.Expr) -> int:
+        return max((depths[builder.value(s)] for s in part.free_symbols), default=0)
+
+    def varies(part: sp.Expr) -> bool:
+        return bool(builder.kind(part) & ~total.kind)
+
+    if depth(expr) < depths[total] - 1:
+        return [(sp.Integer(1), expr)] if varies(expr) else None
+    if expr.is_Symbol:
+        value = builder.value(expr)
+        return _terms(total, value.expr, builder, depths) if isinstance(value, Map) else None
+    found: Terms = []
+    if expr.is_Add:
+        for part in expr.args:
+            terms = _terms(total, part, builder, depths)
+            if terms is None:
+                return None
+            found += terms
+        return found
+    if not expr.is_Mul:
+        return None
+    outside = [f for f in expr.args if not varies(f)]
+    inside = [f for f in expr.args if varies(f)]
+    late = [f for f in inside if depth(f) >= depths[total] - 1]
+    if len(late) > 1 or not inside:
+        return None
+    early = sp.Mul(*(f for f in inside if f not in late))
+    terms = _terms(total, late[0], builder, depths) if late else [(sp.Integer(1), sp.Integer(1))]
+    return terms and [(sp.Mul(factor, *outside), early * part) for factor, part in terms]
+
+
+def _joined(total: Reduce, terms: Terms, builder: Builder) -> Value:
+    """Return the total put together of the sums of its terms."""
+    by: dict[sp.Expr, list[sp.Expr]] = {}
+    for late, early in terms:
+        coefficient, factor = late.as_coeff_Mul()
+        by.setdefault(factor, []).append(coefficient * early)
+    parts = []
+    for number, (late, early) in enumerate(by.items(), 1):
+        name = f"{total.name}_{number}"
+        term = builder.map(f"{name}_term", sp.Add(*early), f"of {total.name}")
+        parts.append(late * builder.reduce(name, "sum", term, total.kind).symbol)
+    return builder.map(f"{total.name}_joined", sp.Add(*parts), "each sum apart: none waits")

@@ -1,0 +1,44 @@
+"""Puts other values in the place of some of a program's, and makes anew what depends on them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from fusegen.program import Map, Program, Reduce, Take, Value, arguments, topological
+
+
+def rebuilt(program: Program, replaced: Mapping[Value, Value], given: Collection[Value]) -> Program:
+    """Return the program with some values replaced by others, which take over their names.
+
+    Args:
+        program: the program.
+        replaced: what stands in each value's place; it may be computed from values of the program.
+        given: values that are loaded, so stay as they are.
+    """
+
+    def below(value: Value) -> tuple[Value, ...]:
+        return () if value in given else arguments(replaced.get(value, value))
+
+    made: dict[Value, Value] = {}
+    roots = (*(o.value for o in program.outputs.values()), *program.saved)
+    for value in topological(roots, below):
+        current = value if value in given else replaced.get(value, value)
+        before = below(value)
+        after = tuple(made[a] for a in before)
+        if current is value and all(a is b for a, b in zip(before, after, strict=True)):
+            made[value] = value
+        else:
+            made[value] = _computed_from(current, after, value.name)
+    outputs = {n: replace(o, value=made[o.value]) for n, o in program.outputs.items()}
+    return replace(program, outputs=outputs, saved=tuple(made[v] for v in program.saved))
+
+
+def _computed_from(value: Value, args: tuple[Value, ...], name: str) -> Value:
+    """Return the value under a name, computed from other arguments of the same names."""
+    if isinstance(value, Map):
+        return replace(value, args=args, name=name)
+    if isinstance(value, Take):
+        return replace(value, arg=args[0], name=name)
+    assert isinstance(value, Reduce)
+    return replace(value, arg=args[0], name=name)
