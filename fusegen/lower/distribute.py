@@ -77,7 +77,7 @@ def _terms(
         return bool(builder.kind(part) & ~total.kind)
 
     if depth(expr) < depths[total] - 1:
-        return [(sp.Integer(1), expr)] if varies(expr) else None
+        return [_coefficient(expr, builder)] if varies(expr) else None
     if expr.is_Symbol:
         value = builder.value(expr)
         return _terms(total, value.expr, builder, depths) if isinstance(value, Map) else None
@@ -96,17 +96,27 @@ def _terms(
     late = [f for f in inside if depth(f) >= depths[total] - 1]
     if len(late) > 1 or not inside:
         return None
-    early = sp.Mul(*(f for f in inside if f not in late))
+    number, early = _coefficient(sp.Mul(*(f for f in inside if f not in late)), builder)
     terms = _terms(total, late[0], builder, depths) if late else [(sp.Integer(1), sp.Integer(1))]
-    return terms and [(sp.Mul(factor, *outside), early * part) for factor, part in terms]
+    return terms and [(sp.Mul(number, factor, *outside), early * part) for factor, part in terms]
+
+
+def _coefficient(expr: sp.Expr, builder: Builder) -> tuple[sp.Expr, sp.Expr]:
+    """Return the number by which a product begins, and the rest; a node that is one is looked into."""
+    number, rest = expr.as_coeff_Mul()
+    value = builder.value(rest) if rest.is_Symbol else None
+    if isinstance(value, Map):
+        inner, below = value.expr.as_coeff_Mul()
+        if inner != 1:
+            return number * inner, below
+    return number, rest
 
 
 def _joined(total: Reduce, terms: Terms, builder: Builder) -> Value:
     """Return the total put together of the sums of its terms."""
     by: dict[sp.Expr, list[sp.Expr]] = {}
     for late, early in terms:
-        coefficient, factor = late.as_coeff_Mul()
-        by.setdefault(factor, []).append(coefficient * early)
+        by.setdefault(late, []).append(early)
     parts = []
     for number, (late, early) in enumerate(by.items(), 1):
         name = f"{total.name}_{number}"

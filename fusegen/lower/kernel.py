@@ -262,7 +262,7 @@ class Kernel:
     @property
     def joint_values(self) -> int:
         """How many values one exchange among a row's threads carries at most."""
-        return max([1, *(1 + len(s.reductions) for s in self.stages if s.shifted_by)])
+        return max([1, *(len(s.reductions) + bool(s.shifted_by) for s in self.stages)])
 
     @property
     def full_reads(self) -> frozenset[str]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import sympy as sp
 
-from fusegen.lower.cut import cut
+from fusegen.lower.cut import Part, cut
 from fusegen.lower.distribute import distribute
 from fusegen.lower.hoist import hoist, kind_of
 from fusegen.lower.intervals import Fitted, fit_formulas
@@ -37,13 +37,20 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
     """
     kernels: list[Kernel] = []
     for part in cut(distribute(program, given), given):
-        regrouped = regroup(part.program, schedule(part.program, part.given))
-        lowered = _Lowering(regrouped, schedule(regrouped, part.given)).kernel()
+        lowered = _Lowering(*_grouped(part)).kernel()
         handed = {r.name for k in kernels for r in k.results}
         saved = tuple(replace(f, handed=f.name in handed) for f in lowered.saved)
         kernels.append(replace(lowered, strided=strided, saved=saved, sampled=part.sampled))
     *before, last = kernels
     return replace(last, before=tuple(before))
+
+
+def _grouped(part: Part) -> tuple[Program, Schedule]:
+    """Return the program with its products grouped so that an element keeps the least, and its schedule."""
+    plan = schedule(part.program, part.given)
+    programs = [regroup(part.program, plan, terms=terms) for terms in (False, True)]
+    found = [(program, schedule(program, part.given)) for program in programs]
+    return min(found, key=lambda pair: pair[1].most_held)
 
 
 class _Lowering:
@@ -137,7 +144,8 @@ class _Lowering:
             return f"total.{value.name}"
         if isinstance(value, Input) or value.kind != Kind.FULL:
             return f"{value.kind.label}.{value.name}"
-        return value.name if self.plan.level[value] >= stage else f"kept.{value.name}"
+        here = self.plan.level[value] >= stage or value in self.plan.afresh
+        return value.name if here else f"kept.{value.name}"
 
     def _body(self, stage: int) -> tuple[Line, ...]:
         exprs = [

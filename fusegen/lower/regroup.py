@@ -7,6 +7,7 @@ a thread would keep gelu'(x) and e; it keeps their product.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import sympy as sp
 
@@ -16,8 +17,15 @@ from fusegen.program import Kind, Map, Program, Value, arguments
 from fusegen.program_builder import Builder
 
 
-def regroup(program: Program, plan: Schedule) -> Program:
-    """Return the program with each product's factors of earlier stages multiplied in a node of their own."""
+def regroup(program: Program, plan: Schedule, *, terms: bool) -> Program:
+    """Return the program with what late values multiply of earlier stages in nodes of their own.
+
+    Args:
+        program: the program.
+        plan: its schedule.
+        terms: whether products that late values add become nodes too. Where the factors are kept for other
+            values anyway, that keeps more.
+    """
     if plan.stages == 1:
         return program
     nodes = list(plan.needed)
@@ -47,11 +55,8 @@ def regroup(program: Program, plan: Schedule) -> Program:
                 found.append(factor)
         return found
 
-    for value in nodes:
-        if not isinstance(value, Map) or value.kind != Kind.FULL or value in plan.given:
-            continue
-        if levels[value] == 0 or not value.expr.is_Mul:
-            continue
+    def product(value: Map) -> sp.Expr:
+        """The product with its early factors multiplied in a node of their own."""
         early: list[sp.Expr] = []
         rest: list[sp.Expr] = []
         for factor in factors(value):
@@ -59,11 +64,34 @@ def regroup(program: Program, plan: Schedule) -> Program:
             held = isinstance(part, Map) and part.kind == Kind.FULL and levels[part] < levels[value]
             (early if held else rest).append(factor)
         if len(early) < 2:
+            return value.expr
+        return sp.Mul(named(early), *rest)
+
+    def early_term(part: sp.Expr, level: int) -> sp.Expr:
+        """A term, or the node that holds it where it is a product of full values known before."""
+        parts = [builder.value(symbol) for symbol in part.free_symbols]
+        full = [p for p in parts if p.kind == Kind.FULL]
+        known = all(levels[p] < level for p in parts)
+        return named(part.args) if part.is_Mul and known and len(full) > 1 else part
+
+    def named(early: Sequence[sp.Expr]) -> sp.Expr:
+        """The product of what is known early, as a node."""
+        name = "_".join(str(f) for f in early if f.is_Symbol)
+        made = builder.map(name, sp.Mul(*early), "known before the row's sums are")
+        levels[made] = max(levels[a] for a in arguments(made))
+        return made.symbol
+
+    for value in nodes:
+        if not isinstance(value, Map) or value.kind != Kind.FULL or value in plan.given:
             continue
-        names = [str(f) for f in early]
-        product = builder.map("_".join(names), sp.Mul(*early), "known before the row's sums are")
-        levels[product] = max(levels[builder.value(f)] for f in early)
-        replaced[value] = builder.map(
-            f"{value.name}_grouped", sp.Mul(product.symbol, *rest), value.note
-        )
+        if levels[value] == 0:
+            continue
+        if value.expr.is_Mul:
+            grouped = product(value)
+        elif value.expr.is_Add and terms:
+            grouped = sp.Add(*(early_term(part, levels[value]) for part in value.expr.args))
+        else:
+            continue
+        if grouped != value.expr:
+            replaced[value] = builder.map(f"{value.name}_grouped", grouped, value.note)
     return rebuilt(program, replaced, plan.given) if replaced else program

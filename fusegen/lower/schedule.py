@@ -8,7 +8,7 @@ for, and keeps those that later stages read.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusegen.program import Input, Kind, Map, Program, Reduce, Value, arguments
 
@@ -26,12 +26,14 @@ class Schedule:
         level: the stage before which (row kind) or in which (full kind) each is known.
         given: row values and totals that are loaded, not computed.
         final: scalars that follow from sums over the whole grid, so are known when all else is done.
+        afresh: full values that each stage computes anew from the inputs, which costs less than keeping them.
     """
 
     needed: tuple[Value, ...]
     level: dict[Value, int]
     given: tuple[Value, ...]
     final: tuple[Map, ...] = ()
+    afresh: frozenset[Value] = frozenset()
 
     @property
     def stages(self) -> int:
@@ -40,15 +42,19 @@ class Schedule:
 
     def at(self, stage: int, kind: Kind) -> list[Map]:
         """Return the nodes of a kind that are computed at a stage, arguments first."""
-        return [
+        nodes = [
             v
             for v in self.needed
-            if isinstance(v, Map)
-            and v not in self.given
-            and v not in self.final
-            and v.kind == kind
-            and self.level[v] == stage
+            if isinstance(v, Map) and v not in self.given and v not in self.final and v.kind == kind
         ]
+        own = [v for v in nodes if self.level[v] == stage]
+        if kind != Kind.FULL or not self.afresh:
+            return own
+        again: set[Value] = set()
+        for node in reversed(nodes):
+            if node in own or node in again:
+                again |= {a for a in node.args if a in self.afresh and self.level[a] < stage}
+        return [v for v in nodes if v in own or v in again]
 
     @property
     def totals(self) -> list[Reduce]:
@@ -76,13 +82,29 @@ class Schedule:
         return [
             v
             for v in read
-            if v.kind == Kind.FULL and not isinstance(v, Input) and self.level[v] < stage
+            if v.kind == Kind.FULL
+            and not isinstance(v, Input)
+            and v not in self.afresh
+            and self.level[v] < stage
         ]
 
     def kept(self, stage: int) -> list[Value]:
         """Return the full values that a stage computes and a later stage reads."""
         later = {v for s in range(stage + 1, self.stages) for v in self.reads(s)}
         return [v for v in self.at(stage, Kind.FULL) if v in later]
+
+    @property
+    def most_held(self) -> int:
+        """Return the bytes that an element of a 16-bit type holds at most from one stage to the next."""
+        most = 0
+        for stage in range(1, self.stages):
+            later = range(stage, self.stages)
+            kept = {v for s in range(stage) for v in self.kept(s)}
+            read = {v for s in later for v in self.reads(s)}
+            nodes = [n for s in later for n in self.at(s, Kind.FULL)]
+            stored = {a for n in nodes for a in n.args if _is_stored(a)}
+            most = max(most, 4 * len(kept & read) + 2 * len(stored))
+        return most
 
 
 def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
@@ -124,7 +146,39 @@ def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
             raise LoweringError(
                 f"{program.name}: {value.name} needs the sum {late[0].name} over all rows first"
             )
-    return Schedule(tuple(needed), level, tuple(v for v in given if v in needed), tuple(final))
+    plan = Schedule(tuple(needed), level, tuple(v for v in given if v in needed), tuple(final))
+    again = replace(plan, afresh=_cheap(plan))
+    return min(plan, again, key=lambda p: p.most_held)
+
+
+def _is_stored(value: Value) -> bool:
+    """Whether a value is an element of a tensor as large as the activation."""
+    tensor = isinstance(value, Input) and value.source == "tensor" and not value.per_channel
+    return tensor and value.kind == Kind.FULL
+
+
+def _cheap(plan: Schedule) -> frozenset[Value]:
+    """Return the full values that follow from one tensor in two additions or multiplications at most.
+
+    What each column or channel has would be loaded again, which takes longer than the arithmetic.
+    """
+    cost: dict[Value, int] = {}
+    tensors: dict[Value, set[Value]] = {}
+    for value in plan.needed:
+        if not isinstance(value, Map) or value.kind != Kind.FULL or value in plan.given:
+            continue
+        full = [a for a in value.args if Kind.COL in a.kind]
+        if any(a not in cost and not _is_stored(a) for a in full):
+            continue
+        terms = [e for e in value.expr.args if any(e.has(a.symbol) for a in full)]
+        if not (value.expr.is_Add or value.expr.is_Mul) or not all(e.is_Symbol for e in terms):
+            continue
+        operations = max(1, len(terms) - (len(terms) == len(value.expr.args)))
+        total = operations + sum(cost.get(a, 0) for a in full)
+        read = {a for a in full if _is_stored(a)}.union(*(tensors.get(a, ()) for a in full))
+        if total <= 2 and len(read) <= 1:
+            cost[value], tensors[value] = total, read
+    return frozenset(cost)
 
 
 def _over_grid(value: Value, given: Collection[Value]) -> bool:

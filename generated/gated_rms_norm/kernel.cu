@@ -114,7 +114,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.expr_sum = team.template reduce<fusegen::Sum>(reduced_expr_sum);
+    team.template reduce<fusegen::Sum>(reduced_expr_sum);
+    row.expr_sum = reduced_expr_sum;
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -225,7 +226,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
         }
       }
     }
-    row.expr_sum = team.template reduce<fusegen::Sum>(reduced_expr_sum);
+    team.template reduce<fusegen::Sum>(reduced_expr_sum);
+    row.expr_sum = reduced_expr_sum;
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -338,6 +340,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = ForwardRows::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
@@ -345,7 +348,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardRows::items<S, V>());
     needs.items = ForwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * 0;
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows, sizeof(S) == 4 ? ForwardLaunch::waves : 1,
@@ -501,13 +504,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_expr_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_2);
+    row.grad_expr_sum_2 = reduced_grad_expr_sum_2;
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
+        fusegen::forget(x_raw[item]);
         typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+        }
         typename K::Col col[V] = {};
         const auto weight_v = fusegen::load_vector<V>(weight + c);
 #pragma unroll
@@ -637,7 +647,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
       }
     }
-    row.grad_expr_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_2);
+    row.grad_expr_sum_2 = reduced_grad_expr_sum_2;
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -692,7 +703,7 @@ struct BackwardRows {
     using T = fusegen::compute_t<S>;
     double bytes = 0;
     bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 0.0 * sizeof(S) + 3.0 * sizeof(T));
+    bytes = std::max(bytes, 1.0 * sizeof(S) + 1.0 * sizeof(T));
     return fusegen::elements_held<S, V>(bytes, BackwardLaunch::elements) / V;
   }
 
@@ -751,6 +762,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = BackwardRows::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
@@ -781,7 +793,7 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   T* const grad_weight_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_weight_partial);
@@ -830,7 +842,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.cols = T(args.cols);
   K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 6>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
@@ -892,6 +904,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_10 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_5 = fusegen::Sum::identity<T>();
+    T reduced_grad_expr_sum_8_1 = fusegen::Sum::identity<T>();
+    T reduced_grad_expr_sum_8_2 = fusegen::Sum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -941,16 +955,24 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
               fusegen::Sum::combine(reduced_grad_expr_sum_10, out.grad_expr_sum_10);
           reduced_grad_expr_sum_5 =
               fusegen::Sum::combine(reduced_grad_expr_sum_5, out.grad_expr_sum_5);
+          reduced_grad_expr_sum_8_1 =
+              fusegen::Sum::combine(reduced_grad_expr_sum_8_1, out.grad_expr_sum_8_1);
+          reduced_grad_expr_sum_8_2 =
+              fusegen::Sum::combine(reduced_grad_expr_sum_8_2, out.grad_expr_sum_8_2);
         }
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_grad_expr_sum_3_2 = team.template reduce<fusegen::Sum>(reduced_grad_grad_expr_sum_3_2);
-    row.grad_expr_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_2);
-    row.grad_expr_sum_10 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_10);
-    row.grad_expr_sum_5 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_5);
+    team.template reduce<fusegen::Sum>(reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2,
+                                       reduced_grad_expr_sum_10, reduced_grad_expr_sum_5,
+                                       reduced_grad_expr_sum_8_1, reduced_grad_expr_sum_8_2);
+    row.grad_grad_expr_sum_3_2 = reduced_grad_grad_expr_sum_3_2;
+    row.grad_expr_sum_2 = reduced_grad_expr_sum_2;
+    row.grad_expr_sum_10 = reduced_grad_expr_sum_10;
+    row.grad_expr_sum_5 = reduced_grad_expr_sum_5;
+    row.grad_expr_sum_8_1 = reduced_grad_expr_sum_8_1;
+    row.grad_expr_sum_8_2 = reduced_grad_expr_sum_8_2;
     K::row1(scalar, row);
-    T reduced_grad_expr_sum_8 = fusegen::Sum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -976,44 +998,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           col[v].weight = weight_v.value[v];
           col[v].grad_grad_weight = grad_grad_weight_v.value[v];
         }
+        fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_grad_y_v;
         fusegen::Vector<T, V> grad_weight_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
           K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
-          reduced_grad_expr_sum_8 =
-              fusegen::Sum::combine(reduced_grad_expr_sum_8, out.grad_expr_sum_8);
+          grad_x_v.value[v] = out.grad_x;
           grad_grad_y_v.value[v] = out.grad_grad_y;
           grad_weight_v.value[v] = out.grad_weight;
         }
         grad_weight_sum.add(item, grad_weight_v);
-        fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
-      }
-    }
-    row.grad_expr_sum_8 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_8);
-    K::row2(scalar, row);
-#pragma unroll
-    for (int item = 0; item < ITEMS; ++item) {
-      const int c = column(item);
-      if (c < end) {
-        typename K::Full full[V];
-        typename K::Col col[V] = {};
-        const auto weight_v = fusegen::load_vector<V>(weight + c);
-        const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].weight = weight_v.value[v];
-          col[v].grad_grad_weight = grad_grad_weight_v.value[v];
-        }
-        fusegen::Vector<T, V> grad_x_v;
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
-          grad_x_v.value[v] = out.grad_x;
-        }
         fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
   }
@@ -1056,7 +1054,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 6>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
@@ -1093,6 +1091,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_10 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_5 = fusegen::Sum::identity<T>();
+    T reduced_grad_expr_sum_8_1 = fusegen::Sum::identity<T>();
+    T reduced_grad_expr_sum_8_2 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
       fusegen::Packed<S, V> grad_y_raw[accesses];
@@ -1143,71 +1143,23 @@ __global__ void __launch_bounds__(512, BLOCKS)
               fusegen::Sum::combine(reduced_grad_expr_sum_10, out.grad_expr_sum_10);
           reduced_grad_expr_sum_5 =
               fusegen::Sum::combine(reduced_grad_expr_sum_5, out.grad_expr_sum_5);
+          reduced_grad_expr_sum_8_1 =
+              fusegen::Sum::combine(reduced_grad_expr_sum_8_1, out.grad_expr_sum_8_1);
+          reduced_grad_expr_sum_8_2 =
+              fusegen::Sum::combine(reduced_grad_expr_sum_8_2, out.grad_expr_sum_8_2);
         }
       }
     }
-    row.grad_grad_expr_sum_3_2 = team.template reduce<fusegen::Sum>(reduced_grad_grad_expr_sum_3_2);
-    row.grad_expr_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_2);
-    row.grad_expr_sum_10 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_10);
-    row.grad_expr_sum_5 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_5);
+    team.template reduce<fusegen::Sum>(reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2,
+                                       reduced_grad_expr_sum_10, reduced_grad_expr_sum_5,
+                                       reduced_grad_expr_sum_8_1, reduced_grad_expr_sum_8_2);
+    row.grad_grad_expr_sum_3_2 = reduced_grad_grad_expr_sum_3_2;
+    row.grad_expr_sum_2 = reduced_grad_expr_sum_2;
+    row.grad_expr_sum_10 = reduced_grad_expr_sum_10;
+    row.grad_expr_sum_5 = reduced_grad_expr_sum_5;
+    row.grad_expr_sum_8_1 = reduced_grad_expr_sum_8_1;
+    row.grad_expr_sum_8_2 = reduced_grad_expr_sum_8_2;
     K::row1(scalar, row);
-    T reduced_grad_expr_sum_8 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
-        const auto x_v = fusegen::unpack(x_raw[n]);
-        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
-        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
-        }
-        typename K::Col col[V] = {};
-        const auto weight_v = fusegen::load_vector<V>(weight + c);
-        const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].weight = weight_v.value[v];
-          col[v].grad_grad_weight = grad_grad_weight_v.value[v];
-        }
-        fusegen::Vector<T, V> grad_grad_y_v;
-        fusegen::Vector<T, V> grad_weight_v;
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
-          typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          reduced_grad_expr_sum_8 =
-              fusegen::Sum::combine(reduced_grad_expr_sum_8, out.grad_expr_sum_8);
-          grad_grad_y_v.value[v] = out.grad_grad_y;
-          grad_weight_v.value[v] = out.grad_weight;
-        }
-        fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
-        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
-      }
-    }
-    row.grad_expr_sum_8 = team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_8);
-    K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
       fusegen::Packed<S, V> grad_y_raw[accesses];
@@ -1246,16 +1198,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].grad_grad_weight = grad_grad_weight_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
+        fusegen::Vector<T, V> grad_grad_y_v;
+        fusegen::Vector<T, V> grad_weight_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
           typename K::Out out;
           K::stage0(full[v], col[v], row, scalar, kept, out);
           K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
           grad_x_v.value[v] = out.grad_x;
+          grad_grad_y_v.value[v] = out.grad_grad_y;
+          grad_weight_v.value[v] = out.grad_weight;
         }
+        fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
         fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
   }
@@ -1268,8 +1225,7 @@ struct DoubleBackwardRows {
     using T = fusegen::compute_t<S>;
     double bytes = 0;
     bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 9.0 * sizeof(T));
-    bytes = std::max(bytes, 0.0 * sizeof(S) + 6.0 * sizeof(T));
+    bytes = std::max(bytes, 3.0 * sizeof(S) + 5.0 * sizeof(T));
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardLaunch::elements) / V;
   }
 
@@ -1320,8 +1276,8 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.weight, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_weight, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1334,6 +1290,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = DoubleBackwardRows::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
@@ -1364,7 +1321,7 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
   T* const grad_weight_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_weight_partial);

@@ -736,7 +736,6 @@ struct DoubleBackwardTrainSums2 {
     T bn;
     T softmax_exp;
     T d_bn_var;
-    T grad_grad_gemm;
     T grad_grad_bn;
     T grad_grad_mul;
     T grad_grad_softmax_exp;
@@ -829,7 +828,6 @@ struct DoubleBackwardTrainSums2 {
     kept.bn = bn;
     kept.softmax_exp = softmax_exp;
     kept.d_bn_var = d_bn_var;
-    kept.grad_grad_gemm = grad_grad_gemm;
     kept.grad_grad_bn = grad_grad_bn;
     kept.grad_grad_mul = grad_grad_mul;
     kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
@@ -894,6 +892,8 @@ struct DoubleBackwardTrainSums2 {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
+    const T grad_grad_gemm = full.grad_grad_x + col.grad_grad_gemm_bias;
+    // sum over all uses
     const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
                                  full.grad_y * row.grad_grad_softmax_sum_2_2 +
                                  row.grad_softmax_exp_2_factor;
@@ -904,7 +904,7 @@ struct DoubleBackwardTrainSums2 {
     const T grad_bn_weight_3 = kept.d_bn_weight * grad_bn_2 +
                                kept.d_d_bn_weight_bn_var * kept.grad_d_bn_var +
                                kept.d_grad_bn_mean_bn_weight * col.grad_grad_bn_offset +
-                               kept.d_grad_gemm_bn_weight * kept.grad_grad_gemm;
+                               kept.d_grad_gemm_bn_weight * grad_grad_gemm;
     // sum over all uses
     const T grad_scale_3 = kept.bn * grad_mul_2 + kept.grad_grad_bn * kept.grad_mul;
     // sum over all uses
@@ -912,7 +912,7 @@ struct DoubleBackwardTrainSums2 {
                             kept.d_d_bn_var_bn_var * kept.grad_d_bn_var +
                             kept.d_d_bn_weight_bn_var * kept.grad_d_bn_weight +
                             kept.d_grad_bn_mean_bn_var * col.grad_grad_bn_offset +
-                            kept.d_grad_gemm_bn_var * kept.grad_grad_gemm;
+                            kept.d_grad_gemm_bn_var * grad_grad_gemm;
     // sum over all uses
     const T grad_bn_mean_3 =
         (-kept.grad_d_bn_weight + T(0.5) * kept.grad_d_bn_var * col.grad_bn_mean_3_factor -
@@ -1455,7 +1455,6 @@ struct DoubleBackwardEval {
     T bn;
     T softmax_exp;
     T d_bn_weight;
-    T grad_grad_gemm;
     T grad_grad_bn;
     T grad_grad_mul;
     T grad_grad_softmax_exp;
@@ -1514,7 +1513,6 @@ struct DoubleBackwardEval {
     kept.bn = bn;
     kept.softmax_exp = softmax_exp;
     kept.d_bn_weight = d_bn_weight;
-    kept.grad_grad_gemm = grad_grad_gemm;
     kept.grad_grad_bn = grad_grad_bn;
     kept.grad_grad_mul = grad_grad_mul;
     kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
@@ -1565,6 +1563,8 @@ struct DoubleBackwardEval {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
+    const T grad_grad_gemm = full.grad_grad_x + col.grad_grad_gemm_bias;
+    // sum over all uses
     const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
                                  full.grad_y * row.grad_grad_softmax_sum_2_2 +
                                  row.grad_softmax_exp_2_factor;
@@ -1576,7 +1576,7 @@ struct DoubleBackwardEval {
         (kept.grad_d_bn_weight + grad_bn_2 * col.bn_weight) * col.d_bn_weight_factor;
     // sum over all uses
     const T grad_bn_weight_3 =
-        kept.d_bn_weight * grad_bn_2 + kept.d_grad_gemm_bn_weight * kept.grad_grad_gemm;
+        kept.d_bn_weight * grad_bn_2 + kept.d_grad_gemm_bn_weight * grad_grad_gemm;
     // sum over all uses
     const T grad_scale_3 = kept.bn * grad_mul_2 + kept.grad_grad_bn * kept.grad_mul;
     out.grad_x = grad_gemm_2;

@@ -818,8 +818,6 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
     const Buffer<T> kept_d_bn_var_memory(cols);
     T* const kept_d_bn_var = kept_d_bn_var_memory.data();
-    const Buffer<T> kept_grad_grad_gemm_memory(cols);
-    T* const kept_grad_grad_gemm = kept_grad_grad_gemm_memory.data();
     const Buffer<T> kept_grad_grad_bn_memory(cols);
     T* const kept_grad_grad_bn = kept_grad_grad_bn_memory.data();
     const Buffer<T> kept_grad_grad_mul_memory(cols);
@@ -907,7 +905,6 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
           kept_bn[j] = kept.bn;
           kept_softmax_exp[j] = kept.softmax_exp;
           kept_d_bn_var[j] = kept.d_bn_var;
-          kept_grad_grad_gemm[j] = kept.grad_grad_gemm;
           kept_grad_grad_bn[j] = kept.grad_grad_bn;
           kept_grad_grad_mul[j] = kept.grad_grad_mul;
           kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
@@ -1014,7 +1011,6 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
           kept.d_grad_bn_mean_bn_weight = kept_d_grad_bn_mean_bn_weight[j];
           kept.d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight[j];
           kept.grad_d_bn_var = kept_grad_d_bn_var[j];
-          kept.grad_grad_gemm = kept_grad_grad_gemm[j];
           kept.bn = kept_bn[j];
           kept.grad_grad_bn = kept_grad_grad_bn[j];
           kept.d_bn_var = kept_d_bn_var[j];
@@ -1641,8 +1637,6 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
     const Buffer<T> kept_d_bn_weight_memory(cols);
     T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
-    const Buffer<T> kept_grad_grad_gemm_memory(cols);
-    T* const kept_grad_grad_gemm = kept_grad_grad_gemm_memory.data();
     const Buffer<T> kept_grad_grad_bn_memory(cols);
     T* const kept_grad_grad_bn = kept_grad_grad_bn_memory.data();
     const Buffer<T> kept_grad_grad_mul_memory(cols);
@@ -1703,7 +1697,6 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
           kept_bn[j] = kept.bn;
           kept_softmax_exp[j] = kept.softmax_exp;
           kept_d_bn_weight[j] = kept.d_bn_weight;
-          kept_grad_grad_gemm[j] = kept.grad_grad_gemm;
           kept_grad_grad_bn[j] = kept.grad_grad_bn;
           kept_grad_grad_mul[j] = kept.grad_grad_mul;
           kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
@@ -1777,7 +1770,6 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
           kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
           kept.d_bn_weight = kept_d_bn_weight[j];
           kept.d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight[j];
-          kept.grad_grad_gemm = kept_grad_grad_gemm[j];
           kept.bn = kept_bn[j];
           kept.grad_grad_bn = kept_grad_grad_bn[j];
           K::stage2(full, col, row, scalar, kept, out);

@@ -792,6 +792,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = ForwardTrainRows::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
@@ -799,7 +800,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardTrainRows::items<S, V>());
     needs.items = ForwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * 0;
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -983,7 +984,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1178,7 +1180,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -1317,6 +1320,7 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = BackwardTrainSumsRows::threads<S, V>();
     needs.cluster = BackwardTrainSumsLaunch::cluster;
@@ -1355,10 +1359,10 @@ void launch_backward_train_sums(const BackwardTrainSumsArgs& args, [[maybe_unuse
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    cudaMemsetAsync(grad_bn_mean_2_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    cudaMemsetAsync(grad_bn_var_2_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_mean_2_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_var_2_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_bn_weight_partial,
@@ -1527,7 +1531,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1702,7 +1707,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -1834,6 +1840,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = BackwardTrainRows::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
@@ -1864,7 +1871,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
   T* const grad_gemm_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial);
@@ -2051,7 +2058,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -2249,7 +2257,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
                             grad_grad_bn_column_sum_2_2_v);
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -2384,6 +2393,7 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = DoubleBackwardTrainSumsRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSumsLaunch::cluster;
@@ -2420,11 +2430,11 @@ void launch_double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args,
   T* const grad_bn_var_2_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_grad_bn_column_sum_partial, 0, sizeof(T) * plan.groups * args.cols,
+    cudaMemsetAsync(grad_grad_bn_column_sum_partial, 0, sizeof(T) * plan.groups * args.cols / 1,
                     stream);
-    cudaMemsetAsync(grad_grad_bn_column_sum_2_2_partial, 0, sizeof(T) * plan.groups * args.cols,
+    cudaMemsetAsync(grad_grad_bn_column_sum_2_2_partial, 0, sizeof(T) * plan.groups * args.cols / 1,
                     stream);
-    cudaMemsetAsync(grad_bn_var_2_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_var_2_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_grad_bn_column_sum_partial,
@@ -2497,7 +2507,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.sample = T(args.sample);
   K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
@@ -2632,9 +2642,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -2682,18 +2692,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
+        fusegen::forget(grad_grad_x_raw[item]);
         typename K::Full full[V];
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
@@ -2811,7 +2825,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
@@ -2912,9 +2926,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -2982,7 +2996,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -3071,8 +3086,8 @@ struct DoubleBackwardTrainSums2Rows {
     using T = fusegen::compute_t<S>;
     double bytes = 0;
     bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 10.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 17.0 * sizeof(T));
+    bytes = std::max(bytes, 2.0 * sizeof(S) + 9.0 * sizeof(T));
+    bytes = std::max(bytes, 2.0 * sizeof(S) + 16.0 * sizeof(T));
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardTrainSums2Launch::elements) / V;
   }
 
@@ -3141,6 +3156,7 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = DoubleBackwardTrainSums2Rows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSums2Launch::cluster;
@@ -3181,10 +3197,10 @@ void launch_double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    cudaMemsetAsync(grad_bn_var_4_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    cudaMemsetAsync(grad_bn_mean_4_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_var_4_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_mean_4_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_bn_weight_partial,
@@ -3259,7 +3275,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.sample = T(args.sample);
   K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
@@ -3388,9 +3404,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -3438,7 +3454,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -3547,7 +3564,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
@@ -3651,9 +3668,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -3721,7 +3738,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -3872,6 +3890,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = DoubleBackwardTrainRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
@@ -3903,7 +3922,7 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
   T* const grad_gemm_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial);
@@ -4359,6 +4378,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = ForwardEvalRows::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
@@ -4366,7 +4386,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardEvalRows::items<S, V>());
     needs.items = ForwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * 0;
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -4543,7 +4563,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -4731,7 +4752,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -4873,6 +4895,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = BackwardEvalRows::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
@@ -4909,9 +4932,9 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial,
@@ -4975,7 +4998,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   scalar.bn_eps = T(args.bn_eps);
   constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
@@ -5106,9 +5129,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -5155,18 +5178,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
+        fusegen::forget(grad_grad_x_raw[item]);
         typename K::Full full[V];
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
@@ -5271,7 +5298,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
@@ -5371,9 +5398,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -5440,7 +5467,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -5528,8 +5556,8 @@ struct DoubleBackwardEvalRows {
     using T = fusegen::compute_t<S>;
     double bytes = 0;
     bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 7.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 10.0 * sizeof(T));
+    bytes = std::max(bytes, 2.0 * sizeof(S) + 6.0 * sizeof(T));
+    bytes = std::max(bytes, 2.0 * sizeof(S) + 9.0 * sizeof(T));
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardEvalLaunch::elements) / V;
   }
 
@@ -5600,6 +5628,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = DoubleBackwardEvalRows::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
@@ -5636,9 +5665,9 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
-    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial,

@@ -401,6 +401,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = ForwardTrainRows::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
@@ -408,7 +409,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardTrainRows::items<S, V>());
     needs.items = ForwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * 0;
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -566,7 +567,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -714,7 +716,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -836,6 +839,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = BackwardTrainRows::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
@@ -866,7 +870,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);
@@ -917,7 +921,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
@@ -1031,9 +1035,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -1067,7 +1071,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1143,7 +1148,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
@@ -1232,9 +1237,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -1290,7 +1295,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -1423,6 +1429,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = DoubleBackwardTrainRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
@@ -1454,7 +1461,7 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);
@@ -1850,6 +1857,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = ForwardEvalRows::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
@@ -1857,7 +1865,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardEvalRows::items<S, V>());
     needs.items = ForwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * 0;
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -2011,7 +2019,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -2154,7 +2163,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -2273,6 +2283,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = BackwardEvalRows::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
@@ -2303,7 +2314,7 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);
@@ -2352,7 +2363,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
@@ -2464,9 +2475,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -2500,18 +2511,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
+        fusegen::forget(grad_grad_x_raw[item]);
         typename K::Full full[V];
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -2574,7 +2589,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
@@ -2661,9 +2676,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -2717,7 +2732,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -2782,8 +2798,8 @@ struct DoubleBackwardEvalRows {
     using T = fusegen::compute_t<S>;
     double bytes = 0;
     bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 3.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 3.0 * sizeof(T));
+    bytes = std::max(bytes, 2.0 * sizeof(S) + 2.0 * sizeof(T));
+    bytes = std::max(bytes, 2.0 * sizeof(S) + 2.0 * sizeof(T));
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardEvalLaunch::elements) / V;
   }
 
@@ -2848,6 +2864,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = DoubleBackwardEvalRows::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
@@ -2878,7 +2895,7 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);

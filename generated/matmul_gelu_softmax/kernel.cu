@@ -389,6 +389,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = ForwardRows::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
@@ -396,7 +397,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardRows::items<S, V>());
     needs.items = ForwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * 0;
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows, sizeof(S) == 4 ? ForwardLaunch::waves : 1,
@@ -550,7 +551,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -693,7 +695,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -810,6 +813,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = BackwardRows::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
@@ -840,7 +844,7 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   T* const grad_linear_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_linear_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_linear_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_linear_bias_partial);
@@ -888,7 +892,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
@@ -1000,9 +1004,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -1036,7 +1040,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1110,7 +1115,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
@@ -1197,9 +1202,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -1253,7 +1258,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -1384,6 +1390,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = DoubleBackwardRows::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
@@ -1414,7 +1421,7 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
   T* const grad_linear_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_linear_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_linear_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_linear_bias_partial);

@@ -368,6 +368,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = ForwardRows::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
@@ -375,7 +376,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardRows::items<S, V>());
     needs.items = ForwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * 0;
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows, sizeof(S) == 4 ? ForwardLaunch::waves : 1,
@@ -522,7 +523,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -649,7 +651,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -762,6 +765,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = BackwardRows::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
@@ -769,7 +773,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(BackwardRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(BackwardRows::items<S, V>());
     needs.items = BackwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * 0;
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -835,7 +839,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
@@ -938,9 +942,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -968,7 +972,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1029,7 +1034,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
@@ -1110,9 +1115,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -1160,7 +1165,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -1284,6 +1290,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = DoubleBackwardRows::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
@@ -1291,7 +1298,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardRows::items<S, V>());
     needs.items = DoubleBackwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * 0;
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

@@ -206,7 +206,6 @@ struct DoubleBackward {
     T temperature_inverse;
   };
   struct Kept {
-    T grad_grad_div;
     T softmax_exp;
     T grad_grad_softmax_exp;
     T grad_softmax_exp;
@@ -240,7 +239,6 @@ struct DoubleBackward {
     const T grad_grad_softmax_exp = grad_grad_div * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.grad_grad_div = grad_grad_div;
     kept.softmax_exp = softmax_exp;
     kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
@@ -281,8 +279,9 @@ struct DoubleBackward {
   // Stage 2: grad_x.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
+    const T grad_grad_div = full.grad_grad_x * scalar.temperature_inverse;
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_grad_div * kept.grad_softmax_exp +
+    const T grad_softmax_exp_2 = grad_grad_div * kept.grad_softmax_exp +
                                  full.grad_y * row.grad_grad_softmax_sum_2_2 +
                                  row.grad_softmax_exp_2_factor;
     const T grad_div_2 = grad_softmax_exp_2 * kept.softmax_exp;

@@ -187,8 +187,6 @@ void double_backward(const DoubleBackwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_grad_grad_div_memory(cols);
-    T* const kept_grad_grad_div = kept_grad_grad_div_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
     const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
@@ -220,7 +218,6 @@ void double_backward(const DoubleBackwardArgs& args) {
           typename K::Out out;
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
-          kept_grad_grad_div[j] = kept.grad_grad_div;
           kept_softmax_exp[j] = kept.softmax_exp;
           kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
           reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
@@ -264,7 +261,6 @@ void double_backward(const DoubleBackwardArgs& args) {
           const typename K::Col col{};
           typename K::Out out;
           typename K::Kept kept;
-          kept.grad_grad_div = kept_grad_grad_div[j];
           kept.grad_softmax_exp = kept_grad_softmax_exp[j];
           kept.softmax_exp = kept_softmax_exp[j];
           K::stage2(full, col, row, scalar, kept, out);

@@ -370,6 +370,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = ForwardRows::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
@@ -377,7 +378,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(ForwardRows::items<S, V>());
     needs.items = ForwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * 0;
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows, sizeof(S) == 4 ? ForwardLaunch::waves : 1,
@@ -524,7 +525,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -644,7 +646,8 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
         }
       }
     }
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -753,6 +756,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = BackwardRows::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
@@ -760,7 +764,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(BackwardRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(BackwardRows::items<S, V>());
     needs.items = BackwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * 0;
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -820,7 +824,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
@@ -923,9 +927,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
       }
     }
     fetch(r + step);  // all of this row has been read
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -953,18 +957,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
+        fusegen::forget(grad_grad_x_raw[item]);
         typename K::Full full[V];
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
 
@@ -1003,7 +1011,7 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 2>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
@@ -1084,9 +1092,9 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
         }
       }
     }
-    row.grad_grad_softmax_sum_2 =
-        team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
+    team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -1134,7 +1142,8 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    row.grad_softmax_sum_4 = team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -1190,8 +1199,8 @@ struct DoubleBackwardRows {
     using T = fusegen::compute_t<S>;
     double bytes = 0;
     bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 3.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 3.0 * sizeof(T));
+    bytes = std::max(bytes, 2.0 * sizeof(S) + 2.0 * sizeof(T));
+    bytes = std::max(bytes, 2.0 * sizeof(S) + 2.0 * sizeof(T));
     return fusegen::elements_held<S, V>(bytes, DoubleBackwardLaunch::elements) / V;
   }
 
@@ -1254,6 +1263,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
+    needs.fold = 1;
     needs.once = false;
     needs.threads = DoubleBackwardRows::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
@@ -1261,7 +1271,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardRows::items<S, V>());
     needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardRows::items<S, V>());
     needs.items = DoubleBackwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 0;
+    needs.shared = ahead + sizeof(T) * 0;
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

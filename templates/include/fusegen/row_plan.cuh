@@ -61,6 +61,7 @@ struct RowPlan {
   RowForm form;
   int width;    // elements of one access
   int cluster;  // blocks that hold a row
+  int fold;     // neighbouring columns that share a sum by channel
   dim3 threads;
   size_t shared;           // bytes of a block
   unsigned grid;           // blocks
@@ -73,6 +74,7 @@ struct RowPlan {
 struct RowNeeds {
   int64_t rows, cols;
   int width;          // elements of one access
+  int fold;           // as in RowPlan
   bool once;          // one pass over a row is all, and only sums and maxima come of it
   int cluster;        // blocks that may hold a row together, up to 16
   int threads;        // of a block, at most
@@ -89,6 +91,7 @@ inline RowPlan stream_rows(const RowNeeds& needs, int cluster) {
   RowPlan plan{};
   plan.form = cluster > 1 ? RowForm::streamed_cluster : RowForm::streamed;
   plan.width = needs.width;
+  plan.fold = needs.fold;
   plan.cluster = cluster;
   plan.threads = dim3(512);
   return plan;
@@ -102,6 +105,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   };
   RowPlan plan{};
   plan.width = needs.width;
+  plan.fold = needs.fold;
   plan.cluster = 1;
   const auto several_rows = [&](RowForm form, int items, int lanes) {
     plan.form = form;

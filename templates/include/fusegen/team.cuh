@@ -129,45 +129,54 @@ class Team {
     return reduce_warp<Op>(value);
   }
 
-  // Reduces one value a thread; every thread of the team gets the result.
-  template <class Op>
-  __device__ __forceinline__ T reduce(T value) {
-    value = reduce_near<Op>(value);
-    if constexpr (HOLDERS == Holders::lanes) return value;
-    if (threadIdx.x % 32 == 0) exchange_.warps[turn()][0][threadIdx.x / 32] = value;
+  // Reduces some values of each thread, all in one exchange; every thread of the team gets the
+  // results in their place.
+  template <class Op, class... Values>
+  __device__ __forceinline__ void reduce(Values&... values) {
+    constexpr int count = sizeof...(Values);
+    static_assert(count <= VALUES, "an exchange has VALUES places");
+    ((values = reduce_near<Op>(values)), ...);
+    if constexpr (HOLDERS == Holders::lanes) return;
+    int n = 0;
+    if (threadIdx.x % 32 == 0) {
+      ((exchange_.warps[turn()][n++][threadIdx.x / 32] = values), ...);
+    }
     __syncthreads();
-    value = over<Op>(exchange_.warps[turn()][0], blockDim.x / 32);
+    n = 0;
+    ((values = over<Op>(exchange_.warps[turn()][n++], blockDim.x / 32)), ...);
     if constexpr (HOLDERS == Holders::cluster) {
-      to_blocks(0, value, 1);
+      n = 0;
+      (to_blocks(n++, values, count), ...);
       await_blocks();
-      value = over<Op>(exchange_.blocks[turn()][0], blocks());
+      n = 0;
+      ((values = over<Op>(exchange_.blocks[turn()][n++], blocks())), ...);
     }
     state_ ^= 1;
-    return value;
   }
 
   // Reduces a maximum, and sums of terms that are relative to exp(maximum): `largest` is the same
   // for the lanes of a warp, whose sums are relative to it. Every thread of the team gets the row's
   // maximum and the sums relative to that, after one exchange. (Milakov & Gimelshein 2018, "Online
   // normalizer calculation for softmax", arXiv:1805.02867.)
-  template <class Math>
-  __device__ __forceinline__ void reduce_shifted(T& largest, T (&sums)[VALUES - 1]) {
+  template <class Math, int N>
+  __device__ __forceinline__ void reduce_shifted(T& largest, T (&sums)[N]) {
+    static_assert(N < VALUES, "an exchange has VALUES places");
 #pragma unroll
-    for (int n = 0; n < VALUES - 1; ++n) sums[n] = reduce_near<Sum>(sums[n]);
+    for (int n = 0; n < N; ++n) sums[n] = reduce_near<Sum>(sums[n]);
     if constexpr (HOLDERS == Holders::lanes) return;
     if (threadIdx.x % 32 == 0) {
       exchange_.warps[turn()][0][threadIdx.x / 32] = largest;
 #pragma unroll
-      for (int n = 0; n < VALUES - 1; ++n) {
+      for (int n = 0; n < N; ++n) {
         exchange_.warps[turn()][n + 1][threadIdx.x / 32] = sums[n];
       }
     }
     __syncthreads();
     over_shifted<Math>(exchange_.warps[turn()], largest, sums, blockDim.x / 32);
     if constexpr (HOLDERS == Holders::cluster) {
-      to_blocks(0, largest, VALUES);
+      to_blocks(0, largest, N + 1);
 #pragma unroll
-      for (int n = 0; n < VALUES - 1; ++n) to_blocks(n + 1, sums[n], VALUES);
+      for (int n = 0; n < N; ++n) to_blocks(n + 1, sums[n], N + 1);
       await_blocks();
       over_shifted<Math>(exchange_.blocks[turn()], largest, sums, blocks());
     }
@@ -182,15 +191,15 @@ class Team {
     return reduce_warp<Op>(from < count ? values[from] : Op::template identity<T>());
   }
 
-  template <class Math, int COUNT>
+  template <class Math, int COUNT, int N>
   __device__ __forceinline__ void over_shifted(const T (&values)[VALUES][COUNT], T& largest,
-                                               T (&sums)[VALUES - 1], int count) const {
+                                               T (&sums)[N], int count) const {
     const int from = threadIdx.x % 32;
     const T mine = from < count ? values[0][from] : Maximum::identity<T>();
     largest = reduce_warp<Maximum>(mine);
     const T factor = shift_factor<Math>(mine, largest);
 #pragma unroll
-    for (int n = 0; n < VALUES - 1; ++n) {
+    for (int n = 0; n < N; ++n) {
       sums[n] = reduce_warp<Sum>(from < count ? factor * values[n + 1][from] : T(0));
     }
   }
