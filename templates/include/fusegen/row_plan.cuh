@@ -51,10 +51,15 @@ constexpr int warp_items(int held) {
   return V > 1 && sizeof(S) == 2 ? 2 * held : held;
 }
 
-// Accesses that a thread of a cluster holds: its exchange takes registers that wide types lack.
-template <class S>
-constexpr int cluster_items(int held) {
-  return sizeof(S) == 4 && held > 1 ? held / 2 : held;
+// Accesses that a thread of a cluster holds: its exchange takes registers that wide types lack, but
+// where an element needs few, more of them make the exchange rarer.
+template <class S, int V>
+constexpr int cluster_items(double bytes, int held) {
+  const int usual = sizeof(S) == 4 && held > 1 ? held / 2 : held;
+  if (V == 1 || sizeof(S) == 8) return usual;
+  int light = 2 * held;
+  while (light > usual && light * V * bytes > 64) light /= 2;
+  return light;
 }
 
 struct RowPlan {

@@ -33,32 +33,46 @@ struct Maximum {
   }
 };
 
-// Reduces over neighbouring lanes, `lanes` of them, a power of two; each gets the result.
-template <class Op, class T>
-__device__ __forceinline__ T reduce_lanes(T value, int lanes) {
+// Reduces each of some values over neighbouring lanes, `lanes` of them, a power of two; each lane
+// gets the results. The shuffles of all values go out before the first comes back. A maximum over a
+// warp takes one instruction where numbers are compared as whole ones: flipping the other bits of
+// negative ones orders them, with a NaN above all. (A NaN that comes here is the positive one that
+// `maximum` makes.)
+template <class Op, class T, int N>
+__device__ __forceinline__ void reduce_each(T (&values)[N], int lanes) {
+  if constexpr (std::is_same_v<Op, Maximum> && std::is_same_v<T, float>) {
+    if (lanes == 32) {
+      const auto flipped = [](int bits) { return bits ^ ((bits >> 31) & 0x7fffffff); };
+#pragma unroll
+      for (T& value : values) {
+        const int key = flipped(bit_cast<int>(value));
+        value = bit_cast<float>(flipped(__reduce_max_sync(0xffffffffu, key)));
+      }
+      return;
+    }
+  }
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2) {
-    if (offset < lanes) value = Op::combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
+    if (offset >= lanes) continue;
+    T others[N];
+#pragma unroll
+    for (int n = 0; n < N; ++n) others[n] = __shfl_xor_sync(0xffffffffu, values[n], offset);
+#pragma unroll
+    for (int n = 0; n < N; ++n) values[n] = Op::combine(values[n], others[n]);
   }
-  return value;
 }
 
-// Reduces over the 32 lanes of a warp. A maximum takes one instruction where numbers are compared
-// as whole ones: flipping the other bits of negative ones orders them, with a NaN above all. (A NaN
-// that comes here is the positive one that `maximum` makes.)
+template <class Op, class T>
+__device__ __forceinline__ T reduce_lanes(T value, int lanes) {
+  T values[] = {value};
+  reduce_each<Op>(values, lanes);
+  return values[0];
+}
+
+// Reduces one value over the 32 lanes of a warp.
 template <class Op, class T>
 __device__ __forceinline__ T reduce_warp(T value) {
-  if constexpr (std::is_same_v<Op, Maximum> && std::is_same_v<T, float>) {
-    const auto flipped = [](int bits) { return bits ^ ((bits >> 31) & 0x7fffffff); };
-    const int key = flipped(bit_cast<int>(value));
-    return bit_cast<float>(flipped(__reduce_max_sync(0xffffffffu, key)));
-  } else {
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) {
-      value = Op::combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
-    }
-    return value;
-  }
+  return reduce_lanes<Op>(value, 32);
 }
 
 // What a term is taken relative to while `largest` is all that is known of the row's maximum.
@@ -125,31 +139,31 @@ class Team {
   // Reduces one value a thread over those of its warp that are of the same team.
   template <class Op>
   __device__ __forceinline__ T reduce_near(T value) const {
-    if constexpr (HOLDERS == Holders::lanes) return reduce_lanes<Op>(value, blockDim.x);
-    return reduce_warp<Op>(value);
+    return reduce_lanes<Op>(value, near());
+  }
+  template <class Op, int N>
+  __device__ __forceinline__ void reduce_near(T (&values)[N]) const {
+    reduce_each<Op>(values, near());
   }
 
   // Reduces some values of each thread, all in one exchange; every thread of the team gets the
   // results in their place.
-  template <class Op, class... Values>
-  __device__ __forceinline__ void reduce(Values&... values) {
-    constexpr int count = sizeof...(Values);
-    static_assert(count <= VALUES, "an exchange has VALUES places");
-    ((values = reduce_near<Op>(values)), ...);
+  template <class Op, int N>
+  __device__ __forceinline__ void reduce(T (&values)[N]) {
+    static_assert(N <= VALUES, "an exchange has VALUES places");
+    reduce_near<Op>(values);
     if constexpr (HOLDERS == Holders::lanes) return;
-    int n = 0;
     if (threadIdx.x % 32 == 0) {
-      ((exchange_.warps[turn()][n++][threadIdx.x / 32] = values), ...);
+#pragma unroll
+      for (int n = 0; n < N; ++n) exchange_.warps[turn()][n][threadIdx.x / 32] = values[n];
     }
     __syncthreads();
-    n = 0;
-    ((values = over<Op>(exchange_.warps[turn()][n++], blockDim.x / 32)), ...);
+    over<Op>(exchange_.warps[turn()], values, blockDim.x / 32);
     if constexpr (HOLDERS == Holders::cluster) {
-      n = 0;
-      (to_blocks(n++, values, count), ...);
+#pragma unroll
+      for (int n = 0; n < N; ++n) to_blocks(n, values[n], N);
       await_blocks();
-      n = 0;
-      ((values = over<Op>(exchange_.blocks[turn()][n++], blocks())), ...);
+      over<Op>(exchange_.blocks[turn()], values, blocks());
     }
     state_ ^= 1;
   }
@@ -161,8 +175,7 @@ class Team {
   template <class Math, int N>
   __device__ __forceinline__ void reduce_shifted(T& largest, T (&sums)[N]) {
     static_assert(N < VALUES, "an exchange has VALUES places");
-#pragma unroll
-    for (int n = 0; n < N; ++n) sums[n] = reduce_near<Sum>(sums[n]);
+    reduce_near<Sum>(sums);
     if constexpr (HOLDERS == Holders::lanes) return;
     if (threadIdx.x % 32 == 0) {
       exchange_.warps[turn()][0][threadIdx.x / 32] = largest;
@@ -184,11 +197,16 @@ class Team {
   }
 
  private:
-  // Reduces up to 32 values; every lane gets the result.
-  template <class Op>
-  __device__ __forceinline__ T over(const T* values, int count) const {
+  // Reduces up to 32 sets of values; every lane gets the results.
+  template <class Op, int COUNT, int N>
+  __device__ __forceinline__ void over(const T (&sets)[VALUES][COUNT], T (&values)[N],
+                                       int count) const {
     const int from = threadIdx.x % 32;
-    return reduce_warp<Op>(from < count ? values[from] : Op::template identity<T>());
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      values[n] = from < count ? sets[n][from] : Op::template identity<T>();
+    }
+    reduce_each<Op>(values, 32);
   }
 
   template <class Math, int COUNT, int N>
@@ -199,11 +217,14 @@ class Team {
     largest = reduce_warp<Maximum>(mine);
     const T factor = shift_factor<Math>(mine, largest);
 #pragma unroll
-    for (int n = 0; n < N; ++n) {
-      sums[n] = reduce_warp<Sum>(from < count ? factor * values[n + 1][from] : T(0));
-    }
+    for (int n = 0; n < N; ++n) sums[n] = from < count ? factor * values[n + 1][from] : T(0);
+    reduce_each<Sum>(sums, 32);
   }
 
+  // Lanes of a warp that are of the same team.
+  __device__ __forceinline__ int near() const {
+    return HOLDERS == Holders::lanes ? int(blockDim.x) : 32;
+  }
   __device__ __forceinline__ int turn() const { return state_ & 1; }
 
   static __device__ __forceinline__ uint32_t address(const void* shared) {
