@@ -1,9 +1,10 @@
-"""Splits sums that wait for another sum over the same axis, so that both are taken in one pass.
+"""Splits sums over a row that wait for another one, so that one exchange serves both.
 
-The backward of a layer norm adds up a + r b, where r is itself a sum over the row. Σ(a + r b) = Σa + r Σb:
-the three sums are taken together, and the row, or the whole activation, is passed over once less.
+The backward of a group norm adds up a + r b, where r is itself a sum over the row. Σ(a + r b) = Σa + r Σb:
+the three sums are taken together. That pays where several blocks hold a row, which wait long for each other. The
+threads of one block do not: there the three sums take longer than the second exchange (benchmarks/NOTES.md).
 
-Only what is a product in the expression itself is split off, with a factor that varies along the axis: its
+Only what is a product in the expression itself is split off, with a factor that varies along the row: its
 rounding is an error of the unsplit sum too, so the bound ε Σ(|a| + |r b|) stays (Higham, Accuracy and
 Stability of Numerical Algorithms, 2002, section 4.2). Σ(x - r) stays whole: x - r may be exact where Σx - n r
 has no digit right.
@@ -23,18 +24,15 @@ Terms = list[tuple[sp.Expr, sp.Expr]]
 
 
 def distribute(program: Program, given: Collection[Value] = ()) -> Program:
-    """Return the program with its late sums split, where fewer sums then wait for each other."""
+    """Return the program with its late sums split, where rows span channels: those are as long as images."""
+    if not any(i.per_channel and i.kind == Kind.FULL for i in program.inputs):
+        return program
     depths = _depths(program, given)
     builder = Builder()
     builder.adopt(program.nodes())
     replaced: dict[Value, Value] = {}
     for value in depths:
-        if (
-            isinstance(value, Reduce)
-            and value.op == "sum"
-            and value not in given
-            and not value.sample
-        ):
+        if isinstance(value, Reduce) and value.op == "sum" and value not in given:
             terms = _terms(value, value.arg.symbol, builder, depths)
             if terms and len(terms) > 1:
                 replaced[value] = _joined(value, terms, builder)
@@ -57,7 +55,7 @@ def _depths(program: Program, given: Collection[Value]) -> dict[Value, int]:
 
 
 def _longest(program: Program, given: Collection[Value]) -> int:
-    """Return the most sums that any element waits for: for those that are results themselves nothing does."""
+    """Return the most sums that an element waits for; for those that are results alone nothing does."""
     depths = _depths(program, given)
     return max((depth for value, depth in depths.items() if value.kind == Kind.FULL), default=0)
 

@@ -80,11 +80,12 @@ struct Forward {
 //   expr: full = weight*x/sqrt(eps + expr_sum/cols)
 //   d_expr_2: full = expr*sech2(softplus(expr))*sigmoid(expr) + tanh(softplus(expr))
 //   grad_expr: full = d_expr_2*grad_y
+//   d_expr_x_grad_expr: full = d_expr_x*grad_expr
 //   d_expr_sum: full = weight*x
 //   grad_expr_sum: full = d_expr_sum*grad_expr
 //   grad_expr_sum_2: row = sum(grad_expr_sum over cols)
 //   grad_expr_sum_3: row = -grad_expr_sum_2/(2*cols*(eps + expr_sum/cols)**(3/2))
-//   grad_x: full = d_expr_sum_term*grad_expr_sum_3 + d_expr_x*grad_expr
+//   grad_x: full = d_expr_sum_term*grad_expr_sum_3 + d_expr_x_grad_expr
 //   d_expr_weight: full = x/sqrt(eps + expr_sum/cols)
 //   grad_weight: full = d_expr_weight*grad_expr
 //   grad_weight_2: col = sum(grad_weight over rows)
@@ -112,7 +113,7 @@ struct Backward {
     T cols_inverse;
   };
   struct Kept {
-    T grad_expr;
+    T d_expr_x_grad_expr;
   };
   struct Out {
     T grad_expr_sum_2;
@@ -145,6 +146,8 @@ struct Backward {
     const T d_expr_2 =
         expr * Math::sech2(expr_2_softplus) * Math::sigmoid(expr) + Math::tanh(expr_2_softplus);
     const T grad_expr = d_expr_2 * full.grad_y;
+    // known before the row's sums are
+    const T d_expr_x_grad_expr = d_expr_x * grad_expr;
     // d expr / d expr_sum
     const T d_expr_sum = full.x * col.weight;
     // through expr
@@ -152,7 +155,7 @@ struct Backward {
     // d expr / d weight
     const T d_expr_weight = full.x * row.d_expr_x_factor;
     const T grad_weight = d_expr_weight * grad_expr;
-    kept.grad_expr = grad_expr;
+    kept.d_expr_x_grad_expr = d_expr_x_grad_expr;
     out.grad_expr_sum_2 = grad_expr_sum;
     out.grad_weight = grad_weight;
   }
@@ -168,10 +171,8 @@ struct Backward {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // d expr_sum_term / d x
     const T d_expr_sum_term = T(2) * full.x;
-    // d expr / d x
-    const T d_expr_x = row.d_expr_x_factor * col.weight;
     // sum over all uses
-    const T grad_x = d_expr_sum_term * row.grad_expr_sum_3 + d_expr_x * kept.grad_expr;
+    const T grad_x = kept.d_expr_x_grad_expr + d_expr_sum_term * row.grad_expr_sum_3;
     out.grad_x = grad_x;
   }
 };
@@ -202,18 +203,14 @@ struct Backward {
 //   grad_d_expr_x*weight grad_expr_sum_10: row = sum(grad_expr_sum_9 over cols) grad_expr_sum_4:
 //   full = grad_d_expr_weight*x grad_expr_sum_5: row = sum(grad_expr_sum_4 over cols)
 //   grad_expr_sum_6: row = 3*grad_expr_sum_2*grad_grad_expr_sum_3_2/(4*cols**2*(eps +
-//   expr_sum/cols)**(5/2)) grad_expr_sum_8_1_term: full = d_d_expr_2*d_expr_sum**2*grad_y
-//   grad_expr_sum_8_1: row = sum(grad_expr_sum_8_1_term over cols)
-//   grad_expr_sum_8_2_term: full = d_d_expr_2*d_expr_sum*d_expr_weight*grad_grad_weight*grad_y +
-//   d_d_expr_2*d_expr_sum*d_expr_x*grad_grad_x*grad_y grad_expr_sum_8_2: row =
-//   sum(grad_expr_sum_8_2_term over cols) grad_expr_sum_8: row =
-//   grad_expr_sum_8_1*grad_grad_expr_sum_2 + grad_expr_sum_8_2 grad_expr_sum_11: row =
-//   grad_expr_sum_6 - grad_expr_sum_10/(2*cols*(eps + expr_sum/cols)**(3/2)) -
-//   grad_expr_sum_5/(2*cols*(eps + expr_sum/cols)**(3/2)) - grad_expr_sum_8/(2*cols*(eps +
-//   expr_sum/cols)**(3/2)) grad_x_2: full = d_expr_sum_term*grad_expr_sum_11 + d_expr_x*grad_expr_2
-//   + grad_d_expr_sum*weight + 2*grad_d_expr_sum_term + grad_d_expr_weight/sqrt(eps +
-//   expr_sum/cols) grad_weight_3: full = d_expr_weight*grad_expr_2 + grad_d_expr_sum*x +
-//   grad_d_expr_x/sqrt(eps + expr_sum/cols) grad_weight_4: col = sum(grad_weight_3 over rows)
+//   expr_sum/cols)**(5/2)) grad_expr_sum_7: full = d_expr_sum*grad_expr_2 grad_expr_sum_8: row =
+//   sum(grad_expr_sum_7 over cols) grad_expr_sum_11: row = grad_expr_sum_6 -
+//   grad_expr_sum_10/(2*cols*(eps + expr_sum/cols)**(3/2)) - grad_expr_sum_5/(2*cols*(eps +
+//   expr_sum/cols)**(3/2)) - grad_expr_sum_8/(2*cols*(eps + expr_sum/cols)**(3/2)) grad_x_2: full =
+//   d_expr_sum_term*grad_expr_sum_11 + d_expr_x*grad_expr_2 + grad_d_expr_sum*weight +
+//   2*grad_d_expr_sum_term + grad_d_expr_weight/sqrt(eps + expr_sum/cols) grad_weight_3: full =
+//   d_expr_weight*grad_expr_2 + grad_d_expr_sum*x + grad_d_expr_x/sqrt(eps + expr_sum/cols)
+//   grad_weight_4: col = sum(grad_weight_3 over rows)
 //   grad_grad_y: full = d_expr_2*grad_grad_expr
 template <class Math>
 struct DoubleBackward {
@@ -235,13 +232,11 @@ struct DoubleBackward {
     T grad_expr_sum_2;
     T grad_expr_sum_10;
     T grad_expr_sum_5;
-    T grad_expr_sum_8_1;
-    T grad_expr_sum_8_2;
+    T grad_expr_sum_8;
     T d_expr_x_factor;
     T grad_grad_expr_sum_2;
     T grad_expr_sum_3;
     T grad_expr_sum_6;
-    T grad_expr_sum_8;
     T grad_expr_sum_11;
   };
   struct Scalar {
@@ -251,22 +246,25 @@ struct DoubleBackward {
     T grad_expr_sum_6_factor;
   };
   struct Kept {
+    T d_expr_x;
     T d_expr_2;
     T grad_expr;
+    T d_expr_sum;
     T grad_d_expr_weight;
     T d_d_expr_2;
     T grad_d_expr_x;
+    T grad_d_expr_sum;
+    T grad_expr_2;
   };
   struct Out {
     T grad_grad_expr_sum_3_2;
     T grad_expr_sum_2;
     T grad_expr_sum_10;
     T grad_expr_sum_5;
-    T grad_expr_sum_8_1;
-    T grad_expr_sum_8_2;
-    T grad_x;
+    T grad_expr_sum_8;
     T grad_weight;
     T grad_grad_y;
+    T grad_x;
   };
 
   // Once a call.
@@ -281,7 +279,7 @@ struct DoubleBackward {
   }
 
   // Stage 0: the sum grad_grad_expr_sum_3_2, the sum grad_expr_sum_2, the sum grad_expr_sum_10, the
-  // sum grad_expr_sum_5, the sum grad_expr_sum_8_1, the sum grad_expr_sum_8_2.
+  // sum grad_expr_sum_5.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // d expr_sum_term / d x
@@ -315,16 +313,10 @@ struct DoubleBackward {
     const T grad_expr_sum_9 = grad_d_expr_x * col.weight;
     // through d_expr_weight
     const T grad_expr_sum_4 = grad_d_expr_weight * full.x;
-    const T grad_expr_sum_8_1_term_product = d_d_expr_2 * full.grad_y;
-    // of grad_expr_sum_8
-    const T grad_expr_sum_8_1_term = grad_expr_sum_8_1_term_product * (d_expr_sum * d_expr_sum);
-    const T grad_expr_sum_8_2_term_product = grad_expr_sum_8_1_term_product * d_expr_sum;
-    // of grad_expr_sum_8
-    const T grad_expr_sum_8_2_term =
-        grad_expr_sum_8_2_term_product * d_expr_weight * col.grad_grad_weight +
-        grad_expr_sum_8_2_term_product * d_expr_x * full.grad_grad_x;
+    kept.d_expr_x = d_expr_x;
     kept.d_expr_2 = d_expr_2;
     kept.grad_expr = grad_expr;
+    kept.d_expr_sum = d_expr_sum;
     kept.grad_d_expr_weight = grad_d_expr_weight;
     kept.d_d_expr_2 = d_d_expr_2;
     kept.grad_d_expr_x = grad_d_expr_x;
@@ -332,8 +324,6 @@ struct DoubleBackward {
     out.grad_expr_sum_2 = grad_expr_sum;
     out.grad_expr_sum_10 = grad_expr_sum_9;
     out.grad_expr_sum_5 = grad_expr_sum_4;
-    out.grad_expr_sum_8_1 = grad_expr_sum_8_1_term;
-    out.grad_expr_sum_8_2 = grad_expr_sum_8_2_term;
   }
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
@@ -349,8 +339,35 @@ struct DoubleBackward {
     row.grad_expr_sum_6 = T(0.75) * row.grad_expr_sum_2 * row.grad_grad_expr_sum_3_2 *
                           power<5>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
                           scalar.grad_expr_sum_6_factor;
-    // each sum apart: none waits
-    row.grad_expr_sum_8 = row.grad_expr_sum_8_2 + row.grad_expr_sum_8_1 * row.grad_grad_expr_sum_2;
+  }
+
+  // Stage 1: the sum grad_expr_sum_8, grad_weight, grad_grad_y.
+  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+                                const Scalar& scalar, Kept& kept, Out& out) {
+    const T grad_d_expr_sum = kept.grad_expr * row.grad_grad_expr_sum_2;
+    const T grad_d_expr_sum_term = full.grad_grad_x * row.grad_expr_sum_3;
+    // d expr / d weight
+    const T d_expr_weight = full.x * row.d_expr_x_factor;
+    // sum over all uses
+    const T grad_grad_expr = kept.d_expr_sum * row.grad_grad_expr_sum_2 +
+                             d_expr_weight * col.grad_grad_weight +
+                             kept.d_expr_x * full.grad_grad_x;
+    const T grad_d_expr_2 = grad_grad_expr * full.grad_y;
+    const T grad_expr_2 = kept.d_d_expr_2 * grad_d_expr_2;
+    // through expr
+    const T grad_expr_sum_7 = kept.d_expr_sum * grad_expr_2;
+    // sum over all uses
+    const T grad_weight_3 = d_expr_weight * grad_expr_2 + kept.grad_d_expr_x * row.d_expr_x_factor +
+                            grad_d_expr_sum * full.x;
+    const T grad_grad_y = kept.d_expr_2 * grad_grad_expr;
+    kept.grad_d_expr_sum = grad_d_expr_sum;
+    kept.grad_expr_2 = grad_expr_2;
+    out.grad_expr_sum_8 = grad_expr_sum_7;
+    out.grad_weight = grad_weight_3;
+    out.grad_grad_y = grad_grad_y;
+  }
+  // Once a row, before stage 2.
+  static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
     // sum over all uses
     row.grad_expr_sum_11 =
         row.grad_expr_sum_6 -
@@ -365,35 +382,18 @@ struct DoubleBackward {
             scalar.cols_inverse;
   }
 
-  // Stage 1: grad_x, grad_weight, grad_grad_y.
-  static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
+  // Stage 2: grad_x.
+  static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // d expr_sum_term / d x
     const T d_expr_sum_term = T(2) * full.x;
-    // d expr / d x
-    const T d_expr_x = row.d_expr_x_factor * col.weight;
-    const T grad_d_expr_sum = kept.grad_expr * row.grad_grad_expr_sum_2;
-    // d expr / d expr_sum
-    const T d_expr_sum = full.x * col.weight;
     const T grad_d_expr_sum_term = full.grad_grad_x * row.grad_expr_sum_3;
-    // d expr / d weight
-    const T d_expr_weight = full.x * row.d_expr_x_factor;
-    // sum over all uses
-    const T grad_grad_expr = d_expr_sum * row.grad_grad_expr_sum_2 +
-                             d_expr_weight * col.grad_grad_weight + d_expr_x * full.grad_grad_x;
-    const T grad_d_expr_2 = grad_grad_expr * full.grad_y;
-    const T grad_expr_2 = kept.d_d_expr_2 * grad_d_expr_2;
     // sum over all uses
     const T grad_x_2 = T(2) * grad_d_expr_sum_term + d_expr_sum_term * row.grad_expr_sum_11 +
-                       d_expr_x * grad_expr_2 + kept.grad_d_expr_weight * row.d_expr_x_factor +
-                       grad_d_expr_sum * col.weight;
-    // sum over all uses
-    const T grad_weight_3 = d_expr_weight * grad_expr_2 + kept.grad_d_expr_x * row.d_expr_x_factor +
-                            grad_d_expr_sum * full.x;
-    const T grad_grad_y = kept.d_expr_2 * grad_grad_expr;
+                       kept.d_expr_x * kept.grad_expr_2 +
+                       kept.grad_d_expr_weight * row.d_expr_x_factor +
+                       kept.grad_d_expr_sum * col.weight;
     out.grad_x = grad_x_2;
-    out.grad_weight = grad_weight_3;
-    out.grad_grad_y = grad_grad_y;
   }
 };
 

@@ -97,8 +97,8 @@ void backward(const BackwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_grad_expr_memory(cols);
-    T* const kept_grad_expr = kept_grad_expr_memory.data();
+    const Buffer<T> kept_d_expr_x_grad_expr_memory(cols);
+    T* const kept_d_expr_x_grad_expr = kept_d_expr_x_grad_expr_memory.data();
     T* const grad_weight_sum = grad_weight_partial + group * cols;
     std::fill_n(grad_weight_sum, cols, T(0));
     const Buffer<T> grad_expr_sum_2_blocks_memory(blocks);
@@ -119,7 +119,7 @@ void backward(const BackwardArgs& args) {
           typename K::Out out;
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
-          kept_grad_expr[j] = kept.grad_expr;
+          kept_d_expr_x_grad_expr[j] = kept.d_expr_x_grad_expr;
           reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
           grad_weight_sum[j] += out.grad_weight;
         }
@@ -136,7 +136,7 @@ void backward(const BackwardArgs& args) {
           const typename K::Col col{load(weight + j)};
           typename K::Out out;
           typename K::Kept kept;
-          kept.grad_expr = kept_grad_expr[j];
+          kept.d_expr_x_grad_expr = kept_d_expr_x_grad_expr[j];
           K::stage1(full, col, row, scalar, kept, out);
           store(grad_x + at + j, out.grad_x);
         }
@@ -146,7 +146,7 @@ void backward(const BackwardArgs& args) {
   fusegen::store_col_sums(grad_weight, grad_weight_partial, tiling.groups(), cols);
 }
 
-// double_backward: 2 passes over each row; what a later pass reads again stays in buffers.
+// double_backward: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void double_backward(const DoubleBackwardArgs& args) {
   using T = fusegen::compute_t<S>;
@@ -172,16 +172,24 @@ void double_backward(const DoubleBackwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
+    const Buffer<T> kept_d_expr_x_memory(cols);
+    T* const kept_d_expr_x = kept_d_expr_x_memory.data();
     const Buffer<T> kept_d_expr_2_memory(cols);
     T* const kept_d_expr_2 = kept_d_expr_2_memory.data();
     const Buffer<T> kept_grad_expr_memory(cols);
     T* const kept_grad_expr = kept_grad_expr_memory.data();
+    const Buffer<T> kept_d_expr_sum_memory(cols);
+    T* const kept_d_expr_sum = kept_d_expr_sum_memory.data();
     const Buffer<T> kept_grad_d_expr_weight_memory(cols);
     T* const kept_grad_d_expr_weight = kept_grad_d_expr_weight_memory.data();
     const Buffer<T> kept_d_d_expr_2_memory(cols);
     T* const kept_d_d_expr_2 = kept_d_d_expr_2_memory.data();
     const Buffer<T> kept_grad_d_expr_x_memory(cols);
     T* const kept_grad_d_expr_x = kept_grad_d_expr_x_memory.data();
+    const Buffer<T> kept_grad_d_expr_sum_memory(cols);
+    T* const kept_grad_d_expr_sum = kept_grad_d_expr_sum_memory.data();
+    const Buffer<T> kept_grad_expr_2_memory(cols);
+    T* const kept_grad_expr_2 = kept_grad_expr_2_memory.data();
     T* const grad_weight_sum = grad_weight_partial + group * cols;
     std::fill_n(grad_weight_sum, cols, T(0));
     const Buffer<T> grad_grad_expr_sum_3_2_blocks_memory(blocks);
@@ -192,10 +200,8 @@ void double_backward(const DoubleBackwardArgs& args) {
     T* const grad_expr_sum_10_blocks = grad_expr_sum_10_blocks_memory.data();
     const Buffer<T> grad_expr_sum_5_blocks_memory(blocks);
     T* const grad_expr_sum_5_blocks = grad_expr_sum_5_blocks_memory.data();
-    const Buffer<T> grad_expr_sum_8_1_blocks_memory(blocks);
-    T* const grad_expr_sum_8_1_blocks = grad_expr_sum_8_1_blocks_memory.data();
-    const Buffer<T> grad_expr_sum_8_2_blocks_memory(blocks);
-    T* const grad_expr_sum_8_2_blocks = grad_expr_sum_8_2_blocks_memory.data();
+    const Buffer<T> grad_expr_sum_8_blocks_memory(blocks);
+    T* const grad_expr_sum_8_blocks = grad_expr_sum_8_blocks_memory.data();
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols;
       typename K::Row row{};
@@ -208,11 +214,8 @@ void double_backward(const DoubleBackwardArgs& args) {
         T reduced_grad_expr_sum_2 = 0;
         T reduced_grad_expr_sum_10 = 0;
         T reduced_grad_expr_sum_5 = 0;
-        T reduced_grad_expr_sum_8_1 = 0;
-        T reduced_grad_expr_sum_8_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2, \
-                               reduced_grad_expr_sum_10, reduced_grad_expr_sum_5,       \
-                               reduced_grad_expr_sum_8_1, reduced_grad_expr_sum_8_2)
+                               reduced_grad_expr_sum_10, reduced_grad_expr_sum_5)
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j),
                                       load(grad_grad_x + at + j)};
@@ -220,8 +223,10 @@ void double_backward(const DoubleBackwardArgs& args) {
           typename K::Out out;
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
+          kept_d_expr_x[j] = kept.d_expr_x;
           kept_d_expr_2[j] = kept.d_expr_2;
           kept_grad_expr[j] = kept.grad_expr;
+          kept_d_expr_sum[j] = kept.d_expr_sum;
           kept_grad_d_expr_weight[j] = kept.grad_d_expr_weight;
           kept_d_d_expr_2[j] = kept.d_d_expr_2;
           kept_grad_d_expr_x[j] = kept.grad_d_expr_x;
@@ -229,23 +234,45 @@ void double_backward(const DoubleBackwardArgs& args) {
           reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
           reduced_grad_expr_sum_10 += out.grad_expr_sum_10;
           reduced_grad_expr_sum_5 += out.grad_expr_sum_5;
-          reduced_grad_expr_sum_8_1 += out.grad_expr_sum_8_1;
-          reduced_grad_expr_sum_8_2 += out.grad_expr_sum_8_2;
         }
         grad_grad_expr_sum_3_2_blocks[block] = reduced_grad_grad_expr_sum_3_2;
         grad_expr_sum_2_blocks[block] = reduced_grad_expr_sum_2;
         grad_expr_sum_10_blocks[block] = reduced_grad_expr_sum_10;
         grad_expr_sum_5_blocks[block] = reduced_grad_expr_sum_5;
-        grad_expr_sum_8_1_blocks[block] = reduced_grad_expr_sum_8_1;
-        grad_expr_sum_8_2_blocks[block] = reduced_grad_expr_sum_8_2;
       });
       row.grad_grad_expr_sum_3_2 = fusegen::total<T>(grad_grad_expr_sum_3_2_blocks, blocks);
       row.grad_expr_sum_2 = fusegen::total<T>(grad_expr_sum_2_blocks, blocks);
       row.grad_expr_sum_10 = fusegen::total<T>(grad_expr_sum_10_blocks, blocks);
       row.grad_expr_sum_5 = fusegen::total<T>(grad_expr_sum_5_blocks, blocks);
-      row.grad_expr_sum_8_1 = fusegen::total<T>(grad_expr_sum_8_1_blocks, blocks);
-      row.grad_expr_sum_8_2 = fusegen::total<T>(grad_expr_sum_8_2_blocks, blocks);
       K::row1(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
+        const int64_t begin = block * fusegen::block_cols,
+                      end = std::min(cols, begin + fusegen::block_cols);
+        T reduced_grad_expr_sum_8 = 0;
+#pragma omp simd reduction(+ : reduced_grad_expr_sum_8)
+        for (int64_t j = begin; j < end; ++j) {
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      load(grad_grad_x + at + j)};
+          const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
+          typename K::Out out;
+          typename K::Kept kept;
+          kept.grad_expr = kept_grad_expr[j];
+          kept.d_expr_sum = kept_d_expr_sum[j];
+          kept.d_expr_x = kept_d_expr_x[j];
+          kept.d_d_expr_2 = kept_d_d_expr_2[j];
+          kept.grad_d_expr_x = kept_grad_d_expr_x[j];
+          kept.d_expr_2 = kept_d_expr_2[j];
+          K::stage1(full, col, row, scalar, kept, out);
+          kept_grad_d_expr_sum[j] = kept.grad_d_expr_sum;
+          kept_grad_expr_2[j] = kept.grad_expr_2;
+          reduced_grad_expr_sum_8 += out.grad_expr_sum_8;
+          store(grad_grad_y + at + j, out.grad_grad_y);
+          grad_weight_sum[j] += out.grad_weight;
+        }
+        grad_expr_sum_8_blocks[block] = reduced_grad_expr_sum_8;
+      });
+      row.grad_expr_sum_8 = fusegen::total<T>(grad_expr_sum_8_blocks, blocks);
+      K::row2(scalar, row);
       fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
         const int64_t begin = block * fusegen::block_cols,
                       end = std::min(cols, begin + fusegen::block_cols);
@@ -256,15 +283,12 @@ void double_backward(const DoubleBackwardArgs& args) {
           const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
           typename K::Out out;
           typename K::Kept kept;
-          kept.grad_expr = kept_grad_expr[j];
-          kept.d_d_expr_2 = kept_d_d_expr_2[j];
+          kept.d_expr_x = kept_d_expr_x[j];
+          kept.grad_d_expr_sum = kept_grad_d_expr_sum[j];
           kept.grad_d_expr_weight = kept_grad_d_expr_weight[j];
-          kept.grad_d_expr_x = kept_grad_d_expr_x[j];
-          kept.d_expr_2 = kept_d_expr_2[j];
-          K::stage1(full, col, row, scalar, kept, out);
+          kept.grad_expr_2 = kept_grad_expr_2[j];
+          K::stage2(full, col, row, scalar, kept, out);
           store(grad_x + at + j, out.grad_x);
-          store(grad_grad_y + at + j, out.grad_grad_y);
-          grad_weight_sum[j] += out.grad_weight;
         }
       });
     }

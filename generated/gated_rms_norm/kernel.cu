@@ -114,8 +114,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_expr_sum);
-    row.expr_sum = reduced_expr_sum;
+    T all_expr_sum[] = {reduced_expr_sum};
+    team.template reduce<fusegen::Sum>(all_expr_sum);
+    row.expr_sum = all_expr_sum[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -226,8 +227,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_expr_sum);
-    row.expr_sum = reduced_expr_sum;
+    T all_expr_sum[] = {reduced_expr_sum};
+    team.template reduce<fusegen::Sum>(all_expr_sum);
+    row.expr_sum = all_expr_sum[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -276,14 +278,21 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
 }
 
 struct ForwardRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 0.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 0.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, ForwardLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), ForwardLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -308,10 +317,9 @@ struct ForwardRows {
       case fusegen::RowForm::large_block:
         return f(forward_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(
-            forward_held<S, V, fusegen::cluster_items<S>(held), 512, resident, Holders::cluster>);
+        return f(forward_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+        return f(forward_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -344,9 +352,9 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = ForwardRows::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
-    needs.preferred = ForwardLaunch::threads;
+    needs.preferred = std::min(ForwardLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(ForwardRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(ForwardRows::items<S, V>());
+    needs.cluster_items = ForwardRows::cluster_items<S, V>();
     needs.items = ForwardRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * 0;
     ForwardPlan plan{fusegen::choose_rows(needs)};
@@ -504,8 +512,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_2);
-    row.grad_expr_sum_2 = reduced_grad_expr_sum_2;
+    T all_grad_expr_sum_2[] = {reduced_grad_expr_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_expr_sum_2);
+    row.grad_expr_sum_2 = all_grad_expr_sum_2[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -647,8 +656,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_expr_sum_2);
-    row.grad_expr_sum_2 = reduced_grad_expr_sum_2;
+    T all_grad_expr_sum_2[] = {reduced_grad_expr_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_expr_sum_2);
+    row.grad_expr_sum_2 = all_grad_expr_sum_2[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -697,14 +707,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 1.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, BackwardLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), BackwardLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -729,10 +746,9 @@ struct BackwardRows {
       case fusegen::RowForm::large_block:
         return f(backward_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(
-            backward_held<S, V, fusegen::cluster_items<S>(held), 512, resident, Holders::cluster>);
+        return f(backward_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+        return f(backward_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -766,9 +782,9 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = BackwardRows::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
-    needs.preferred = BackwardLaunch::threads;
+    needs.preferred = std::min(BackwardLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(BackwardRows::items<S, V>());
+    needs.cluster_items = BackwardRows::cluster_items<S, V>();
     needs.items = BackwardRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 1;
     BackwardPlan plan{fusegen::choose_rows(needs)};
@@ -842,7 +858,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.cols = T(args.cols);
   K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 6>;
+  using Team = fusegen::Team<T, HOLDERS, 4>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   extern __shared__ __align__(16) unsigned char dynamic[];
@@ -904,8 +920,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_10 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_5 = fusegen::Sum::identity<T>();
-    T reduced_grad_expr_sum_8_1 = fusegen::Sum::identity<T>();
-    T reduced_grad_expr_sum_8_2 = fusegen::Sum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -955,24 +969,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
               fusegen::Sum::combine(reduced_grad_expr_sum_10, out.grad_expr_sum_10);
           reduced_grad_expr_sum_5 =
               fusegen::Sum::combine(reduced_grad_expr_sum_5, out.grad_expr_sum_5);
-          reduced_grad_expr_sum_8_1 =
-              fusegen::Sum::combine(reduced_grad_expr_sum_8_1, out.grad_expr_sum_8_1);
-          reduced_grad_expr_sum_8_2 =
-              fusegen::Sum::combine(reduced_grad_expr_sum_8_2, out.grad_expr_sum_8_2);
         }
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2,
-                                       reduced_grad_expr_sum_10, reduced_grad_expr_sum_5,
-                                       reduced_grad_expr_sum_8_1, reduced_grad_expr_sum_8_2);
-    row.grad_grad_expr_sum_3_2 = reduced_grad_grad_expr_sum_3_2;
-    row.grad_expr_sum_2 = reduced_grad_expr_sum_2;
-    row.grad_expr_sum_10 = reduced_grad_expr_sum_10;
-    row.grad_expr_sum_5 = reduced_grad_expr_sum_5;
-    row.grad_expr_sum_8_1 = reduced_grad_expr_sum_8_1;
-    row.grad_expr_sum_8_2 = reduced_grad_expr_sum_8_2;
+    T all_grad_grad_expr_sum_3_2[] = {reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2,
+                                      reduced_grad_expr_sum_10, reduced_grad_expr_sum_5};
+    team.template reduce<fusegen::Sum>(all_grad_grad_expr_sum_3_2);
+    row.grad_grad_expr_sum_3_2 = all_grad_grad_expr_sum_3_2[0];
+    row.grad_expr_sum_2 = all_grad_grad_expr_sum_3_2[1];
+    row.grad_expr_sum_10 = all_grad_grad_expr_sum_3_2[2];
+    row.grad_expr_sum_5 = all_grad_grad_expr_sum_3_2[3];
     K::row1(scalar, row);
+    T reduced_grad_expr_sum_8 = fusegen::Sum::identity<T>();
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -998,20 +1007,55 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           col[v].weight = weight_v.value[v];
           col[v].grad_grad_weight = grad_grad_weight_v.value[v];
         }
-        fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_grad_y_v;
         fusegen::Vector<T, V> grad_weight_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
           K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
-          grad_x_v.value[v] = out.grad_x;
+          reduced_grad_expr_sum_8 =
+              fusegen::Sum::combine(reduced_grad_expr_sum_8, out.grad_expr_sum_8);
           grad_grad_y_v.value[v] = out.grad_grad_y;
           grad_weight_v.value[v] = out.grad_weight;
         }
         grad_weight_sum.add(item, grad_weight_v);
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
+      }
+    }
+    T all_grad_expr_sum_8[] = {reduced_grad_expr_sum_8};
+    team.template reduce<fusegen::Sum>(all_grad_expr_sum_8);
+    row.grad_expr_sum_8 = all_grad_expr_sum_8[0];
+    K::row2(scalar, row);
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      const int c = column(item);
+      if (c < end) {
+        fusegen::forget(x_raw[item]);
+        fusegen::forget(grad_grad_x_raw[item]);
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[item]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
+        const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].weight = weight_v.value[v];
+          col[v].grad_grad_weight = grad_grad_weight_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_x_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Out out;
+          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          grad_x_v.value[v] = out.grad_x;
+        }
+        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
       }
     }
   }
@@ -1054,7 +1098,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 6>;
+  using Team = fusegen::Team<T, HOLDERS, 4>;
   __shared__ typename Team::Exchange exchange;
   Team team(exchange);
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
@@ -1091,8 +1135,6 @@ __global__ void __launch_bounds__(512, BLOCKS)
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_10 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_5 = fusegen::Sum::identity<T>();
-    T reduced_grad_expr_sum_8_1 = fusegen::Sum::identity<T>();
-    T reduced_grad_expr_sum_8_2 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
       fusegen::Packed<S, V> grad_y_raw[accesses];
@@ -1143,23 +1185,76 @@ __global__ void __launch_bounds__(512, BLOCKS)
               fusegen::Sum::combine(reduced_grad_expr_sum_10, out.grad_expr_sum_10);
           reduced_grad_expr_sum_5 =
               fusegen::Sum::combine(reduced_grad_expr_sum_5, out.grad_expr_sum_5);
-          reduced_grad_expr_sum_8_1 =
-              fusegen::Sum::combine(reduced_grad_expr_sum_8_1, out.grad_expr_sum_8_1);
-          reduced_grad_expr_sum_8_2 =
-              fusegen::Sum::combine(reduced_grad_expr_sum_8_2, out.grad_expr_sum_8_2);
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2,
-                                       reduced_grad_expr_sum_10, reduced_grad_expr_sum_5,
-                                       reduced_grad_expr_sum_8_1, reduced_grad_expr_sum_8_2);
-    row.grad_grad_expr_sum_3_2 = reduced_grad_grad_expr_sum_3_2;
-    row.grad_expr_sum_2 = reduced_grad_expr_sum_2;
-    row.grad_expr_sum_10 = reduced_grad_expr_sum_10;
-    row.grad_expr_sum_5 = reduced_grad_expr_sum_5;
-    row.grad_expr_sum_8_1 = reduced_grad_expr_sum_8_1;
-    row.grad_expr_sum_8_2 = reduced_grad_expr_sum_8_2;
+    T all_grad_grad_expr_sum_3_2[] = {reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2,
+                                      reduced_grad_expr_sum_10, reduced_grad_expr_sum_5};
+    team.template reduce<fusegen::Sum>(all_grad_grad_expr_sum_3_2);
+    row.grad_grad_expr_sum_3_2 = all_grad_grad_expr_sum_3_2[0];
+    row.grad_expr_sum_2 = all_grad_grad_expr_sum_3_2[1];
+    row.grad_expr_sum_10 = all_grad_grad_expr_sum_3_2[2];
+    row.grad_expr_sum_5 = all_grad_grad_expr_sum_3_2[3];
     K::row1(scalar, row);
+    T reduced_grad_expr_sum_8 = fusegen::Sum::identity<T>();
+    for (int64_t start = first; start < cols; start += accesses * apart) {
+      fusegen::Packed<S, V> x_raw[accesses];
+      fusegen::Packed<S, V> grad_y_raw[accesses];
+      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+      if (!ahead) load_next(r, start);
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        x_raw[n] = x_next[n];
+        grad_y_raw[n] = grad_y_next[n];
+        grad_grad_x_raw[n] = grad_grad_x_next[n];
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const int64_t c = start + accesses * apart;
+        load_next(c < cols ? r : r, c < cols ? c : first);
+      }
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
+        if (n > 0 && c >= cols) break;
+        typename K::Full full[V];
+        const auto x_v = fusegen::unpack(x_raw[n]);
+        const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          full[v].x = x_v.value[v];
+          full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
+        }
+        typename K::Col col[V] = {};
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
+        const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          col[v].weight = weight_v.value[v];
+          col[v].grad_grad_weight = grad_grad_weight_v.value[v];
+        }
+        fusegen::Vector<T, V> grad_grad_y_v;
+        fusegen::Vector<T, V> grad_weight_v;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          typename K::Kept kept;
+          typename K::Out out;
+          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage1(full[v], col[v], row, scalar, kept, out);
+          reduced_grad_expr_sum_8 =
+              fusegen::Sum::combine(reduced_grad_expr_sum_8, out.grad_expr_sum_8);
+          grad_grad_y_v.value[v] = out.grad_grad_y;
+          grad_weight_v.value[v] = out.grad_weight;
+        }
+        fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
+        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
+      }
+    }
+    T all_grad_expr_sum_8[] = {reduced_grad_expr_sum_8};
+    team.template reduce<fusegen::Sum>(all_grad_expr_sum_8);
+    row.grad_expr_sum_8 = all_grad_expr_sum_8[0];
+    K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
       fusegen::Packed<S, V> grad_y_raw[accesses];
@@ -1198,35 +1293,38 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].grad_grad_weight = grad_grad_weight_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
-        fusegen::Vector<T, V> grad_grad_y_v;
-        fusegen::Vector<T, V> grad_weight_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
           typename K::Out out;
           K::stage0(full[v], col[v], row, scalar, kept, out);
           K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage2(full[v], col[v], row, scalar, kept, out);
           grad_x_v.value[v] = out.grad_x;
-          grad_grad_y_v.value[v] = out.grad_grad_y;
-          grad_weight_v.value[v] = out.grad_weight;
         }
-        fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
         fusegen::store_vector(grad_x + at, grad_x_v);
-        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
   }
 }
 
 struct DoubleBackwardRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 3.0 * sizeof(S) + 7.0 * sizeof(T),
+                     2.0 * sizeof(S) + 4.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 5.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, DoubleBackwardLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -1253,11 +1351,10 @@ struct DoubleBackwardRows {
       case fusegen::RowForm::large_block:
         return f(double_backward_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
-                                      Holders::cluster>);
-      case fusegen::RowForm::large_cluster:
         return f(
-            double_backward_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+            double_backward_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+      case fusegen::RowForm::large_cluster:
+        return f(double_backward_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1276,8 +1373,8 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.weight, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_weight, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_grad_y, width * sizeof(S))))
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
+          fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1294,9 +1391,9 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = DoubleBackwardRows::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
-    needs.preferred = DoubleBackwardLaunch::threads;
+    needs.preferred = std::min(DoubleBackwardLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardRows::items<S, V>());
+    needs.cluster_items = DoubleBackwardRows::cluster_items<S, V>();
     needs.items = DoubleBackwardRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 1;
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};

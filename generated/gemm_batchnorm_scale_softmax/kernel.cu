@@ -723,15 +723,22 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
 }
 
 struct ForwardTrainRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
+                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
-    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, ForwardTrainLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), ForwardTrainLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -757,11 +764,9 @@ struct ForwardTrainRows {
       case fusegen::RowForm::large_block:
         return f(forward_train_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_train_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
-                                    Holders::cluster>);
+        return f(forward_train_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(
-            forward_train_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+        return f(forward_train_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -796,9 +801,9 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = ForwardTrainRows::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
-    needs.preferred = ForwardTrainLaunch::threads;
+    needs.preferred = std::min(ForwardTrainLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(ForwardTrainRows::items<S, V>());
+    needs.cluster_items = ForwardTrainRows::cluster_items<S, V>();
     needs.items = ForwardTrainRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * 0;
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
@@ -984,8 +989,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1180,8 +1186,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -1251,14 +1258,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardTrainSumsRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 4.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 4.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, BackwardTrainSumsLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), BackwardTrainSumsLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -1285,11 +1299,10 @@ struct BackwardTrainSumsRows {
       case fusegen::RowForm::large_block:
         return f(backward_train_sums_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_train_sums_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
-                                          Holders::cluster>);
+        return f(
+            backward_train_sums_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_train_sums_held<S, V, fusegen::cluster_items<S>(held), full, 1,
-                                          Holders::cluster>);
+        return f(backward_train_sums_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_train_sums_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1324,9 +1337,9 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = BackwardTrainSumsRows::threads<S, V>();
     needs.cluster = BackwardTrainSumsLaunch::cluster;
-    needs.preferred = BackwardTrainSumsLaunch::threads;
+    needs.preferred = std::min(BackwardTrainSumsLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainSumsRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(BackwardTrainSumsRows::items<S, V>());
+    needs.cluster_items = BackwardTrainSumsRows::cluster_items<S, V>();
     needs.items = BackwardTrainSumsRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 4;
     BackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
@@ -1531,8 +1544,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1707,8 +1721,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -1770,14 +1785,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardTrainRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 2.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 2.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, BackwardTrainLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), BackwardTrainLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -1804,11 +1826,9 @@ struct BackwardTrainRows {
       case fusegen::RowForm::large_block:
         return f(backward_train_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_train_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
-                                     Holders::cluster>);
+        return f(backward_train_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(
-            backward_train_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+        return f(backward_train_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1844,9 +1864,9 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = BackwardTrainRows::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
-    needs.preferred = BackwardTrainLaunch::threads;
+    needs.preferred = std::min(BackwardTrainLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(BackwardTrainRows::items<S, V>());
+    needs.cluster_items = BackwardTrainRows::cluster_items<S, V>();
     needs.items = BackwardTrainRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 1;
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
@@ -2058,8 +2078,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -2257,8 +2278,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
                             grad_grad_bn_column_sum_2_2_v);
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -2322,14 +2344,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardTrainSumsRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 1.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, DoubleBackwardTrainSumsLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardTrainSumsLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -2356,10 +2385,10 @@ struct DoubleBackwardTrainSumsRows {
       case fusegen::RowForm::large_block:
         return f(double_backward_train_sums_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_sums_held<S, V, fusegen::cluster_items<S>(held), 512,
-                                                 resident, Holders::cluster>);
+        return f(double_backward_train_sums_held<S, V, cluster_items<S, V>(), 512, resident,
+                                                 Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_sums_held<S, V, fusegen::cluster_items<S>(held), full, 1,
+        return f(double_backward_train_sums_held<S, V, cluster_items<S, V>(), full, 1,
                                                  Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_train_sums_streamed<S, V, resident, Holders::cluster>);
@@ -2397,9 +2426,9 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = DoubleBackwardTrainSumsRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSumsLaunch::cluster;
-    needs.preferred = DoubleBackwardTrainSumsLaunch::threads;
+    needs.preferred = std::min(DoubleBackwardTrainSumsLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainSumsRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardTrainSumsRows::items<S, V>());
+    needs.cluster_items = DoubleBackwardTrainSumsRows::cluster_items<S, V>();
     needs.items = DoubleBackwardTrainSumsRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 3;
     DoubleBackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
@@ -2642,9 +2671,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
-    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -2692,22 +2722,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
+    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
-        fusegen::forget(grad_grad_x_raw[item]);
         typename K::Full full[V];
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
-        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
@@ -2926,9 +2954,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
-    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -2996,8 +3025,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
+    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -3080,15 +3110,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardTrainSums2Rows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 10.0 * sizeof(T),
+                     1.0 * sizeof(S) + 16.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 9.0 * sizeof(T));
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 16.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, DoubleBackwardTrainSums2Launch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardTrainSums2Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -3116,10 +3153,10 @@ struct DoubleBackwardTrainSums2Rows {
       case fusegen::RowForm::large_block:
         return f(double_backward_train_sums2_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_sums2_held<S, V, fusegen::cluster_items<S>(held), 512,
-                                                  resident, Holders::cluster>);
+        return f(double_backward_train_sums2_held<S, V, cluster_items<S, V>(), 512, resident,
+                                                  Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_sums2_held<S, V, fusegen::cluster_items<S>(held), full, 1,
+        return f(double_backward_train_sums2_held<S, V, cluster_items<S, V>(), full, 1,
                                                   Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_train_sums2_streamed<S, V, resident, Holders::cluster>);
@@ -3160,9 +3197,9 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = DoubleBackwardTrainSums2Rows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSums2Launch::cluster;
-    needs.preferred = DoubleBackwardTrainSums2Launch::threads;
+    needs.preferred = std::min(DoubleBackwardTrainSums2Launch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainSums2Rows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardTrainSums2Rows::items<S, V>());
+    needs.cluster_items = DoubleBackwardTrainSums2Rows::cluster_items<S, V>();
     needs.items = DoubleBackwardTrainSums2Rows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 4;
     DoubleBackwardTrainSums2Plan plan{fusegen::choose_rows(needs)};
@@ -3404,9 +3441,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
-    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -3454,8 +3492,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
+    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -3668,9 +3707,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
-    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -3738,8 +3778,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
+    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -3815,15 +3856,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardTrainRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 4.0 * sizeof(T),
+                     1.0 * sizeof(S) + 6.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 4.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 7.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, DoubleBackwardTrainLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardTrainLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -3850,11 +3898,11 @@ struct DoubleBackwardTrainRows {
       case fusegen::RowForm::large_block:
         return f(double_backward_train_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+        return f(double_backward_train_held<S, V, cluster_items<S, V>(), 512, resident,
                                             Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_held<S, V, fusegen::cluster_items<S>(held), full, 1,
-                                            Holders::cluster>);
+        return f(
+            double_backward_train_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -3894,9 +3942,9 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = DoubleBackwardTrainRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
-    needs.preferred = DoubleBackwardTrainLaunch::threads;
+    needs.preferred = std::min(DoubleBackwardTrainLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardTrainRows::items<S, V>());
+    needs.cluster_items = DoubleBackwardTrainRows::cluster_items<S, V>();
     needs.items = DoubleBackwardTrainRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 1;
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
@@ -4307,15 +4355,22 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
 }
 
 struct ForwardEvalRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
+                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
-    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, ForwardEvalLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), ForwardEvalLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -4341,11 +4396,9 @@ struct ForwardEvalRows {
       case fusegen::RowForm::large_block:
         return f(forward_eval_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_eval_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
-                                   Holders::cluster>);
+        return f(forward_eval_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(
-            forward_eval_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+        return f(forward_eval_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -4382,9 +4435,9 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = ForwardEvalRows::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
-    needs.preferred = ForwardEvalLaunch::threads;
+    needs.preferred = std::min(ForwardEvalLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(ForwardEvalRows::items<S, V>());
+    needs.cluster_items = ForwardEvalRows::cluster_items<S, V>();
     needs.items = ForwardEvalRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * 0;
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
@@ -4563,8 +4616,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -4752,8 +4806,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -4824,14 +4879,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardEvalRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 3.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 3.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, BackwardEvalLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), BackwardEvalLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -4857,11 +4919,9 @@ struct BackwardEvalRows {
       case fusegen::RowForm::large_block:
         return f(backward_eval_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_eval_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
-                                    Holders::cluster>);
+        return f(backward_eval_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(
-            backward_eval_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+        return f(backward_eval_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -4899,9 +4959,9 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = BackwardEvalRows::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
-    needs.preferred = BackwardEvalLaunch::threads;
+    needs.preferred = std::min(BackwardEvalLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardEvalRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(BackwardEvalRows::items<S, V>());
+    needs.cluster_items = BackwardEvalRows::cluster_items<S, V>();
     needs.items = BackwardEvalRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 3;
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
@@ -5129,9 +5189,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
-    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -5178,22 +5239,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
+    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
-        fusegen::forget(grad_grad_x_raw[item]);
         typename K::Full full[V];
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
-        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
@@ -5398,9 +5457,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
-    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -5467,8 +5527,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
+    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -5550,15 +5611,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardEvalRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 7.0 * sizeof(T),
+                     1.0 * sizeof(S) + 8.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 6.0 * sizeof(T));
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 9.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, DoubleBackwardEvalLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardEvalLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -5585,11 +5653,10 @@ struct DoubleBackwardEvalRows {
       case fusegen::RowForm::large_block:
         return f(double_backward_eval_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_eval_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+        return f(double_backward_eval_held<S, V, cluster_items<S, V>(), 512, resident,
                                            Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_eval_held<S, V, fusegen::cluster_items<S>(held), full, 1,
-                                           Holders::cluster>);
+        return f(double_backward_eval_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -5632,9 +5699,9 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = DoubleBackwardEvalRows::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
-    needs.preferred = DoubleBackwardEvalLaunch::threads;
+    needs.preferred = std::min(DoubleBackwardEvalLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardEvalRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardEvalRows::items<S, V>());
+    needs.cluster_items = DoubleBackwardEvalRows::cluster_items<S, V>();
     needs.items = DoubleBackwardEvalRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 3;
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};

@@ -511,6 +511,7 @@ struct DoubleBackwardEval {
   };
   struct Scalar {};
   struct Kept {
+    T grad_grad_matmul;
     T softmax_exp;
     T grad_grad_softmax_exp;
     T grad_softmax_exp;
@@ -541,6 +542,7 @@ struct DoubleBackwardEval {
     const T grad_grad_softmax_exp = grad_grad_matmul * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
+    kept.grad_grad_matmul = grad_grad_matmul;
     kept.softmax_exp = softmax_exp;
     kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
@@ -582,9 +584,7 @@ struct DoubleBackwardEval {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_grad_matmul = full.grad_grad_x + col.grad_grad_matmul_bias;
-    // sum over all uses
-    const T grad_softmax_exp_2 = grad_grad_matmul * kept.grad_softmax_exp +
+    const T grad_softmax_exp_2 = kept.grad_grad_matmul * kept.grad_softmax_exp +
                                  full.grad_y * row.grad_grad_softmax_sum_2_2 +
                                  row.grad_softmax_exp_2_factor;
     const T grad_matmul_2 = grad_softmax_exp_2 * kept.softmax_exp;

@@ -488,6 +488,8 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
+    const Buffer<T> kept_grad_grad_matmul_memory(cols);
+    T* const kept_grad_grad_matmul = kept_grad_grad_matmul_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
     const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
@@ -521,6 +523,7 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
           typename K::Out out;
           typename K::Kept kept;
           K::stage0(full, col, row, scalar, kept, out);
+          kept_grad_grad_matmul[j] = kept.grad_grad_matmul;
           kept_softmax_exp[j] = kept.softmax_exp;
           kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
           reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
@@ -564,6 +567,7 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
           const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
           typename K::Out out;
           typename K::Kept kept;
+          kept.grad_grad_matmul = kept_grad_grad_matmul[j];
           kept.grad_softmax_exp = kept_grad_softmax_exp[j];
           kept.softmax_exp = kept_softmax_exp[j];
           K::stage2(full, col, row, scalar, kept, out);

@@ -334,15 +334,22 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
 }
 
 struct ForwardTrainRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
+                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
-    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, ForwardTrainLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), ForwardTrainLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -368,11 +375,9 @@ struct ForwardTrainRows {
       case fusegen::RowForm::large_block:
         return f(forward_train_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_train_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
-                                    Holders::cluster>);
+        return f(forward_train_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(
-            forward_train_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+        return f(forward_train_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -405,9 +410,9 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = ForwardTrainRows::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
-    needs.preferred = ForwardTrainLaunch::threads;
+    needs.preferred = std::min(ForwardTrainLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(ForwardTrainRows::items<S, V>());
+    needs.cluster_items = ForwardTrainRows::cluster_items<S, V>();
     needs.items = ForwardTrainRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * 0;
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
@@ -567,8 +572,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -716,8 +722,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -771,14 +778,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardTrainRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 1.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, BackwardTrainLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), BackwardTrainLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -805,11 +819,9 @@ struct BackwardTrainRows {
       case fusegen::RowForm::large_block:
         return f(backward_train_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_train_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
-                                     Holders::cluster>);
+        return f(backward_train_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(
-            backward_train_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+        return f(backward_train_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -843,9 +855,9 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = BackwardTrainRows::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
-    needs.preferred = BackwardTrainLaunch::threads;
+    needs.preferred = std::min(BackwardTrainLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(BackwardTrainRows::items<S, V>());
+    needs.cluster_items = BackwardTrainRows::cluster_items<S, V>();
     needs.items = BackwardTrainRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 1;
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
@@ -1035,9 +1047,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_grad_softmax_sum_2[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[0];
+    row.grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -1071,8 +1084,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
+    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1237,9 +1251,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_grad_softmax_sum_2[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[0];
+    row.grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -1295,8 +1310,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
+    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -1357,15 +1373,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardTrainRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 4.0 * sizeof(T),
+                     1.0 * sizeof(S) + 3.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 4.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 3.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, DoubleBackwardTrainLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardTrainLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -1392,11 +1415,11 @@ struct DoubleBackwardTrainRows {
       case fusegen::RowForm::large_block:
         return f(double_backward_train_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+        return f(double_backward_train_held<S, V, cluster_items<S, V>(), 512, resident,
                                             Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_held<S, V, fusegen::cluster_items<S>(held), full, 1,
-                                            Holders::cluster>);
+        return f(
+            double_backward_train_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1433,9 +1456,9 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = DoubleBackwardTrainRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
-    needs.preferred = DoubleBackwardTrainLaunch::threads;
+    needs.preferred = std::min(DoubleBackwardTrainLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardTrainRows::items<S, V>());
+    needs.cluster_items = DoubleBackwardTrainRows::cluster_items<S, V>();
     needs.items = DoubleBackwardTrainRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 1;
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
@@ -1790,15 +1813,22 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
 }
 
 struct ForwardEvalRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
+                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
-    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, ForwardEvalLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), ForwardEvalLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -1824,11 +1854,9 @@ struct ForwardEvalRows {
       case fusegen::RowForm::large_block:
         return f(forward_eval_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_eval_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
-                                   Holders::cluster>);
+        return f(forward_eval_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(
-            forward_eval_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+        return f(forward_eval_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1861,9 +1889,9 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = ForwardEvalRows::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
-    needs.preferred = ForwardEvalLaunch::threads;
+    needs.preferred = std::min(ForwardEvalLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(ForwardEvalRows::items<S, V>());
+    needs.cluster_items = ForwardEvalRows::cluster_items<S, V>();
     needs.items = ForwardEvalRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * 0;
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
@@ -2019,8 +2047,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -2163,8 +2192,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -2216,14 +2246,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardEvalRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 1.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, BackwardEvalLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), BackwardEvalLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -2249,11 +2286,9 @@ struct BackwardEvalRows {
       case fusegen::RowForm::large_block:
         return f(backward_eval_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_eval_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
-                                    Holders::cluster>);
+        return f(backward_eval_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(
-            backward_eval_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+        return f(backward_eval_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -2287,9 +2322,9 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = BackwardEvalRows::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
-    needs.preferred = BackwardEvalLaunch::threads;
+    needs.preferred = std::min(BackwardEvalLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardEvalRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(BackwardEvalRows::items<S, V>());
+    needs.cluster_items = BackwardEvalRows::cluster_items<S, V>();
     needs.items = BackwardEvalRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 1;
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
@@ -2475,9 +2510,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_grad_softmax_sum_2[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[0];
+    row.grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -2511,22 +2547,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
+    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
-        fusegen::forget(grad_grad_x_raw[item]);
         typename K::Full full[V];
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
-        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
@@ -2676,9 +2710,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_grad_softmax_sum_2[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_grad_softmax_sum_2);
+    row.grad_grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[0];
+    row.grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -2732,8 +2767,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
+    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -2792,15 +2828,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardEvalRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 3.0 * sizeof(T),
+                     1.0 * sizeof(S) + 3.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 2.0 * sizeof(T));
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 2.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, DoubleBackwardEvalLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardEvalLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -2827,11 +2870,10 @@ struct DoubleBackwardEvalRows {
       case fusegen::RowForm::large_block:
         return f(double_backward_eval_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_eval_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
+        return f(double_backward_eval_held<S, V, cluster_items<S, V>(), 512, resident,
                                            Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_eval_held<S, V, fusegen::cluster_items<S>(held), full, 1,
-                                           Holders::cluster>);
+        return f(double_backward_eval_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -2868,9 +2910,9 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = DoubleBackwardEvalRows::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
-    needs.preferred = DoubleBackwardEvalLaunch::threads;
+    needs.preferred = std::min(DoubleBackwardEvalLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardEvalRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardEvalRows::items<S, V>());
+    needs.cluster_items = DoubleBackwardEvalRows::cluster_items<S, V>();
     needs.items = DoubleBackwardEvalRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * V * 1;
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};

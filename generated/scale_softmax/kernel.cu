@@ -304,15 +304,22 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
 }
 
 struct ForwardRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
+                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 1.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
-    bytes = std::max(bytes, 0.0 * sizeof(S) + 1.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, ForwardLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), ForwardLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -337,10 +344,9 @@ struct ForwardRows {
       case fusegen::RowForm::large_block:
         return f(forward_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(
-            forward_held<S, V, fusegen::cluster_items<S>(held), 512, resident, Holders::cluster>);
+        return f(forward_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+        return f(forward_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -372,9 +378,9 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = ForwardRows::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
-    needs.preferred = ForwardLaunch::threads;
+    needs.preferred = std::min(ForwardLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(ForwardRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(ForwardRows::items<S, V>());
+    needs.cluster_items = ForwardRows::cluster_items<S, V>();
     needs.items = ForwardRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * 0;
     ForwardPlan plan{fusegen::choose_rows(needs)};
@@ -523,8 +529,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -651,8 +658,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -701,14 +709,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 2.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 2.0 * sizeof(S) + 1.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, BackwardLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), BackwardLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -733,10 +748,9 @@ struct BackwardRows {
       case fusegen::RowForm::large_block:
         return f(backward_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(
-            backward_held<S, V, fusegen::cluster_items<S>(held), 512, resident, Holders::cluster>);
+        return f(backward_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+        return f(backward_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -769,9 +783,9 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = BackwardRows::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
-    needs.preferred = BackwardLaunch::threads;
+    needs.preferred = std::min(BackwardLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(BackwardRows::items<S, V>());
+    needs.cluster_items = BackwardRows::cluster_items<S, V>();
     needs.items = BackwardRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * 0;
     BackwardPlan plan{fusegen::choose_rows(needs)};
@@ -942,9 +956,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
-    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -952,11 +967,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       const int c = column(item);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
+        fusegen::forget(grad_grad_x_raw[item]);
         typename K::Full full[V];
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
 
@@ -972,8 +990,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
+    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -981,16 +1000,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if (c < end) {
         fusegen::forget(x_raw[item]);
         fusegen::forget(grad_y_raw[item]);
-        fusegen::forget(grad_grad_x_raw[item]);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
-        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].x = x_v.value[v];
           full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
 
@@ -1115,9 +1131,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = reduced_grad_softmax_sum_2;
-    row.grad_grad_softmax_sum_2 = reduced_grad_grad_softmax_sum_2;
+    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
+    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -1165,8 +1182,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    team.template reduce<fusegen::Sum>(reduced_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = reduced_grad_softmax_sum_4;
+    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
+    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -1220,15 +1238,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardRows {
-  // Elements that a thread holds, by the registers they take between two stages.
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 3.0 * sizeof(S) + 3.0 * sizeof(T),
+                     2.0 * sizeof(S) + 4.0 * sizeof(T)});
+  }
+
+  // Accesses that a thread holds; those that one of a cluster holds.
   template <class S, int V>
   static constexpr int items() {
-    using T = fusegen::compute_t<S>;
-    double bytes = 0;
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 0.0 * sizeof(T));
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 3.0 * sizeof(T));
-    bytes = std::max(bytes, 3.0 * sizeof(S) + 4.0 * sizeof(T));
-    return fusegen::elements_held<S, V>(bytes, DoubleBackwardLaunch::elements) / V;
+    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardLaunch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
   }
 
   // Threads of a full block.
@@ -1255,11 +1280,10 @@ struct DoubleBackwardRows {
       case fusegen::RowForm::large_block:
         return f(double_backward_held<S, V, held, full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_held<S, V, fusegen::cluster_items<S>(held), 512, resident,
-                                      Holders::cluster>);
-      case fusegen::RowForm::large_cluster:
         return f(
-            double_backward_held<S, V, fusegen::cluster_items<S>(held), full, 1, Holders::cluster>);
+            double_backward_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+      case fusegen::RowForm::large_cluster:
+        return f(double_backward_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1294,9 +1318,9 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.once = false;
     needs.threads = DoubleBackwardRows::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
-    needs.preferred = DoubleBackwardLaunch::threads;
+    needs.preferred = std::min(DoubleBackwardLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardRows::items<S, V>());
-    needs.cluster_items = fusegen::cluster_items<S>(DoubleBackwardRows::items<S, V>());
+    needs.cluster_items = DoubleBackwardRows::cluster_items<S, V>();
     needs.items = DoubleBackwardRows::items<S, V>();
     needs.shared = ahead + sizeof(T) * 0;
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};

@@ -35,11 +35,11 @@ constexpr int full_block(int elements) {
 }
 
 // Elements that a thread of a full block holds where an element needs `bytes` of registers: a power
-// of two, so that they take up to half of its registers.
+// of two, so that they take up to half of its registers, or three eighths of 128.
 template <class S, int V>
 constexpr int elements_held(double bytes, int most) {
-  int elements = V == 1 || sizeof(S) == 8 ? most / 2 : most;
-  const double half = full_block<S, V>(most) == 512 && V > 1 && sizeof(S) < 8 ? 256 : 128;
+  int elements = V == 1 || sizeof(S) == 8 ? std::min(most / 2, 8) : most;
+  const double half = full_block<S, V>(most) == 512 && V > 1 && sizeof(S) < 8 ? 192 : 128;
   while (elements > V && elements * bytes > half) elements /= 2;
   return elements;
 }

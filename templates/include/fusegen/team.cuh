@@ -33,8 +33,37 @@ struct Maximum {
   }
 };
 
-// Reduces each of some values over neighbouring lanes, `lanes` of them, a power of two; each lane
-// gets the results. The shuffles of all values go out before the first comes back. A maximum over a
+// Reduces each of some values over neighbouring lanes, `lanes` of them, a power of two that is not
+// below N; lane l gets the result of value l % N. At each of the first steps a lane passes on half
+// of its values and keeps the others, so that N values take little more than one: the shuffles of a
+// multiprocessor are as rare as its accesses to shared memory.
+template <class Op, class T, int N>
+__device__ __forceinline__ T reduce_shared_out(T (&values)[N], int lanes) {
+#pragma unroll
+  for (int offset = 1; offset < N; offset *= 2) {
+    const bool upper = threadIdx.x & offset;
+#pragma unroll
+    for (int n = 0; 2 * n * offset < N; ++n) {
+      const T kept = upper ? values[2 * n + 1] : values[2 * n];
+      const T passed = upper ? values[2 * n] : values[2 * n + 1];
+      values[n] = Op::combine(kept, __shfl_xor_sync(0xffffffffu, passed, offset));
+    }
+  }
+#pragma unroll
+  for (int offset = N; offset < 32; offset *= 2) {
+    if (offset >= lanes) break;
+    values[0] = Op::combine(values[0], __shfl_xor_sync(0xffffffffu, values[0], offset));
+  }
+  return values[0];
+}
+
+// How many lanes share out N values: the next power of two.
+template <int N>
+constexpr int sharing = 2 * sharing<(N + 1) / 2>;
+template <>
+constexpr int sharing<1> = 1;
+
+// Reduces each of some values over neighbouring lanes; each lane gets the results. A maximum over a
 // warp takes one instruction where numbers are compared as whole ones: flipping the other bits of
 // negative ones orders them, with a NaN above all. (A NaN that comes here is the positive one that
 // `maximum` makes.)
@@ -51,14 +80,23 @@ __device__ __forceinline__ void reduce_each(T (&values)[N], int lanes) {
       return;
     }
   }
+  constexpr int P = sharing<N>;
+  if (N > 1 && lanes >= P) {
+    T parts[P];
+#pragma unroll
+    for (int n = 0; n < P; ++n) parts[n] = n < N ? values[n] : T(0);
+    const T result = reduce_shared_out<Op>(parts, lanes);
+#pragma unroll
+    for (int n = 0; n < N; ++n) values[n] = __shfl_sync(0xffffffffu, result, n, lanes);
+    return;
+  }
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2) {
     if (offset >= lanes) continue;
-    T others[N];
 #pragma unroll
-    for (int n = 0; n < N; ++n) others[n] = __shfl_xor_sync(0xffffffffu, values[n], offset);
-#pragma unroll
-    for (int n = 0; n < N; ++n) values[n] = Op::combine(values[n], others[n]);
+    for (T& value : values) {
+      value = Op::combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
+    }
   }
 }
 
@@ -100,8 +138,8 @@ template <class T, Holders HOLDERS, int VALUES>
 class Team {
  public:
   struct Exchange {
-    T warps[2][VALUES][HOLDERS == Holders::lanes ? 1 : 32];
-    T blocks[2][VALUES][HOLDERS == Holders::cluster ? 32 : 1];
+    T warps[2][HOLDERS == Holders::lanes ? 1 : 32][VALUES];
+    T blocks[2][HOLDERS == Holders::cluster ? 32 : 1][VALUES];
     uint64_t arrived[2];  // mbarriers: what the blocks of a cluster sent is there
   };
 
@@ -151,12 +189,14 @@ class Team {
   template <class Op, int N>
   __device__ __forceinline__ void reduce(T (&values)[N]) {
     static_assert(N <= VALUES, "an exchange has VALUES places");
-    reduce_near<Op>(values);
-    if constexpr (HOLDERS == Holders::lanes) return;
-    if (threadIdx.x % 32 == 0) {
+    if constexpr (HOLDERS == Holders::lanes) return reduce_near<Op>(values);
+    constexpr int P = sharing<N>;
+    T parts[P];
 #pragma unroll
-      for (int n = 0; n < N; ++n) exchange_.warps[turn()][n][threadIdx.x / 32] = values[n];
-    }
+    for (int n = 0; n < P; ++n) parts[n] = n < N ? values[n] : T(0);
+    const T mine = N == 1 ? reduce_near<Op>(parts[0]) : reduce_shared_out<Op>(parts, 32);
+    const int lane = threadIdx.x % 32;
+    if (lane < N) exchange_.warps[turn()][threadIdx.x / 32][lane] = mine;
     __syncthreads();
     over<Op>(exchange_.warps[turn()], values, blockDim.x / 32);
     if constexpr (HOLDERS == Holders::cluster) {
@@ -178,10 +218,10 @@ class Team {
     reduce_near<Sum>(sums);
     if constexpr (HOLDERS == Holders::lanes) return;
     if (threadIdx.x % 32 == 0) {
-      exchange_.warps[turn()][0][threadIdx.x / 32] = largest;
+      exchange_.warps[turn()][threadIdx.x / 32][0] = largest;
 #pragma unroll
       for (int n = 0; n < N; ++n) {
-        exchange_.warps[turn()][n + 1][threadIdx.x / 32] = sums[n];
+        exchange_.warps[turn()][threadIdx.x / 32][n + 1] = sums[n];
       }
     }
     __syncthreads();
@@ -199,25 +239,38 @@ class Team {
  private:
   // Reduces up to 32 sets of values; every lane gets the results.
   template <class Op, int COUNT, int N>
-  __device__ __forceinline__ void over(const T (&sets)[VALUES][COUNT], T (&values)[N],
+  __device__ __forceinline__ void over(const T (&sets)[COUNT][VALUES], T (&values)[N],
                                        int count) const {
-    const int from = threadIdx.x % 32;
+    constexpr int P = sharing<N>;
+    // Every lane reads, and drops what is no set's: a branch would take longer.
+    const int lane = threadIdx.x % 32, which = min(lane % P, N - 1);
+    T part = Op::template identity<T>();
 #pragma unroll
-    for (int n = 0; n < N; ++n) {
-      values[n] = from < count ? sets[n][from] : Op::template identity<T>();
+    for (int set = lane / P; set < COUNT; set += 32 / P) {
+      const T value = sets[set][which];
+      part = set < count ? Op::combine(part, value) : part;
     }
-    reduce_each<Op>(values, 32);
+    if constexpr (N == 1) {
+      values[0] = reduce_warp<Op>(part);
+    } else {
+#pragma unroll
+      for (int offset = P; offset < 32; offset *= 2) {
+        part = Op::combine(part, __shfl_xor_sync(0xffffffffu, part, offset));
+      }
+#pragma unroll
+      for (int n = 0; n < N; ++n) values[n] = __shfl_sync(0xffffffffu, part, n);
+    }
   }
 
   template <class Math, int COUNT, int N>
-  __device__ __forceinline__ void over_shifted(const T (&values)[VALUES][COUNT], T& largest,
+  __device__ __forceinline__ void over_shifted(const T (&values)[COUNT][VALUES], T& largest,
                                                T (&sums)[N], int count) const {
     const int from = threadIdx.x % 32;
-    const T mine = from < count ? values[0][from] : Maximum::identity<T>();
+    const T mine = from < count ? values[from][0] : Maximum::identity<T>();
     largest = reduce_warp<Maximum>(mine);
     const T factor = shift_factor<Math>(mine, largest);
 #pragma unroll
-    for (int n = 0; n < N; ++n) sums[n] = from < count ? factor * values[n + 1][from] : T(0);
+    for (int n = 0; n < N; ++n) sums[n] = from < count ? factor * values[from][n + 1] : T(0);
     reduce_each<Sum>(sums, 32);
   }
 
@@ -246,7 +299,7 @@ class Team {
       uint32_t to, announce;
       asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
                    : "=r"(to)
-                   : "r"(address(&exchange_.blocks[turn()][which][rank()])), "r"(threadIdx.x));
+                   : "r"(address(&exchange_.blocks[turn()][rank()][which])), "r"(threadIdx.x));
       asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
                    : "=r"(announce)
                    : "r"(arrived), "r"(threadIdx.x));
