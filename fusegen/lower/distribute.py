@@ -1,8 +1,9 @@
 """Splits sums over a row that wait for another one, so that one exchange serves both.
 
 The backward of a group norm adds up a + r b, where r is itself a sum over the row. Σ(a + r b) = Σa + r Σb:
-the three sums are taken together. That pays where several blocks hold a row, which wait long for each other. The
-threads of one block do not: there the three sums take longer than the second exchange (benchmarks/NOTES.md).
+the three sums are taken together. That pays where several blocks hold a row, which wait long for each other.
+The threads of one block do not: there the three sums take longer than the second exchange
+(benchmarks/NOTES.md).
 
 Only what is a product in the expression itself is split off, with a factor that varies along the row: its
 rounding is an error of the unsplit sum too, so the bound ε Σ(|a| + |r b|) stays (Higham, Accuracy and

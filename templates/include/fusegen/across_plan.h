@@ -54,7 +54,8 @@ struct AcrossPlan {
   int width, items;  // as in AcrossNeeds; no items: each stage reads the rows again
   int lanes, strands;
   AcrossWalk walk;
-  static constexpr int fold = 1;  // columns that share a sum by channel: neighbours are of other rows
+  static constexpr int fold =
+      1;                   // columns that share a sum by channel: neighbours are of other rows
   size_t shared;           // bytes of a block
   unsigned grid;           // blocks, each of which walks over tiles
   int64_t groups, blocks;  // partial sums: one a block
