@@ -51,3 +51,25 @@ def test_factors_known_before_the_sum_are_kept_as_one_product() -> None:
     saved = [v for v in program.nodes() if isinstance(v, Reduce)]
     kernel = lower(vjp(program, "backward"), given=saved)
     assert [len(stage.kept) for stage in kernel.stages] == [1, 0]
+
+
+def test_what_follows_from_a_tensor_cheaply_is_computed_anew() -> None:
+    """x - mean is one addition: a thread keeps x as it was read, which in 16 bits is half as much."""
+    kernel = lower(program_of(call(find("rms_norm"), X - row_sum(X), {}, {"eps": 1e-6})))
+    assert [stage.kept for stage in kernel.stages] == [(), (), ()]
+    assert kernel.held[-1] == (1, 0)
+
+
+def test_a_product_that_a_late_value_adds_is_kept_as_one() -> None:
+    """The backward of an RMS norm is w r g + c x, where c is known late: a thread keeps w r g."""
+    b = Builder()
+    x = b.input("x", Kind.FULL)
+    weight = b.input("w", Kind.COL)
+    value = formula_value(
+        b, "op", call(find("rms_norm"), X, {"weight": weight.symbol}, {"eps": 1e-6})
+    )
+    program = Program("f", tuple(b.inputs), {"y": Output(value, x)})
+    saved = [v for v in program.nodes() if isinstance(v, Reduce)]
+    first, last = lower(vjp(program, "backward"), given=saved).stages
+    assert len(first.kept) == 1
+    assert last.full_reads == {"x"}

@@ -33,10 +33,11 @@ def distribute(program: Program, given: Collection[Value] = ()) -> Program:
     builder.adopt(program.nodes())
     replaced: dict[Value, Value] = {}
     for value in depths:
-        if isinstance(value, Reduce) and value.op == "sum" and value not in given:
-            terms = _terms(value, value.arg.symbol, builder, depths)
-            if terms and len(terms) > 1:
-                replaced[value] = _joined(value, terms, builder)
+        if not isinstance(value, Reduce) or value.kind != Kind.ROW or value in given:
+            continue
+        terms = _terms(value, value.arg.symbol, builder, depths) if value.op == "sum" else None
+        if terms and len(terms) > 1:
+            replaced[value] = _joined(value, terms, builder)
     if not replaced:
         return program
     found = rebuilt(program, replaced, given)

@@ -1,0 +1,51 @@
+"""Sums that wait for another sum over their row: which are split, and that nothing is lost by it."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from fusegen.lower import lower
+from fusegen.lower.distribute import distribute
+from fusegen.program import Kind, Output, Program, Reduce
+from fusegen.program_builder import Builder
+
+
+def waiting(*, spans_channels: bool, bare: bool = False) -> Program:
+    """y = g + Σ(w g + 2 (x - Σx/n) r), where r = Σ(g (x - Σx/n)); with `bare`, Σ(w g + r)."""
+    b = Builder()
+    x, g = b.input("x", Kind.FULL), b.input("g", Kind.FULL)
+    w = b.input("w", Kind.FULL if spans_channels else Kind.COL, per_channel=spans_channels)
+    cols = b.extent("cols")
+    total = b.reduce("total", "sum", x, Kind.ROW)
+    centred = b.map("centred", x.symbol - total.symbol / cols.symbol)
+    product = b.map("product", g.symbol * centred.symbol)
+    late = b.reduce("late", "sum", product, Kind.ROW)
+    term = late.symbol if bare else 2 * centred.symbol * late.symbol
+    both = b.map("both", w.symbol * g.symbol + term)
+    last = b.reduce("last", "sum", both, Kind.ROW)
+    y = b.map("y", g.symbol + last.symbol)
+    return Program("f", tuple(b.inputs), {"y": Output(y, x)})
+
+
+def test_a_sum_over_channels_does_not_wait_for_its_late_factor() -> None:
+    program = waiting(spans_channels=True)
+    split = distribute(program)
+    sums = {v.name: v for v in split.nodes() if isinstance(v, Reduce)}
+    assert set(sums) == {"total", "late", "last_1", "last_2"}
+    last = next(v for v in split.nodes() if v.name == "last")
+    parts = {sums[n].arg.name: sums[n].symbol for n in ("last_1", "last_2")}
+    (known,) = (s for arg, s in parts.items() if arg != "centred")
+    late = sp.Symbol("late", real=True)
+    assert sp.expand(last.expr - known - 2 * late * parts["centred"]) == 0  # type: ignore[attr-defined]
+    assert [len(s.reductions) for s in lower(program).stages] == [2, 2, 0]
+
+
+def test_a_row_of_one_block_keeps_its_sums() -> None:
+    program = waiting(spans_channels=False)
+    assert distribute(program) is program
+
+
+def test_a_late_value_by_itself_is_not_taken_out() -> None:
+    """Each x - r may be exact where Σx - n r has no digit right."""
+    program = waiting(spans_channels=True, bare=True)
+    assert distribute(program) is program
