@@ -34,6 +34,9 @@ OF_A_BATCH = re.compile(r"double_backward_train")
 #: A streamed row has its next vectors in registers too, in 16-bit types one of the 64 too many, where it
 #: waits for the L2 cache anyway. Half the threads would cost more.
 STREAMED = re.compile(r"_streamed")
+#: Sixteen floats in one of two blocks' 64 registers: up to two too many in a cluster, or behind a gate. Half
+#: as many would cost more: the exchanges of a cluster would be twice as many.
+SIXTEEN_FLOATS = re.compile(r"_heldIfLi4ELi4E")
 
 
 #: Chains of tests/vocabulary.py that end in a row value, and in one number.
@@ -86,7 +89,7 @@ def _allowed(function: str) -> int:
         return 512
     if HIGHER.search(function):
         return 96
-    return 8 if STREAMED.search(function) else 0
+    return 8 if STREAMED.search(function) or SIXTEEN_FLOATS.search(function) else 0
 
 
 @pytest.mark.nvcc

@@ -262,7 +262,13 @@ class Kernel:
     @property
     def joint_values(self) -> int:
         """How many values one exchange among a row's threads carries at most."""
-        return max([1, *(len(s.reductions) + bool(s.shifted_by) for s in self.stages)])
+        joint = (len(s.reductions) + 1 for s in self.stages if s.shifted_by)
+        return max([1, *joint, *(min(len(s.reductions), self.jointly) for s in self.stages)])
+
+    @property
+    def jointly(self) -> int:
+        """How many sums or maxima one exchange takes; more of them would cost registers."""
+        return 4
 
     @property
     def full_reads(self) -> frozenset[str]:

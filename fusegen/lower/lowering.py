@@ -45,12 +45,20 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
     return replace(last, before=tuple(before))
 
 
+#: Bytes that an element of a 16-bit type keeps where a thread can hold 16 of them (regroup.py).
+_LIGHT = 8
+
+
 def _grouped(part: Part) -> tuple[Program, Schedule]:
-    """Return the program with its products grouped so that an element keeps the least, and its schedule."""
+    """Return the program with its products grouped so that an element keeps little, and its schedule.
+
+    Products that late values add are made early only where little is kept then: where much is, they live
+    beside their factors, and registers spill.
+    """
     plan = schedule(part.program, part.given)
     programs = [regroup(part.program, plan, terms=terms) for terms in (False, True)]
-    found = [(program, schedule(program, part.given)) for program in programs]
-    return min(found, key=lambda pair: pair[1].most_held)
+    plain, termed = [(program, schedule(program, part.given)) for program in programs]
+    return termed if termed[1].most_held < min(plain[1].most_held, _LIGHT + 1) else plain
 
 
 class _Lowering:

@@ -640,46 +640,38 @@ struct DoubleBackwardTrainSums {
 //   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
 //   grad_mul: full = grad_softmax_exp*softmax_exp
 //   grad_bn: full = grad_mul*scale
-//   grad_grad_bn_offset: col = grad_grad_bn_column_sum/rows
-//   grad_grad_bn_var_2: col = -2*bn_offset*grad_grad_bn_offset + grad_grad_bn_column_sum_2_2/rows
-//   grad_d_bn_var: full = grad_bn*grad_grad_bn_var_2
-//   d_d_bn_weight_bn_var_grad_d_bn_var: full = d_d_bn_weight_bn_var*grad_d_bn_var
 //   d_grad_bn_mean_bn_weight: full = -grad_bn/sqrt(bn_eps + bn_var)
 //   d_grad_gemm_bn_weight: full = grad_bn/sqrt(bn_eps + bn_var)
-//   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
-//   d_grad_gemm_bn_weight_grad_grad_gemm: full = d_grad_gemm_bn_weight*grad_grad_gemm
 //   d_bn_var: full = -bn_weight*(-bn_mean + gemm)/(2*(bn_eps + bn_var)**(3/2))
+//   grad_grad_bn_offset: col = grad_grad_bn_column_sum/rows
+//   grad_grad_bn_var_2: col = -2*bn_offset*grad_grad_bn_offset + grad_grad_bn_column_sum_2_2/rows
+//   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
 //   grad_grad_bn: full = -bn_weight*grad_grad_bn_offset/sqrt(bn_eps + bn_var) +
 //   bn_weight*grad_grad_gemm/sqrt(bn_eps + bn_var) + d_bn_var*grad_grad_bn_var_2 +
 //   d_bn_weight*grad_grad_bn_weight + grad_grad_bn_bias grad_grad_mul: full = bn*grad_grad_scale +
-//   grad_grad_bn*scale grad_grad_mul_grad_softmax_exp: full = grad_grad_mul*grad_softmax_exp
-//   grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
+//   grad_grad_bn*scale grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
 //   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
 //   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
 //   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
 //   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
 //   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_mul_grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
 //   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_bn_2:
-//   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_bn_weight_3: full =
-//   d_bn_weight*grad_bn_2 + d_d_bn_weight_bn_var_grad_d_bn_var +
-//   d_grad_bn_mean_bn_weight*grad_grad_bn_offset + d_grad_gemm_bn_weight_grad_grad_gemm
-//   grad_bn_weight_4: col = sum(grad_bn_weight_3 over rows)
+//   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_d_bn_var: full =
+//   grad_bn*grad_grad_bn_var_2 grad_bn_weight_3: full = d_bn_weight*grad_bn_2 +
+//   d_d_bn_weight_bn_var*grad_d_bn_var + d_grad_bn_mean_bn_weight*grad_grad_bn_offset +
+//   d_grad_gemm_bn_weight*grad_grad_gemm grad_bn_weight_4: col = sum(grad_bn_weight_3 over rows)
 //   grad_bn_bias_2: col = sum(grad_bn_2 over rows)
-//   grad_grad_bn_grad_mul: full = grad_grad_bn*grad_mul
-//   grad_scale_3: full = bn*grad_mul_2 + grad_grad_bn_grad_mul
+//   grad_scale_3: full = bn*grad_mul_2 + grad_grad_bn*grad_mul
 //   grad_scale_4: scalar = sum(grad_scale_3 over rows, cols)
 //   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
 //   d_d_bn_var_bn_var: full = 3*bn_weight*(-bn_mean + gemm)/(4*(bn_eps + bn_var)**(5/2))
-//   d_d_bn_var_bn_var_grad_d_bn_var: full = d_d_bn_var_bn_var*grad_d_bn_var
-//   grad_d_bn_weight: full = grad_bn*grad_grad_bn_weight
-//   d_d_bn_weight_bn_var_grad_d_bn_weight: full = d_d_bn_weight_bn_var*grad_d_bn_weight
 //   d_grad_bn_mean_bn_var: full = bn_weight*grad_bn/(2*(bn_eps + bn_var)**(3/2))
 //   d_grad_gemm_bn_var: full = -bn_weight*grad_bn/(2*(bn_eps + bn_var)**(3/2))
-//   d_grad_gemm_bn_var_grad_grad_gemm: full = d_grad_gemm_bn_var*grad_grad_gemm
-//   grad_bn_var_3: full = d_bn_var*grad_bn_2 + d_d_bn_var_bn_var_grad_d_bn_var +
-//   d_d_bn_weight_bn_var_grad_d_bn_weight + d_grad_bn_mean_bn_var*grad_grad_bn_offset +
-//   d_grad_gemm_bn_var_grad_grad_gemm grad_bn_var_4: col = sum(grad_bn_var_3 over rows)
+//   grad_d_bn_weight: full = grad_bn*grad_grad_bn_weight
+//   grad_bn_var_3: full = d_bn_var*grad_bn_2 + d_d_bn_var_bn_var*grad_d_bn_var +
+//   d_d_bn_weight_bn_var*grad_d_bn_weight + d_grad_bn_mean_bn_var*grad_grad_bn_offset +
+//   d_grad_gemm_bn_var*grad_grad_gemm grad_bn_var_4: col = sum(grad_bn_var_3 over rows)
 //   grad_bn_mean_3: full = (-bn_weight*grad_bn_2 + bn_weight*grad_d_bn_var/(2*(bn_eps + bn_var)) -
 //   grad_d_bn_weight)/sqrt(bn_eps + bn_var) grad_bn_mean_4: col = sum(grad_bn_mean_3 over rows)
 template <class Math>
@@ -743,24 +735,20 @@ struct DoubleBackwardTrainSums2 {
     T d_d_bn_weight_bn_var;
     T bn;
     T softmax_exp;
-    T grad_grad_gemm;
     T d_bn_var;
+    T grad_grad_gemm;
     T grad_grad_bn;
     T grad_grad_mul;
     T grad_grad_softmax_exp;
     T d_d_bn_var_bn_var;
+    T grad_softmax_exp;
     T grad_mul;
-    T grad_d_bn_var;
-    T d_d_bn_weight_bn_var_grad_d_bn_var;
     T d_grad_bn_mean_bn_weight;
-    T d_grad_gemm_bn_weight_grad_grad_gemm;
-    T grad_grad_mul_grad_softmax_exp;
-    T grad_grad_bn_grad_mul;
-    T d_d_bn_var_bn_var_grad_d_bn_var;
-    T grad_d_bn_weight;
-    T d_d_bn_weight_bn_var_grad_d_bn_weight;
+    T d_grad_gemm_bn_weight;
+    T grad_d_bn_var;
     T d_grad_bn_mean_bn_var;
-    T d_grad_gemm_bn_var_grad_grad_gemm;
+    T d_grad_gemm_bn_var;
+    T grad_d_bn_weight;
   };
   struct Out {
     T grad_softmax_sum_2;
@@ -823,10 +811,10 @@ struct DoubleBackwardTrainSums2 {
     const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    // sum over all uses
-    const T grad_grad_gemm = full.grad_grad_x + col.grad_grad_gemm_bias;
     // d bn / d bn_var
     const T d_bn_var = -d_bn_weight_bn_var_product * col.d_bn_var_factor;
+    // sum over all uses
+    const T grad_grad_gemm = full.grad_grad_x + col.grad_grad_gemm_bias;
     // sum over all uses
     const T grad_grad_bn = grad_grad_gemm * col.bn_factor + d_bn_var * col.grad_grad_bn_var_2 +
                            d_bn_weight * col.grad_grad_bn_weight + col.grad_grad_bn_bias +
@@ -840,8 +828,8 @@ struct DoubleBackwardTrainSums2 {
     kept.d_d_bn_weight_bn_var = d_d_bn_weight_bn_var;
     kept.bn = bn;
     kept.softmax_exp = softmax_exp;
-    kept.grad_grad_gemm = grad_grad_gemm;
     kept.d_bn_var = d_bn_var;
+    kept.grad_grad_gemm = grad_grad_gemm;
     kept.grad_grad_bn = grad_grad_bn;
     kept.grad_grad_mul = grad_grad_mul;
     kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
@@ -865,52 +853,34 @@ struct DoubleBackwardTrainSums2 {
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
     const T grad_mul = grad_softmax_exp * kept.softmax_exp;
     const T grad_bn = grad_mul * scalar.scale;
-    const T grad_d_bn_var = grad_bn * col.grad_grad_bn_var_2;
-    // known before the row's sums are
-    const T d_d_bn_weight_bn_var_grad_d_bn_var = kept.d_d_bn_weight_bn_var * grad_d_bn_var;
     const T grad_bn_mean_bn_weight_product = grad_bn * col.d_bn_weight_factor;
     // d grad_bn_mean / d bn_weight
     const T d_grad_bn_mean_bn_weight = -grad_bn_mean_bn_weight_product;
     // d grad_gemm / d bn_weight
     const T d_grad_gemm_bn_weight = grad_bn_mean_bn_weight_product;
-    // known before the row's sums are
-    const T d_grad_gemm_bn_weight_grad_grad_gemm = d_grad_gemm_bn_weight * kept.grad_grad_gemm;
-    // known before the row's sums are
-    const T grad_grad_mul_grad_softmax_exp = kept.grad_grad_mul * grad_softmax_exp;
     // d grad_softmax_exp / d softmax_sum
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
     // through grad_softmax_exp
     const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
-    // known before the row's sums are
-    const T grad_grad_bn_grad_mul = kept.grad_grad_bn * grad_mul;
+    const T grad_d_bn_var = grad_bn * col.grad_grad_bn_var_2;
     // sum over all uses
     const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
                           kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
-    // known before the row's sums are
-    const T d_d_bn_var_bn_var_grad_d_bn_var = kept.d_d_bn_var_bn_var * grad_d_bn_var;
-    const T grad_d_bn_weight = grad_bn * col.grad_grad_bn_weight;
-    // known before the row's sums are
-    const T d_d_bn_weight_bn_var_grad_d_bn_weight = kept.d_d_bn_weight_bn_var * grad_d_bn_weight;
     const T grad_bn_mean_bn_var_product = T(0.5) * grad_bn * col.d_bn_var_factor;
     // d grad_bn_mean / d bn_var
     const T d_grad_bn_mean_bn_var = grad_bn_mean_bn_var_product;
     // d grad_gemm / d bn_var
     const T d_grad_gemm_bn_var = -grad_bn_mean_bn_var_product;
-    // known before the row's sums are
-    const T d_grad_gemm_bn_var_grad_grad_gemm = d_grad_gemm_bn_var * kept.grad_grad_gemm;
+    const T grad_d_bn_weight = grad_bn * col.grad_grad_bn_weight;
+    kept.grad_softmax_exp = grad_softmax_exp;
     kept.grad_mul = grad_mul;
-    kept.grad_d_bn_var = grad_d_bn_var;
-    kept.d_d_bn_weight_bn_var_grad_d_bn_var = d_d_bn_weight_bn_var_grad_d_bn_var;
     kept.d_grad_bn_mean_bn_weight = d_grad_bn_mean_bn_weight;
-    kept.d_grad_gemm_bn_weight_grad_grad_gemm = d_grad_gemm_bn_weight_grad_grad_gemm;
-    kept.grad_grad_mul_grad_softmax_exp = grad_grad_mul_grad_softmax_exp;
-    kept.grad_grad_bn_grad_mul = grad_grad_bn_grad_mul;
-    kept.d_d_bn_var_bn_var_grad_d_bn_var = d_d_bn_var_bn_var_grad_d_bn_var;
-    kept.grad_d_bn_weight = grad_d_bn_weight;
-    kept.d_d_bn_weight_bn_var_grad_d_bn_weight = d_d_bn_weight_bn_var_grad_d_bn_weight;
+    kept.d_grad_gemm_bn_weight = d_grad_gemm_bn_weight;
+    kept.grad_d_bn_var = grad_d_bn_var;
     kept.d_grad_bn_mean_bn_var = d_grad_bn_mean_bn_var;
-    kept.d_grad_gemm_bn_var_grad_grad_gemm = d_grad_gemm_bn_var_grad_grad_gemm;
+    kept.d_grad_gemm_bn_var = d_grad_gemm_bn_var;
+    kept.grad_d_bn_weight = grad_d_bn_weight;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
   }
@@ -924,23 +894,25 @@ struct DoubleBackwardTrainSums2 {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_grad_mul_grad_softmax_exp +
+    const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
                                  full.grad_y * row.grad_grad_softmax_sum_2_2 +
                                  row.grad_softmax_exp_2_factor;
     const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
     // sum over all uses
     const T grad_bn_2 = kept.grad_mul * scalar.grad_grad_scale + grad_mul_2 * scalar.scale;
     // sum over all uses
-    const T grad_bn_weight_3 =
-        kept.d_d_bn_weight_bn_var_grad_d_bn_var + kept.d_grad_gemm_bn_weight_grad_grad_gemm +
-        kept.d_bn_weight * grad_bn_2 + kept.d_grad_bn_mean_bn_weight * col.grad_grad_bn_offset;
+    const T grad_bn_weight_3 = kept.d_bn_weight * grad_bn_2 +
+                               kept.d_d_bn_weight_bn_var * kept.grad_d_bn_var +
+                               kept.d_grad_bn_mean_bn_weight * col.grad_grad_bn_offset +
+                               kept.d_grad_gemm_bn_weight * kept.grad_grad_gemm;
     // sum over all uses
-    const T grad_scale_3 = kept.grad_grad_bn_grad_mul + kept.bn * grad_mul_2;
+    const T grad_scale_3 = kept.bn * grad_mul_2 + kept.grad_grad_bn * kept.grad_mul;
     // sum over all uses
-    const T grad_bn_var_3 = kept.d_d_bn_var_bn_var_grad_d_bn_var +
-                            kept.d_d_bn_weight_bn_var_grad_d_bn_weight +
-                            kept.d_grad_gemm_bn_var_grad_grad_gemm + kept.d_bn_var * grad_bn_2 +
-                            kept.d_grad_bn_mean_bn_var * col.grad_grad_bn_offset;
+    const T grad_bn_var_3 = kept.d_bn_var * grad_bn_2 +
+                            kept.d_d_bn_var_bn_var * kept.grad_d_bn_var +
+                            kept.d_d_bn_weight_bn_var * kept.grad_d_bn_weight +
+                            kept.d_grad_bn_mean_bn_var * col.grad_grad_bn_offset +
+                            kept.d_grad_gemm_bn_var * kept.grad_grad_gemm;
     // sum over all uses
     const T grad_bn_mean_3 =
         (-kept.grad_d_bn_weight + T(0.5) * kept.grad_d_bn_var * col.grad_bn_mean_3_factor -
@@ -977,14 +949,13 @@ struct DoubleBackwardTrainSums2 {
 //   grad_grad_bn: full = -bn_weight*grad_grad_bn_offset/sqrt(bn_eps + bn_var) +
 //   bn_weight*grad_grad_gemm/sqrt(bn_eps + bn_var) + d_bn_var*grad_grad_bn_var_2 +
 //   d_bn_weight*grad_grad_bn_weight + grad_grad_bn_bias grad_grad_mul: full = bn*grad_grad_scale +
-//   grad_grad_bn*scale grad_grad_mul_grad_softmax_exp: full = grad_grad_mul*grad_softmax_exp
-//   grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
+//   grad_grad_bn*scale grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
 //   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
 //   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
 //   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
 //   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
 //   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_mul_grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
 //   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_bn_2:
 //   full = grad_grad_scale*grad_mul + grad_mul_2*scale bn_near: full = -bn_sample_sum/sample + gemm
 //   d_bn_column_sum_term: full = 2*bn_near
@@ -1065,8 +1036,8 @@ struct DoubleBackwardTrain {
     T grad_grad_mul;
     T grad_grad_softmax_exp;
     T grad_bn_near_2;
+    T grad_softmax_exp;
     T grad_mul;
-    T grad_grad_mul_grad_softmax_exp;
     T grad_d_bn_var;
     T grad_d_bn_weight;
   };
@@ -1168,8 +1139,6 @@ struct DoubleBackwardTrain {
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
     const T grad_mul = grad_softmax_exp * kept.softmax_exp;
-    // known before the row's sums are
-    const T grad_grad_mul_grad_softmax_exp = kept.grad_grad_mul * grad_softmax_exp;
     // d grad_softmax_exp / d softmax_sum
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
@@ -1178,8 +1147,8 @@ struct DoubleBackwardTrain {
     const T grad_bn = grad_mul * scalar.scale;
     const T grad_d_bn_var = grad_bn * col.grad_grad_bn_var_2;
     const T grad_d_bn_weight = grad_bn * col.grad_grad_bn_weight;
+    kept.grad_softmax_exp = grad_softmax_exp;
     kept.grad_mul = grad_mul;
-    kept.grad_grad_mul_grad_softmax_exp = grad_grad_mul_grad_softmax_exp;
     kept.grad_d_bn_var = grad_d_bn_var;
     kept.grad_d_bn_weight = grad_d_bn_weight;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
@@ -1194,7 +1163,7 @@ struct DoubleBackwardTrain {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_grad_mul_grad_softmax_exp +
+    const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
                                  full.grad_y * row.grad_grad_softmax_sum_2_2 +
                                  row.grad_softmax_exp_2_factor;
     const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
@@ -1424,26 +1393,23 @@ struct BackwardEval {
 //   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
 //   grad_grad_bn: full = bn_weight*grad_grad_gemm/sqrt(bn_eps + bn_running_var) +
 //   d_bn_weight*grad_grad_bn_weight + grad_grad_bn_bias grad_grad_mul: full = bn*grad_grad_scale +
-//   grad_grad_bn*scale grad_grad_mul_grad_softmax_exp: full = grad_grad_mul*grad_softmax_exp
-//   grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
+//   grad_grad_bn*scale grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
 //   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
 //   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
 //   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
 //   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
 //   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_mul_grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
 //   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_bn_2:
 //   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_bn: full = grad_mul*scale
 //   grad_d_bn_weight: full = grad_bn*grad_grad_bn_weight
 //   grad_gemm_2: full = (bn_weight*grad_bn_2 + grad_d_bn_weight)/sqrt(bn_eps + bn_running_var)
 //   grad_gemm_bias_2: col = sum(grad_gemm_2 over rows)
 //   d_grad_gemm_bn_weight: full = grad_bn/sqrt(bn_eps + bn_running_var)
-//   d_grad_gemm_bn_weight_grad_grad_gemm: full = d_grad_gemm_bn_weight*grad_grad_gemm
-//   grad_bn_weight_3: full = d_bn_weight*grad_bn_2 + d_grad_gemm_bn_weight_grad_grad_gemm
+//   grad_bn_weight_3: full = d_bn_weight*grad_bn_2 + d_grad_gemm_bn_weight*grad_grad_gemm
 //   grad_bn_weight_4: col = sum(grad_bn_weight_3 over rows)
 //   grad_bn_bias_2: col = sum(grad_bn_2 over rows)
-//   grad_grad_bn_grad_mul: full = grad_grad_bn*grad_mul
-//   grad_scale_3: full = bn*grad_mul_2 + grad_grad_bn_grad_mul
+//   grad_scale_3: full = bn*grad_mul_2 + grad_grad_bn*grad_mul
 //   grad_scale_4: scalar = sum(grad_scale_3 over rows, cols)
 //   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
 template <class Math>
@@ -1493,11 +1459,10 @@ struct DoubleBackwardEval {
     T grad_grad_bn;
     T grad_grad_mul;
     T grad_grad_softmax_exp;
+    T grad_softmax_exp;
     T grad_mul;
-    T grad_grad_mul_grad_softmax_exp;
     T grad_d_bn_weight;
-    T d_grad_gemm_bn_weight_grad_grad_gemm;
-    T grad_grad_bn_grad_mul;
+    T d_grad_gemm_bn_weight;
   };
   struct Out {
     T grad_softmax_sum_2;
@@ -1571,8 +1536,6 @@ struct DoubleBackwardEval {
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
     const T grad_mul = grad_softmax_exp * kept.softmax_exp;
-    // known before the row's sums are
-    const T grad_grad_mul_grad_softmax_exp = kept.grad_grad_mul * grad_softmax_exp;
     // d grad_softmax_exp / d softmax_sum
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
@@ -1582,18 +1545,13 @@ struct DoubleBackwardEval {
     const T grad_d_bn_weight = grad_bn * col.grad_grad_bn_weight;
     // d grad_gemm / d bn_weight
     const T d_grad_gemm_bn_weight = grad_bn * col.d_bn_weight_factor;
-    // known before the row's sums are
-    const T d_grad_gemm_bn_weight_grad_grad_gemm = d_grad_gemm_bn_weight * kept.grad_grad_gemm;
-    // known before the row's sums are
-    const T grad_grad_bn_grad_mul = kept.grad_grad_bn * grad_mul;
     // sum over all uses
     const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
                           kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    kept.grad_softmax_exp = grad_softmax_exp;
     kept.grad_mul = grad_mul;
-    kept.grad_grad_mul_grad_softmax_exp = grad_grad_mul_grad_softmax_exp;
     kept.grad_d_bn_weight = grad_d_bn_weight;
-    kept.d_grad_gemm_bn_weight_grad_grad_gemm = d_grad_gemm_bn_weight_grad_grad_gemm;
-    kept.grad_grad_bn_grad_mul = grad_grad_bn_grad_mul;
+    kept.d_grad_gemm_bn_weight = d_grad_gemm_bn_weight;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
   }
@@ -1607,7 +1565,7 @@ struct DoubleBackwardEval {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_grad_mul_grad_softmax_exp +
+    const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
                                  full.grad_y * row.grad_grad_softmax_sum_2_2 +
                                  row.grad_softmax_exp_2_factor;
     const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
@@ -1618,9 +1576,9 @@ struct DoubleBackwardEval {
         (kept.grad_d_bn_weight + grad_bn_2 * col.bn_weight) * col.d_bn_weight_factor;
     // sum over all uses
     const T grad_bn_weight_3 =
-        kept.d_grad_gemm_bn_weight_grad_grad_gemm + kept.d_bn_weight * grad_bn_2;
+        kept.d_bn_weight * grad_bn_2 + kept.d_grad_gemm_bn_weight * kept.grad_grad_gemm;
     // sum over all uses
-    const T grad_scale_3 = kept.grad_grad_bn_grad_mul + kept.bn * grad_mul_2;
+    const T grad_scale_3 = kept.bn * grad_mul_2 + kept.grad_grad_bn * kept.grad_mul;
     out.grad_x = grad_gemm_2;
     out.grad_gemm_bias = grad_gemm_2;
     out.grad_bn_weight = grad_bn_weight_3;

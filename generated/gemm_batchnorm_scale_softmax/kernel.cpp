@@ -816,10 +816,10 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
     T* const kept_bn = kept_bn_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_grad_gemm_memory(cols);
-    T* const kept_grad_grad_gemm = kept_grad_grad_gemm_memory.data();
     const Buffer<T> kept_d_bn_var_memory(cols);
     T* const kept_d_bn_var = kept_d_bn_var_memory.data();
+    const Buffer<T> kept_grad_grad_gemm_memory(cols);
+    T* const kept_grad_grad_gemm = kept_grad_grad_gemm_memory.data();
     const Buffer<T> kept_grad_grad_bn_memory(cols);
     T* const kept_grad_grad_bn = kept_grad_grad_bn_memory.data();
     const Buffer<T> kept_grad_grad_mul_memory(cols);
@@ -828,36 +828,22 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
     T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
     const Buffer<T> kept_d_d_bn_var_bn_var_memory(cols);
     T* const kept_d_d_bn_var_bn_var = kept_d_d_bn_var_bn_var_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
     const Buffer<T> kept_grad_mul_memory(cols);
     T* const kept_grad_mul = kept_grad_mul_memory.data();
-    const Buffer<T> kept_grad_d_bn_var_memory(cols);
-    T* const kept_grad_d_bn_var = kept_grad_d_bn_var_memory.data();
-    const Buffer<T> kept_d_d_bn_weight_bn_var_grad_d_bn_var_memory(cols);
-    T* const kept_d_d_bn_weight_bn_var_grad_d_bn_var =
-        kept_d_d_bn_weight_bn_var_grad_d_bn_var_memory.data();
     const Buffer<T> kept_d_grad_bn_mean_bn_weight_memory(cols);
     T* const kept_d_grad_bn_mean_bn_weight = kept_d_grad_bn_mean_bn_weight_memory.data();
-    const Buffer<T> kept_d_grad_gemm_bn_weight_grad_grad_gemm_memory(cols);
-    T* const kept_d_grad_gemm_bn_weight_grad_grad_gemm =
-        kept_d_grad_gemm_bn_weight_grad_grad_gemm_memory.data();
-    const Buffer<T> kept_grad_grad_mul_grad_softmax_exp_memory(cols);
-    T* const kept_grad_grad_mul_grad_softmax_exp =
-        kept_grad_grad_mul_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_grad_bn_grad_mul_memory(cols);
-    T* const kept_grad_grad_bn_grad_mul = kept_grad_grad_bn_grad_mul_memory.data();
-    const Buffer<T> kept_d_d_bn_var_bn_var_grad_d_bn_var_memory(cols);
-    T* const kept_d_d_bn_var_bn_var_grad_d_bn_var =
-        kept_d_d_bn_var_bn_var_grad_d_bn_var_memory.data();
-    const Buffer<T> kept_grad_d_bn_weight_memory(cols);
-    T* const kept_grad_d_bn_weight = kept_grad_d_bn_weight_memory.data();
-    const Buffer<T> kept_d_d_bn_weight_bn_var_grad_d_bn_weight_memory(cols);
-    T* const kept_d_d_bn_weight_bn_var_grad_d_bn_weight =
-        kept_d_d_bn_weight_bn_var_grad_d_bn_weight_memory.data();
+    const Buffer<T> kept_d_grad_gemm_bn_weight_memory(cols);
+    T* const kept_d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight_memory.data();
+    const Buffer<T> kept_grad_d_bn_var_memory(cols);
+    T* const kept_grad_d_bn_var = kept_grad_d_bn_var_memory.data();
     const Buffer<T> kept_d_grad_bn_mean_bn_var_memory(cols);
     T* const kept_d_grad_bn_mean_bn_var = kept_d_grad_bn_mean_bn_var_memory.data();
-    const Buffer<T> kept_d_grad_gemm_bn_var_grad_grad_gemm_memory(cols);
-    T* const kept_d_grad_gemm_bn_var_grad_grad_gemm =
-        kept_d_grad_gemm_bn_var_grad_grad_gemm_memory.data();
+    const Buffer<T> kept_d_grad_gemm_bn_var_memory(cols);
+    T* const kept_d_grad_gemm_bn_var = kept_d_grad_gemm_bn_var_memory.data();
+    const Buffer<T> kept_grad_d_bn_weight_memory(cols);
+    T* const kept_grad_d_bn_weight = kept_grad_d_bn_weight_memory.data();
     T* const grad_bn_weight_sum = grad_bn_weight_partial + group * cols;
     std::fill_n(grad_bn_weight_sum, cols, T(0));
     T* const grad_bn_bias_sum = grad_bn_bias_partial + group * cols;
@@ -920,8 +906,8 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
           kept_d_d_bn_weight_bn_var[j] = kept.d_d_bn_weight_bn_var;
           kept_bn[j] = kept.bn;
           kept_softmax_exp[j] = kept.softmax_exp;
-          kept_grad_grad_gemm[j] = kept.grad_grad_gemm;
           kept_d_bn_var[j] = kept.d_bn_var;
+          kept_grad_grad_gemm[j] = kept.grad_grad_gemm;
           kept_grad_grad_bn[j] = kept.grad_grad_bn;
           kept_grad_grad_mul[j] = kept.grad_grad_mul;
           kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
@@ -969,26 +955,16 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
           typename K::Out out;
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
-          kept.d_d_bn_weight_bn_var = kept_d_d_bn_weight_bn_var[j];
-          kept.grad_grad_gemm = kept_grad_grad_gemm[j];
-          kept.grad_grad_mul = kept_grad_grad_mul[j];
           kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-          kept.grad_grad_bn = kept_grad_grad_bn[j];
-          kept.d_d_bn_var_bn_var = kept_d_d_bn_var_bn_var[j];
           K::stage1(full, col, row, scalar, kept, out);
+          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
           kept_grad_mul[j] = kept.grad_mul;
-          kept_grad_d_bn_var[j] = kept.grad_d_bn_var;
-          kept_d_d_bn_weight_bn_var_grad_d_bn_var[j] = kept.d_d_bn_weight_bn_var_grad_d_bn_var;
           kept_d_grad_bn_mean_bn_weight[j] = kept.d_grad_bn_mean_bn_weight;
-          kept_d_grad_gemm_bn_weight_grad_grad_gemm[j] = kept.d_grad_gemm_bn_weight_grad_grad_gemm;
-          kept_grad_grad_mul_grad_softmax_exp[j] = kept.grad_grad_mul_grad_softmax_exp;
-          kept_grad_grad_bn_grad_mul[j] = kept.grad_grad_bn_grad_mul;
-          kept_d_d_bn_var_bn_var_grad_d_bn_var[j] = kept.d_d_bn_var_bn_var_grad_d_bn_var;
-          kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
-          kept_d_d_bn_weight_bn_var_grad_d_bn_weight[j] =
-              kept.d_d_bn_weight_bn_var_grad_d_bn_weight;
+          kept_d_grad_gemm_bn_weight[j] = kept.d_grad_gemm_bn_weight;
+          kept_grad_d_bn_var[j] = kept.grad_d_bn_var;
           kept_d_grad_bn_mean_bn_var[j] = kept.d_grad_bn_mean_bn_var;
-          kept_d_grad_gemm_bn_var_grad_grad_gemm[j] = kept.d_grad_gemm_bn_var_grad_grad_gemm;
+          kept_d_grad_gemm_bn_var[j] = kept.d_grad_gemm_bn_var;
+          kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
           reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
           store(grad_grad_y + at + j, out.grad_grad_y);
         }
@@ -1029,22 +1005,22 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
                                     grad_bn_mean_3_factor[j]};
           typename K::Out out;
           typename K::Kept kept;
-          kept.grad_grad_mul_grad_softmax_exp = kept_grad_grad_mul_grad_softmax_exp[j];
+          kept.grad_grad_mul = kept_grad_grad_mul[j];
+          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
           kept.softmax_exp = kept_softmax_exp[j];
           kept.grad_mul = kept_grad_mul[j];
           kept.d_bn_weight = kept_d_bn_weight[j];
-          kept.d_d_bn_weight_bn_var_grad_d_bn_var = kept_d_d_bn_weight_bn_var_grad_d_bn_var[j];
+          kept.d_d_bn_weight_bn_var = kept_d_d_bn_weight_bn_var[j];
           kept.d_grad_bn_mean_bn_weight = kept_d_grad_bn_mean_bn_weight[j];
-          kept.d_grad_gemm_bn_weight_grad_grad_gemm = kept_d_grad_gemm_bn_weight_grad_grad_gemm[j];
-          kept.bn = kept_bn[j];
-          kept.grad_grad_bn_grad_mul = kept_grad_grad_bn_grad_mul[j];
-          kept.d_bn_var = kept_d_bn_var[j];
-          kept.d_d_bn_var_bn_var_grad_d_bn_var = kept_d_d_bn_var_bn_var_grad_d_bn_var[j];
-          kept.d_d_bn_weight_bn_var_grad_d_bn_weight =
-              kept_d_d_bn_weight_bn_var_grad_d_bn_weight[j];
-          kept.d_grad_bn_mean_bn_var = kept_d_grad_bn_mean_bn_var[j];
-          kept.d_grad_gemm_bn_var_grad_grad_gemm = kept_d_grad_gemm_bn_var_grad_grad_gemm[j];
+          kept.d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight[j];
           kept.grad_d_bn_var = kept_grad_d_bn_var[j];
+          kept.grad_grad_gemm = kept_grad_grad_gemm[j];
+          kept.bn = kept_bn[j];
+          kept.grad_grad_bn = kept_grad_grad_bn[j];
+          kept.d_bn_var = kept_d_bn_var[j];
+          kept.d_d_bn_var_bn_var = kept_d_d_bn_var_bn_var[j];
+          kept.d_grad_bn_mean_bn_var = kept_d_grad_bn_mean_bn_var[j];
+          kept.d_grad_gemm_bn_var = kept_d_grad_gemm_bn_var[j];
           kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
           K::stage2(full, col, row, scalar, kept, out);
           grad_bn_weight_sum[j] += out.grad_bn_weight;
@@ -1177,11 +1153,10 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
     const Buffer<T> kept_grad_bn_near_2_memory(cols);
     T* const kept_grad_bn_near_2 = kept_grad_bn_near_2_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
     const Buffer<T> kept_grad_mul_memory(cols);
     T* const kept_grad_mul = kept_grad_mul_memory.data();
-    const Buffer<T> kept_grad_grad_mul_grad_softmax_exp_memory(cols);
-    T* const kept_grad_grad_mul_grad_softmax_exp =
-        kept_grad_grad_mul_grad_softmax_exp_memory.data();
     const Buffer<T> kept_grad_d_bn_var_memory(cols);
     T* const kept_grad_d_bn_var = kept_grad_d_bn_var_memory.data();
     const Buffer<T> kept_grad_d_bn_weight_memory(cols);
@@ -1292,11 +1267,10 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
           typename K::Out out;
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
-          kept.grad_grad_mul = kept_grad_grad_mul[j];
           kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
           K::stage1(full, col, row, scalar, kept, out);
+          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
           kept_grad_mul[j] = kept.grad_mul;
-          kept_grad_grad_mul_grad_softmax_exp[j] = kept.grad_grad_mul_grad_softmax_exp;
           kept_grad_d_bn_var[j] = kept.grad_d_bn_var;
           kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
           reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
@@ -1342,7 +1316,8 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
                                     bn_near_factor[j]};
           typename K::Out out;
           typename K::Kept kept;
-          kept.grad_grad_mul_grad_softmax_exp = kept_grad_grad_mul_grad_softmax_exp[j];
+          kept.grad_grad_mul = kept_grad_grad_mul[j];
+          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
           kept.softmax_exp = kept_softmax_exp[j];
           kept.grad_mul = kept_grad_mul[j];
           kept.grad_bn_near_2 = kept_grad_bn_near_2[j];
@@ -1674,18 +1649,14 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     T* const kept_grad_grad_mul = kept_grad_grad_mul_memory.data();
     const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
     T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
     const Buffer<T> kept_grad_mul_memory(cols);
     T* const kept_grad_mul = kept_grad_mul_memory.data();
-    const Buffer<T> kept_grad_grad_mul_grad_softmax_exp_memory(cols);
-    T* const kept_grad_grad_mul_grad_softmax_exp =
-        kept_grad_grad_mul_grad_softmax_exp_memory.data();
     const Buffer<T> kept_grad_d_bn_weight_memory(cols);
     T* const kept_grad_d_bn_weight = kept_grad_d_bn_weight_memory.data();
-    const Buffer<T> kept_d_grad_gemm_bn_weight_grad_grad_gemm_memory(cols);
-    T* const kept_d_grad_gemm_bn_weight_grad_grad_gemm =
-        kept_d_grad_gemm_bn_weight_grad_grad_gemm_memory.data();
-    const Buffer<T> kept_grad_grad_bn_grad_mul_memory(cols);
-    T* const kept_grad_grad_bn_grad_mul = kept_grad_grad_bn_grad_mul_memory.data();
+    const Buffer<T> kept_d_grad_gemm_bn_weight_memory(cols);
+    T* const kept_d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight_memory.data();
     T* const grad_gemm_bias_sum = grad_gemm_bias_partial + group * cols;
     std::fill_n(grad_gemm_bias_sum, cols, T(0));
     T* const grad_bn_weight_sum = grad_bn_weight_partial + group * cols;
@@ -1766,16 +1737,12 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
           typename K::Out out;
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
-          kept.grad_grad_mul = kept_grad_grad_mul[j];
           kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-          kept.grad_grad_gemm = kept_grad_grad_gemm[j];
-          kept.grad_grad_bn = kept_grad_grad_bn[j];
           K::stage1(full, col, row, scalar, kept, out);
+          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
           kept_grad_mul[j] = kept.grad_mul;
-          kept_grad_grad_mul_grad_softmax_exp[j] = kept.grad_grad_mul_grad_softmax_exp;
           kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
-          kept_d_grad_gemm_bn_weight_grad_grad_gemm[j] = kept.d_grad_gemm_bn_weight_grad_grad_gemm;
-          kept_grad_grad_bn_grad_mul[j] = kept.grad_grad_bn_grad_mul;
+          kept_d_grad_gemm_bn_weight[j] = kept.d_grad_gemm_bn_weight;
           reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
           store(grad_grad_y + at + j, out.grad_grad_y);
         }
@@ -1803,14 +1770,16 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
                                     d_bn_weight_factor[j]};
           typename K::Out out;
           typename K::Kept kept;
-          kept.grad_grad_mul_grad_softmax_exp = kept_grad_grad_mul_grad_softmax_exp[j];
+          kept.grad_grad_mul = kept_grad_grad_mul[j];
+          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
           kept.softmax_exp = kept_softmax_exp[j];
           kept.grad_mul = kept_grad_mul[j];
           kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
           kept.d_bn_weight = kept_d_bn_weight[j];
-          kept.d_grad_gemm_bn_weight_grad_grad_gemm = kept_d_grad_gemm_bn_weight_grad_grad_gemm[j];
+          kept.d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight[j];
+          kept.grad_grad_gemm = kept_grad_grad_gemm[j];
           kept.bn = kept_bn[j];
-          kept.grad_grad_bn_grad_mul = kept_grad_grad_bn_grad_mul[j];
+          kept.grad_grad_bn = kept_grad_grad_bn[j];
           K::stage2(full, col, row, scalar, kept, out);
           store(grad_x + at + j, out.grad_x);
           grad_gemm_bias_sum[j] += out.grad_gemm_bias;

@@ -3115,7 +3115,7 @@ struct DoubleBackwardTrainSums2Rows {
   static constexpr double bytes() {
     using T = fusegen::compute_t<S>;
     return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 10.0 * sizeof(T),
-                     1.0 * sizeof(S) + 16.0 * sizeof(T)});
+                     1.0 * sizeof(S) + 17.0 * sizeof(T)});
   }
 
   // Accesses that a thread holds; those that one of a cluster holds.
@@ -3861,7 +3861,7 @@ struct DoubleBackwardTrainRows {
   static constexpr double bytes() {
     using T = fusegen::compute_t<S>;
     return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 4.0 * sizeof(T),
-                     1.0 * sizeof(S) + 6.0 * sizeof(T)});
+                     1.0 * sizeof(S) + 7.0 * sizeof(T)});
   }
 
   // Accesses that a thread holds; those that one of a cluster holds.
@@ -5616,7 +5616,7 @@ struct DoubleBackwardEvalRows {
   static constexpr double bytes() {
     using T = fusegen::compute_t<S>;
     return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 7.0 * sizeof(T),
-                     1.0 * sizeof(S) + 8.0 * sizeof(T)});
+                     1.0 * sizeof(S) + 10.0 * sizeof(T)});
   }
 
   // Accesses that a thread holds; those that one of a cluster holds.

@@ -163,18 +163,16 @@ struct Backward {
 //   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
 //   grad_mul: full = grad_softmax_exp*softmax_exp
 //   grad_grad_mul: full = grad_grad_scale*x + grad_grad_x*scale
-//   grad_grad_mul_grad_softmax_exp: full = grad_grad_mul*grad_softmax_exp
 //   grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
 //   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
 //   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
 //   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
 //   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
 //   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_mul_grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
 //   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_x_2:
-//   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_grad_x_grad_mul: full =
-//   grad_grad_x*grad_mul grad_scale_3: full = grad_grad_x_grad_mul + grad_mul_2*x grad_scale_4:
-//   scalar = sum(grad_scale_3 over rows, cols) grad_grad_y: full =
+//   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_scale_3: full = grad_grad_x*grad_mul +
+//   grad_mul_2*x grad_scale_4: scalar = sum(grad_scale_3 over rows, cols) grad_grad_y: full =
 //   grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
 template <class Math>
 struct DoubleBackward {
@@ -207,9 +205,8 @@ struct DoubleBackward {
     T softmax_exp;
     T grad_grad_mul;
     T grad_grad_softmax_exp;
+    T grad_softmax_exp;
     T grad_mul;
-    T grad_grad_mul_grad_softmax_exp;
-    T grad_grad_x_grad_mul;
   };
   struct Out {
     T grad_softmax_sum_2;
@@ -258,21 +255,16 @@ struct DoubleBackward {
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
     const T grad_mul = grad_softmax_exp * kept.softmax_exp;
-    // known before the row's sums are
-    const T grad_grad_mul_grad_softmax_exp = kept.grad_grad_mul * grad_softmax_exp;
     // d grad_softmax_exp / d softmax_sum
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
     // through grad_softmax_exp
     const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
-    // known before the row's sums are
-    const T grad_grad_x_grad_mul = full.grad_grad_x * grad_mul;
     // sum over all uses
     const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
                           kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    kept.grad_softmax_exp = grad_softmax_exp;
     kept.grad_mul = grad_mul;
-    kept.grad_grad_mul_grad_softmax_exp = grad_grad_mul_grad_softmax_exp;
-    kept.grad_grad_x_grad_mul = grad_grad_x_grad_mul;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
   }
@@ -286,14 +278,14 @@ struct DoubleBackward {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_grad_mul_grad_softmax_exp +
+    const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
                                  full.grad_y * row.grad_grad_softmax_sum_2_2 +
                                  row.grad_softmax_exp_2_factor;
     const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
     // sum over all uses
     const T grad_x_2 = kept.grad_mul * scalar.grad_grad_scale + grad_mul_2 * scalar.scale;
     // sum over all uses
-    const T grad_scale_3 = kept.grad_grad_x_grad_mul + grad_mul_2 * full.x;
+    const T grad_scale_3 = full.grad_grad_x * kept.grad_mul + grad_mul_2 * full.x;
     out.grad_x = grad_x_2;
     out.grad_scale = grad_scale_3;
   }

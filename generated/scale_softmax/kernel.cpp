@@ -210,13 +210,10 @@ void double_backward(const DoubleBackwardArgs& args) {
     T* const kept_grad_grad_mul = kept_grad_grad_mul_memory.data();
     const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
     T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_grad_softmax_exp_memory(cols);
+    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
     const Buffer<T> kept_grad_mul_memory(cols);
     T* const kept_grad_mul = kept_grad_mul_memory.data();
-    const Buffer<T> kept_grad_grad_mul_grad_softmax_exp_memory(cols);
-    T* const kept_grad_grad_mul_grad_softmax_exp =
-        kept_grad_grad_mul_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_grad_x_grad_mul_memory(cols);
-    T* const kept_grad_grad_x_grad_mul = kept_grad_grad_x_grad_mul_memory.data();
     double grad_scale_total = 0;
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
@@ -269,12 +266,10 @@ void double_backward(const DoubleBackwardArgs& args) {
           typename K::Out out;
           typename K::Kept kept;
           kept.softmax_exp = kept_softmax_exp[j];
-          kept.grad_grad_mul = kept_grad_grad_mul[j];
           kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
           K::stage1(full, col, row, scalar, kept, out);
+          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
           kept_grad_mul[j] = kept.grad_mul;
-          kept_grad_grad_mul_grad_softmax_exp[j] = kept.grad_grad_mul_grad_softmax_exp;
-          kept_grad_grad_x_grad_mul[j] = kept.grad_grad_x_grad_mul;
           reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
           store(grad_grad_y + at + j, out.grad_grad_y);
         }
@@ -293,10 +288,10 @@ void double_backward(const DoubleBackwardArgs& args) {
           const typename K::Col col{};
           typename K::Out out;
           typename K::Kept kept;
-          kept.grad_grad_mul_grad_softmax_exp = kept_grad_grad_mul_grad_softmax_exp[j];
+          kept.grad_grad_mul = kept_grad_grad_mul[j];
+          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
           kept.softmax_exp = kept_softmax_exp[j];
           kept.grad_mul = kept_grad_mul[j];
-          kept.grad_grad_x_grad_mul = kept_grad_grad_x_grad_mul[j];
           K::stage2(full, col, row, scalar, kept, out);
           store(grad_x + at + j, out.grad_x);
           grad_scale_row += out.grad_scale;

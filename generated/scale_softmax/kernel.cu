@@ -967,14 +967,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       const int c = column(item);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
-        fusegen::forget(grad_grad_x_raw[item]);
         typename K::Full full[V];
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
-        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
 
@@ -1000,13 +997,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if (c < end) {
         fusegen::forget(x_raw[item]);
         fusegen::forget(grad_y_raw[item]);
+        fusegen::forget(grad_grad_x_raw[item]);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
+        const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].x = x_v.value[v];
           full[v].grad_y = grad_y_v.value[v];
+          full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
 
@@ -1243,7 +1243,7 @@ struct DoubleBackwardRows {
   static constexpr double bytes() {
     using T = fusegen::compute_t<S>;
     return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 3.0 * sizeof(S) + 3.0 * sizeof(T),
-                     2.0 * sizeof(S) + 4.0 * sizeof(T)});
+                     3.0 * sizeof(S) + 4.0 * sizeof(T)});
   }
 
   // Accesses that a thread holds; those that one of a cluster holds.
