@@ -8,14 +8,14 @@ from typing import Literal
 
 import sympy as sp
 
-from fusegen.lower.cut import Part, cut
+from fusegen.lower.cut import cut
 from fusegen.lower.distribute import distribute
 from fusegen.lower.hoist import hoist, kind_of
 from fusegen.lower.intervals import Fitted, fit_formulas
 from fusegen.lower.kernel import Kernel
 from fusegen.lower.printer import Printer, fitted_function
 from fusegen.lower.regroup import regroup
-from fusegen.lower.schedule import LoweringError, Schedule, schedule
+from fusegen.lower.schedule import LoweringError, Schedule
 from fusegen.lower.shifts import join_shifts
 from fusegen.lower.stage import Element, Field, FittedFunction, Line, Result, RowReduction, Stage
 from fusegen.lower.temporaries import Named, share
@@ -37,28 +37,12 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
     """
     kernels: list[Kernel] = []
     for part in cut(distribute(program, given), given):
-        lowered = _Lowering(*_grouped(part)).kernel()
+        lowered = _Lowering(*regroup(part.program, part.given)).kernel()
         handed = {r.name for k in kernels for r in k.results}
         saved = tuple(replace(f, handed=f.name in handed) for f in lowered.saved)
         kernels.append(replace(lowered, strided=strided, saved=saved, sampled=part.sampled))
     *before, last = kernels
     return replace(last, before=tuple(before))
-
-
-#: Bytes that an element of a 16-bit type keeps where a thread can hold 16 of them (regroup.py).
-_LIGHT = 8
-
-
-def _grouped(part: Part) -> tuple[Program, Schedule]:
-    """Return the program with its products grouped so that an element keeps little, and its schedule.
-
-    Products that late values add are made early only where little is kept then: where much is, they live
-    beside their factors, and registers spill.
-    """
-    plan = schedule(part.program, part.given)
-    programs = [regroup(part.program, plan, terms=terms) for terms in (False, True)]
-    plain, termed = [(program, schedule(program, part.given)) for program in programs]
-    return termed if termed[1].most_held < min(plain[1].most_held, _LIGHT + 1) else plain
 
 
 class _Lowering:

@@ -7,24 +7,35 @@ a thread would keep gelu'(x) and e; it keeps their product.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import sympy as sp
 
 from fusegen.lower.rebuild import rebuilt
-from fusegen.lower.schedule import Schedule
+from fusegen.lower.schedule import Schedule, schedule
 from fusegen.program import Kind, Map, Program, Value, arguments
 from fusegen.program_builder import Builder
 
+#: Bytes that an element of a 16-bit type keeps where a thread can hold 16 of them.
+_LIGHT = 8
 
-def regroup(program: Program, plan: Schedule, *, terms: bool) -> Program:
-    """Return the program with what late values multiply of earlier stages in nodes of their own.
 
-    Args:
-        program: the program.
-        plan: its schedule.
-        terms: whether products that late values add become nodes too. Where the factors are kept for other
-            values anyway, that keeps more.
+def regroup(program: Program, given: Collection[Value] = ()) -> tuple[Program, Schedule]:
+    """Return the program with its products grouped so that an element keeps little, and its schedule.
+
+    Products that late values add are made early only where little is kept then: where much is, they live
+    beside their factors, and registers spill.
+    """
+    plan = schedule(program, given)
+    programs = [_regrouped(program, plan, terms=terms) for terms in (False, True)]
+    plain, termed = [(found, schedule(found, given)) for found in programs]
+    return termed if termed[1].most_held < min(plain[1].most_held, _LIGHT + 1) else plain
+
+
+def _regrouped(program: Program, plan: Schedule, *, terms: bool) -> Program:
+    """Return the program with what late products multiply of earlier stages in nodes of their own.
+
+    With `terms`, so are the early products that late values add.
     """
     if plan.stages == 1:
         return program
@@ -76,8 +87,8 @@ def regroup(program: Program, plan: Schedule, *, terms: bool) -> Program:
 
     def named(early: Sequence[sp.Expr]) -> sp.Expr:
         """The product of what is known early, as a node."""
-        name = "_".join(str(f) for f in early if f.is_Symbol)
-        made = builder.map(name, sp.Mul(*early), "known before the row's sums are")
+        names = dict.fromkeys(str(s) for f in early for s in sorted(f.free_symbols, key=str))
+        made = builder.map("_".join(names), sp.Mul(*early), "known before the row's sums are")
         levels[made] = max(levels[a] for a in arguments(made))
         return made.symbol
 
