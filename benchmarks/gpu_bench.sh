@@ -9,7 +9,7 @@ shift
 source benchmarks/carried.sh
 export TORCHINDUCTOR_COMPILE_THREADS=1
 export TORCHINDUCTOR_CACHE_DIR=/tmp/inductor COLUMNS=200
-python3 -m fusegen build specs --backend cuda 2>&1 | tail -14
+[ -n "$packed" ] || python3 -m fusegen build specs --backend cuda 2>&1 | tail -14
 started=$SECONDS
 for n in $(seq 15); do
   timeout 330 python3 -m fusegen bench --device cuda --warm --shard "$n/15" "$@" > "/tmp/warm$n.txt" 2>&1 &

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Watches every kernel form with compute-sanitizer: memcheck and racecheck, the specs side by side.
 #   bash benchmarks/gpu_sanitize.sh RECORD_FOLDER
-# Expects the specs to be built (benchmarks/gpu_tests.sh does that), and those of benchmarks/specs if they are to be
-# watched too (benchmarks/vocabulary.sh).
+# Expects the specs to be built (benchmarks/gpu_tests.sh does that, or pack.sh), and those of benchmarks/specs if they
+# are to be watched too (benchmarks/vocabulary.sh).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: gpu_sanitize.sh RECORD_FOLDER}
-export PYTHONPATH=$PWD:/tmp/site:${PYTHONPATH:-} PYTHONUNBUFFERED=1 PYTORCH_NO_CUDA_MEMORY_CACHING=1
+source benchmarks/carried.sh
+export PYTORCH_NO_CUDA_MEMORY_CACHING=1
 specs=(specs/*.yaml)
 [ ! -d /tmp/fusegen_vocabulary ] || specs+=(benchmarks/specs/*.yaml)
 failed=0

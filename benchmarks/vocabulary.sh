@@ -14,14 +14,14 @@ packages=/tmp/fusegen_vocabulary
 bench=(python3 -m fusegen bench --suite vocabulary --no-max-autotune --out "$packages" "$@")
 mkdir -p "$out"
 started=$SECONDS
-python3 -m fusegen build benchmarks/specs --out "$packages" --jobs 10 > "$out/build.txt" 2>&1 &
+[ -n "$packed" ] || python3 -m fusegen build benchmarks/specs --out "$packages" --jobs 10 > "$out/build.txt" 2>&1 &
 building=$!
 shards=$(($(nproc) < 14 ? $(nproc) : 14))
 for n in $(seq "$shards"); do
   timeout 100 "${bench[@]}" --warm --shard "$n/$shards" > "/tmp/warm$n.txt" 2>&1 &
 done
 wait "$building"
-echo "build: exit $? after $((SECONDS - started)) s"; tail -12 "$out/build.txt"
+echo "build: exit $? after $((SECONDS - started)) s"; [ -n "$packed" ] || tail -12 "$out/build.txt"
 wait
 echo "warmed after $((SECONDS - started)) s"; tail -qn 1 /tmp/warm*.txt | cut -c1-150 | sort | uniq -c
 timeout "${FUSEGEN_BENCH_SECONDS:-90}" "${bench[@]}" --output "$out/vocabulary.json" > "$out/bench.txt" 2>&1
