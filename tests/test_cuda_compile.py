@@ -34,8 +34,8 @@ OF_A_BATCH = re.compile(r"double_backward_train")
 #: A streamed row has its next vectors in registers too, in 16-bit types one of the 64 too many, where it
 #: waits for the L2 cache anyway. Half the threads would cost more.
 STREAMED = re.compile(r"_streamed")
-#: Sixteen floats in one of two blocks' 64 registers: up to two too many in a cluster, or behind a gate. Half
-#: as many would cost more: the exchanges of a cluster would be twice as many.
+#: Sixteen floats in one of two blocks' 64 registers: up to four too many in a cluster, or behind a gate. Half
+#: as many would cost more: the exchanges of a cluster would be twice as many (benchmarks/NOTES.md).
 SIXTEEN_FLOATS = re.compile(r"_heldIfLi4ELi4E")
 
 
@@ -89,7 +89,9 @@ def _allowed(function: str) -> int:
         return 512
     if HIGHER.search(function):
         return 96
-    return 8 if STREAMED.search(function) or SIXTEEN_FLOATS.search(function) else 0
+    if SIXTEEN_FLOATS.search(function):
+        return 16
+    return 8 if STREAMED.search(function) else 0
 
 
 @pytest.mark.nvcc
