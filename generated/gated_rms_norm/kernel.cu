@@ -114,9 +114,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_expr_sum[] = {reduced_expr_sum};
-    team.template reduce<fusegen::Sum>(all_expr_sum);
-    row.expr_sum = all_expr_sum[0];
+    T expr_sum_all[] = {reduced_expr_sum};
+    team.template reduce<fusegen::Sum>(expr_sum_all);
+    row.expr_sum = expr_sum_all[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -227,9 +227,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
         }
       }
     }
-    T all_expr_sum[] = {reduced_expr_sum};
-    team.template reduce<fusegen::Sum>(all_expr_sum);
-    row.expr_sum = all_expr_sum[0];
+    T expr_sum_all[] = {reduced_expr_sum};
+    team.template reduce<fusegen::Sum>(expr_sum_all);
+    row.expr_sum = expr_sum_all[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -512,9 +512,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_expr_sum_2[] = {reduced_grad_expr_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_expr_sum_2);
-    row.grad_expr_sum_2 = all_grad_expr_sum_2[0];
+    T grad_expr_sum_2_all[] = {reduced_grad_expr_sum_2};
+    team.template reduce<fusegen::Sum>(grad_expr_sum_2_all);
+    row.grad_expr_sum_2 = grad_expr_sum_2_all[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -656,9 +656,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
       }
     }
-    T all_grad_expr_sum_2[] = {reduced_grad_expr_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_expr_sum_2);
-    row.grad_expr_sum_2 = all_grad_expr_sum_2[0];
+    T grad_expr_sum_2_all[] = {reduced_grad_expr_sum_2};
+    team.template reduce<fusegen::Sum>(grad_expr_sum_2_all);
+    row.grad_expr_sum_2 = grad_expr_sum_2_all[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -973,13 +973,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_grad_expr_sum_3_2[] = {reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2,
+    T grad_grad_expr_sum_3_2_all[] = {reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2,
                                       reduced_grad_expr_sum_10, reduced_grad_expr_sum_5};
-    team.template reduce<fusegen::Sum>(all_grad_grad_expr_sum_3_2);
-    row.grad_grad_expr_sum_3_2 = all_grad_grad_expr_sum_3_2[0];
-    row.grad_expr_sum_2 = all_grad_grad_expr_sum_3_2[1];
-    row.grad_expr_sum_10 = all_grad_grad_expr_sum_3_2[2];
-    row.grad_expr_sum_5 = all_grad_grad_expr_sum_3_2[3];
+    team.template reduce<fusegen::Sum>(grad_grad_expr_sum_3_2_all);
+    row.grad_grad_expr_sum_3_2 = grad_grad_expr_sum_3_2_all[0];
+    row.grad_expr_sum_2 = grad_grad_expr_sum_3_2_all[1];
+    row.grad_expr_sum_10 = grad_grad_expr_sum_3_2_all[2];
+    row.grad_expr_sum_5 = grad_grad_expr_sum_3_2_all[3];
     K::row1(scalar, row);
     T reduced_grad_expr_sum_8 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -1022,9 +1022,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    T all_grad_expr_sum_8[] = {reduced_grad_expr_sum_8};
-    team.template reduce<fusegen::Sum>(all_grad_expr_sum_8);
-    row.grad_expr_sum_8 = all_grad_expr_sum_8[0];
+    T grad_expr_sum_8_all[] = {reduced_grad_expr_sum_8};
+    team.template reduce<fusegen::Sum>(grad_expr_sum_8_all);
+    row.grad_expr_sum_8 = grad_expr_sum_8_all[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1188,13 +1188,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_grad_expr_sum_3_2[] = {reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2,
+    T grad_grad_expr_sum_3_2_all[] = {reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2,
                                       reduced_grad_expr_sum_10, reduced_grad_expr_sum_5};
-    team.template reduce<fusegen::Sum>(all_grad_grad_expr_sum_3_2);
-    row.grad_grad_expr_sum_3_2 = all_grad_grad_expr_sum_3_2[0];
-    row.grad_expr_sum_2 = all_grad_grad_expr_sum_3_2[1];
-    row.grad_expr_sum_10 = all_grad_grad_expr_sum_3_2[2];
-    row.grad_expr_sum_5 = all_grad_grad_expr_sum_3_2[3];
+    team.template reduce<fusegen::Sum>(grad_grad_expr_sum_3_2_all);
+    row.grad_grad_expr_sum_3_2 = grad_grad_expr_sum_3_2_all[0];
+    row.grad_expr_sum_2 = grad_grad_expr_sum_3_2_all[1];
+    row.grad_expr_sum_10 = grad_grad_expr_sum_3_2_all[2];
+    row.grad_expr_sum_5 = grad_grad_expr_sum_3_2_all[3];
     K::row1(scalar, row);
     T reduced_grad_expr_sum_8 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -1251,9 +1251,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    T all_grad_expr_sum_8[] = {reduced_grad_expr_sum_8};
-    team.template reduce<fusegen::Sum>(all_grad_expr_sum_8);
-    row.grad_expr_sum_8 = all_grad_expr_sum_8[0];
+    T grad_expr_sum_8_all[] = {reduced_grad_expr_sum_8};
+    team.template reduce<fusegen::Sum>(grad_expr_sum_8_all);
+    row.grad_expr_sum_8 = grad_expr_sum_8_all[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];

@@ -989,9 +989,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1186,9 +1186,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -1544,9 +1544,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1721,9 +1721,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -2078,9 +2078,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -2278,9 +2278,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
                             grad_grad_bn_column_sum_2_2_v);
       }
     }
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -2671,10 +2671,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
-    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
+    row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -2722,9 +2722,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -2954,10 +2954,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
-    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
+    row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -3025,9 +3025,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -3441,10 +3441,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
-    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
+    row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -3492,9 +3492,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -3707,10 +3707,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
-    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
+    row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -3778,9 +3778,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -4616,9 +4616,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -4806,9 +4806,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -5189,10 +5189,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
-    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
+    row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -5239,9 +5239,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -5457,10 +5457,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
-    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
+    row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -5527,9 +5527,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];

@@ -572,9 +572,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -722,9 +722,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -1047,10 +1047,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_grad_softmax_sum_2[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[0];
-    row.grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[1];
+    T grad_grad_softmax_sum_2_all[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_grad_softmax_sum_2_all);
+    row.grad_grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[0];
+    row.grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -1084,9 +1084,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1251,10 +1251,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_grad_softmax_sum_2[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[0];
-    row.grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[1];
+    T grad_grad_softmax_sum_2_all[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_grad_softmax_sum_2_all);
+    row.grad_grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[0];
+    row.grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -1310,9 +1310,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -2047,9 +2047,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -2192,9 +2192,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -2510,10 +2510,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_grad_softmax_sum_2[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[0];
-    row.grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[1];
+    T grad_grad_softmax_sum_2_all[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_grad_softmax_sum_2_all);
+    row.grad_grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[0];
+    row.grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -2547,9 +2547,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -2710,10 +2710,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_grad_softmax_sum_2[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[0];
-    row.grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[1];
+    T grad_grad_softmax_sum_2_all[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_grad_softmax_sum_2_all);
+    row.grad_grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[0];
+    row.grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -2767,9 +2767,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];

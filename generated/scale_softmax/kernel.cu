@@ -529,9 +529,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -658,9 +658,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -956,10 +956,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
-    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
+    row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -987,9 +987,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1131,10 +1131,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
       }
     }
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
-    row.grad_grad_softmax_sum_2 = all_grad_softmax_sum_2[1];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
+    row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -1182,9 +1182,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];

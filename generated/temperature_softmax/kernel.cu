@@ -531,9 +531,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -653,9 +653,9 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
         }
       }
     }
-    T all_grad_softmax_sum_2[] = {reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_2);
-    row.grad_softmax_sum_2 = all_grad_softmax_sum_2[0];
+    T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
+    row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
@@ -941,10 +941,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
       }
     }
     fetch(r + step);  // all of this row has been read
-    T all_grad_grad_softmax_sum_2[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[0];
-    row.grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[1];
+    T grad_grad_softmax_sum_2_all[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_grad_softmax_sum_2_all);
+    row.grad_grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[0];
+    row.grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
 #pragma unroll
@@ -972,9 +972,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
         fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
@@ -1108,10 +1108,10 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
         }
       }
     }
-    T all_grad_grad_softmax_sum_2[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
-    team.template reduce<fusegen::Sum>(all_grad_grad_softmax_sum_2);
-    row.grad_grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[0];
-    row.grad_softmax_sum_2 = all_grad_grad_softmax_sum_2[1];
+    T grad_grad_softmax_sum_2_all[] = {reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2};
+    team.template reduce<fusegen::Sum>(grad_grad_softmax_sum_2_all);
+    row.grad_grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[0];
+    row.grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
     for (int64_t start = first; start < cols; start += accesses * apart) {
@@ -1159,9 +1159,9 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
         fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
       }
     }
-    T all_grad_softmax_sum_4[] = {reduced_grad_softmax_sum_4};
-    team.template reduce<fusegen::Sum>(all_grad_softmax_sum_4);
-    row.grad_softmax_sum_4 = all_grad_softmax_sum_4[0];
+    T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
+    team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
+    row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
     for (int64_t start = first; start < cols; start += accesses * apart) {
       fusegen::Packed<S, V> x_raw[accesses];
