@@ -13,7 +13,7 @@ that kind, as if it had been spread, and is marked `per_channel`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -227,6 +227,22 @@ def topological(
             else:
                 stack.append((following, iter(below(following))))
     return list(order)
+
+
+def depths(
+    program: Program, given: Collection[Value], waits: Callable[[Value], bool]
+) -> dict[Value, int]:
+    """Return how many of the values that `waits` names each value waits for, one behind the other.
+
+    Such a value counts itself. Inputs and `given` are known from the start. Arguments come first.
+    """
+    found: dict[Value, int] = {}
+    for value in program.nodes():
+        if isinstance(value, Input) or value in given:
+            found[value] = 0
+        else:
+            found[value] = max((found[a] for a in arguments(value)), default=0) + waits(value)
+    return found
 
 
 def describe(value: Value) -> str:

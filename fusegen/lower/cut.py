@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from fusegen.program import Input, Kind, Map, Output, Program, Reduce, Value, arguments
+from fusegen.program import Kind, Map, Output, Program, Reduce, Value, arguments, depths
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def cut(program: Program, given: Collection[Value] = ()) -> tuple[Part, ...]:
         program: the program.
         given: values of it that are loaded, not computed.
     """
-    phases = _phases(program, given)
+    phases = depths(program, given, _over_grid)
     sums = [v for v in phases if _over_grid(v) and v not in given]
     homes = {n: _home(o.value, phases, given) for n, o in program.outputs.items()}
     last = max(homes.values(), default=0)
@@ -78,18 +78,6 @@ def _part(
 
 def _over_grid(value: Value) -> bool:
     return isinstance(value, Reduce) and value.kind != Kind.ROW
-
-
-def _phases(program: Program, given: Collection[Value]) -> dict[Value, int]:
-    """Return the phase of every value that is needed, arguments first."""
-    found: dict[Value, int] = {}
-    for value in program.nodes():
-        if isinstance(value, Input) or value in given:
-            found[value] = 0
-        else:
-            before = max((found[a] for a in arguments(value)), default=0)
-            found[value] = before + _over_grid(value)
-    return found
 
 
 def _home(value: Value, phases: dict[Value, int], given: Collection[Value]) -> int:

@@ -13,12 +13,12 @@ has no digit right.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import sympy as sp
 
 from fusegen.lower.rebuild import rebuilt
-from fusegen.program import Input, Kind, Map, Program, Reduce, Value, arguments
+from fusegen.program import Kind, Map, Program, Reduce, Value, depths
 from fusegen.program_builder import Builder
 
 Terms = list[tuple[sp.Expr, sp.Expr]]
@@ -28,42 +28,34 @@ def distribute(program: Program, given: Collection[Value] = ()) -> Program:
     """Return the program with its late sums split, where rows span channels: those are as long as images."""
     if not any(i.per_channel and i.kind == Kind.FULL for i in program.inputs):
         return program
-    depths = _depths(program, given)
+    waits = depths(program, given, _reduces)
     builder = Builder()
     builder.adopt(program.nodes())
     replaced: dict[Value, Value] = {}
-    for value in depths:
+    for value in waits:
         if not isinstance(value, Reduce) or value.kind != Kind.ROW or value in given:
             continue
-        terms = _terms(value, value.arg.symbol, builder, depths) if value.op == "sum" else None
+        terms = _terms(value, value.arg.symbol, builder, waits) if value.op == "sum" else None
         if terms and len(terms) > 1:
             replaced[value] = _joined(value, terms, builder)
     if not replaced:
         return program
     found = rebuilt(program, replaced, given)
-    return found if _longest(found, given) < _longest(program, given) else program
+    fewer = _longest(depths(found, given, _reduces)) < _longest(waits)
+    return found if fewer else program
 
 
-def _depths(program: Program, given: Collection[Value]) -> dict[Value, int]:
-    """Return how many sums and maxima must be finished, one behind the other, before each value is known."""
-    depths: dict[Value, int] = {}
-    for value in program.nodes():
-        if isinstance(value, Input) or value in given:
-            depths[value] = 0
-        else:
-            before = max((depths[a] for a in arguments(value)), default=0)
-            depths[value] = before + isinstance(value, Reduce)
-    return depths
+def _reduces(value: Value) -> bool:
+    return isinstance(value, Reduce)
 
 
-def _longest(program: Program, given: Collection[Value]) -> int:
+def _longest(waits: Mapping[Value, int]) -> int:
     """Return the most sums that an element waits for; for those that are results alone nothing does."""
-    depths = _depths(program, given)
-    return max((depth for value, depth in depths.items() if value.kind == Kind.FULL), default=0)
+    return max((depth for value, depth in waits.items() if value.kind == Kind.FULL), default=0)
 
 
 def _terms(
-    total: Reduce, expr: sp.Expr, builder: Builder, depths: dict[Value, int]
+    total: Reduce, expr: sp.Expr, builder: Builder, waits: Mapping[Value, int]
 ) -> Terms | None:
     """Return what is added up as products (late, early): the late factor leaves the sum.
 
@@ -71,20 +63,20 @@ def _terms(
     """
 
     def depth(part: sp.Expr) -> int:
-        return max((depths[builder.value(s)] for s in part.free_symbols), default=0)
+        return max((waits[builder.value(s)] for s in part.free_symbols), default=0)
 
     def varies(part: sp.Expr) -> bool:
         return bool(builder.kind(part) & ~total.kind)
 
-    if depth(expr) < depths[total] - 1:
+    if depth(expr) < waits[total] - 1:
         return [_coefficient(expr, builder)] if varies(expr) else None
     if expr.is_Symbol:
         value = builder.value(expr)
-        return _terms(total, value.expr, builder, depths) if isinstance(value, Map) else None
+        return _terms(total, value.expr, builder, waits) if isinstance(value, Map) else None
     found: Terms = []
     if expr.is_Add:
         for part in expr.args:
-            terms = _terms(total, part, builder, depths)
+            terms = _terms(total, part, builder, waits)
             if terms is None:
                 return None
             found += terms
@@ -93,11 +85,11 @@ def _terms(
         return None
     outside = [f for f in expr.args if not varies(f)]
     inside = [f for f in expr.args if varies(f)]
-    late = [f for f in inside if depth(f) >= depths[total] - 1]
+    late = [f for f in inside if depth(f) >= waits[total] - 1]
     if len(late) > 1 or not inside:
         return None
     number, early = _coefficient(sp.Mul(*(f for f in inside if f not in late)), builder)
-    terms = _terms(total, late[0], builder, depths) if late else [(sp.Integer(1), sp.Integer(1))]
+    terms = _terms(total, late[0], builder, waits) if late else [(sp.Integer(1), sp.Integer(1))]
     return terms and [(sp.Mul(number, factor, *outside), early * part) for factor, part in terms]
 
 

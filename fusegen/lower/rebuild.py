@@ -38,7 +38,5 @@ def _computed_from(value: Value, args: tuple[Value, ...], name: str) -> Value:
     """Return the value under a name, computed from other arguments of the same names."""
     if isinstance(value, Map):
         return replace(value, args=args, name=name)
-    if isinstance(value, Take):
-        return replace(value, arg=args[0], name=name)
-    assert isinstance(value, Reduce)
+    assert isinstance(value, Reduce | Take)
     return replace(value, arg=args[0], name=name)

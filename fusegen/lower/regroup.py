@@ -27,6 +27,8 @@ def regroup(program: Program, given: Collection[Value] = ()) -> tuple[Program, S
     beside their factors, and registers spill.
     """
     plan = schedule(program, given)
+    if plan.stages == 1:
+        return program, plan
     programs = [_regrouped(program, plan, terms=terms) for terms in (False, True)]
     plain, termed = [(found, schedule(found, given)) for found in programs]
     return termed if termed[1].most_held < min(plain[1].most_held, _LIGHT + 1) else plain
@@ -37,8 +39,6 @@ def _regrouped(program: Program, plan: Schedule, *, terms: bool) -> Program:
 
     With `terms`, so are the early products that late values add.
     """
-    if plan.stages == 1:
-        return program
     nodes = list(plan.needed)
     uses = Counter(a for v in nodes for a in arguments(v))
     uses.update(o.value for o in program.outputs.values())
