@@ -86,7 +86,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     light = code.count("Math::") < 2
     # Several sums of columns: what they are made of needs more than 64 registers. Rows that span channels are
     # long, so that blocks share them: the more each holds, the fewer wait for each other.
-    summing = kernel.form == "rows" and len(kernel.column_sums) > 1
+    roomy = many or (kernel.form == "rows" and len(kernel.column_sums) > 1)
     chosen = Launch(
         names=_names(kernel),
         access=0,
@@ -98,9 +98,9 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         elements=8 if many else 32 if kernel.run_sums else 16,
         threads=512,
         block=256,
-        resident=1 if many or summing else 2,
+        resident=1 if roomy else 2,
         resident_across=1 if wide else 2,
-        full=512 if many or summing or kernel.run_sums else 1024,
+        full=512 if roomy or kernel.run_sums else 1024,
         cluster=16,
     )
     for name, value in (wanted or {}).items():

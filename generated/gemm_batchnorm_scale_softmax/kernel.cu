@@ -805,7 +805,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
     needs.cluster_items = ForwardTrainRows::cluster_items<S, V>();
     needs.items = ForwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * 0;
+    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1341,7 +1341,7 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainSumsRows::items<S, V>());
     needs.cluster_items = BackwardTrainSumsRows::cluster_items<S, V>();
     needs.items = BackwardTrainSumsRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 4;
+    needs.shared = ahead + sizeof(T) * (V * 4 + V / needs.fold * 0);
     BackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1868,7 +1868,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainRows::items<S, V>());
     needs.cluster_items = BackwardTrainRows::cluster_items<S, V>();
     needs.items = BackwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 1;
+    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -2430,7 +2430,7 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainSumsRows::items<S, V>());
     needs.cluster_items = DoubleBackwardTrainSumsRows::cluster_items<S, V>();
     needs.items = DoubleBackwardTrainSumsRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 3;
+    needs.shared = ahead + sizeof(T) * (V * 3 + V / needs.fold * 0);
     DoubleBackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -3201,7 +3201,7 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainSums2Rows::items<S, V>());
     needs.cluster_items = DoubleBackwardTrainSums2Rows::cluster_items<S, V>();
     needs.items = DoubleBackwardTrainSums2Rows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 4;
+    needs.shared = ahead + sizeof(T) * (V * 4 + V / needs.fold * 0);
     DoubleBackwardTrainSums2Plan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -3946,7 +3946,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainRows::items<S, V>());
     needs.cluster_items = DoubleBackwardTrainRows::cluster_items<S, V>();
     needs.items = DoubleBackwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 1;
+    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -4439,7 +4439,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
     needs.cluster_items = ForwardEvalRows::cluster_items<S, V>();
     needs.items = ForwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * 0;
+    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -4963,7 +4963,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(BackwardEvalRows::items<S, V>());
     needs.cluster_items = BackwardEvalRows::cluster_items<S, V>();
     needs.items = BackwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 3;
+    needs.shared = ahead + sizeof(T) * (V * 3 + V / needs.fold * 0);
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -5703,7 +5703,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardEvalRows::items<S, V>());
     needs.cluster_items = DoubleBackwardEvalRows::cluster_items<S, V>();
     needs.items = DoubleBackwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 3;
+    needs.shared = ahead + sizeof(T) * (V * 3 + V / needs.fold * 0);
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

@@ -414,7 +414,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
     needs.cluster_items = ForwardTrainRows::cluster_items<S, V>();
     needs.items = ForwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * 0;
+    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -859,7 +859,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainRows::items<S, V>());
     needs.cluster_items = BackwardTrainRows::cluster_items<S, V>();
     needs.items = BackwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 1;
+    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1460,7 +1460,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainRows::items<S, V>());
     needs.cluster_items = DoubleBackwardTrainRows::cluster_items<S, V>();
     needs.items = DoubleBackwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 1;
+    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1893,7 +1893,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
     needs.cluster_items = ForwardEvalRows::cluster_items<S, V>();
     needs.items = ForwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * 0;
+    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -2326,7 +2326,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(BackwardEvalRows::items<S, V>());
     needs.cluster_items = BackwardEvalRows::cluster_items<S, V>();
     needs.items = BackwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 1;
+    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -2914,7 +2914,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardEvalRows::items<S, V>());
     needs.cluster_items = DoubleBackwardEvalRows::cluster_items<S, V>();
     needs.items = DoubleBackwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * V * 1;
+    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

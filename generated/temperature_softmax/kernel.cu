@@ -384,7 +384,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(ForwardRows::items<S, V>());
     needs.cluster_items = ForwardRows::cluster_items<S, V>();
     needs.items = ForwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * 0;
+    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows, sizeof(S) == 4 ? ForwardLaunch::waves : 1,
@@ -778,7 +778,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(BackwardRows::items<S, V>());
     needs.cluster_items = BackwardRows::cluster_items<S, V>();
     needs.items = BackwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * 0;
+    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1295,7 +1295,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardRows::items<S, V>());
     needs.cluster_items = DoubleBackwardRows::cluster_items<S, V>();
     needs.items = DoubleBackwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * 0;
+    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

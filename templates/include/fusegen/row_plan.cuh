@@ -39,8 +39,8 @@ constexpr int full_block(int elements) {
 template <class S, int V>
 constexpr int elements_held(double bytes, int most) {
   int elements = V == 1 || sizeof(S) == 8 ? std::min(most / 2, 8) : most;
-  const double half = full_block<S, V>(most) == 512 && V > 1 && sizeof(S) < 8 ? 192 : 128;
-  while (elements > V && elements * bytes > half) elements /= 2;
+  const double room = full_block<S, V>(most) == 512 && V > 1 && sizeof(S) < 8 ? 192 : 128;
+  while (elements > V && elements * bytes > room) elements /= 2;
   return elements;
 }
 
