@@ -95,7 +95,8 @@ def _mode_context(chain: Chain, mode: Mode) -> dict[str, object]:
         by_column = ", by_column=True" if _by_column(program) else ""
         order = "contiguous" if chain.layout.groups is not None else kernel.order
         lies = f', order="{order}"' if order != "contiguous" else ""
-        passes.append(f'Pass("{program.name}", {like}{by_column}{lies})')
+        value = ", value=True" if kernel.droppable else ""
+        passes.append(f'Pass("{program.name}", {like}{by_column}{lies}{value})')
     return {
         "name": mode.name,
         "operands": tuple(operands),

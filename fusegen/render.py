@@ -15,7 +15,7 @@ from fusegen import paths
 from fusegen.chain import Chain, Mode
 from fusegen.lower import Kernel
 from fusegen.lower.launch import choose_launch
-from fusegen.lower.stage import Field
+from fusegen.lower.stage import Field, Result
 from fusegen.module import module_context
 from fusegen.spec_types import PASSES
 from fusegen.version import __version__
@@ -36,7 +36,9 @@ class Operator:
     """One operator of the binding.
 
     Args:
+        name: its name.
         kernel: what it runs, behind those before it.
+        dropped: the results that it does not return.
         tensors, saved: the inputs that any of these kernels reads.
         order: how the elements may lie; see `Kernel.order`.
         passed: which pass that is, such as "backward".
@@ -44,7 +46,9 @@ class Operator:
         cpp_parameters, cpp_returns, cpp_result: the same in C++.
     """
 
+    name: str
     kernel: Kernel
+    dropped: tuple[Result, ...]
     passed: str
     tensors: tuple[Field, ...]
     saved: tuple[Field, ...]
@@ -65,26 +69,32 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
     launch = {
         name: {**(tuned or {}).get(name, {}), **chain.spec.launch.get(name, {})} for name in PASSES
     }
-    operators = [
-        _operator(mode, order, grouped=chain.layout.groups is not None)
+    grouped = chain.layout.groups is not None
+    passes = [
+        _operator(mode, order, grouped=grouped)
         for mode in chain.modes
         for order in range(len(mode.kernels))
     ]
-    kernels = [part for op in operators for part in op.kernel.parts]
+    values = [
+        _operator(mode, 0, grouped=grouped, value_alone=True)
+        for mode in chain.modes
+        if mode.kernels[0].droppable
+    ]
+    kernels = [part for op in passes for part in op.kernel.parts]
     name = chain.spec.name
     shared = {
         "name": name,
         "namespace": f"fusegen_{name}",
         "chain": _chain_lines(chain),
         "kernels": kernels,
-        "operators": operators,
+        "operators": passes + values,
         "launches": {
             part.name: choose_launch(part, launch.get(op.passed, {}))
-            for op in operators
+            for op in passes
             for part in op.kernel.parts
         },
         "layout": chain.layout,
-        "grouped": chain.layout.groups is not None,
+        "grouped": grouped,
     }
     environment = _environment()
     files = {}
@@ -128,27 +138,33 @@ def _chain_lines(chain: Chain) -> list[str]:
     return lines
 
 
-def _operator(mode: Mode, order: int, *, grouped: bool) -> Operator:
-    """Return the operator of one pass: tensors, saved statistics, seed, attributes, groups."""
+def _operator(mode: Mode, order: int, *, grouped: bool, value_alone: bool = False) -> Operator:
+    """Return the operator of one pass: tensors, saved statistics, seed, attributes, groups.
+
+    With `value_alone` that is the forward pass for a call that no derivative will follow.
+    """
     program, kernel = mode.programs[order], mode.kernels[order]
     tensors = [i.name for i in program.inputs if i.source == "tensor"]
     if order:
         tensors += [v.name for v in mode.saved]
     tensors += ["seed"] if mode.random else []
     numbers = [i.name for i in program.inputs if i.source == "attribute"]
-    results = [*program.outputs, *(v.name for v in program.saved)]
+    results = [*program.outputs, *(() if value_alone else (v.name for v in program.saved))]
+    name = f"{kernel.name}_value" if value_alone else kernel.name
     typed = [f"Tensor {t}" for t in tensors] + [f"float {n}" for n in numbers]
     typed += ["int groups"] if grouped else []
     returned = ["Tensor"] * len(results)
     one = len(results) == 1
     together = ", ".join(returned)
     return Operator(
+        name=name,
         kernel=kernel,
+        dropped=kernel.droppable if value_alone else (),
         tensors=tuple(dict.fromkeys(f for part in kernel.parts for f in part.tensors)),
         order="contiguous" if grouped else kernel.order,
         saved=tuple(dict.fromkeys(f for part in kernel.parts for f in part.saved if not f.handed)),
         passed=PASSES[order],
-        schema=f"{kernel.name}({', '.join(typed)}) -> {together if one else f'({together})'}",
+        schema=f"{name}({', '.join(typed)}) -> {together if one else f'({together})'}",
         cpp_parameters=", ".join(
             [f"[[maybe_unused]] Tensor {t}" for t in tensors]
             + [f"[[maybe_unused]] double {n}" for n in numbers]

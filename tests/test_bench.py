@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -224,30 +225,41 @@ def test_torch_compile_is_measured(generated: Path) -> None:
     assert measured.compile_max_autotune_ms is None
 
 
+class Scripted:
+    """A clock that says what it is told to, call after call."""
+
+    short_rounds = 7
+
+    def __init__(self, said: Iterable[float | None]) -> None:
+        self.said, self.count = iter(said), 0
+
+    def __call__(self, call: Callable[[], object]) -> float | None:
+        call()
+        self.count += 1
+        return next(self.said)
+
+
 def test_variants_take_turns_and_late_calls_do_not_count() -> None:
     called: list[str] = []
-    late = iter([True, False] * 1000)
 
     def variant(label: str) -> timing.Prepare:
         return lambda: lambda: called.append(label)
 
-    def clock(call: Callable[[], object]) -> float | None:
-        call()
-        return None if next(late) else float(len(called))
-
+    clock = Scripted(itertools.cycle([None, 1.0]))
     times = timing.medians({"a": variant("a"), "b": variant("b")}, clock, rounds=4)
     assert set(times) == {"a", "b"}
     warm = 2 * (timing.WARM_CALLS + 2)  # and one that is timed, at the second try
-    assert called[warm:] == ["a", "a", "b", "b"] * 4
+    turns = ["".join(called[i : i + 4]) for i in range(warm, len(called), 4)]
+    assert len(turns) == 4 and set(turns) == {"aabb", "bbaa"}
     with pytest.raises(RuntimeError, match="busy"):
-        timing.medians({"a": variant("a")}, lambda call: None, rounds=1)  # noqa: ARG005
+        timing.medians({"a": variant("a")}, Scripted(itertools.repeat(None)), rounds=1)
 
 
 def test_short_calls_are_timed_more_often() -> None:
-    for ms, rounds in ((0.01, timing.SHORT_ROUNDS), (5.0, timing.ROUNDS)):
-        timed: list[float] = []
-        timing.medians({"a": lambda: str}, lambda call, ms=ms, t=timed: t.append(ms) or ms)  # type: ignore[misc] # noqa: ARG005
-        assert len(timed) == 1 + rounds
+    for ms, rounds in ((0.01, Scripted.short_rounds), (5.0, timing.ROUNDS)):
+        clock = Scripted(itertools.repeat(ms))
+        timing.medians({"a": lambda: str}, clock)
+        assert clock.count == 1 + rounds
 
 
 def test_the_command_measures_and_renders(generated: Path, tmp_path: Path) -> None:

@@ -236,6 +236,13 @@ class Kernel:
         return tuple(r for r in self.results if r.how == "store" and r.per_row)
 
     @property
+    def droppable(self) -> tuple[Result, ...]:
+        """The statistics of rows: their pointers are null in a call that no derivative will follow."""
+        statistics = [r for r in self.results if r.like is None]
+        apart = self.before or any(r not in self.row_stores for r in statistics)
+        return () if apart else tuple(statistics)
+
+    @property
     def block_reductions(self) -> tuple[str, ...]:
         """The names of what each block of a row is reduced to, over all stages."""
         found: list[str] = []

@@ -90,7 +90,7 @@ class Chain:
         for name, mode in modes.items():
             passes = bind_passes(
                 package,
-                [getattr(namespace, p.operator).default for p in mode.passes],
+                namespace,
                 mode.passes,
                 ["full", *(operands[i].kind for i in mode.operands)],
                 statistics=mode.saved,
@@ -119,7 +119,8 @@ class Chain:
             TypeError, ValueError: where an argument has the wrong type, dtype, device or shape.
         """
         bound = self._modes[mode]
-        out = self._run(bound, x, operands, attributes, seed, groups, value_alone=True)
+        args = self._arguments(bound, x, operands, attributes, seed, groups)
+        out = call(bound.forward, args, value_alone=True)
         return out if isinstance(out, Tensor) else out[0]
 
     def with_statistics(
@@ -136,7 +137,8 @@ class Chain:
         Raises:
             TypeError, ValueError: as a call does, and where a channel has one value alone.
         """
-        out = self._run(self._modes[mode], x, operands, attributes, seed, groups)
+        bound = self._modes[mode]
+        out = call(bound.forward, self._arguments(bound, x, operands, attributes, seed, groups))
         if x.numel() == x.shape[1]:
             raise ValueError(
                 f"{self.package}: x: expected more than one value a channel in training, got shape "
@@ -144,7 +146,7 @@ class Chain:
             )
         return tuple(out)
 
-    def _run(
+    def _arguments(
         self,
         bound: _Bound,
         x: Tensor,
@@ -152,9 +154,8 @@ class Chain:
         attributes: tuple[float, ...],
         seed: int | Tensor | None,
         groups: int,
-        *,
-        value_alone: bool = False,
-    ) -> Any:
+    ) -> tuple[Any, ...]:
+        """Return the arguments of the forward pass's operator."""
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         if not fits(x, bound.operands, given, self.rank, self.columns):
             given = _autocast(x, given)
@@ -169,8 +170,13 @@ class Chain:
             raise ValueError(
                 f"{self.package}: x: expected channels that {groups} groups divide, got {x.shape[1]}"
             )
-        behind = (groups,) if self.grouped else ()
-        return bound(x, given, attributes, seed, behind, value_alone)
+        mode = bound.mode
+        args: tuple[Any, ...] = (x, *given)
+        if mode.random:
+            args += (seed_tensor(seed, x),)
+        if mode.attributes:
+            args += tuple([float(attributes[i]) for i in mode.attributes])
+        return (*args, groups) if self.grouped else args
 
     def sample(self, x: Tensor) -> int:
         """Return how many rows the statistics of a sample are of: a sixteenth of the matrices that lie behind
@@ -205,21 +211,3 @@ class _Bound:
         self.mode, self.forward, self.passes = mode, passes[0], passes
         self.operands = tuple(operands[i] for i in mode.operands)
         self.takes_all = self.operands == operands
-
-    def __call__(
-        self,
-        x: Tensor,
-        operands: tuple[Tensor, ...],
-        attributes: tuple[float, ...],
-        seed: int | Tensor | None,
-        groups: tuple[int, ...],
-        value_alone: bool,
-    ) -> Any:
-        mode = self.mode
-        extras: tuple[Any, ...] = ()
-        if mode.attributes:
-            extras = tuple([float(attributes[i]) for i in mode.attributes])
-        if mode.random:
-            extras = (seed_tensor(seed, x), *extras)
-        extras += groups
-        return call(self.forward, (x, *operands, *extras), value_alone=value_alone)

@@ -25,7 +25,8 @@ _is_grad_enabled = torch.is_grad_enabled
 def call(pass_: BoundPass, args: tuple[Any, ...], *, value_alone: bool = False) -> Any:
     """Return what a pass's operator returns, differentiable in its tensors by whoever asks.
 
-    With `value_alone` that may be the forward pass's value without its statistics.
+    With `value_alone` that may be the forward pass's value without its statistics, which are not even
+    computed where nobody takes a gradient.
 
     Plain eager takes the short way (8 µs), a transform of torch.func or a level of forward mode the Function
     that has all rules (22 µs); all else (compilers, tensor subclasses, dispatch modes) sees the operator,
@@ -41,7 +42,7 @@ def call(pass_: BoundPass, args: tuple[Any, ...], *, value_alone: bool = False) 
                 if is_plain(args[: pass_.given_tensors]):
                     return (_Value if value_alone else _Eager).apply(pass_, *args)
                 return pass_.dispatch(args)
-    return pass_.run(args)
+    return pass_.run(args, value_alone=value_alone)
 
 
 def remember(ctx: Any, pass_: BoundPass, args: Sequence[Any], out: Any) -> Sequence[Tensor]:
@@ -54,14 +55,17 @@ def remember(ctx: Any, pass_: BoundPass, args: Sequence[Any], out: Any) -> Seque
     return saved
 
 
-def pull(ctx: Any, pass_: BoundPass, cotangents: Sequence[Tensor]) -> list[Tensor | None]:
+def pull(ctx: Any, pass_: BoundPass, cotangents: Sequence[Tensor]) -> Sequence[Tensor | None]:
     """Return the gradient of each argument of a call, by the derivative of its pass."""
-    following, kept = pass_.following, ctx.saved_tensors
+    following, kept, count = pass_.following, ctx.saved_tensors, pass_.count
     outputs = cotangents[: len(pass_.like)]  # the others are those of statistics
-    args = (*kept[: pass_.count], *outputs, *kept[pass_.count :], *ctx.numbers)
-    own = len(args) - len(outputs) - (0 if pass_.order else pass_.statistics)
-    gradients: list[Tensor | None] = [None] * own
-    for place, gradient in zip(following.like, _several(call(following, args)), strict=True):
+    args = (*kept[:count], *outputs, *kept[count:], *ctx.numbers)
+    found = _several(call(following, args))
+    unmoved = len(args) - len(outputs) - len(found) - (0 if pass_.order else pass_.statistics)
+    if following.leads:
+        return (*found, *[None] * unmoved)
+    gradients: list[Tensor | None] = [None] * (len(found) + unmoved)
+    for place, gradient in zip(following.like, found, strict=True):
         gradients[place] = gradient
     return gradients
 

@@ -35,12 +35,15 @@ class Pass:
             the input of the pass before to which the gradient belongs.
         by_column: whether no value depends on a whole row, so that columns can be computed apart.
         order: how the elements of x may lie: "contiguous", "any", "packed" or "strided"; see `memory.py`.
+        value: whether there is an operator of the same name with "_value" behind it, which leaves out the
+            statistics.
     """
 
     operator: str
     like: tuple[int, ...]
     by_column: bool = False
     order: str = "contiguous"
+    value: bool = False
 
 
 class BoundPass:
@@ -50,6 +53,7 @@ class BoundPass:
         package: the package's name, for messages.
         order: 0 for the forward pass, 1 for the backward, …
         operator: the operator.
+        value: the operator that leaves out the statistics, or None.
         declared: what the generated package says of the pass.
         kinds: the kind of each tensor that it takes.
         statistic_kinds: of the statistics that the forward pass saves, which are outputs of pass 0 and inputs
@@ -61,6 +65,7 @@ class BoundPass:
     Attributes:
         count: how many tensors it takes, `cotangents` of them for outputs of the pass before.
         statistics: how many statistics there are.
+        leads: whether its outputs belong to its first inputs, in order.
         mixes_rows: whether a row's results depend on other rows.
     """
 
@@ -69,6 +74,7 @@ class BoundPass:
         package: str,
         order: int,
         operator: Callable[..., Any],
+        value: Callable[..., Any] | None,
         declared: Pass,
         kinds: tuple[str, ...],
         statistic_kinds: tuple[str, ...],
@@ -78,6 +84,7 @@ class BoundPass:
     ) -> None:
         self.package, self.order, self.operator = package, order, operator
         self._kernel = operator._handle.redispatch_boxed  # type: ignore[attr-defined]
+        self._value = self._kernel if value is None else value._handle.redispatch_boxed  # type: ignore[attr-defined]
         self.like, self.kinds, self.random, self.columns = declared.like, kinds, random, columns
         self.by_column, self.grouped, self.order_in_memory = (
             declared.by_column,
@@ -90,6 +97,7 @@ class BoundPass:
         self.cotangents = 0
         self.given_tensors = self.count + (statistics if order else 0) + random
         self.output_kinds = tuple(kinds[place] for place in declared.like)
+        self.leads = self.like == tuple(range(len(self.like)))
         self.returned = len(declared.like) + (0 if order else statistics)
         self._next: BoundPass | None = None
 
@@ -126,14 +134,15 @@ class BoundPass:
         behind = self.count + self.statistics
         return args[self.count : behind], args[behind:]
 
-    def run(self, args: tuple[Any, ...]) -> Any:
-        """Run the kernel, without recording anything.
+    def run(self, args: tuple[Any, ...], *, value_alone: bool = False) -> Any:
+        """Run the kernel, without recording anything; with `value_alone` it may leave out the statistics.
 
         Plain tensors go straight to the kernel, below the operator's autograd, which takes 5 µs of Python;
         whatever else takes part (a tensor subclass, a dispatch mode, a profiler) sees the operator.
         """
         if is_plain(args[: self.given_tensors]):
-            return self.run_plain(args)
+            kernel = self._value if value_alone else self._kernel
+            return kernel(_CUDA if args[0].is_cuda else _CPU, *args)
         return self.dispatch(args)
 
     def run_plain(self, args: tuple[Any, ...]) -> Any:
@@ -159,7 +168,7 @@ def is_plain(tensors: Sequence[Any]) -> bool:
 
 def bind_passes(
     package: str,
-    operators: Sequence[Callable[..., Any]],
+    namespace: Any,
     declared: Sequence[Pass],
     kinds: Sequence[str],
     *,
@@ -172,7 +181,7 @@ def bind_passes(
 
     Args:
         package: the package's name.
-        operators: one for each pass.
+        namespace: what has the operators, `torch.ops.fusegen_<package>`.
         declared: the passes, as the generated package declares them.
         kinds: the kinds of x and of the operands.
         statistics: the kinds of the statistics that the forward pass saves.
@@ -182,9 +191,11 @@ def bind_passes(
     """
     bound: list[BoundPass] = []
     taken = tuple(kinds)
-    for order, (operator, said) in enumerate(zip(operators, declared, strict=True)):
+    for order, said in enumerate(declared):
+        operator = getattr(namespace, said.operator).default
+        value = getattr(namespace, f"{said.operator}_value").default if said.value else None
         made = BoundPass(
-            package, order, operator, said, taken, statistics, random, columns, grouped
+            package, order, operator, value, said, taken, statistics, random, columns, grouped
         )
         if bound:
             bound[-1]._next = made

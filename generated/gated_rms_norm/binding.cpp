@@ -89,6 +89,24 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
   return {grad_x_out, grad_weight_out, grad_grad_y_out};
 }
 
+// forward without what only its derivatives need.
+Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
+                     [[maybe_unused]] double eps) {
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor weight_ = activation.col(weight, "weight");
+  const Tensor y_out = activation.full_result();
+  ForwardArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  args.x = x_.const_data_ptr();
+  args.weight = weight_.const_data_ptr();
+  args.eps = eps;
+  args.y = y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
+  return y_out;
+}
+
 }  // namespace
 }  // namespace fusegen_gated_rms_norm
 
@@ -106,6 +124,7 @@ STABLE_TORCH_LIBRARY(fusegen_gated_rms_norm, library) {
   library.def(
       "double_backward(Tensor x, Tensor weight, Tensor grad_y, Tensor grad_grad_x, Tensor "
       "grad_grad_weight, Tensor expr_sum, float eps) -> (Tensor, Tensor, Tensor)");
+  library.def("forward_value(Tensor x, Tensor weight, float eps) -> Tensor");
 }
 #endif
 
@@ -113,4 +132,5 @@ STABLE_TORCH_LIBRARY_IMPL(fusegen_gated_rms_norm, FUSEGEN_DEVICE, library) {
   library.impl("forward", TORCH_BOX(&fusegen_gated_rms_norm::forward));
   library.impl("backward", TORCH_BOX(&fusegen_gated_rms_norm::backward));
   library.impl("double_backward", TORCH_BOX(&fusegen_gated_rms_norm::double_backward));
+  library.impl("forward_value", TORCH_BOX(&fusegen_gated_rms_norm::forward_value));
 }

@@ -69,7 +69,7 @@ void forward(const ForwardArgs& args) {
           store(y + at + j, out.y);
         }
       });
-      expr_sum[i] = row.expr_sum;
+      if (expr_sum) expr_sum[i] = row.expr_sum;
     }
   });
 }

@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     }
 
     if (r < row_count && threadIdx.x == 0 && team.rank() == 0) {
-      expr_sum[r] = row.expr_sum;
+      if (expr_sum) expr_sum[r] = row.expr_sum;
     }
   }
 }
@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     }
 
     if (threadIdx.x == 0 && team.rank() == 0) {
-      expr_sum[r] = row.expr_sum;
+      if (expr_sum) expr_sum[r] = row.expr_sum;
     }
   }
 }

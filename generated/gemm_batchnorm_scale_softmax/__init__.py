@@ -43,7 +43,7 @@ _chain = Chain(
             operands=(0, 1, 2, 3, 4, 5),
             attributes=(0,),
             passes=(
-                Pass("forward_eval", (0,), order="packed"),
+                Pass("forward_eval", (0,), order="packed", value=True),
                 Pass("backward_eval", (0, 1, 4, 5, 6), order="packed"),
                 Pass("double_backward_eval", (0, 1, 4, 5, 6, 7), order="packed"),
             ),

@@ -420,6 +420,37 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
           grad_bn_bias_out, grad_scale_out,     grad_grad_y_out};
 }
 
+// forward_eval without what only its derivatives need.
+Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias,
+                          [[maybe_unused]] Tensor bn_running_mean,
+                          [[maybe_unused]] Tensor bn_running_var, [[maybe_unused]] Tensor bn_weight,
+                          [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale,
+                          [[maybe_unused]] double bn_eps) {
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
+  const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
+  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
+  const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
+  const Tensor scale_ = activation.scalar(scale, "scale");
+  const Tensor y_out = activation.full_result();
+  ForwardEvalArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  args.x = x_.const_data_ptr();
+  args.gemm_bias = gemm_bias_.const_data_ptr();
+  args.bn_running_mean = bn_running_mean_.const_data_ptr();
+  args.bn_running_var = bn_running_var_.const_data_ptr();
+  args.bn_weight = bn_weight_.const_data_ptr();
+  args.bn_bias = bn_bias_.const_data_ptr();
+  args.scale = scale_.const_data_ptr();
+  args.bn_eps = bn_eps;
+  args.y = y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
+  return y_out;
+}
+
 }  // namespace
 }  // namespace fusegen_gemm_batchnorm_scale_softmax
 
@@ -457,6 +488,9 @@ STABLE_TORCH_LIBRARY(fusegen_gemm_batchnorm_scale_softmax, library) {
       "grad_grad_x, Tensor grad_grad_gemm_bias, Tensor grad_grad_bn_weight, Tensor "
       "grad_grad_bn_bias, Tensor grad_grad_scale, Tensor softmax_max, Tensor softmax_sum, float "
       "bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  library.def(
+      "forward_eval_value(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor "
+      "bn_running_var, Tensor bn_weight, Tensor bn_bias, Tensor scale, float bn_eps) -> Tensor");
 }
 #endif
 
@@ -469,4 +503,6 @@ STABLE_TORCH_LIBRARY_IMPL(fusegen_gemm_batchnorm_scale_softmax, FUSEGEN_DEVICE, 
   library.impl("backward_eval", TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::backward_eval));
   library.impl("double_backward_eval",
                TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::double_backward_eval));
+  library.impl("forward_eval_value",
+               TORCH_BOX(&fusegen_gemm_batchnorm_scale_softmax::forward_eval_value));
 }

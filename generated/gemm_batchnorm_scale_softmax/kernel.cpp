@@ -1436,8 +1436,8 @@ void forward_eval(const ForwardEvalArgs& args) {
           store(y + at + j, out.y);
         }
       });
-      softmax_max[i] = row.softmax_max;
-      softmax_sum[i] = row.softmax_sum;
+      if (softmax_max) softmax_max[i] = row.softmax_max;
+      if (softmax_sum) softmax_sum[i] = row.softmax_sum;
     }
   });
 }

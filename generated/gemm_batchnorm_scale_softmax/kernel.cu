@@ -4176,8 +4176,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     }
 
     if (r < row_count && threadIdx.x == 0 && team.rank() == 0) {
-      softmax_max[r] = row.softmax_max;
-      softmax_sum[r] = row.softmax_sum;
+      if (softmax_max) softmax_max[r] = row.softmax_max;
+      if (softmax_sum) softmax_sum[r] = row.softmax_sum;
     }
   }
 }
@@ -4348,8 +4348,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     }
 
     if (threadIdx.x == 0 && team.rank() == 0) {
-      softmax_max[r] = row.softmax_max;
-      softmax_sum[r] = row.softmax_sum;
+      if (softmax_max) softmax_max[r] = row.softmax_max;
+      if (softmax_sum) softmax_sum[r] = row.softmax_sum;
     }
   }
 }

@@ -25,7 +25,7 @@ _chain = Chain(
             operands=(0,),
             attributes=(0,),
             passes=(
-                Pass("forward_train", (0,)),
+                Pass("forward_train", (0,), value=True),
                 Pass("backward_train", (0, 1)),
                 Pass("double_backward_train", (0, 1, 2)),
             ),
@@ -36,7 +36,7 @@ _chain = Chain(
             operands=(0,),
             attributes=(),
             passes=(
-                Pass("forward_eval", (0,), order="packed"),
+                Pass("forward_eval", (0,), order="packed", value=True),
                 Pass("backward_eval", (0, 1), order="packed"),
                 Pass("double_backward_eval", (0, 1, 2), order="packed"),
             ),

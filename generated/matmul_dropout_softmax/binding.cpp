@@ -183,6 +183,41 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
   return {grad_x_out, grad_matmul_bias_out, grad_grad_y_out};
 }
 
+// forward_train without what only its derivatives need.
+Tensor forward_train_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
+                           [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
+  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor y_out = activation.full_result();
+  ForwardTrainArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  args.x = x_.const_data_ptr();
+  args.matmul_bias = matmul_bias_.const_data_ptr();
+  args.seed = fusegen::seed_of(seed, activation);
+  args.dropout_p = dropout_p;
+  args.y = y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(forward_train), activation, args);
+  return y_out;
+}
+
+// forward_eval without what only its derivatives need.
+Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias) {
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
+  const Tensor y_out = activation.full_result();
+  ForwardEvalArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  args.x = x_.const_data_ptr();
+  args.matmul_bias = matmul_bias_.const_data_ptr();
+  args.y = y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
+  return y_out;
+}
+
 }  // namespace
 }  // namespace fusegen_matmul_dropout_softmax
 
@@ -212,6 +247,9 @@ STABLE_TORCH_LIBRARY(fusegen_matmul_dropout_softmax, library) {
       "double_backward_eval(Tensor x, Tensor matmul_bias, Tensor grad_y, Tensor grad_grad_x, "
       "Tensor grad_grad_matmul_bias, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, "
       "Tensor)");
+  library.def(
+      "forward_train_value(Tensor x, Tensor matmul_bias, Tensor seed, float dropout_p) -> Tensor");
+  library.def("forward_eval_value(Tensor x, Tensor matmul_bias) -> Tensor");
 }
 #endif
 
@@ -224,4 +262,8 @@ STABLE_TORCH_LIBRARY_IMPL(fusegen_matmul_dropout_softmax, FUSEGEN_DEVICE, librar
   library.impl("backward_eval", TORCH_BOX(&fusegen_matmul_dropout_softmax::backward_eval));
   library.impl("double_backward_eval",
                TORCH_BOX(&fusegen_matmul_dropout_softmax::double_backward_eval));
+  library.impl("forward_train_value",
+               TORCH_BOX(&fusegen_matmul_dropout_softmax::forward_train_value));
+  library.impl("forward_eval_value",
+               TORCH_BOX(&fusegen_matmul_dropout_softmax::forward_eval_value));
 }

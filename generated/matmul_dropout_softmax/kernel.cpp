@@ -100,8 +100,8 @@ void forward_train(const ForwardTrainArgs& args) {
           store(y + at + j, out.y);
         }
       });
-      softmax_max[i] = row.softmax_max;
-      softmax_sum[i] = row.softmax_sum;
+      if (softmax_max) softmax_max[i] = row.softmax_max;
+      if (softmax_sum) softmax_sum[i] = row.softmax_sum;
     }
   });
 }
@@ -387,8 +387,8 @@ void forward_eval(const ForwardEvalArgs& args) {
           store(y + at + j, out.y);
         }
       });
-      softmax_max[i] = row.softmax_max;
-      softmax_sum[i] = row.softmax_sum;
+      if (softmax_max) softmax_max[i] = row.softmax_max;
+      if (softmax_sum) softmax_sum[i] = row.softmax_sum;
     }
   });
 }

@@ -94,6 +94,22 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
   return {grad_x_out, grad_linear_bias_out, grad_grad_y_out};
 }
 
+// forward without what only its derivatives need.
+Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor linear_bias) {
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
+  const Tensor y_out = activation.full_result();
+  ForwardArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  args.x = x_.const_data_ptr();
+  args.linear_bias = linear_bias_.const_data_ptr();
+  args.y = y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
+  return y_out;
+}
+
 }  // namespace
 }  // namespace fusegen_matmul_gelu_softmax
 
@@ -112,6 +128,7 @@ STABLE_TORCH_LIBRARY(fusegen_matmul_gelu_softmax, library) {
   library.def(
       "double_backward(Tensor x, Tensor linear_bias, Tensor grad_y, Tensor grad_grad_x, Tensor "
       "grad_grad_linear_bias, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, Tensor)");
+  library.def("forward_value(Tensor x, Tensor linear_bias) -> Tensor");
 }
 #endif
 
@@ -119,4 +136,5 @@ STABLE_TORCH_LIBRARY_IMPL(fusegen_matmul_gelu_softmax, FUSEGEN_DEVICE, library) 
   library.impl("forward", TORCH_BOX(&fusegen_matmul_gelu_softmax::forward));
   library.impl("backward", TORCH_BOX(&fusegen_matmul_gelu_softmax::backward));
   library.impl("double_backward", TORCH_BOX(&fusegen_matmul_gelu_softmax::double_backward));
+  library.impl("forward_value", TORCH_BOX(&fusegen_matmul_gelu_softmax::forward_value));
 }

@@ -27,7 +27,7 @@ _chain = Chain(
             operands=(0,),
             attributes=(),
             passes=(
-                Pass("forward", (0,), order="packed"),
+                Pass("forward", (0,), order="packed", value=True),
                 Pass("backward", (0, 1), order="packed"),
                 Pass("double_backward", (0, 1, 2), order="packed"),
             ),

@@ -93,6 +93,22 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
   return {grad_x_out, grad_scale_out, grad_grad_y_out};
 }
 
+// forward without what only its derivatives need.
+Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale) {
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor scale_ = activation.scalar(scale, "scale");
+  const Tensor y_out = activation.full_result();
+  ForwardArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  args.x = x_.const_data_ptr();
+  args.scale = scale_.const_data_ptr();
+  args.y = y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
+  return y_out;
+}
+
 }  // namespace
 }  // namespace fusegen_scale_softmax
 
@@ -110,6 +126,7 @@ STABLE_TORCH_LIBRARY(fusegen_scale_softmax, library) {
   library.def(
       "double_backward(Tensor x, Tensor scale, Tensor grad_y, Tensor grad_grad_x, Tensor "
       "grad_grad_scale, Tensor softmax_max, Tensor softmax_sum) -> (Tensor, Tensor, Tensor)");
+  library.def("forward_value(Tensor x, Tensor scale) -> Tensor");
 }
 #endif
 
@@ -117,4 +134,5 @@ STABLE_TORCH_LIBRARY_IMPL(fusegen_scale_softmax, FUSEGEN_DEVICE, library) {
   library.impl("forward", TORCH_BOX(&fusegen_scale_softmax::forward));
   library.impl("backward", TORCH_BOX(&fusegen_scale_softmax::backward));
   library.impl("double_backward", TORCH_BOX(&fusegen_scale_softmax::double_backward));
+  library.impl("forward_value", TORCH_BOX(&fusegen_scale_softmax::forward_value));
 }

@@ -95,8 +95,8 @@ void forward(const ForwardArgs& args) {
           store(y + at + j, out.y);
         }
       });
-      softmax_max[i] = row.softmax_max;
-      softmax_sum[i] = row.softmax_sum;
+      if (softmax_max) softmax_max[i] = row.softmax_max;
+      if (softmax_sum) softmax_sum[i] = row.softmax_sum;
     }
   });
 }

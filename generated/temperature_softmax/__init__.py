@@ -24,7 +24,7 @@ _chain = Chain(
             operands=(),
             attributes=(0,),
             passes=(
-                Pass("forward", (0,), order="packed"),
+                Pass("forward", (0,), order="packed", value=True),
                 Pass("backward", (0,), order="packed"),
                 Pass("double_backward", (0, 1), order="packed"),
             ),

@@ -85,6 +85,21 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
   return {grad_x_out, grad_grad_y_out};
 }
 
+// forward without what only its derivatives need.
+Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] double temperature) {
+  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  const Tensor x_ = activation.full(x, "x");
+  const Tensor y_out = activation.full_result();
+  ForwardArgs args{};
+  args.rows = activation.rows();
+  args.cols = activation.cols();
+  args.x = x_.const_data_ptr();
+  args.temperature = temperature;
+  args.y = y_out.mutable_data_ptr();
+  fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
+  return y_out;
+}
+
 }  // namespace
 }  // namespace fusegen_temperature_softmax
 
@@ -103,6 +118,7 @@ STABLE_TORCH_LIBRARY(fusegen_temperature_softmax, library) {
   library.def(
       "double_backward(Tensor x, Tensor grad_y, Tensor grad_grad_x, Tensor softmax_max, Tensor "
       "softmax_sum, float temperature) -> (Tensor, Tensor)");
+  library.def("forward_value(Tensor x, float temperature) -> Tensor");
 }
 #endif
 
@@ -110,4 +126,5 @@ STABLE_TORCH_LIBRARY_IMPL(fusegen_temperature_softmax, FUSEGEN_DEVICE, library) 
   library.impl("forward", TORCH_BOX(&fusegen_temperature_softmax::forward));
   library.impl("backward", TORCH_BOX(&fusegen_temperature_softmax::backward));
   library.impl("double_backward", TORCH_BOX(&fusegen_temperature_softmax::double_backward));
+  library.impl("forward_value", TORCH_BOX(&fusegen_temperature_softmax::forward_value));
 }

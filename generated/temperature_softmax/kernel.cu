@@ -158,8 +158,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     }
 
     if (r < row_count && threadIdx.x == 0 && team.rank() == 0) {
-      softmax_max[r] = row.softmax_max;
-      softmax_sum[r] = row.softmax_sum;
+      if (softmax_max) softmax_max[r] = row.softmax_max;
+      if (softmax_sum) softmax_sum[r] = row.softmax_sum;
     }
   }
 }
@@ -299,8 +299,8 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     }
 
     if (threadIdx.x == 0 && team.rank() == 0) {
-      softmax_max[r] = row.softmax_max;
-      softmax_sum[r] = row.softmax_sum;
+      if (softmax_max) softmax_max[r] = row.softmax_max;
+      if (softmax_sum) softmax_sum[r] = row.softmax_sum;
     }
   }
 }
