@@ -283,6 +283,15 @@ class Kernel:
         return frozenset().union(*(stage.full_reads for stage in self.stages))
 
     @property
+    def kept_draws(self) -> tuple[Field, ...]:
+        """The draws that several stages over a row read: made once, for the whole row."""
+        if self.across:  # drawn anew for each element
+            return ()
+        return tuple(
+            f for f in self.random if sum(f.name in s.full_reads for s in self.stages) > 1
+        )
+
+    @property
     def held(self) -> tuple[tuple[int, int], ...]:
         """What an element holds before the first stage and behind each but the last.
 

@@ -90,7 +90,7 @@ void backward(const BackwardArgs& args) {
   scalar.eps = T(args.eps);
   scalar.cols = T(args.cols);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_weight_partial_memory(tiling.groups() * cols);
   T* const grad_weight_partial = grad_weight_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -165,7 +165,7 @@ void double_backward(const DoubleBackwardArgs& args) {
   scalar.eps = T(args.eps);
   scalar.cols = T(args.cols);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_weight_partial_memory(tiling.groups() * cols);
   T* const grad_weight_partial = grad_weight_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {

@@ -280,7 +280,7 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);
   T* const grad_bn_weight_partial = grad_bn_weight_partial_memory.data();
   const Buffer<T> grad_bn_bias_partial_memory(tiling.groups() * cols);
@@ -437,7 +437,7 @@ void backward_train(const BackwardTrainArgs& args) {
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_gemm_bias_partial_memory(tiling.groups() * cols);
   T* const grad_gemm_bias_partial = grad_gemm_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -592,7 +592,7 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
   scalar.sample = T(args.sample);
   scalar.rows = T(args.rows);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_grad_bn_column_sum_partial_memory(tiling.groups() * cols);
   T* const grad_grad_bn_column_sum_partial = grad_grad_bn_column_sum_partial_memory.data();
   const Buffer<T> grad_grad_bn_column_sum_2_2_partial_memory(tiling.groups() * cols);
@@ -743,7 +743,7 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);
   T* const grad_bn_weight_partial = grad_bn_weight_partial_memory.data();
   const Buffer<T> grad_bn_bias_partial_memory(tiling.groups() * cols);
@@ -1079,7 +1079,7 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_gemm_bias_partial_memory(tiling.groups() * cols);
   T* const grad_gemm_bias_partial = grad_gemm_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -1466,7 +1466,7 @@ void backward_eval(const BackwardEvalArgs& args) {
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_gemm_bias_partial_memory(tiling.groups() * cols);
   T* const grad_gemm_bias_partial = grad_gemm_bias_partial_memory.data();
   const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);
@@ -1605,7 +1605,7 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
   scalar.scale = load(scale);
   scalar.grad_grad_scale = load(grad_grad_scale);
   scalar.bn_eps = T(args.bn_eps);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_gemm_bias_partial_memory(tiling.groups() * cols);
   T* const grad_gemm_bias_partial = grad_gemm_bias_partial_memory.data();
   const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);

@@ -39,8 +39,6 @@ void forward_train(const ForwardTrainArgs& args) {
     T* const kept_dropout = kept_dropout_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> dropout_u_memory(cols);
-    T* const dropout_u = dropout_u_memory.data();
     const Buffer<T> softmax_max_blocks_memory(blocks);
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
@@ -51,11 +49,12 @@ void forward_train(const ForwardTrainArgs& args) {
       fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
         const int64_t begin = block * fusegen::block_cols,
                       end = std::min(cols, begin + fusegen::block_cols);
-        fusegen::fill_uniform(dropout_u + begin, end - begin, *seed, 0, uint64_t(at + begin));
+        T dropout_u[fusegen::block_cols];
+        fusegen::fill_uniform(dropout_u, end - begin, *seed, 0, uint64_t(at + begin));
         auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
 #pragma omp simd reduction(max : reduced_softmax_max)
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), dropout_u[j]};
+          const typename K::Full full{load(x + at + j), dropout_u[j - begin]};
           const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
           typename K::Kept kept;
@@ -73,7 +72,7 @@ void forward_train(const ForwardTrainArgs& args) {
         T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), dropout_u[j]};
+          const typename K::Full full{load(x + at + j), T()};
           const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
           typename K::Kept kept;
@@ -91,7 +90,7 @@ void forward_train(const ForwardTrainArgs& args) {
                       end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), dropout_u[j]};
+          const typename K::Full full{load(x + at + j), T()};
           const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
           typename K::Kept kept;
@@ -123,7 +122,7 @@ void backward_train(const BackwardTrainArgs& args) {
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -132,8 +131,6 @@ void backward_train(const BackwardTrainArgs& args) {
 
     const Buffer<T> kept_d_dropout_softmax_exp_memory(cols);
     T* const kept_d_dropout_softmax_exp = kept_d_dropout_softmax_exp_memory.data();
-    const Buffer<T> dropout_u_memory(cols);
-    T* const dropout_u = dropout_u_memory.data();
     T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
@@ -147,11 +144,13 @@ void backward_train(const BackwardTrainArgs& args) {
       fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
         const int64_t begin = block * fusegen::block_cols,
                       end = std::min(cols, begin + fusegen::block_cols);
-        fusegen::fill_uniform(dropout_u + begin, end - begin, *seed, 0, uint64_t(at + begin));
+        T dropout_u[fusegen::block_cols];
+        fusegen::fill_uniform(dropout_u, end - begin, *seed, 0, uint64_t(at + begin));
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j), dropout_u[j]};
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                      dropout_u[j - begin]};
           const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
           typename K::Kept kept;
@@ -168,7 +167,7 @@ void backward_train(const BackwardTrainArgs& args) {
                       end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j), dropout_u[j]};
+          const typename K::Full full{load(x + at + j), load(grad_y + at + j), T()};
           const typename K::Col col{load(matmul_bias + j)};
           typename K::Out out;
           typename K::Kept kept;
@@ -203,7 +202,7 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -220,8 +219,6 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
     const Buffer<T> kept_grad_softmax_exp_memory(cols);
     T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
-    const Buffer<T> dropout_u_memory(cols);
-    T* const dropout_u = dropout_u_memory.data();
     T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
     const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
@@ -239,13 +236,14 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
       fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
         const int64_t begin = block * fusegen::block_cols,
                       end = std::min(cols, begin + fusegen::block_cols);
-        fusegen::fill_uniform(dropout_u + begin, end - begin, *seed, 0, uint64_t(at + begin));
+        T dropout_u[fusegen::block_cols];
+        fusegen::fill_uniform(dropout_u, end - begin, *seed, 0, uint64_t(at + begin));
         T reduced_grad_grad_softmax_sum_2 = 0;
         T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2)
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j), dropout_u[j]};
+                                      load(grad_grad_x + at + j), dropout_u[j - begin]};
           const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
           typename K::Out out;
           typename K::Kept kept;
@@ -270,7 +268,7 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j), dropout_u[j]};
+                                      load(grad_grad_x + at + j), T()};
           const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
           typename K::Out out;
           typename K::Kept kept;
@@ -291,7 +289,7 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) {
           const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j), dropout_u[j]};
+                                      load(grad_grad_x + at + j), T()};
           const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
           typename K::Out out;
           typename K::Kept kept;
@@ -407,7 +405,7 @@ void backward_eval(const BackwardEvalArgs& args) {
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
   typename K::Scalar scalar{};
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -481,7 +479,7 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
   S* const grad_matmul_bias = static_cast<S*>(args.grad_matmul_bias);
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_matmul_bias_partial_memory(tiling.groups() * cols);
   T* const grad_matmul_bias_partial = grad_matmul_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {

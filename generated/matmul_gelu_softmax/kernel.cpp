@@ -114,7 +114,7 @@ void backward(const BackwardArgs& args) {
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_linear_bias = static_cast<S*>(args.grad_linear_bias);
   typename K::Scalar scalar{};
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_linear_bias_partial_memory(tiling.groups() * cols);
   T* const grad_linear_bias_partial = grad_linear_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -188,7 +188,7 @@ void double_backward(const DoubleBackwardArgs& args) {
   S* const grad_linear_bias = static_cast<S*>(args.grad_linear_bias);
   S* const grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 16);
+  const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_linear_bias_partial_memory(tiling.groups() * cols);
   T* const grad_linear_bias_partial = grad_linear_bias_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
