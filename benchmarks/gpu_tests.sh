@@ -12,7 +12,7 @@ source benchmarks/carried.sh
   c++ --version | head -1
   python3 -c 'import sys, torch; print("python", sys.version.split()[0], "torch", torch.__version__)'
   # A plus: with changes that were not committed where the tests ran.
-  echo "commit $(git log -1 --format='%h %cs')$([ -z "$(git status --porcelain)" ] || echo ' +')"
+  echo "commit ${FUSEGEN_COMMIT:-$(git log -1 --format='%h %cs')$([ -z "$(git status --porcelain)" ] || echo ' +')}"
 } | tee "$out/machine.txt"
 python3 -m fusegen build specs --backend cuda 2>&1 | tee "$out/build.txt" | tail -15
 python3 -m fusegen check specs > "$out/check.txt" 2>&1

@@ -11,4 +11,5 @@ python3 -m fusegen build specs --backend cuda --arch "$architecture"
 python3 -m fusegen build benchmarks/specs --out "$vocabulary" --backend cuda --arch "$architecture"
 mkdir -p .whl
 tar cJf .whl/built.tar.xz --exclude .build generated/*/*.so -C "$(dirname "$vocabulary")" "$(basename "$vocabulary")"
+echo "$(git log -1 --format=%h)$([ -z "$(git status --porcelain)" ] || echo +)" > .whl/commit
 ls -l .whl/built.tar.xz

@@ -84,7 +84,12 @@ def _nvcc() -> str | None:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout that fusegen runs from, with a + where its code was changed."""
+    """Return the commit of the checkout that fusegen runs from, with a + where its code was changed.
+
+    FUSEGEN_COMMIT says it of files that were copied without their history.
+    """
+    if said := os.environ.get("FUSEGEN_COMMIT"):
+        return said
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
