@@ -287,9 +287,7 @@ class Kernel:
         """The draws that several stages over a row read: made once, for the whole row."""
         if self.across:  # drawn anew for each element
             return ()
-        return tuple(
-            f for f in self.random if sum(f.name in s.full_reads for s in self.stages) > 1
-        )
+        return tuple(f for f in self.random if sum(f.name in s.full_reads for s in self.stages) > 1)
 
     @property
     def held(self) -> tuple[tuple[int, int], ...]:
