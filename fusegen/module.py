@@ -143,16 +143,14 @@ class Tracked:
 
     Args:
         label: the submodule's name.
-        averages: each buffer's name among the operands, with what it follows: an expression over the saved
-            statistics and the extents, as Python text.
+        averages: each buffer's name among the operands, with the terms of what it follows, as Python text:
+            a coefficient over the extents, and the saved statistics that it multiplies.
         momentum: the weight of a batch, as Python text.
-        extents: the extents that the expressions name.
     """
 
     label: str
-    averages: tuple[tuple[str, str], ...]
+    averages: tuple[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], ...]
     momentum: str
-    extents: tuple[str, ...]
 
 
 def _tracked(chain: Chain) -> list[Tracked]:
@@ -163,22 +161,32 @@ def _tracked(chain: Chain) -> list[Tracked]:
         if step.op is None or not step.op.tracked:
             continue
         averages = [
-            (f"{step.label}_{step.held[buffer]}", _in_statistics(nodes[f"{step.label}_{part}"]))
+            (f"{step.label}_{step.held[buffer]}", _terms(nodes[f"{step.label}_{part}"]))
             for buffer, part in step.op.tracked.items()
         ]
         momentum = step.attributes["momentum"]
         found.append(
             Tracked(
                 step.label,
-                tuple((name, str(expr)) for name, expr in averages),
+                tuple(averages),
                 momentum.name if isinstance(momentum, Ref) else repr(momentum),
-                tuple(sorted({str(s) for _, e in averages for s in e.free_symbols} & _EXTENTS)),
             )
         )
     return found
 
 
 _EXTENTS = {"rows", "cols", "sample"}
+
+
+def _terms(value: Value) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return a polynomial of reductions term by term, those of the lowest degree first."""
+    expr = _in_statistics(value)
+    statistics = sorted((s for s in expr.free_symbols if s.name not in _EXTENTS), key=str)
+    found = sp.Poly(expr, *statistics).terms()
+    return tuple(
+        (str(c), tuple(str(s) for s, n in zip(statistics, powers, strict=True) for _ in range(n)))
+        for powers, c in sorted(found, key=lambda term: sum(term[0]))
+    )
 
 
 def _in_statistics(value: Value) -> sp.Expr:

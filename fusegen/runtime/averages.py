@@ -18,13 +18,25 @@ def batch_weight(norm: nn.Module) -> float:
     return 1.0 / float(batches) if momentum is None else float(momentum)  # type: ignore[arg-type]
 
 
-def follow(running: Tensor, statistic: Tensor, weight: float) -> None:
-    """Move a running average towards a batch's statistic, in place.
+def follow(running: Tensor, weight: float, *terms: tuple[float, *tuple[Tensor, ...]]) -> None:
+    """Move a running average towards a batch's statistic, in place: two or three kernels, where the formula
+    as it stands would be six to nine.
 
     Args:
         running: [channels].
-        statistic: [channels], in the type that the kernels compute in.
         weight: that of the batch, from 0 to 1.
+        terms: what the statistic is the sum of: a number, and one or two tensors that it multiplies,
+            [channels], in the type that the kernels compute in. The first has one.
     """
     with torch.no_grad():
-        running.copy_(torch.lerp(running.to(statistic.dtype), statistic, weight))
+        number, *factors = terms[0]
+        statistic = factors[0] * number
+        for number, *factors in terms[1:]:
+            if len(factors) == 1:
+                statistic.add_(factors[0], alpha=number)
+            else:
+                statistic.addcmul_(*factors, value=number)
+        if running.dtype == statistic.dtype:
+            running.lerp_(statistic, weight)
+        else:  # in the wider type, and rounded once
+            running.add_(statistic - running, alpha=weight)

@@ -94,9 +94,19 @@ def apply(
         rows = x.numel() // x.shape[1]
         sample = _chain.sample(x)
         weight = bn_momentum if batch_weights is None else batch_weights[0]
-        follow(bn_running_mean, bn_column_sum/rows + bn_sample_sum/sample, weight)
+        follow(
+            bn_running_mean,
+            weight,
+            (1/rows, bn_column_sum),
+            (1/sample, bn_sample_sum),
+        )
         unbiased = rows / (rows - 1)  # torch averages the variance so
-        follow(bn_running_var, unbiased * (-bn_column_sum**2/rows**2 + bn_column_sum_2/rows), weight)
+        follow(
+            bn_running_var,
+            weight,
+            (unbiased * (1/rows), bn_column_sum_2),
+            (unbiased * (-1/rows**2), bn_column_sum, bn_column_sum),
+        )
         return y
     return _chain(
         "eval",
