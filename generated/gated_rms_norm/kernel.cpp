@@ -36,39 +36,50 @@ void forward(const ForwardArgs& args) {
 
     const Buffer<T> expr_sum_blocks_memory(blocks);
     T* const expr_sum_blocks = expr_sum_blocks_memory.data();
-    for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_expr_sum = 0;
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_expr_sum = 0;
 #pragma omp simd reduction(+ : reduced_expr_sum)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{load(weight + j)};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          reduced_expr_sum += out.expr_sum;
-        }
-        expr_sum_blocks[block] = reduced_expr_sum;
-      });
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{load(weight + j)};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        reduced_expr_sum += out.expr_sum;
+      }
+      expr_sum_blocks[block] = reduced_expr_sum;
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{load(weight + j)};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage1(full, col, row, scalar, kept, out);
+        store(y + at + j, out.y);
+      }
+    };
+    for (int64_t i = first; i < last; ++i) {
+      at = i * cols;
+      row = {};
+
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
       row.expr_sum = fusegen::total<T>(expr_sum_blocks, blocks);
       K::row1(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-#pragma omp simd
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{load(weight + j)};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage1(full, col, row, scalar, kept, out);
-          store(y + at + j, out.y);
-        }
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
       if (expr_sum) expr_sum[i] = row.expr_sum;
     }
   });
@@ -103,44 +114,54 @@ void backward(const BackwardArgs& args) {
     std::fill_n(grad_weight_sum, cols, T(0));
     const Buffer<T> grad_expr_sum_2_blocks_memory(blocks);
     T* const grad_expr_sum_2_blocks = grad_expr_sum_2_blocks_memory.data();
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_expr_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_expr_sum_2)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Col col{load(weight + j)};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_d_expr_x_grad_expr[j] = kept.d_expr_x_grad_expr;
+        reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
+        grad_weight_sum[j] += out.grad_weight;
+      }
+      grad_expr_sum_2_blocks[block] = reduced_grad_expr_sum_2;
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Col col{load(weight + j)};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.d_expr_x_grad_expr = kept_d_expr_x_grad_expr[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        store(grad_x + at + j, out.grad_x);
+      }
+    };
     for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
+      at = i * cols;
+      row = {};
       row.expr_sum = expr_sum[i];
       K::row0(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_expr_sum_2 = 0;
-#pragma omp simd reduction(+ : reduced_grad_expr_sum_2)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-          const typename K::Col col{load(weight + j)};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_d_expr_x_grad_expr[j] = kept.d_expr_x_grad_expr;
-          reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
-          grad_weight_sum[j] += out.grad_weight;
-        }
-        grad_expr_sum_2_blocks[block] = reduced_grad_expr_sum_2;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
       row.grad_expr_sum_2 = fusegen::total<T>(grad_expr_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-#pragma omp simd
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-          const typename K::Col col{load(weight + j)};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.d_expr_x_grad_expr = kept_d_expr_x_grad_expr[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          store(grad_x + at + j, out.grad_x);
-        }
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
     }
   });
   fusegen::store_col_sums(grad_weight, grad_weight_partial, tiling.groups(), cols);
@@ -202,95 +223,108 @@ void double_backward(const DoubleBackwardArgs& args) {
     T* const grad_expr_sum_5_blocks = grad_expr_sum_5_blocks_memory.data();
     const Buffer<T> grad_expr_sum_8_blocks_memory(blocks);
     T* const grad_expr_sum_8_blocks = grad_expr_sum_8_blocks_memory.data();
-    for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
-      row.expr_sum = expr_sum[i];
-      K::row0(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_grad_expr_sum_3_2 = 0;
-        T reduced_grad_expr_sum_2 = 0;
-        T reduced_grad_expr_sum_10 = 0;
-        T reduced_grad_expr_sum_5 = 0;
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_grad_expr_sum_3_2 = 0;
+      T reduced_grad_expr_sum_2 = 0;
+      T reduced_grad_expr_sum_10 = 0;
+      T reduced_grad_expr_sum_5 = 0;
 #pragma omp simd reduction(+ : reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2, \
                                reduced_grad_expr_sum_10, reduced_grad_expr_sum_5)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_d_expr_x[j] = kept.d_expr_x;
-          kept_d_expr_2[j] = kept.d_expr_2;
-          kept_grad_expr[j] = kept.grad_expr;
-          kept_d_expr_sum[j] = kept.d_expr_sum;
-          kept_grad_d_expr_weight[j] = kept.grad_d_expr_weight;
-          kept_d_d_expr_2[j] = kept.d_d_expr_2;
-          kept_grad_d_expr_x[j] = kept.grad_d_expr_x;
-          reduced_grad_grad_expr_sum_3_2 += out.grad_grad_expr_sum_3_2;
-          reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
-          reduced_grad_expr_sum_10 += out.grad_expr_sum_10;
-          reduced_grad_expr_sum_5 += out.grad_expr_sum_5;
-        }
-        grad_grad_expr_sum_3_2_blocks[block] = reduced_grad_grad_expr_sum_3_2;
-        grad_expr_sum_2_blocks[block] = reduced_grad_expr_sum_2;
-        grad_expr_sum_10_blocks[block] = reduced_grad_expr_sum_10;
-        grad_expr_sum_5_blocks[block] = reduced_grad_expr_sum_5;
-      });
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_d_expr_x[j] = kept.d_expr_x;
+        kept_d_expr_2[j] = kept.d_expr_2;
+        kept_grad_expr[j] = kept.grad_expr;
+        kept_d_expr_sum[j] = kept.d_expr_sum;
+        kept_grad_d_expr_weight[j] = kept.grad_d_expr_weight;
+        kept_d_d_expr_2[j] = kept.d_d_expr_2;
+        kept_grad_d_expr_x[j] = kept.grad_d_expr_x;
+        reduced_grad_grad_expr_sum_3_2 += out.grad_grad_expr_sum_3_2;
+        reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
+        reduced_grad_expr_sum_10 += out.grad_expr_sum_10;
+        reduced_grad_expr_sum_5 += out.grad_expr_sum_5;
+      }
+      grad_grad_expr_sum_3_2_blocks[block] = reduced_grad_grad_expr_sum_3_2;
+      grad_expr_sum_2_blocks[block] = reduced_grad_expr_sum_2;
+      grad_expr_sum_10_blocks[block] = reduced_grad_expr_sum_10;
+      grad_expr_sum_5_blocks[block] = reduced_grad_expr_sum_5;
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_expr_sum_8 = 0;
+#pragma omp simd reduction(+ : reduced_grad_expr_sum_8)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.grad_expr = kept_grad_expr[j];
+        kept.d_expr_sum = kept_d_expr_sum[j];
+        kept.d_expr_x = kept_d_expr_x[j];
+        kept.d_d_expr_2 = kept_d_d_expr_2[j];
+        kept.grad_d_expr_x = kept_grad_d_expr_x[j];
+        kept.d_expr_2 = kept_d_expr_2[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        kept_grad_d_expr_sum[j] = kept.grad_d_expr_sum;
+        kept_grad_expr_2[j] = kept.grad_expr_2;
+        reduced_grad_expr_sum_8 += out.grad_expr_sum_8;
+        store(grad_grad_y + at + j, out.grad_grad_y);
+        grad_weight_sum[j] += out.grad_weight;
+      }
+      grad_expr_sum_8_blocks[block] = reduced_grad_expr_sum_8;
+    };
+    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.d_expr_x = kept_d_expr_x[j];
+        kept.grad_d_expr_sum = kept_grad_d_expr_sum[j];
+        kept.grad_d_expr_weight = kept_grad_d_expr_weight[j];
+        kept.grad_expr_2 = kept_grad_expr_2[j];
+        K::stage2(full, col, row, scalar, kept, out);
+        store(grad_x + at + j, out.grad_x);
+      }
+    };
+    for (int64_t i = first; i < last; ++i) {
+      at = i * cols;
+      row = {};
+      row.expr_sum = expr_sum[i];
+      K::row0(scalar, row);
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
       row.grad_grad_expr_sum_3_2 = fusegen::total<T>(grad_grad_expr_sum_3_2_blocks, blocks);
       row.grad_expr_sum_2 = fusegen::total<T>(grad_expr_sum_2_blocks, blocks);
       row.grad_expr_sum_10 = fusegen::total<T>(grad_expr_sum_10_blocks, blocks);
       row.grad_expr_sum_5 = fusegen::total<T>(grad_expr_sum_5_blocks, blocks);
       K::row1(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_expr_sum_8 = 0;
-#pragma omp simd reduction(+ : reduced_grad_expr_sum_8)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.grad_expr = kept_grad_expr[j];
-          kept.d_expr_sum = kept_d_expr_sum[j];
-          kept.d_expr_x = kept_d_expr_x[j];
-          kept.d_d_expr_2 = kept_d_d_expr_2[j];
-          kept.grad_d_expr_x = kept_grad_d_expr_x[j];
-          kept.d_expr_2 = kept_d_expr_2[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          kept_grad_d_expr_sum[j] = kept.grad_d_expr_sum;
-          kept_grad_expr_2[j] = kept.grad_expr_2;
-          reduced_grad_expr_sum_8 += out.grad_expr_sum_8;
-          store(grad_grad_y + at + j, out.grad_grad_y);
-          grad_weight_sum[j] += out.grad_weight;
-        }
-        grad_expr_sum_8_blocks[block] = reduced_grad_expr_sum_8;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
       row.grad_expr_sum_8 = fusegen::total<T>(grad_expr_sum_8_blocks, blocks);
       K::row2(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-#pragma omp simd
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.d_expr_x = kept_d_expr_x[j];
-          kept.grad_d_expr_sum = kept_grad_d_expr_sum[j];
-          kept.grad_d_expr_weight = kept_grad_d_expr_weight[j];
-          kept.grad_expr_2 = kept_grad_expr_2[j];
-          K::stage2(full, col, row, scalar, kept, out);
-          store(grad_x + at + j, out.grad_x);
-        }
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage2);
     }
   });
   fusegen::store_col_sums(grad_weight, grad_weight_partial, tiling.groups(), cols);

@@ -40,6 +40,7 @@ void forward_train_sample(const ForwardTrainSampleArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
         if (i + 1 < last &&
@@ -102,6 +103,7 @@ void forward_train_sums(const ForwardTrainSumsArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
         if (i + 1 < last &&
@@ -183,69 +185,83 @@ void forward_train(const ForwardTrainArgs& args) {
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
     T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
-    for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
 #pragma omp simd reduction(max : reduced_softmax_max)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{load(gemm_bias + j), load(bn_weight + j), load(bn_bias + j),
-                                    bn_sample_sum[j],    bn_column_sum[j],    bn_column_sum_2[j],
-                                    bn_offset[j],        bn_mean[j],          bn_var[j],
-                                    bn_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_mul[j] = kept.mul;
-          reduced_softmax_max =
-              fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
-        }
-        softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
-      });
-      row.softmax_max = fusegen::largest(softmax_max_blocks, blocks);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_softmax_sum = 0;
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{load(gemm_bias + j), load(bn_weight + j), load(bn_bias + j),
+                                  bn_sample_sum[j],    bn_column_sum[j],    bn_column_sum_2[j],
+                                  bn_offset[j],        bn_mean[j],          bn_var[j],
+                                  bn_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_mul[j] = kept.mul;
+        reduced_softmax_max =
+            fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
+      }
+      softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{load(gemm_bias + j), load(bn_weight + j), load(bn_bias + j),
-                                    bn_sample_sum[j],    bn_column_sum[j],    bn_column_sum_2[j],
-                                    bn_offset[j],        bn_mean[j],          bn_var[j],
-                                    bn_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.mul = kept_mul[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          kept_softmax_exp[j] = kept.softmax_exp;
-          reduced_softmax_sum += out.softmax_sum;
-        }
-        softmax_sum_blocks[block] = reduced_softmax_sum;
-      });
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{load(gemm_bias + j), load(bn_weight + j), load(bn_bias + j),
+                                  bn_sample_sum[j],    bn_column_sum[j],    bn_column_sum_2[j],
+                                  bn_offset[j],        bn_mean[j],          bn_var[j],
+                                  bn_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.mul = kept_mul[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        kept_softmax_exp[j] = kept.softmax_exp;
+        reduced_softmax_sum += out.softmax_sum;
+      }
+      softmax_sum_blocks[block] = reduced_softmax_sum;
+    };
+    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{load(gemm_bias + j), load(bn_weight + j), load(bn_bias + j),
+                                  bn_sample_sum[j],    bn_column_sum[j],    bn_column_sum_2[j],
+                                  bn_offset[j],        bn_mean[j],          bn_var[j],
+                                  bn_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.softmax_exp = kept_softmax_exp[j];
+        K::stage2(full, col, row, scalar, kept, out);
+        store(y + at + j, out.y);
+      }
+    };
+    for (int64_t i = first; i < last; ++i) {
+      at = i * cols;
+      row = {};
+
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
+      row.softmax_max = fusegen::largest(softmax_max_blocks, blocks);
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
       row.softmax_sum = fusegen::total<T>(softmax_sum_blocks, blocks);
       K::row2(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-#pragma omp simd
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{load(gemm_bias + j), load(bn_weight + j), load(bn_bias + j),
-                                    bn_sample_sum[j],    bn_column_sum[j],    bn_column_sum_2[j],
-                                    bn_offset[j],        bn_mean[j],          bn_var[j],
-                                    bn_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.softmax_exp = kept_softmax_exp[j];
-          K::stage2(full, col, row, scalar, kept, out);
-          store(y + at + j, out.y);
-        }
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage2);
       softmax_max[i] = row.softmax_max;
       softmax_sum[i] = row.softmax_sum;
     }
@@ -343,62 +359,72 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
     const Buffer<T> grad_scale_blocks_memory(blocks);
     T* const grad_scale_blocks = grad_scale_blocks_memory.data();
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Col col{load(gemm_bias + j),   load(bn_weight + j), load(bn_bias + j),
+                                  bn_sample_sum[j],      bn_column_sum[j],    bn_column_sum_2[j],
+                                  bn_offset[j],          bn_mean[j],          bn_var[j],
+                                  d_bn_weight_factor[j], bn_factor[j],        d_bn_var_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_d_bn_weight[j] = kept.d_bn_weight;
+        kept_bn[j] = kept.bn;
+        kept_softmax_exp[j] = kept.softmax_exp;
+        kept_d_bn_var[j] = kept.d_bn_var;
+        reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+      }
+      grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T grad_scale_row = 0;
+#pragma omp simd reduction(+ : grad_scale_row)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Col col{load(gemm_bias + j),   load(bn_weight + j), load(bn_bias + j),
+                                  bn_sample_sum[j],      bn_column_sum[j],    bn_column_sum_2[j],
+                                  bn_offset[j],          bn_mean[j],          bn_var[j],
+                                  d_bn_weight_factor[j], bn_factor[j],        d_bn_var_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.softmax_exp = kept_softmax_exp[j];
+        kept.d_bn_weight = kept_d_bn_weight[j];
+        kept.bn = kept_bn[j];
+        kept.d_bn_var = kept_d_bn_var[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        grad_bn_weight_sum[j] += out.grad_bn_weight;
+        grad_bn_bias_sum[j] += out.grad_bn_bias;
+        grad_bn_mean_2_sum[j] += out.grad_bn_mean_2;
+        grad_bn_var_2_sum[j] += out.grad_bn_var_2;
+        grad_scale_row += out.grad_scale;
+      }
+      grad_scale_blocks[block] = grad_scale_row;
+    };
     for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
+      at = i * cols;
+      row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_softmax_sum_2 = 0;
-#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-          const typename K::Col col{load(gemm_bias + j),   load(bn_weight + j), load(bn_bias + j),
-                                    bn_sample_sum[j],      bn_column_sum[j],    bn_column_sum_2[j],
-                                    bn_offset[j],          bn_mean[j],          bn_var[j],
-                                    d_bn_weight_factor[j], bn_factor[j],        d_bn_var_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_d_bn_weight[j] = kept.d_bn_weight;
-          kept_bn[j] = kept.bn;
-          kept_softmax_exp[j] = kept.softmax_exp;
-          kept_d_bn_var[j] = kept.d_bn_var;
-          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
-        }
-        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
       row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T grad_scale_row = 0;
-#pragma omp simd reduction(+ : grad_scale_row)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-          const typename K::Col col{load(gemm_bias + j),   load(bn_weight + j), load(bn_bias + j),
-                                    bn_sample_sum[j],      bn_column_sum[j],    bn_column_sum_2[j],
-                                    bn_offset[j],          bn_mean[j],          bn_var[j],
-                                    d_bn_weight_factor[j], bn_factor[j],        d_bn_var_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.softmax_exp = kept_softmax_exp[j];
-          kept.d_bn_weight = kept_d_bn_weight[j];
-          kept.bn = kept_bn[j];
-          kept.d_bn_var = kept_d_bn_var[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          grad_bn_weight_sum[j] += out.grad_bn_weight;
-          grad_bn_bias_sum[j] += out.grad_bn_bias;
-          grad_bn_mean_2_sum[j] += out.grad_bn_mean_2;
-          grad_bn_var_2_sum[j] += out.grad_bn_var_2;
-          grad_scale_row += out.grad_scale;
-        }
-        grad_scale_blocks[block] = grad_scale_row;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
       grad_scale_total += fusegen::total<double>(grad_scale_blocks, blocks);
     }
     grad_scale_partial[group] = grad_scale_total;
@@ -487,77 +513,87 @@ void backward_train(const BackwardTrainArgs& args) {
     std::fill_n(grad_gemm_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Col col{load(gemm_bias + j),
+                                  load(bn_weight + j),
+                                  load(bn_bias + j),
+                                  bn_sample_sum[j],
+                                  bn_column_sum[j],
+                                  bn_column_sum_2[j],
+                                  grad_bn_mean_2[j],
+                                  grad_bn_var_2[j],
+                                  bn_offset[j],
+                                  bn_var[j],
+                                  bn_mean[j],
+                                  grad_bn_offset[j],
+                                  grad_bn_column_sum[j],
+                                  grad_bn_column_sum_2[j],
+                                  bn_factor[j],
+                                  bn_near_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_softmax_exp[j] = kept.softmax_exp;
+        kept_grad_bn_near[j] = kept.grad_bn_near;
+        reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+      }
+      grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Col col{load(gemm_bias + j),
+                                  load(bn_weight + j),
+                                  load(bn_bias + j),
+                                  bn_sample_sum[j],
+                                  bn_column_sum[j],
+                                  bn_column_sum_2[j],
+                                  grad_bn_mean_2[j],
+                                  grad_bn_var_2[j],
+                                  bn_offset[j],
+                                  bn_var[j],
+                                  bn_mean[j],
+                                  grad_bn_offset[j],
+                                  grad_bn_column_sum[j],
+                                  grad_bn_column_sum_2[j],
+                                  bn_factor[j],
+                                  bn_near_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.softmax_exp = kept_softmax_exp[j];
+        kept.grad_bn_near = kept_grad_bn_near[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        store(grad_x + at + j, out.grad_x);
+        grad_gemm_bias_sum[j] += out.grad_gemm_bias;
+      }
+    };
     for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
+      at = i * cols;
+      row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_softmax_sum_2 = 0;
-#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-          const typename K::Col col{load(gemm_bias + j),
-                                    load(bn_weight + j),
-                                    load(bn_bias + j),
-                                    bn_sample_sum[j],
-                                    bn_column_sum[j],
-                                    bn_column_sum_2[j],
-                                    grad_bn_mean_2[j],
-                                    grad_bn_var_2[j],
-                                    bn_offset[j],
-                                    bn_var[j],
-                                    bn_mean[j],
-                                    grad_bn_offset[j],
-                                    grad_bn_column_sum[j],
-                                    grad_bn_column_sum_2[j],
-                                    bn_factor[j],
-                                    bn_near_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_softmax_exp[j] = kept.softmax_exp;
-          kept_grad_bn_near[j] = kept.grad_bn_near;
-          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
-        }
-        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
       row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-#pragma omp simd
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-          const typename K::Col col{load(gemm_bias + j),
-                                    load(bn_weight + j),
-                                    load(bn_bias + j),
-                                    bn_sample_sum[j],
-                                    bn_column_sum[j],
-                                    bn_column_sum_2[j],
-                                    grad_bn_mean_2[j],
-                                    grad_bn_var_2[j],
-                                    bn_offset[j],
-                                    bn_var[j],
-                                    bn_mean[j],
-                                    grad_bn_offset[j],
-                                    grad_bn_column_sum[j],
-                                    grad_bn_column_sum_2[j],
-                                    bn_factor[j],
-                                    bn_near_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.softmax_exp = kept_softmax_exp[j];
-          kept.grad_bn_near = kept_grad_bn_near[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          store(grad_x + at + j, out.grad_x);
-          grad_gemm_bias_sum[j] += out.grad_gemm_bias;
-        }
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
     }
   });
   fusegen::store_col_sums(grad_gemm_bias, grad_gemm_bias_partial, tiling.groups(), cols);
@@ -641,60 +677,70 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
     std::fill_n(grad_bn_var_2_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(gemm_bias + j), load(bn_weight + j),
+                                  load(bn_bias + j),   load(grad_grad_gemm_bias + j),
+                                  bn_sample_sum[j],    bn_column_sum[j],
+                                  bn_column_sum_2[j],  bn_offset[j],
+                                  bn_mean[j],          bn_var[j],
+                                  bn_near_factor[j],   d_bn_var_factor[j],
+                                  bn_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_d_bn_var_softmax_exp[j] = kept.d_bn_var_softmax_exp;
+        reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+        grad_grad_bn_column_sum_sum[j] += out.grad_grad_bn_column_sum;
+        grad_grad_bn_column_sum_2_2_sum[j] += out.grad_grad_bn_column_sum_2_2;
+      }
+      grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(gemm_bias + j), load(bn_weight + j),
+                                  load(bn_bias + j),   load(grad_grad_gemm_bias + j),
+                                  bn_sample_sum[j],    bn_column_sum[j],
+                                  bn_column_sum_2[j],  bn_offset[j],
+                                  bn_mean[j],          bn_var[j],
+                                  bn_near_factor[j],   d_bn_var_factor[j],
+                                  bn_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.d_bn_var_softmax_exp = kept_d_bn_var_softmax_exp[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        grad_bn_var_2_sum[j] += out.grad_bn_var_2;
+      }
+    };
     for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
+      at = i * cols;
+      row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_softmax_sum_2 = 0;
-#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(gemm_bias + j), load(bn_weight + j),
-                                    load(bn_bias + j),   load(grad_grad_gemm_bias + j),
-                                    bn_sample_sum[j],    bn_column_sum[j],
-                                    bn_column_sum_2[j],  bn_offset[j],
-                                    bn_mean[j],          bn_var[j],
-                                    bn_near_factor[j],   d_bn_var_factor[j],
-                                    bn_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_d_bn_var_softmax_exp[j] = kept.d_bn_var_softmax_exp;
-          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
-          grad_grad_bn_column_sum_sum[j] += out.grad_grad_bn_column_sum;
-          grad_grad_bn_column_sum_2_2_sum[j] += out.grad_grad_bn_column_sum_2_2;
-        }
-        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
       row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-#pragma omp simd
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(gemm_bias + j), load(bn_weight + j),
-                                    load(bn_bias + j),   load(grad_grad_gemm_bias + j),
-                                    bn_sample_sum[j],    bn_column_sum[j],
-                                    bn_column_sum_2[j],  bn_offset[j],
-                                    bn_mean[j],          bn_var[j],
-                                    bn_near_factor[j],   d_bn_var_factor[j],
-                                    bn_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.d_bn_var_softmax_exp = kept_d_bn_var_softmax_exp[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          grad_bn_var_2_sum[j] += out.grad_bn_var_2;
-        }
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
     }
   });
   fusegen::store_col_sums(grad_grad_bn_column_sum, grad_grad_bn_column_sum_partial, tiling.groups(),
@@ -861,176 +907,189 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
     T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
     const Buffer<T> grad_scale_blocks_memory(blocks);
     T* const grad_scale_blocks = grad_scale_blocks_memory.data();
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_softmax_sum_2 = 0;
+      T reduced_grad_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(gemm_bias + j),
+                                  load(bn_weight + j),
+                                  load(bn_bias + j),
+                                  load(grad_grad_gemm_bias + j),
+                                  load(grad_grad_bn_weight + j),
+                                  load(grad_grad_bn_bias + j),
+                                  bn_sample_sum[j],
+                                  bn_column_sum[j],
+                                  bn_column_sum_2[j],
+                                  grad_grad_bn_column_sum[j],
+                                  grad_grad_bn_column_sum_2_2[j],
+                                  bn_offset[j],
+                                  bn_mean[j],
+                                  bn_var[j],
+                                  grad_grad_bn_offset[j],
+                                  grad_grad_bn_var_2[j],
+                                  d_bn_weight_factor[j],
+                                  d_d_bn_weight_bn_var_factor[j],
+                                  bn_factor[j],
+                                  d_bn_var_factor[j],
+                                  grad_grad_bn_factor[j],
+                                  d_d_bn_var_bn_var_factor[j],
+                                  grad_bn_mean_3_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_d_bn_weight[j] = kept.d_bn_weight;
+        kept_d_d_bn_weight_bn_var[j] = kept.d_d_bn_weight_bn_var;
+        kept_bn[j] = kept.bn;
+        kept_softmax_exp[j] = kept.softmax_exp;
+        kept_d_bn_var[j] = kept.d_bn_var;
+        kept_grad_grad_gemm[j] = kept.grad_grad_gemm;
+        kept_grad_grad_bn[j] = kept.grad_grad_bn;
+        kept_grad_grad_mul[j] = kept.grad_grad_mul;
+        kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+        kept_d_d_bn_var_bn_var[j] = kept.d_d_bn_var_bn_var;
+        reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+        reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
+      }
+      grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_softmax_sum_4 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(gemm_bias + j),
+                                  load(bn_weight + j),
+                                  load(bn_bias + j),
+                                  load(grad_grad_gemm_bias + j),
+                                  load(grad_grad_bn_weight + j),
+                                  load(grad_grad_bn_bias + j),
+                                  bn_sample_sum[j],
+                                  bn_column_sum[j],
+                                  bn_column_sum_2[j],
+                                  grad_grad_bn_column_sum[j],
+                                  grad_grad_bn_column_sum_2_2[j],
+                                  bn_offset[j],
+                                  bn_mean[j],
+                                  bn_var[j],
+                                  grad_grad_bn_offset[j],
+                                  grad_grad_bn_var_2[j],
+                                  d_bn_weight_factor[j],
+                                  d_d_bn_weight_bn_var_factor[j],
+                                  bn_factor[j],
+                                  d_bn_var_factor[j],
+                                  grad_grad_bn_factor[j],
+                                  d_d_bn_var_bn_var_factor[j],
+                                  grad_bn_mean_3_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.softmax_exp = kept_softmax_exp[j];
+        kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+        kept_grad_mul[j] = kept.grad_mul;
+        kept_d_grad_bn_mean_bn_weight[j] = kept.d_grad_bn_mean_bn_weight;
+        kept_d_grad_gemm_bn_weight[j] = kept.d_grad_gemm_bn_weight;
+        kept_grad_d_bn_var[j] = kept.grad_d_bn_var;
+        kept_d_grad_bn_mean_bn_var[j] = kept.d_grad_bn_mean_bn_var;
+        kept_d_grad_gemm_bn_var[j] = kept.d_grad_gemm_bn_var;
+        kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
+        reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
+        store(grad_grad_y + at + j, out.grad_grad_y);
+      }
+      grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+    };
+    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T grad_scale_row = 0;
+#pragma omp simd reduction(+ : grad_scale_row)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(gemm_bias + j),
+                                  load(bn_weight + j),
+                                  load(bn_bias + j),
+                                  load(grad_grad_gemm_bias + j),
+                                  load(grad_grad_bn_weight + j),
+                                  load(grad_grad_bn_bias + j),
+                                  bn_sample_sum[j],
+                                  bn_column_sum[j],
+                                  bn_column_sum_2[j],
+                                  grad_grad_bn_column_sum[j],
+                                  grad_grad_bn_column_sum_2_2[j],
+                                  bn_offset[j],
+                                  bn_mean[j],
+                                  bn_var[j],
+                                  grad_grad_bn_offset[j],
+                                  grad_grad_bn_var_2[j],
+                                  d_bn_weight_factor[j],
+                                  d_d_bn_weight_bn_var_factor[j],
+                                  bn_factor[j],
+                                  d_bn_var_factor[j],
+                                  grad_grad_bn_factor[j],
+                                  d_d_bn_var_bn_var_factor[j],
+                                  grad_bn_mean_3_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.grad_grad_mul = kept_grad_grad_mul[j];
+        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
+        kept.softmax_exp = kept_softmax_exp[j];
+        kept.grad_mul = kept_grad_mul[j];
+        kept.d_bn_weight = kept_d_bn_weight[j];
+        kept.d_d_bn_weight_bn_var = kept_d_d_bn_weight_bn_var[j];
+        kept.d_grad_bn_mean_bn_weight = kept_d_grad_bn_mean_bn_weight[j];
+        kept.d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight[j];
+        kept.grad_d_bn_var = kept_grad_d_bn_var[j];
+        kept.grad_grad_gemm = kept_grad_grad_gemm[j];
+        kept.bn = kept_bn[j];
+        kept.grad_grad_bn = kept_grad_grad_bn[j];
+        kept.d_bn_var = kept_d_bn_var[j];
+        kept.d_d_bn_var_bn_var = kept_d_d_bn_var_bn_var[j];
+        kept.d_grad_bn_mean_bn_var = kept_d_grad_bn_mean_bn_var[j];
+        kept.d_grad_gemm_bn_var = kept_d_grad_gemm_bn_var[j];
+        kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
+        K::stage2(full, col, row, scalar, kept, out);
+        grad_bn_weight_sum[j] += out.grad_bn_weight;
+        grad_bn_bias_sum[j] += out.grad_bn_bias;
+        grad_bn_var_4_sum[j] += out.grad_bn_var_4;
+        grad_bn_mean_4_sum[j] += out.grad_bn_mean_4;
+        grad_scale_row += out.grad_scale;
+      }
+      grad_scale_blocks[block] = grad_scale_row;
+    };
     for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
+      at = i * cols;
+      row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_softmax_sum_2 = 0;
-        T reduced_grad_grad_softmax_sum_2 = 0;
-#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(gemm_bias + j),
-                                    load(bn_weight + j),
-                                    load(bn_bias + j),
-                                    load(grad_grad_gemm_bias + j),
-                                    load(grad_grad_bn_weight + j),
-                                    load(grad_grad_bn_bias + j),
-                                    bn_sample_sum[j],
-                                    bn_column_sum[j],
-                                    bn_column_sum_2[j],
-                                    grad_grad_bn_column_sum[j],
-                                    grad_grad_bn_column_sum_2_2[j],
-                                    bn_offset[j],
-                                    bn_mean[j],
-                                    bn_var[j],
-                                    grad_grad_bn_offset[j],
-                                    grad_grad_bn_var_2[j],
-                                    d_bn_weight_factor[j],
-                                    d_d_bn_weight_bn_var_factor[j],
-                                    bn_factor[j],
-                                    d_bn_var_factor[j],
-                                    grad_grad_bn_factor[j],
-                                    d_d_bn_var_bn_var_factor[j],
-                                    grad_bn_mean_3_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_d_bn_weight[j] = kept.d_bn_weight;
-          kept_d_d_bn_weight_bn_var[j] = kept.d_d_bn_weight_bn_var;
-          kept_bn[j] = kept.bn;
-          kept_softmax_exp[j] = kept.softmax_exp;
-          kept_d_bn_var[j] = kept.d_bn_var;
-          kept_grad_grad_gemm[j] = kept.grad_grad_gemm;
-          kept_grad_grad_bn[j] = kept.grad_grad_bn;
-          kept_grad_grad_mul[j] = kept.grad_grad_mul;
-          kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
-          kept_d_d_bn_var_bn_var[j] = kept.d_d_bn_var_bn_var;
-          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
-          reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
-        }
-        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
-        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
       row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_softmax_sum_4 = 0;
-#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(gemm_bias + j),
-                                    load(bn_weight + j),
-                                    load(bn_bias + j),
-                                    load(grad_grad_gemm_bias + j),
-                                    load(grad_grad_bn_weight + j),
-                                    load(grad_grad_bn_bias + j),
-                                    bn_sample_sum[j],
-                                    bn_column_sum[j],
-                                    bn_column_sum_2[j],
-                                    grad_grad_bn_column_sum[j],
-                                    grad_grad_bn_column_sum_2_2[j],
-                                    bn_offset[j],
-                                    bn_mean[j],
-                                    bn_var[j],
-                                    grad_grad_bn_offset[j],
-                                    grad_grad_bn_var_2[j],
-                                    d_bn_weight_factor[j],
-                                    d_d_bn_weight_bn_var_factor[j],
-                                    bn_factor[j],
-                                    d_bn_var_factor[j],
-                                    grad_grad_bn_factor[j],
-                                    d_d_bn_var_bn_var_factor[j],
-                                    grad_bn_mean_3_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.softmax_exp = kept_softmax_exp[j];
-          kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
-          kept_grad_mul[j] = kept.grad_mul;
-          kept_d_grad_bn_mean_bn_weight[j] = kept.d_grad_bn_mean_bn_weight;
-          kept_d_grad_gemm_bn_weight[j] = kept.d_grad_gemm_bn_weight;
-          kept_grad_d_bn_var[j] = kept.grad_d_bn_var;
-          kept_d_grad_bn_mean_bn_var[j] = kept.d_grad_bn_mean_bn_var;
-          kept_d_grad_gemm_bn_var[j] = kept.d_grad_gemm_bn_var;
-          kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
-          reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
-          store(grad_grad_y + at + j, out.grad_grad_y);
-        }
-        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
       row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
       K::row2(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T grad_scale_row = 0;
-#pragma omp simd reduction(+ : grad_scale_row)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(gemm_bias + j),
-                                    load(bn_weight + j),
-                                    load(bn_bias + j),
-                                    load(grad_grad_gemm_bias + j),
-                                    load(grad_grad_bn_weight + j),
-                                    load(grad_grad_bn_bias + j),
-                                    bn_sample_sum[j],
-                                    bn_column_sum[j],
-                                    bn_column_sum_2[j],
-                                    grad_grad_bn_column_sum[j],
-                                    grad_grad_bn_column_sum_2_2[j],
-                                    bn_offset[j],
-                                    bn_mean[j],
-                                    bn_var[j],
-                                    grad_grad_bn_offset[j],
-                                    grad_grad_bn_var_2[j],
-                                    d_bn_weight_factor[j],
-                                    d_d_bn_weight_bn_var_factor[j],
-                                    bn_factor[j],
-                                    d_bn_var_factor[j],
-                                    grad_grad_bn_factor[j],
-                                    d_d_bn_var_bn_var_factor[j],
-                                    grad_bn_mean_3_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.grad_grad_mul = kept_grad_grad_mul[j];
-          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
-          kept.softmax_exp = kept_softmax_exp[j];
-          kept.grad_mul = kept_grad_mul[j];
-          kept.d_bn_weight = kept_d_bn_weight[j];
-          kept.d_d_bn_weight_bn_var = kept_d_d_bn_weight_bn_var[j];
-          kept.d_grad_bn_mean_bn_weight = kept_d_grad_bn_mean_bn_weight[j];
-          kept.d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight[j];
-          kept.grad_d_bn_var = kept_grad_d_bn_var[j];
-          kept.grad_grad_gemm = kept_grad_grad_gemm[j];
-          kept.bn = kept_bn[j];
-          kept.grad_grad_bn = kept_grad_grad_bn[j];
-          kept.d_bn_var = kept_d_bn_var[j];
-          kept.d_d_bn_var_bn_var = kept_d_d_bn_var_bn_var[j];
-          kept.d_grad_bn_mean_bn_var = kept_d_grad_bn_mean_bn_var[j];
-          kept.d_grad_gemm_bn_var = kept_d_grad_gemm_bn_var[j];
-          kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
-          K::stage2(full, col, row, scalar, kept, out);
-          grad_bn_weight_sum[j] += out.grad_bn_weight;
-          grad_bn_bias_sum[j] += out.grad_bn_bias;
-          grad_bn_var_4_sum[j] += out.grad_bn_var_4;
-          grad_bn_mean_4_sum[j] += out.grad_bn_mean_4;
-          grad_scale_row += out.grad_scale;
-        }
-        grad_scale_blocks[block] = grad_scale_row;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage2);
       grad_scale_total += fusegen::total<double>(grad_scale_blocks, blocks);
     }
     grad_scale_partial[group] = grad_scale_total;
@@ -1169,165 +1228,178 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
     const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
     T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_softmax_sum_2 = 0;
+      T reduced_grad_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(gemm_bias + j),
+                                  load(bn_weight + j),
+                                  load(bn_bias + j),
+                                  load(grad_grad_gemm_bias + j),
+                                  load(grad_grad_bn_weight + j),
+                                  load(grad_grad_bn_bias + j),
+                                  bn_sample_sum[j],
+                                  bn_column_sum[j],
+                                  bn_column_sum_2[j],
+                                  grad_grad_bn_column_sum[j],
+                                  grad_grad_bn_column_sum_2_2[j],
+                                  grad_bn_var_4[j],
+                                  grad_bn_mean_4[j],
+                                  grad_bn_var_2[j],
+                                  bn_offset[j],
+                                  bn_var[j],
+                                  bn_mean[j],
+                                  grad_grad_bn_offset[j],
+                                  grad_grad_bn_var_2[j],
+                                  grad_bn_column_sum_2_2[j],
+                                  grad_bn_offset_2[j],
+                                  grad_bn_column_sum_3[j],
+                                  grad_bn_column_sum_2[j],
+                                  bn_factor[j],
+                                  d_bn_var_factor[j],
+                                  d_bn_weight_factor[j],
+                                  grad_grad_bn_factor[j],
+                                  bn_near_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_softmax_exp[j] = kept.softmax_exp;
+        kept_grad_grad_mul[j] = kept.grad_grad_mul;
+        kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+        kept_grad_bn_near_2[j] = kept.grad_bn_near_2;
+        reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+        reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
+      }
+      grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_softmax_sum_4 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(gemm_bias + j),
+                                  load(bn_weight + j),
+                                  load(bn_bias + j),
+                                  load(grad_grad_gemm_bias + j),
+                                  load(grad_grad_bn_weight + j),
+                                  load(grad_grad_bn_bias + j),
+                                  bn_sample_sum[j],
+                                  bn_column_sum[j],
+                                  bn_column_sum_2[j],
+                                  grad_grad_bn_column_sum[j],
+                                  grad_grad_bn_column_sum_2_2[j],
+                                  grad_bn_var_4[j],
+                                  grad_bn_mean_4[j],
+                                  grad_bn_var_2[j],
+                                  bn_offset[j],
+                                  bn_var[j],
+                                  bn_mean[j],
+                                  grad_grad_bn_offset[j],
+                                  grad_grad_bn_var_2[j],
+                                  grad_bn_column_sum_2_2[j],
+                                  grad_bn_offset_2[j],
+                                  grad_bn_column_sum_3[j],
+                                  grad_bn_column_sum_2[j],
+                                  bn_factor[j],
+                                  d_bn_var_factor[j],
+                                  d_bn_weight_factor[j],
+                                  grad_grad_bn_factor[j],
+                                  bn_near_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.softmax_exp = kept_softmax_exp[j];
+        kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+        kept_grad_mul[j] = kept.grad_mul;
+        kept_grad_d_bn_var[j] = kept.grad_d_bn_var;
+        kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
+        reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
+      }
+      grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+    };
+    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(gemm_bias + j),
+                                  load(bn_weight + j),
+                                  load(bn_bias + j),
+                                  load(grad_grad_gemm_bias + j),
+                                  load(grad_grad_bn_weight + j),
+                                  load(grad_grad_bn_bias + j),
+                                  bn_sample_sum[j],
+                                  bn_column_sum[j],
+                                  bn_column_sum_2[j],
+                                  grad_grad_bn_column_sum[j],
+                                  grad_grad_bn_column_sum_2_2[j],
+                                  grad_bn_var_4[j],
+                                  grad_bn_mean_4[j],
+                                  grad_bn_var_2[j],
+                                  bn_offset[j],
+                                  bn_var[j],
+                                  bn_mean[j],
+                                  grad_grad_bn_offset[j],
+                                  grad_grad_bn_var_2[j],
+                                  grad_bn_column_sum_2_2[j],
+                                  grad_bn_offset_2[j],
+                                  grad_bn_column_sum_3[j],
+                                  grad_bn_column_sum_2[j],
+                                  bn_factor[j],
+                                  d_bn_var_factor[j],
+                                  d_bn_weight_factor[j],
+                                  grad_grad_bn_factor[j],
+                                  bn_near_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.grad_grad_mul = kept_grad_grad_mul[j];
+        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
+        kept.softmax_exp = kept_softmax_exp[j];
+        kept.grad_mul = kept_grad_mul[j];
+        kept.grad_bn_near_2 = kept_grad_bn_near_2[j];
+        kept.grad_d_bn_var = kept_grad_d_bn_var[j];
+        kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
+        K::stage2(full, col, row, scalar, kept, out);
+        store(grad_x + at + j, out.grad_x);
+        grad_gemm_bias_sum[j] += out.grad_gemm_bias;
+      }
+    };
     for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
+      at = i * cols;
+      row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_softmax_sum_2 = 0;
-        T reduced_grad_grad_softmax_sum_2 = 0;
-#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(gemm_bias + j),
-                                    load(bn_weight + j),
-                                    load(bn_bias + j),
-                                    load(grad_grad_gemm_bias + j),
-                                    load(grad_grad_bn_weight + j),
-                                    load(grad_grad_bn_bias + j),
-                                    bn_sample_sum[j],
-                                    bn_column_sum[j],
-                                    bn_column_sum_2[j],
-                                    grad_grad_bn_column_sum[j],
-                                    grad_grad_bn_column_sum_2_2[j],
-                                    grad_bn_var_4[j],
-                                    grad_bn_mean_4[j],
-                                    grad_bn_var_2[j],
-                                    bn_offset[j],
-                                    bn_var[j],
-                                    bn_mean[j],
-                                    grad_grad_bn_offset[j],
-                                    grad_grad_bn_var_2[j],
-                                    grad_bn_column_sum_2_2[j],
-                                    grad_bn_offset_2[j],
-                                    grad_bn_column_sum_3[j],
-                                    grad_bn_column_sum_2[j],
-                                    bn_factor[j],
-                                    d_bn_var_factor[j],
-                                    d_bn_weight_factor[j],
-                                    grad_grad_bn_factor[j],
-                                    bn_near_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_softmax_exp[j] = kept.softmax_exp;
-          kept_grad_grad_mul[j] = kept.grad_grad_mul;
-          kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
-          kept_grad_bn_near_2[j] = kept.grad_bn_near_2;
-          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
-          reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
-        }
-        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
-        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
       row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_softmax_sum_4 = 0;
-#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(gemm_bias + j),
-                                    load(bn_weight + j),
-                                    load(bn_bias + j),
-                                    load(grad_grad_gemm_bias + j),
-                                    load(grad_grad_bn_weight + j),
-                                    load(grad_grad_bn_bias + j),
-                                    bn_sample_sum[j],
-                                    bn_column_sum[j],
-                                    bn_column_sum_2[j],
-                                    grad_grad_bn_column_sum[j],
-                                    grad_grad_bn_column_sum_2_2[j],
-                                    grad_bn_var_4[j],
-                                    grad_bn_mean_4[j],
-                                    grad_bn_var_2[j],
-                                    bn_offset[j],
-                                    bn_var[j],
-                                    bn_mean[j],
-                                    grad_grad_bn_offset[j],
-                                    grad_grad_bn_var_2[j],
-                                    grad_bn_column_sum_2_2[j],
-                                    grad_bn_offset_2[j],
-                                    grad_bn_column_sum_3[j],
-                                    grad_bn_column_sum_2[j],
-                                    bn_factor[j],
-                                    d_bn_var_factor[j],
-                                    d_bn_weight_factor[j],
-                                    grad_grad_bn_factor[j],
-                                    bn_near_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.softmax_exp = kept_softmax_exp[j];
-          kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
-          kept_grad_mul[j] = kept.grad_mul;
-          kept_grad_d_bn_var[j] = kept.grad_d_bn_var;
-          kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
-          reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
-        }
-        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
       row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
       K::row2(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-#pragma omp simd
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(gemm_bias + j),
-                                    load(bn_weight + j),
-                                    load(bn_bias + j),
-                                    load(grad_grad_gemm_bias + j),
-                                    load(grad_grad_bn_weight + j),
-                                    load(grad_grad_bn_bias + j),
-                                    bn_sample_sum[j],
-                                    bn_column_sum[j],
-                                    bn_column_sum_2[j],
-                                    grad_grad_bn_column_sum[j],
-                                    grad_grad_bn_column_sum_2_2[j],
-                                    grad_bn_var_4[j],
-                                    grad_bn_mean_4[j],
-                                    grad_bn_var_2[j],
-                                    bn_offset[j],
-                                    bn_var[j],
-                                    bn_mean[j],
-                                    grad_grad_bn_offset[j],
-                                    grad_grad_bn_var_2[j],
-                                    grad_bn_column_sum_2_2[j],
-                                    grad_bn_offset_2[j],
-                                    grad_bn_column_sum_3[j],
-                                    grad_bn_column_sum_2[j],
-                                    bn_factor[j],
-                                    d_bn_var_factor[j],
-                                    d_bn_weight_factor[j],
-                                    grad_grad_bn_factor[j],
-                                    bn_near_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.grad_grad_mul = kept_grad_grad_mul[j];
-          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
-          kept.softmax_exp = kept_softmax_exp[j];
-          kept.grad_mul = kept_grad_mul[j];
-          kept.grad_bn_near_2 = kept_grad_bn_near_2[j];
-          kept.grad_d_bn_var = kept_grad_d_bn_var[j];
-          kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
-          K::stage2(full, col, row, scalar, kept, out);
-          store(grad_x + at + j, out.grad_x);
-          grad_gemm_bias_sum[j] += out.grad_gemm_bias;
-        }
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage2);
     }
   });
   fusegen::store_col_sums(grad_gemm_bias, grad_gemm_bias_partial, tiling.groups(), cols);
@@ -1376,66 +1448,80 @@ void forward_eval(const ForwardEvalArgs& args) {
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
     T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
-    for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
 #pragma omp simd reduction(max : reduced_softmax_max)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
-                                    load(bn_running_var + j), load(bn_weight + j),
-                                    load(bn_bias + j),        bn_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_mul[j] = kept.mul;
-          reduced_softmax_max =
-              fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
-        }
-        softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
-      });
-      row.softmax_max = fusegen::largest(softmax_max_blocks, blocks);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_softmax_sum = 0;
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
+                                  load(bn_running_var + j), load(bn_weight + j),
+                                  load(bn_bias + j),        bn_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_mul[j] = kept.mul;
+        reduced_softmax_max =
+            fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
+      }
+      softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
-                                    load(bn_running_var + j), load(bn_weight + j),
-                                    load(bn_bias + j),        bn_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.mul = kept_mul[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          kept_softmax_exp[j] = kept.softmax_exp;
-          reduced_softmax_sum += out.softmax_sum;
-        }
-        softmax_sum_blocks[block] = reduced_softmax_sum;
-      });
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
+                                  load(bn_running_var + j), load(bn_weight + j),
+                                  load(bn_bias + j),        bn_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.mul = kept_mul[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        kept_softmax_exp[j] = kept.softmax_exp;
+        reduced_softmax_sum += out.softmax_sum;
+      }
+      softmax_sum_blocks[block] = reduced_softmax_sum;
+    };
+    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
+                                  load(bn_running_var + j), load(bn_weight + j),
+                                  load(bn_bias + j),        bn_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.softmax_exp = kept_softmax_exp[j];
+        K::stage2(full, col, row, scalar, kept, out);
+        store(y + at + j, out.y);
+      }
+    };
+    for (int64_t i = first; i < last; ++i) {
+      at = i * cols;
+      row = {};
+
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
+      row.softmax_max = fusegen::largest(softmax_max_blocks, blocks);
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
       row.softmax_sum = fusegen::total<T>(softmax_sum_blocks, blocks);
       K::row2(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-#pragma omp simd
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
-                                    load(bn_running_var + j), load(bn_weight + j),
-                                    load(bn_bias + j),        bn_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.softmax_exp = kept_softmax_exp[j];
-          K::stage2(full, col, row, scalar, kept, out);
-          store(y + at + j, out.y);
-        }
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage2);
       if (softmax_max) softmax_max[i] = row.softmax_max;
       if (softmax_sum) softmax_sum[i] = row.softmax_sum;
     }
@@ -1510,60 +1596,70 @@ void backward_eval(const BackwardEvalArgs& args) {
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
     const Buffer<T> grad_scale_blocks_memory(blocks);
     T* const grad_scale_blocks = grad_scale_blocks_memory.data();
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
+                                  load(bn_running_var + j), load(bn_weight + j),
+                                  load(bn_bias + j),        bn_factor[j],
+                                  d_bn_weight_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_bn[j] = kept.bn;
+        kept_softmax_exp[j] = kept.softmax_exp;
+        kept_d_bn_weight[j] = kept.d_bn_weight;
+        reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+      }
+      grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T grad_scale_row = 0;
+#pragma omp simd reduction(+ : grad_scale_row)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
+                                  load(bn_running_var + j), load(bn_weight + j),
+                                  load(bn_bias + j),        bn_factor[j],
+                                  d_bn_weight_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.softmax_exp = kept_softmax_exp[j];
+        kept.d_bn_weight = kept_d_bn_weight[j];
+        kept.bn = kept_bn[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        store(grad_x + at + j, out.grad_x);
+        grad_gemm_bias_sum[j] += out.grad_gemm_bias;
+        grad_bn_weight_sum[j] += out.grad_bn_weight;
+        grad_bn_bias_sum[j] += out.grad_bn_bias;
+        grad_scale_row += out.grad_scale;
+      }
+      grad_scale_blocks[block] = grad_scale_row;
+    };
     for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
+      at = i * cols;
+      row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_softmax_sum_2 = 0;
-#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-          const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
-                                    load(bn_running_var + j), load(bn_weight + j),
-                                    load(bn_bias + j),        bn_factor[j],
-                                    d_bn_weight_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_bn[j] = kept.bn;
-          kept_softmax_exp[j] = kept.softmax_exp;
-          kept_d_bn_weight[j] = kept.d_bn_weight;
-          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
-        }
-        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
       row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T grad_scale_row = 0;
-#pragma omp simd reduction(+ : grad_scale_row)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-          const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
-                                    load(bn_running_var + j), load(bn_weight + j),
-                                    load(bn_bias + j),        bn_factor[j],
-                                    d_bn_weight_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.softmax_exp = kept_softmax_exp[j];
-          kept.d_bn_weight = kept_d_bn_weight[j];
-          kept.bn = kept_bn[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          store(grad_x + at + j, out.grad_x);
-          grad_gemm_bias_sum[j] += out.grad_gemm_bias;
-          grad_bn_weight_sum[j] += out.grad_bn_weight;
-          grad_bn_bias_sum[j] += out.grad_bn_bias;
-          grad_scale_row += out.grad_scale;
-        }
-        grad_scale_blocks[block] = grad_scale_row;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
       grad_scale_total += fusegen::total<double>(grad_scale_blocks, blocks);
     }
     grad_scale_partial[group] = grad_scale_total;
@@ -1672,123 +1768,136 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
     const Buffer<T> grad_scale_blocks_memory(blocks);
     T* const grad_scale_blocks = grad_scale_blocks_memory.data();
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_softmax_sum_2 = 0;
+      T reduced_grad_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(gemm_bias + j),
+                                  load(bn_running_mean + j),
+                                  load(bn_running_var + j),
+                                  load(bn_weight + j),
+                                  load(bn_bias + j),
+                                  load(grad_grad_gemm_bias + j),
+                                  load(grad_grad_bn_weight + j),
+                                  load(grad_grad_bn_bias + j),
+                                  bn_factor[j],
+                                  d_bn_weight_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_bn[j] = kept.bn;
+        kept_softmax_exp[j] = kept.softmax_exp;
+        kept_d_bn_weight[j] = kept.d_bn_weight;
+        kept_grad_grad_gemm[j] = kept.grad_grad_gemm;
+        kept_grad_grad_bn[j] = kept.grad_grad_bn;
+        kept_grad_grad_mul[j] = kept.grad_grad_mul;
+        kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+        reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+        reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
+      }
+      grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+      grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_softmax_sum_4 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(gemm_bias + j),
+                                  load(bn_running_mean + j),
+                                  load(bn_running_var + j),
+                                  load(bn_weight + j),
+                                  load(bn_bias + j),
+                                  load(grad_grad_gemm_bias + j),
+                                  load(grad_grad_bn_weight + j),
+                                  load(grad_grad_bn_bias + j),
+                                  bn_factor[j],
+                                  d_bn_weight_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.softmax_exp = kept_softmax_exp[j];
+        kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+        kept_grad_mul[j] = kept.grad_mul;
+        kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
+        kept_d_grad_gemm_bn_weight[j] = kept.d_grad_gemm_bn_weight;
+        reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
+        store(grad_grad_y + at + j, out.grad_grad_y);
+      }
+      grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+    };
+    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T grad_scale_row = 0;
+#pragma omp simd reduction(+ : grad_scale_row)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{load(gemm_bias + j),
+                                  load(bn_running_mean + j),
+                                  load(bn_running_var + j),
+                                  load(bn_weight + j),
+                                  load(bn_bias + j),
+                                  load(grad_grad_gemm_bias + j),
+                                  load(grad_grad_bn_weight + j),
+                                  load(grad_grad_bn_bias + j),
+                                  bn_factor[j],
+                                  d_bn_weight_factor[j]};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.grad_grad_mul = kept_grad_grad_mul[j];
+        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
+        kept.softmax_exp = kept_softmax_exp[j];
+        kept.grad_mul = kept_grad_mul[j];
+        kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
+        kept.d_bn_weight = kept_d_bn_weight[j];
+        kept.d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight[j];
+        kept.grad_grad_gemm = kept_grad_grad_gemm[j];
+        kept.bn = kept_bn[j];
+        kept.grad_grad_bn = kept_grad_grad_bn[j];
+        K::stage2(full, col, row, scalar, kept, out);
+        store(grad_x + at + j, out.grad_x);
+        grad_gemm_bias_sum[j] += out.grad_gemm_bias;
+        grad_bn_weight_sum[j] += out.grad_bn_weight;
+        grad_bn_bias_sum[j] += out.grad_bn_bias;
+        grad_scale_row += out.grad_scale;
+      }
+      grad_scale_blocks[block] = grad_scale_row;
+    };
     for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
+      at = i * cols;
+      row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_softmax_sum_2 = 0;
-        T reduced_grad_grad_softmax_sum_2 = 0;
-#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(gemm_bias + j),
-                                    load(bn_running_mean + j),
-                                    load(bn_running_var + j),
-                                    load(bn_weight + j),
-                                    load(bn_bias + j),
-                                    load(grad_grad_gemm_bias + j),
-                                    load(grad_grad_bn_weight + j),
-                                    load(grad_grad_bn_bias + j),
-                                    bn_factor[j],
-                                    d_bn_weight_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_bn[j] = kept.bn;
-          kept_softmax_exp[j] = kept.softmax_exp;
-          kept_d_bn_weight[j] = kept.d_bn_weight;
-          kept_grad_grad_gemm[j] = kept.grad_grad_gemm;
-          kept_grad_grad_bn[j] = kept.grad_grad_bn;
-          kept_grad_grad_mul[j] = kept.grad_grad_mul;
-          kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
-          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
-          reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
-        }
-        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
-        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
       row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_softmax_sum_4 = 0;
-#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(gemm_bias + j),
-                                    load(bn_running_mean + j),
-                                    load(bn_running_var + j),
-                                    load(bn_weight + j),
-                                    load(bn_bias + j),
-                                    load(grad_grad_gemm_bias + j),
-                                    load(grad_grad_bn_weight + j),
-                                    load(grad_grad_bn_bias + j),
-                                    bn_factor[j],
-                                    d_bn_weight_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.softmax_exp = kept_softmax_exp[j];
-          kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
-          kept_grad_mul[j] = kept.grad_mul;
-          kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
-          kept_d_grad_gemm_bn_weight[j] = kept.d_grad_gemm_bn_weight;
-          reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
-          store(grad_grad_y + at + j, out.grad_grad_y);
-        }
-        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
       row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
       K::row2(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T grad_scale_row = 0;
-#pragma omp simd reduction(+ : grad_scale_row)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{load(gemm_bias + j),
-                                    load(bn_running_mean + j),
-                                    load(bn_running_var + j),
-                                    load(bn_weight + j),
-                                    load(bn_bias + j),
-                                    load(grad_grad_gemm_bias + j),
-                                    load(grad_grad_bn_weight + j),
-                                    load(grad_grad_bn_bias + j),
-                                    bn_factor[j],
-                                    d_bn_weight_factor[j]};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.grad_grad_mul = kept_grad_grad_mul[j];
-          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
-          kept.softmax_exp = kept_softmax_exp[j];
-          kept.grad_mul = kept_grad_mul[j];
-          kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
-          kept.d_bn_weight = kept_d_bn_weight[j];
-          kept.d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight[j];
-          kept.grad_grad_gemm = kept_grad_grad_gemm[j];
-          kept.bn = kept_bn[j];
-          kept.grad_grad_bn = kept_grad_grad_bn[j];
-          K::stage2(full, col, row, scalar, kept, out);
-          store(grad_x + at + j, out.grad_x);
-          grad_gemm_bias_sum[j] += out.grad_gemm_bias;
-          grad_bn_weight_sum[j] += out.grad_bn_weight;
-          grad_bn_bias_sum[j] += out.grad_bn_bias;
-          grad_scale_row += out.grad_scale;
-        }
-        grad_scale_blocks[block] = grad_scale_row;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage2);
       grad_scale_total += fusegen::total<double>(grad_scale_blocks, blocks);
     }
     grad_scale_partial[group] = grad_scale_total;

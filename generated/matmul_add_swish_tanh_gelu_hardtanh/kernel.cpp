@@ -37,6 +37,7 @@ void forward(const ForwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
@@ -82,6 +83,7 @@ void backward(const BackwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
         if (i + 1 < last &&
@@ -149,6 +151,7 @@ void double_backward(const DoubleBackwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
         if (i + 1 < last &&

@@ -36,6 +36,7 @@ void forward(const ForwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
@@ -75,6 +76,7 @@ void backward(const BackwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
@@ -119,6 +121,7 @@ void double_backward(const DoubleBackwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd

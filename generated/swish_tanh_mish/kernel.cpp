@@ -35,6 +35,7 @@ void forward(const ForwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
@@ -72,6 +73,7 @@ void backward(const BackwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
@@ -111,6 +113,7 @@ void double_backward(const DoubleBackwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
@@ -155,6 +158,7 @@ void triple_backward(const TripleBackwardArgs& args) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
       typename K::Row row{};
+
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd

@@ -41,60 +41,74 @@ void forward(const ForwardArgs& args) {
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
     T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
-    for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
 #pragma omp simd reduction(max : reduced_softmax_max)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_div[j] = kept.div;
-          reduced_softmax_max =
-              fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
-        }
-        softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
-      });
-      row.softmax_max = fusegen::largest(softmax_max_blocks, blocks);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_softmax_sum = 0;
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_div[j] = kept.div;
+        reduced_softmax_max =
+            fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
+      }
+      softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.div = kept_div[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          kept_softmax_exp[j] = kept.softmax_exp;
-          reduced_softmax_sum += out.softmax_sum;
-        }
-        softmax_sum_blocks[block] = reduced_softmax_sum;
-      });
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.div = kept_div[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        kept_softmax_exp[j] = kept.softmax_exp;
+        reduced_softmax_sum += out.softmax_sum;
+      }
+      softmax_sum_blocks[block] = reduced_softmax_sum;
+    };
+    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j)};
+        const typename K::Col col{};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.softmax_exp = kept_softmax_exp[j];
+        K::stage2(full, col, row, scalar, kept, out);
+        store(y + at + j, out.y);
+      }
+    };
+    for (int64_t i = first; i < last; ++i) {
+      at = i * cols;
+      row = {};
+
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
+      row.softmax_max = fusegen::largest(softmax_max_blocks, blocks);
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
       row.softmax_sum = fusegen::total<T>(softmax_sum_blocks, blocks);
       K::row2(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-#pragma omp simd
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
-          const typename K::Col col{};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.softmax_exp = kept_softmax_exp[j];
-          K::stage2(full, col, row, scalar, kept, out);
-          store(y + at + j, out.y);
-        }
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage2);
       if (softmax_max) softmax_max[i] = row.softmax_max;
       if (softmax_sum) softmax_sum[i] = row.softmax_sum;
     }
@@ -124,44 +138,54 @@ void backward(const BackwardArgs& args) {
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Col col{};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_softmax_exp[j] = kept.softmax_exp;
+        reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+      }
+      grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Col col{};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.softmax_exp = kept_softmax_exp[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        store(grad_x + at + j, out.grad_x);
+      }
+    };
     for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
+      at = i * cols;
+      row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_softmax_sum_2 = 0;
-#pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-          const typename K::Col col{};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_softmax_exp[j] = kept.softmax_exp;
-          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
-        }
-        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
       row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-#pragma omp simd
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-          const typename K::Col col{};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.softmax_exp = kept_softmax_exp[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          store(grad_x + at + j, out.grad_x);
-        }
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
     }
   });
 }
@@ -199,74 +223,87 @@ void double_backward(const DoubleBackwardArgs& args) {
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
     const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
     T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
+    // The stages see the row at hand through these. A stage is made once, not for each row: that
+    // takes as long as to run it on a short one.
+    int64_t at = 0;
+    typename K::Row row{};
+    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_grad_softmax_sum_2 = 0;
+      T reduced_grad_softmax_sum_2 = 0;
+#pragma omp simd reduction(+ : reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{};
+        typename K::Out out;
+        typename K::Kept kept;
+        K::stage0(full, col, row, scalar, kept, out);
+        kept_softmax_exp[j] = kept.softmax_exp;
+        kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+        reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
+        reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
+      }
+      grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
+      grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
+    };
+    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+      T reduced_grad_softmax_sum_4 = 0;
+#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
+        kept.softmax_exp = kept_softmax_exp[j];
+        K::stage1(full, col, row, scalar, kept, out);
+        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+        reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
+        store(grad_grad_y + at + j, out.grad_grad_y);
+      }
+      grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
+    };
+    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+      [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const typename K::Row row = *known;
+      const int64_t begin = block * fusegen::block_cols,
+                    end = std::min(cols, begin + fusegen::block_cols);
+#pragma omp simd
+      for (int64_t j = begin; j < end; ++j) {
+        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
+                                    load(grad_grad_x + at + j)};
+        const typename K::Col col{};
+        typename K::Out out;
+        typename K::Kept kept;
+        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
+        kept.softmax_exp = kept_softmax_exp[j];
+        K::stage2(full, col, row, scalar, kept, out);
+        store(grad_x + at + j, out.grad_x);
+      }
+    };
     for (int64_t i = first; i < last; ++i) {
-      const int64_t at = i * cols;
-      typename K::Row row{};
+      at = i * cols;
+      row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
       K::row0(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_grad_softmax_sum_2 = 0;
-        T reduced_grad_softmax_sum_2 = 0;
-#pragma omp simd reduction(+ : reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{};
-          typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
-          kept_softmax_exp[j] = kept.softmax_exp;
-          kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
-          reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
-          reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
-        }
-        grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
-        grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
       row.grad_grad_softmax_sum_2 = fusegen::total<T>(grad_grad_softmax_sum_2_blocks, blocks);
       row.grad_softmax_sum_2 = fusegen::total<T>(grad_softmax_sum_2_blocks, blocks);
       K::row1(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-        T reduced_grad_softmax_sum_4 = 0;
-#pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-          kept.softmax_exp = kept_softmax_exp[j];
-          K::stage1(full, col, row, scalar, kept, out);
-          kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
-          reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
-          store(grad_grad_y + at + j, out.grad_grad_y);
-        }
-        grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage1);
       row.grad_softmax_sum_4 = fusegen::total<T>(grad_softmax_sum_4_blocks, blocks);
       K::row2(scalar, row);
-      fusegen::parallel_for(blocks, tiling.block_grain(), [=](int64_t block) {
-        const int64_t begin = block * fusegen::block_cols,
-                      end = std::min(cols, begin + fusegen::block_cols);
-#pragma omp simd
-        for (int64_t j = begin; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
-          const typename K::Col col{};
-          typename K::Out out;
-          typename K::Kept kept;
-          kept.grad_softmax_exp = kept_grad_softmax_exp[j];
-          kept.softmax_exp = kept_softmax_exp[j];
-          K::stage2(full, col, row, scalar, kept, out);
-          store(grad_x + at + j, out.grad_x);
-        }
-      });
+      fusegen::parallel_for(blocks, tiling.block_grain(), stage2);
     }
   });
 }

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
-#include <memory>
 #include <new>
 
 #include "fusegen/dtype.h"
@@ -53,22 +52,29 @@ void parallel_for(int64_t tasks, int64_t grain, const F& f) {
 // row's sum does not grow with its length.
 constexpr int64_t block_cols = 1024;
 
-// An uninitialised array on a cache line's boundary.
+// An uninitialised array on a cache line's boundary: a small one lies in the object itself, since
+// short rows take as long as an allocation does.
 template <class T>
 class Buffer {
  public:
-  explicit Buffer(int64_t count)
-      : data_(static_cast<T*>(std::aligned_alloc(64, (size_t(count) * sizeof(T) / 64 + 1) * 64))) {
+  explicit Buffer(int64_t count) {
+    if (count <= inside) return;
+    data_ = static_cast<T*>(std::aligned_alloc(64, (size_t(count) * sizeof(T) / 64 + 1) * 64));
     if (!data_) throw std::bad_alloc();
   }
-  T* data() const { return data_.get(); }
-  T& operator[](int64_t i) const { return data_.get()[i]; }
+  ~Buffer() {
+    if (data_ != small_) std::free(data_);
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  T* data() const { return data_; }
+  T& operator[](int64_t i) const { return data_[i]; }
 
  private:
-  struct Free {
-    void operator()(T* p) const { std::free(p); }
-  };
-  std::unique_ptr<T, Free> data_;
+  static constexpr int64_t inside = 512 / sizeof(T);
+
+  alignas(64) T small_[inside];
+  T* data_ = small_;
 };
 
 // The place of a number in the order of all, NaN being the largest. Integers, because there is one
@@ -170,7 +176,7 @@ void fill_uniform(T* out, int64_t count, uint64_t seed, uint32_t stream, uint64_
   for (int64_t whole; (whole = std::min<int64_t>(8 * groups, (count - i) / 8 * 8)) > 0;
        i += whole) {
     const uint64_t group = (first + i) / 8;
-    uint32_t words[4 * groups];
+    alignas(64) uint32_t words[4 * groups];
     for (int drawn = 0; 8 * drawn < whole; drawn += lanes) {
 #pragma omp simd
       for (int g = drawn; g < drawn + lanes; ++g) {
