@@ -271,8 +271,12 @@ def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
     }
 
 
+@functools.lru_cache(
+    maxsize=2
+)  # a comparison draws the same ones twice, and they take as long as the rest
 def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """Return the kernels' uniform numbers in [0, 1), float64: Philox4x32-7 in integer arithmetic.
+    """Return the kernels' uniform numbers in [0, 1), float64, not to be changed: Philox4x32-7 in integer
+    arithmetic.
 
     Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the same as
     templates/include/fusegen/random.h.
