@@ -271,9 +271,8 @@ def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
     }
 
 
-@functools.lru_cache(
-    maxsize=2
-)  # a comparison draws the same ones twice, and they take as long as the rest
+# A comparison draws the same numbers twice, and they take as long as the rest.
+@functools.lru_cache(maxsize=2)
 def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
     """Return the kernels' uniform numbers in [0, 1), float64, not to be changed: Philox4x32-7 in integer
     arithmetic.
