@@ -25,8 +25,8 @@ _is_grad_enabled = torch.is_grad_enabled
 def call(pass_: BoundPass, args: tuple[Any, ...], *, value_alone: bool = False) -> Any:
     """Return what a pass's operator returns, differentiable in its tensors by whoever asks.
 
-    With `value_alone` that may be the forward pass's value without its statistics, which are not even
-    computed where nobody takes a gradient.
+    With `value_alone` that may be the forward pass's value without its statistics, which are not stored
+    where nobody takes a gradient.
 
     Plain eager takes the short way (8 µs), a transform of torch.func or a level of forward mode the Function
     that has all rules (22 µs); all else (compilers, tensor subclasses, dispatch modes) sees the operator,

@@ -83,8 +83,8 @@ class BoundPass:
         grouped: bool,
     ) -> None:
         self.package, self.order, self.operator = package, order, operator
-        self._kernel = operator._handle.redispatch_boxed  # type: ignore[attr-defined]
-        self._value = self._kernel if value is None else value._handle.redispatch_boxed  # type: ignore[attr-defined]
+        self._kernel = _below_autograd(operator)
+        self._value = self._kernel if value is None else _below_autograd(value)
         self.like, self.kinds, self.random, self.columns = declared.like, kinds, random, columns
         self.by_column, self.grouped, self.order_in_memory = (
             declared.by_column,
@@ -153,6 +153,12 @@ class BoundPass:
         """Call the operator, through all that wants to see it."""
         know_shardings(self)
         return self.operator(*args)
+
+
+def _below_autograd(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what runs an operator's kernel of a given dispatch key."""
+    found: Callable[..., Any] = operator._handle.redispatch_boxed  # type: ignore[attr-defined] # not in the stubs
+    return found
 
 
 def is_plain(tensors: Sequence[Any]) -> bool:
