@@ -16,6 +16,7 @@ from fusegen.lower.kernel import Kernel
 from fusegen.lower.printer import Printer, fitted_function
 from fusegen.lower.regroup import regroup
 from fusegen.lower.schedule import LoweringError, Schedule
+from fusegen.lower.share_sums import share_sums
 from fusegen.lower.shifts import join_shifts
 from fusegen.lower.stage import Element, Field, FittedFunction, Line, Result, RowReduction, Stage
 from fusegen.lower.temporaries import Named, share
@@ -36,7 +37,7 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
         LoweringError: where the program has a form that no kernel template covers.
     """
     kernels: list[Kernel] = []
-    for part in cut(distribute(program, given), given):
+    for part in cut(share_sums(distribute(program, given), given), given):
         lowered = _Lowering(*regroup(part.program, part.given)).kernel()
         handed = {r.name for k in kernels for r in k.results}
         saved = tuple(replace(f, handed=f.name in handed) for f in lowered.saved)

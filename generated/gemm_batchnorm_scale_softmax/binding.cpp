@@ -97,8 +97,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
   const Tensor grad_bn_weight_out = activation.like(bn_weight);
   const Tensor grad_bn_bias_out = activation.like(bn_bias);
   const Tensor grad_scale_out = activation.like(scale);
-  const Tensor grad_bn_mean_2_out = activation.statistics(Kind::col);
-  const Tensor grad_bn_var_2_out = activation.statistics(Kind::col);
+  const Tensor grad_bn_bias_sum_out = activation.statistics(Kind::col);
+  const Tensor grad_bn_weight_2_out = activation.statistics(Kind::col);
   const Tensor grad_x_out = activation.full_result();
   const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
   {
@@ -121,8 +121,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     args.grad_bn_weight = grad_bn_weight_out.mutable_data_ptr();
     args.grad_bn_bias = grad_bn_bias_out.mutable_data_ptr();
     args.grad_scale = grad_scale_out.mutable_data_ptr();
-    args.grad_bn_mean_2 = grad_bn_mean_2_out.mutable_data_ptr();
-    args.grad_bn_var_2 = grad_bn_var_2_out.mutable_data_ptr();
+    args.grad_bn_bias_sum = grad_bn_bias_sum_out.mutable_data_ptr();
+    args.grad_bn_weight_2 = grad_bn_weight_2_out.mutable_data_ptr();
     fusegen::run(FUSEGEN_KERNEL(backward_train_sums), activation, args);
   }
   {
@@ -141,8 +141,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     args.bn_column_sum_2 = bn_column_sum_2_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
-    args.grad_bn_mean_2 = grad_bn_mean_2_out.const_data_ptr();
-    args.grad_bn_var_2 = grad_bn_var_2_out.const_data_ptr();
+    args.grad_bn_bias_sum = grad_bn_bias_sum_out.const_data_ptr();
+    args.grad_bn_weight_2 = grad_bn_weight_2_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.grad_x = grad_x_out.mutable_data_ptr();
     args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();

@@ -209,8 +209,8 @@ struct ForwardTrain {
 
 // backward_train_sums: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
 // bn_eps: scalar, grad_y: full)
-//   -> grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_bn_mean_2: col,
-//   grad_bn_var_2: col bn_offset: col = bn_column_sum/rows bn_mean: col = bn_offset +
+//   -> grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_bn_bias_sum: col,
+//   grad_bn_weight_2: col bn_offset: col = bn_column_sum/rows bn_mean: col = bn_offset +
 //   bn_sample_sum/sample bn_var: col = bn_column_sum_2/rows - bn_offset**2 gemm: full = gemm_bias +
 //   x d_bn_weight: full = (-bn_mean + gemm)/sqrt(bn_eps + bn_var) bn: full = bn_bias +
 //   bn_weight*(-bn_mean + gemm)/sqrt(bn_eps + bn_var) mul: full = bn*scale softmax_exp: full =
@@ -218,12 +218,8 @@ struct ForwardTrain {
 //   sum(grad_softmax_sum over cols) grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum +
 //   grad_y)/softmax_sum grad_mul: full = grad_softmax_exp*softmax_exp grad_bn: full =
 //   grad_mul*scale grad_bn_weight: full = d_bn_weight*grad_bn grad_bn_weight_2: col =
-//   sum(grad_bn_weight over rows) grad_bn_bias: col = sum(grad_bn over rows) grad_scale: full =
-//   bn*grad_mul grad_scale_2: scalar = sum(grad_scale over rows, cols) grad_bn_mean: full =
-//   -bn_weight*grad_bn/sqrt(bn_eps + bn_var) grad_bn_mean_2: col = sum(grad_bn_mean over rows)
-//   d_bn_var: full = -bn_weight*(-bn_mean + gemm)/(2*(bn_eps + bn_var)**(3/2))
-//   grad_bn_var: full = d_bn_var*grad_bn
-//   grad_bn_var_2: col = sum(grad_bn_var over rows)
+//   sum(grad_bn_weight over rows) grad_bn_bias_sum: col = sum(grad_bn over rows) grad_scale: full =
+//   bn*grad_mul grad_scale_2: scalar = sum(grad_scale over rows, cols)
 template <class Math>
 struct BackwardTrainSums {
   using T = typename Math::Scalar;
@@ -245,7 +241,6 @@ struct BackwardTrainSums {
     T bn_var;
     T d_bn_weight_factor;
     T bn_factor;
-    T d_bn_var_factor;
   };
   struct Row {
     T softmax_max;
@@ -266,15 +261,12 @@ struct BackwardTrainSums {
     T d_bn_weight;
     T bn;
     T softmax_exp;
-    T d_bn_var;
   };
   struct Out {
     T grad_softmax_sum_2;
     T grad_bn_weight;
     T grad_bn_bias;
     T grad_scale;
-    T grad_bn_mean_2;
-    T grad_bn_var_2;
   };
 
   // Once a call.
@@ -290,7 +282,6 @@ struct BackwardTrainSums {
     col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
     col.d_bn_weight_factor = Math::rsqrt(col.bn_var + scalar.bn_eps);
     col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
-    col.d_bn_var_factor = col.bn_weight * power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
   }
 
   // Once a row, before stage 0.
@@ -314,12 +305,9 @@ struct BackwardTrainSums {
     const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    // d bn / d bn_var
-    const T d_bn_var = -T(0.5) * bn_weight_sum * col.d_bn_var_factor;
     kept.d_bn_weight = d_bn_weight;
     kept.bn = bn;
     kept.softmax_exp = softmax_exp;
-    kept.d_bn_var = d_bn_var;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
@@ -327,7 +315,7 @@ struct BackwardTrainSums {
     row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
   }
 
-  // Stage 1: grad_bn_weight, grad_bn_bias, grad_scale, grad_bn_mean_2, grad_bn_var_2.
+  // Stage 1: grad_bn_weight, grad_bn_bias, grad_scale, grad_bn_bias_sum, grad_bn_weight_2.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
@@ -337,13 +325,9 @@ struct BackwardTrainSums {
     const T grad_bn = grad_mul * scalar.scale;
     const T grad_bn_weight = kept.d_bn_weight * grad_bn;
     const T grad_scale = kept.bn * grad_mul;
-    const T grad_bn_mean = -grad_bn * col.bn_factor;
-    const T grad_bn_var = kept.d_bn_var * grad_bn;
     out.grad_bn_weight = grad_bn_weight;
     out.grad_bn_bias = grad_bn;
     out.grad_scale = grad_scale;
-    out.grad_bn_mean_2 = grad_bn_mean;
-    out.grad_bn_var_2 = grad_bn_var;
   }
 };
 
@@ -364,6 +348,8 @@ struct BackwardTrainSums {
 //   grad_bn: full = grad_mul*scale
 //   bn_near: full = -bn_sample_sum/sample + gemm
 //   d_bn_column_sum_term: full = 2*bn_near
+//   grad_bn_mean_2: col = -bn_weight*grad_bn_bias_sum/sqrt(bn_eps + bn_var)
+//   grad_bn_var_2: col = -bn_weight*grad_bn_weight_2/(2*(bn_eps + bn_var))
 //   grad_bn_offset: col = -2*bn_offset*grad_bn_var_2 + grad_bn_mean_2
 //   grad_bn_column_sum: col = grad_bn_offset/rows
 //   grad_bn_column_sum_2: col = grad_bn_var_2/rows
@@ -386,11 +372,13 @@ struct BackwardTrain {
     T bn_sample_sum;
     T bn_column_sum;
     T bn_column_sum_2;
-    T grad_bn_mean_2;
-    T grad_bn_var_2;
+    T grad_bn_bias_sum;
+    T grad_bn_weight_2;
     T bn_offset;
     T bn_var;
     T bn_mean;
+    T grad_bn_mean_2;
+    T grad_bn_var_2;
     T grad_bn_offset;
     T grad_bn_column_sum;
     T grad_bn_column_sum_2;
@@ -433,6 +421,10 @@ struct BackwardTrain {
     col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
     col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
     col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
+    col.grad_bn_mean_2 =
+        -col.bn_weight * col.grad_bn_bias_sum * Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.grad_bn_var_2 =
+        -T(0.5) * col.bn_weight * col.grad_bn_weight_2 / (col.bn_var + scalar.bn_eps);
     col.grad_bn_offset = col.grad_bn_mean_2 - T(2) * col.bn_offset * col.grad_bn_var_2;
     col.grad_bn_column_sum = col.grad_bn_offset * scalar.rows_inverse;
     col.grad_bn_column_sum_2 = col.grad_bn_var_2 * scalar.rows_inverse;

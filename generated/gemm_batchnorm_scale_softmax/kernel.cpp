@@ -288,8 +288,8 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
   S* const grad_bn_weight = static_cast<S*>(args.grad_bn_weight);
   S* const grad_bn_bias = static_cast<S*>(args.grad_bn_bias);
   S* const grad_scale = static_cast<S*>(args.grad_scale);
-  T* const grad_bn_mean_2 = static_cast<T*>(args.grad_bn_mean_2);
-  T* const grad_bn_var_2 = static_cast<T*>(args.grad_bn_var_2);
+  T* const grad_bn_bias_sum = static_cast<T*>(args.grad_bn_bias_sum);
+  T* const grad_bn_weight_2 = static_cast<T*>(args.grad_bn_weight_2);
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
@@ -301,10 +301,6 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
   T* const grad_bn_weight_partial = grad_bn_weight_partial_memory.data();
   const Buffer<T> grad_bn_bias_partial_memory(tiling.groups() * cols);
   T* const grad_bn_bias_partial = grad_bn_bias_partial_memory.data();
-  const Buffer<T> grad_bn_mean_2_partial_memory(tiling.groups() * cols);
-  T* const grad_bn_mean_2_partial = grad_bn_mean_2_partial_memory.data();
-  const Buffer<T> grad_bn_var_2_partial_memory(tiling.groups() * cols);
-  T* const grad_bn_var_2_partial = grad_bn_var_2_partial_memory.data();
   const Buffer<double> grad_scale_partial_memory(tiling.groups());
   double* const grad_scale_partial = grad_scale_partial_memory.data();
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
@@ -320,8 +316,6 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
     T* const d_bn_weight_factor = d_bn_weight_factor_memory.data();
     const Buffer<T> bn_factor_memory(cols);
     T* const bn_factor = bn_factor_memory.data();
-    const Buffer<T> d_bn_var_factor_memory(cols);
-    T* const d_bn_var_factor = d_bn_var_factor_memory.data();
     for (int64_t j = 0; j < cols; ++j) {
       typename K::Col col{};
       col.gemm_bias = load(gemm_bias + j);
@@ -336,7 +330,6 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
       bn_var[j] = col.bn_var;
       d_bn_weight_factor[j] = col.d_bn_weight_factor;
       bn_factor[j] = col.bn_factor;
-      d_bn_var_factor[j] = col.d_bn_var_factor;
     }
     const Buffer<T> kept_d_bn_weight_memory(cols);
     T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
@@ -344,16 +337,10 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
     T* const kept_bn = kept_bn_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_d_bn_var_memory(cols);
-    T* const kept_d_bn_var = kept_d_bn_var_memory.data();
     T* const grad_bn_weight_sum = grad_bn_weight_partial + group * cols;
     std::fill_n(grad_bn_weight_sum, cols, T(0));
     T* const grad_bn_bias_sum = grad_bn_bias_partial + group * cols;
     std::fill_n(grad_bn_bias_sum, cols, T(0));
-    T* const grad_bn_mean_2_sum = grad_bn_mean_2_partial + group * cols;
-    std::fill_n(grad_bn_mean_2_sum, cols, T(0));
-    T* const grad_bn_var_2_sum = grad_bn_var_2_partial + group * cols;
-    std::fill_n(grad_bn_var_2_sum, cols, T(0));
     double grad_scale_total = 0;
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
@@ -375,14 +362,13 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
         const typename K::Col col{load(gemm_bias + j),   load(bn_weight + j), load(bn_bias + j),
                                   bn_sample_sum[j],      bn_column_sum[j],    bn_column_sum_2[j],
                                   bn_offset[j],          bn_mean[j],          bn_var[j],
-                                  d_bn_weight_factor[j], bn_factor[j],        d_bn_var_factor[j]};
+                                  d_bn_weight_factor[j], bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
         kept_d_bn_weight[j] = kept.d_bn_weight;
         kept_bn[j] = kept.bn;
         kept_softmax_exp[j] = kept.softmax_exp;
-        kept_d_bn_var[j] = kept.d_bn_var;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
@@ -399,18 +385,15 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
         const typename K::Col col{load(gemm_bias + j),   load(bn_weight + j), load(bn_bias + j),
                                   bn_sample_sum[j],      bn_column_sum[j],    bn_column_sum_2[j],
                                   bn_offset[j],          bn_mean[j],          bn_var[j],
-                                  d_bn_weight_factor[j], bn_factor[j],        d_bn_var_factor[j]};
+                                  d_bn_weight_factor[j], bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
         kept.softmax_exp = kept_softmax_exp[j];
         kept.d_bn_weight = kept_d_bn_weight[j];
         kept.bn = kept_bn[j];
-        kept.d_bn_var = kept_d_bn_var[j];
         K::stage1(full, col, row, scalar, kept, out);
         grad_bn_weight_sum[j] += out.grad_bn_weight;
         grad_bn_bias_sum[j] += out.grad_bn_bias;
-        grad_bn_mean_2_sum[j] += out.grad_bn_mean_2;
-        grad_bn_var_2_sum[j] += out.grad_bn_var_2;
         grad_scale_row += out.grad_scale;
       }
       grad_scale_blocks[block] = grad_scale_row;
@@ -432,8 +415,8 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
   fusegen::store_col_sums(grad_bn_weight, grad_bn_weight_partial, tiling.groups(), cols);
   fusegen::store_col_sums(grad_bn_bias, grad_bn_bias_partial, tiling.groups(), cols);
   fusegen::store_total(grad_scale, grad_scale_partial, tiling.groups());
-  fusegen::store_col_sums(grad_bn_mean_2, grad_bn_mean_2_partial, tiling.groups(), cols);
-  fusegen::store_col_sums(grad_bn_var_2, grad_bn_var_2_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_bias_sum, grad_bn_bias_partial, tiling.groups(), cols);
+  fusegen::store_col_sums(grad_bn_weight_2, grad_bn_weight_partial, tiling.groups(), cols);
 }
 
 // backward_train: 2 passes over each row; what a later pass reads again stays in buffers.
@@ -453,8 +436,8 @@ void backward_train(const BackwardTrainArgs& args) {
   const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
   const T* const softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const grad_bn_mean_2 = static_cast<const T*>(args.grad_bn_mean_2);
-  const T* const grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  const T* const grad_bn_bias_sum = static_cast<const T*>(args.grad_bn_bias_sum);
+  const T* const grad_bn_weight_2 = static_cast<const T*>(args.grad_bn_weight_2);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_gemm_bias = static_cast<S*>(args.grad_gemm_bias);
   typename K::Scalar scalar{};
@@ -475,6 +458,10 @@ void backward_train(const BackwardTrainArgs& args) {
     T* const bn_var = bn_var_memory.data();
     const Buffer<T> bn_mean_memory(cols);
     T* const bn_mean = bn_mean_memory.data();
+    const Buffer<T> grad_bn_mean_2_memory(cols);
+    T* const grad_bn_mean_2 = grad_bn_mean_2_memory.data();
+    const Buffer<T> grad_bn_var_2_memory(cols);
+    T* const grad_bn_var_2 = grad_bn_var_2_memory.data();
     const Buffer<T> grad_bn_offset_memory(cols);
     T* const grad_bn_offset = grad_bn_offset_memory.data();
     const Buffer<T> grad_bn_column_sum_memory(cols);
@@ -493,12 +480,14 @@ void backward_train(const BackwardTrainArgs& args) {
       col.bn_sample_sum = bn_sample_sum[j];
       col.bn_column_sum = bn_column_sum[j];
       col.bn_column_sum_2 = bn_column_sum_2[j];
-      col.grad_bn_mean_2 = grad_bn_mean_2[j];
-      col.grad_bn_var_2 = grad_bn_var_2[j];
+      col.grad_bn_bias_sum = grad_bn_bias_sum[j];
+      col.grad_bn_weight_2 = grad_bn_weight_2[j];
       K::columns(scalar, col);
       bn_offset[j] = col.bn_offset;
       bn_var[j] = col.bn_var;
       bn_mean[j] = col.bn_mean;
+      grad_bn_mean_2[j] = col.grad_bn_mean_2;
+      grad_bn_var_2[j] = col.grad_bn_var_2;
       grad_bn_offset[j] = col.grad_bn_offset;
       grad_bn_column_sum[j] = col.grad_bn_column_sum;
       grad_bn_column_sum_2[j] = col.grad_bn_column_sum_2;
@@ -532,11 +521,13 @@ void backward_train(const BackwardTrainArgs& args) {
                                   bn_sample_sum[j],
                                   bn_column_sum[j],
                                   bn_column_sum_2[j],
-                                  grad_bn_mean_2[j],
-                                  grad_bn_var_2[j],
+                                  grad_bn_bias_sum[j],
+                                  grad_bn_weight_2[j],
                                   bn_offset[j],
                                   bn_var[j],
                                   bn_mean[j],
+                                  grad_bn_mean_2[j],
+                                  grad_bn_var_2[j],
                                   grad_bn_offset[j],
                                   grad_bn_column_sum[j],
                                   grad_bn_column_sum_2[j],
@@ -565,11 +556,13 @@ void backward_train(const BackwardTrainArgs& args) {
                                   bn_sample_sum[j],
                                   bn_column_sum[j],
                                   bn_column_sum_2[j],
-                                  grad_bn_mean_2[j],
-                                  grad_bn_var_2[j],
+                                  grad_bn_bias_sum[j],
+                                  grad_bn_weight_2[j],
                                   bn_offset[j],
                                   bn_var[j],
                                   bn_mean[j],
+                                  grad_bn_mean_2[j],
+                                  grad_bn_var_2[j],
                                   grad_bn_offset[j],
                                   grad_bn_column_sum[j],
                                   grad_bn_column_sum_2[j],

@@ -853,8 +853,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_train_sums_held(BackwardTrainSumsArgs args,
                              fusegen::compute_t<S>* grad_bn_weight_partial,
                              fusegen::compute_t<S>* grad_bn_bias_partial,
-                             fusegen::compute_t<S>* grad_bn_mean_2_partial,
-                             fusegen::compute_t<S>* grad_bn_var_2_partial,
                              fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrainSums<fusegen::math_t<S>>;
@@ -900,12 +898,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += sizeof(T) * V * ITEMS * threads;
   fusegen::ColumnSums<T, V> grad_bn_bias_sum(place, thread, threads);
   grad_bn_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
-  fusegen::ColumnSums<T, V> grad_bn_mean_2_sum(place, thread, threads);
-  grad_bn_mean_2_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
-  fusegen::ColumnSums<T, V> grad_bn_var_2_sum(place, thread, threads);
-  grad_bn_var_2_sum.clear(ITEMS);
   place += sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
@@ -1020,8 +1012,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         fusegen::Vector<T, V> grad_bn_weight_v;
         fusegen::Vector<T, V> grad_bn_bias_v;
-        fusegen::Vector<T, V> grad_bn_mean_2_v;
-        fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -1029,13 +1019,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_scale_total += out.grad_scale;
           grad_bn_weight_v.value[v] = out.grad_bn_weight;
           grad_bn_bias_v.value[v] = out.grad_bn_bias;
-          grad_bn_mean_2_v.value[v] = out.grad_bn_mean_2;
-          grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
         }
         grad_bn_weight_sum.add(item, grad_bn_weight_v);
         grad_bn_bias_sum.add(item, grad_bn_bias_v);
-        grad_bn_mean_2_sum.add(item, grad_bn_mean_2_v);
-        grad_bn_var_2_sum.add(item, grad_bn_var_2_v);
       }
     }
   }
@@ -1053,14 +1039,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       for (int y = 0; y < int(blockDim.y); ++y)
         grad_bn_bias_all += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
       grad_bn_bias_partial[group * cols + c + v] = grad_bn_bias_all;
-      T grad_bn_mean_2_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_mean_2_all += grad_bn_mean_2_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_mean_2_partial[group * cols + c + v] = grad_bn_mean_2_all;
-      T grad_bn_var_2_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_var_2_all += grad_bn_var_2_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_var_2_partial[group * cols + c + v] = grad_bn_var_2_all;
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -1076,8 +1054,6 @@ __global__ void __launch_bounds__(512, BLOCKS)
     backward_train_sums_streamed(BackwardTrainSumsArgs args,
                                  fusegen::compute_t<S>* grad_bn_weight_partial,
                                  fusegen::compute_t<S>* grad_bn_bias_partial,
-                                 fusegen::compute_t<S>* grad_bn_mean_2_partial,
-                                 fusegen::compute_t<S>* grad_bn_var_2_partial,
                                  fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrainSums<fusegen::math_t<S>>;
@@ -1231,8 +1207,6 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
         fusegen::Vector<T, V> grad_bn_weight_v;
         fusegen::Vector<T, V> grad_bn_bias_v;
-        fusegen::Vector<T, V> grad_bn_mean_2_v;
-        fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Kept kept;
@@ -1242,13 +1216,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
           grad_scale_total += out.grad_scale;
           grad_bn_weight_v.value[v] = out.grad_bn_weight;
           grad_bn_bias_v.value[v] = out.grad_bn_bias;
-          grad_bn_mean_2_v.value[v] = out.grad_bn_mean_2;
-          grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
         }
         fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
         fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
-        fusegen::add_vector(grad_bn_mean_2_partial + group * cols + c, grad_bn_mean_2_v);
-        fusegen::add_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_v);
       }
     }
   }
@@ -1262,7 +1232,7 @@ struct BackwardTrainSumsRows {
   template <class S>
   static constexpr double bytes() {
     using T = fusegen::compute_t<S>;
-    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 4.0 * sizeof(T)});
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 3.0 * sizeof(T)});
   }
 
   // Accesses that a thread holds; those that one of a cluster holds.
@@ -1341,7 +1311,7 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainSumsRows::items<S, V>());
     needs.cluster_items = BackwardTrainSumsRows::cluster_items<S, V>();
     needs.items = BackwardTrainSumsRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 4 + V / needs.fold * 0);
+    needs.shared = ahead + sizeof(T) * (V * 2 + V / needs.fold * 0);
     BackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1365,22 +1335,15 @@ void launch_backward_train_sums(const BackwardTrainSumsArgs& args, [[maybe_unuse
   partial += plan.groups * args.cols;
   T* const grad_bn_bias_partial = partial;
   partial += plan.groups * args.cols;
-  T* const grad_bn_mean_2_partial = partial;
-  partial += plan.groups * args.cols;
-  T* const grad_bn_var_2_partial = partial;
-  partial += plan.groups * args.cols;
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
   if (plan.streams()) {
     cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
     cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
-    cudaMemsetAsync(grad_bn_mean_2_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
-    cudaMemsetAsync(grad_bn_var_2_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_bn_weight_partial,
-                                grad_bn_bias_partial, grad_bn_mean_2_partial, grad_bn_var_2_partial,
-                                grad_scale_partial);
+                                grad_bn_bias_partial, grad_scale_partial);
   };
   if (plan.width == 1) {
     BackwardTrainSumsRows::visit<S, 1>(plan, launch);
@@ -1393,8 +1356,9 @@ void launch_backward_train_sums(const BackwardTrainSumsArgs& args, [[maybe_unuse
         {static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}},
       stream);
   fusegen::launch_partial_sums<T, T, 2>(
-      {{{static_cast<T*>(args.grad_bn_mean_2), grad_bn_mean_2_partial, plan.groups, args.cols, 1},
-        {static_cast<T*>(args.grad_bn_var_2), grad_bn_var_2_partial, plan.groups, args.cols, 1}}},
+      {{{static_cast<T*>(args.grad_bn_bias_sum), grad_bn_bias_partial, plan.groups, args.cols, 1},
+        {static_cast<T*>(args.grad_bn_weight_2), grad_bn_weight_partial, plan.groups, args.cols,
+         1}}},
       stream);
 }
 
@@ -1429,8 +1393,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
   const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
   const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
-  const T* const __restrict__ grad_bn_mean_2 = static_cast<const T*>(args.grad_bn_mean_2);
-  const T* const __restrict__ grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  const T* const __restrict__ grad_bn_bias_sum = static_cast<const T*>(args.grad_bn_bias_sum);
+  const T* const __restrict__ grad_bn_weight_2 = static_cast<const T*>(args.grad_bn_weight_2);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
@@ -1527,8 +1491,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           col[v].bn_sample_sum = bn_sample_sum[c + v];
           col[v].bn_column_sum = bn_column_sum[c + v];
           col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_bn_mean_2 = grad_bn_mean_2[c + v];
-          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].grad_bn_bias_sum = grad_bn_bias_sum[c + v];
+          col[v].grad_bn_weight_2 = grad_bn_weight_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
@@ -1568,8 +1532,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           col[v].bn_sample_sum = bn_sample_sum[c + v];
           col[v].bn_column_sum = bn_column_sum[c + v];
           col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_bn_mean_2 = grad_bn_mean_2[c + v];
-          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].grad_bn_bias_sum = grad_bn_bias_sum[c + v];
+          col[v].grad_bn_weight_2 = grad_bn_weight_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
@@ -1622,8 +1586,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
   const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
   const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
-  const T* const __restrict__ grad_bn_mean_2 = static_cast<const T*>(args.grad_bn_mean_2);
-  const T* const __restrict__ grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  const T* const __restrict__ grad_bn_bias_sum = static_cast<const T*>(args.grad_bn_bias_sum);
+  const T* const __restrict__ grad_bn_weight_2 = static_cast<const T*>(args.grad_bn_weight_2);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
@@ -1704,8 +1668,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].bn_sample_sum = bn_sample_sum[c + v];
           col[v].bn_column_sum = bn_column_sum[c + v];
           col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_bn_mean_2 = grad_bn_mean_2[c + v];
-          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].grad_bn_bias_sum = grad_bn_bias_sum[c + v];
+          col[v].grad_bn_weight_2 = grad_bn_weight_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
@@ -1759,8 +1723,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
           col[v].bn_sample_sum = bn_sample_sum[c + v];
           col[v].bn_column_sum = bn_column_sum[c + v];
           col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_bn_mean_2 = grad_bn_mean_2[c + v];
-          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
+          col[v].grad_bn_bias_sum = grad_bn_bias_sum[c + v];
+          col[v].grad_bn_weight_2 = grad_bn_weight_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
@@ -5820,7 +5784,7 @@ int64_t backward_train_sums_cuda_workspace(fusegen::DType dtype,
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
     const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 4 + plan.blocks * 1);
+      return int64_t(sizeof(T)) * (plan.groups * args.cols * 2 + plan.blocks * 1);
     };
     return bytes(BackwardTrainSumsPlan::of<S>(args));
   });

@@ -91,11 +91,11 @@ struct BackwardTrainSumsArgs {
   const void* softmax_max;      // [rows], in the type computed in
   const void* softmax_sum;      // [rows], in the type computed in
   double bn_eps;
-  void* grad_bn_weight;  // [cols]
-  void* grad_bn_bias;    // [cols]
-  void* grad_scale;      // []
-  void* grad_bn_mean_2;  // [cols], in the type computed in
-  void* grad_bn_var_2;   // [cols], in the type computed in
+  void* grad_bn_weight;    // [cols]
+  void* grad_bn_bias;      // [cols]
+  void* grad_scale;        // []
+  void* grad_bn_bias_sum;  // [cols], in the type computed in
+  void* grad_bn_weight_2;  // [cols], in the type computed in
 };
 
 template <class Level>
@@ -110,20 +110,20 @@ const char* backward_train_sums_cuda(fusegen::DType dtype, const BackwardTrainSu
 
 struct BackwardTrainArgs {
   int64_t rows, cols;
-  int64_t sample;               // rows of a sample
-  const void* x;                // [rows, cols]
-  const void* grad_y;           // [rows, cols]
-  const void* gemm_bias;        // [cols]
-  const void* bn_weight;        // [cols]
-  const void* bn_bias;          // [cols]
-  const void* scale;            // []
-  const void* bn_sample_sum;    // [cols], in the type computed in
-  const void* bn_column_sum;    // [cols], in the type computed in
-  const void* bn_column_sum_2;  // [cols], in the type computed in
-  const void* softmax_max;      // [rows], in the type computed in
-  const void* softmax_sum;      // [rows], in the type computed in
-  const void* grad_bn_mean_2;   // [cols], in the type computed in
-  const void* grad_bn_var_2;    // [cols], in the type computed in
+  int64_t sample;                // rows of a sample
+  const void* x;                 // [rows, cols]
+  const void* grad_y;            // [rows, cols]
+  const void* gemm_bias;         // [cols]
+  const void* bn_weight;         // [cols]
+  const void* bn_bias;           // [cols]
+  const void* scale;             // []
+  const void* bn_sample_sum;     // [cols], in the type computed in
+  const void* bn_column_sum;     // [cols], in the type computed in
+  const void* bn_column_sum_2;   // [cols], in the type computed in
+  const void* softmax_max;       // [rows], in the type computed in
+  const void* softmax_sum;       // [rows], in the type computed in
+  const void* grad_bn_bias_sum;  // [cols], in the type computed in
+  const void* grad_bn_weight_2;  // [cols], in the type computed in
   double bn_eps;
   void* grad_x;          // [rows, cols]
   void* grad_gemm_bias;  // [cols]

@@ -1,0 +1,41 @@
+"""Sums over the rows that differ by a factor of the column: they are taken once."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from fusegen.lower import lower
+from fusegen.lower.share_sums import share_sums
+from fusegen.program import Kind, Map, Output, Program, Reduce
+from fusegen.program_builder import Builder
+
+
+def weighted(*, along_rows: bool) -> Program:
+    """y = x - Σ(w g x), and the gradient Σ(g x) of w beside it, where g x is a node of its own."""
+    b = Builder()
+    x, g = b.input("x", Kind.FULL), b.input("g", Kind.FULL)
+    w = b.input("w", Kind.FULL if along_rows else Kind.COL)
+    v = b.input("v", Kind.COL)
+    product = b.map("product", g.symbol * x.symbol)
+    gradient = b.reduce("gradient", "sum", product, Kind.COL)
+    term = b.map("term", -(w.symbol**2) * product.symbol)
+    late = b.reduce("late", "sum", term, Kind.COL)
+    y = b.map("y", x.symbol - late.symbol)
+    return Program("f", tuple(b.inputs), {"y": Output(y, x), "gradient": Output(gradient, v)})
+
+
+def test_the_factor_of_a_column_leaves_the_sum() -> None:
+    program = share_sums(weighted(along_rows=False))
+    (total,) = (v for v in program.nodes() if isinstance(v, Reduce))
+    (late,) = (v for v in program.nodes() if v.name == "late")
+    assert isinstance(late, Map) and total.name == "gradient_sum"  # a result has the other name
+    w = sp.Symbol("w", real=True)
+    assert sp.expand(late.expr + w**2 * total.symbol) == 0
+    first, second = lower(program).parts
+    assert [r.name for r in first.col_sums] == ["gradient"]
+    assert [f.name for f in second.saved] == ["gradient_sum"]
+
+
+def test_a_factor_that_varies_along_the_rows_stays() -> None:
+    program = weighted(along_rows=True)
+    assert share_sums(program) is program
