@@ -55,8 +55,20 @@ def remember(ctx: Any, pass_: BoundPass, args: Sequence[Any], out: Any) -> Seque
     return saved
 
 
-def pull(ctx: Any, pass_: BoundPass, cotangents: Sequence[Tensor]) -> Sequence[Tensor | None]:
+def mark_statistics(ctx: Any, pass_: BoundPass, out: Any) -> None:
+    """Say that no gradient comes to the statistics of a forward pass, and that None stands for zeros: torch
+    would fill a tensor for each of them, in a kernel of its own."""
+    if pass_.order == 0 and pass_.statistics:
+        ctx.mark_non_differentiable(*out[1:])
+        ctx.set_materialize_grads(False)
+
+
+def pull(
+    ctx: Any, pass_: BoundPass, cotangents: Sequence[Tensor | None]
+) -> Sequence[Tensor | None]:
     """Return the gradient of each argument of a call, by the derivative of its pass."""
+    if cotangents[0] is None:  # for zeros; see mark_statistics
+        return [None] * (pass_.given_tensors + len(ctx.numbers))
     following, kept, count = pass_.following, ctx.saved_tensors, pass_.count
     outputs = cotangents[: len(pass_.like)]  # the others are those of statistics
     args = (*kept[:count], *outputs, *kept[count:], *ctx.numbers)
@@ -134,8 +146,7 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pass_: BoundPass, *args: Any) -> Any:
         out = _recorded(ctx, pass_, args)
-        if pass_.order == 0 and pass_.statistics:
-            ctx.mark_non_differentiable(*out[1:])
+        mark_statistics(ctx, pass_, out)
         return out if isinstance(out, Tensor) else tuple(out)
 
     @staticmethod
@@ -172,8 +183,7 @@ class _Transformable(torch.autograd.Function):
         pass_, *args = inputs
         ctx.pass_ = pass_
         ctx.save_for_forward(*remember(ctx, pass_, args, output))
-        if pass_.order == 0 and pass_.statistics:
-            ctx.mark_non_differentiable(*output[1:])
+        mark_statistics(ctx, pass_, output)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusegen.runtime.derivative import pull, remember
+from fusegen.runtime.derivative import mark_statistics, pull, remember
 from fusegen.runtime.memory import keeps_order
 from fusegen.runtime.passes import BoundPass
 from fusegen.runtime.sharding import know_shardings
@@ -38,8 +38,7 @@ def register(pass_: BoundPass) -> None:
 
     def setup_context(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
         remember(ctx, pass_, inputs, output)
-        if pass_.order == 0 and pass_.statistics:
-            ctx.mark_non_differentiable(*output[1:])
+        mark_statistics(ctx, pass_, output)
 
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
         return tuple(pull(ctx, pass_, cotangents))
