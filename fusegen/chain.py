@@ -58,7 +58,7 @@ class Mode:
 
     @property
     def saved(self) -> tuple[Value, ...]:
-        """The row statistics that the forward pass saves."""
+        """The row and column statistics that the forward pass saves, and what running averages follow."""
         return self.programs[0].saved
 
     @property
@@ -182,8 +182,12 @@ def _mode(
     programs = [forward]
     for order in range(1, spec.order + 1):
         programs.append(vjp(programs[-1], f"{PASSES[order]}{suffix}"))
-    later = {v for p in programs[1:] for v in p.nodes()}
-    saved = tuple(v for v in forward.nodes() if isinstance(v, Reduce) and v in later)
+    tracked = {f"{s.label}_{part}" for s in steps if s.op for part in s.op.tracked.values()}
+    followed = [v for v in forward.nodes() if name == "train" and v.name in tracked]
+    later = {v for p in programs[1:] for v in p.nodes(followed)}
+    saved = tuple(
+        v for v in forward.nodes() if v in followed or (isinstance(v, Reduce) and v in later)
+    )
     programs[0] = replace(forward, saved=saved)
     kernels = [
         _lowered(spec, order, program, saved if order else (), layout)

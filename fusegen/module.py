@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import sympy as sp
-
 from fusegen.chain import Chain, Mode
-from fusegen.program import Input, Kind, Map, Program, Reduce, Take, Value
+from fusegen.program import Input, Kind, Program, Reduce, Take
 from fusegen.spec_types import Argument, Operand, Ref, Spec, Step
 
 _PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
@@ -143,25 +141,23 @@ class Tracked:
 
     Args:
         label: the submodule's name.
-        averages: each buffer's name among the operands, with the terms of what it follows, as Python text:
-            a coefficient over the extents, and the saved statistics that it multiplies.
+        averages: each buffer's name among the operands, with the saved statistic that it follows.
         momentum: the weight of a batch, as Python text.
     """
 
     label: str
-    averages: tuple[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], ...]
+    averages: tuple[tuple[str, str], ...]
     momentum: str
 
 
 def _tracked(chain: Chain) -> list[Tracked]:
     """Return the steps that keep running averages in training."""
     found = []
-    nodes = {v.name: v for v in chain.modes[0].programs[0].nodes()}
     for step in chain.spec.steps:
         if step.op is None or not step.op.tracked:
             continue
         averages = [
-            (f"{step.label}_{step.held[buffer]}", _terms(nodes[f"{step.label}_{part}"]))
+            (f"{step.label}_{step.held[buffer]}", f"{step.label}_{part}")
             for buffer, part in step.op.tracked.items()
         ]
         momentum = step.attributes["momentum"]
@@ -173,27 +169,6 @@ def _tracked(chain: Chain) -> list[Tracked]:
             )
         )
     return found
-
-
-_EXTENTS = {"rows", "cols", "sample"}
-
-
-def _terms(value: Value) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return a polynomial of reductions term by term, those of the lowest degree first."""
-    expr = _in_statistics(value)
-    statistics = sorted((s for s in expr.free_symbols if s.name not in _EXTENTS), key=str)
-    found = sp.Poly(expr, *statistics).terms()
-    return tuple(
-        (str(c), tuple(str(s) for s, n in zip(statistics, powers, strict=True) for _ in range(n)))
-        for powers, c in sorted(found, key=lambda term: sum(term[0]))
-    )
-
-
-def _in_statistics(value: Value) -> sp.Expr:
-    """Return a value's expression over reductions and extents alone."""
-    if not isinstance(value, Map):
-        return value.symbol
-    return value.expr.xreplace({a.symbol: _in_statistics(a) for a in value.args})
 
 
 def _constructor_parameter(argument: Argument) -> Parameter:

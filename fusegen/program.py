@@ -182,9 +182,12 @@ class Program:
     saved: tuple[Value, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def nodes(self) -> list[Value]:
-        """Return every value that the outputs need, each after its arguments."""
-        return topological((*(out.value for out in self.outputs.values()), *self.saved))
+    def nodes(self, given: Collection[Value] = ()) -> list[Value]:
+        """Return every value that the outputs need where some are given, each after its arguments."""
+        return topological(
+            (*(out.value for out in self.outputs.values()), *self.saved),
+            lambda value: () if value in given else arguments(value),
+        )
 
     def __str__(self) -> str:
         head = ", ".join(f"{v.name}: {v.declared.label}" for v in self.inputs)
@@ -234,10 +237,11 @@ def depths(
 ) -> dict[Value, int]:
     """Return how many of the values that `waits` names each value waits for, one behind the other.
 
-    Such a value counts itself. Inputs and `given` are known from the start. Arguments come first.
+    Such a value counts itself. Inputs and `given` are known from the start, and what they follow from is left
+    out. Arguments come first.
     """
     found: dict[Value, int] = {}
-    for value in program.nodes():
+    for value in program.nodes(given):
         if isinstance(value, Input) or value in given:
             found[value] = 0
         else:

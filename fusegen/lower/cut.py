@@ -40,7 +40,7 @@ def cut(program: Program, given: Collection[Value] = ()) -> tuple[Part, ...]:
     sums = [v for v in phases if _over_grid(v) and v not in given]
     homes = {n: _home(o.value, phases, given) for n, o in program.outputs.items()}
     last = max(homes.values(), default=0)
-    awaited = _awaited(program, phases, homes, sums)
+    awaited = _awaited(program, given, phases, homes, sums)
     parts: list[Part] = []
     for phase in range(last + 1):
         known = (*given, *(v for v in sums if phases[v] <= phase))
@@ -90,6 +90,7 @@ def _home(value: Value, phases: dict[Value, int], given: Collection[Value]) -> i
 
 def _awaited(
     program: Program,
+    given: Collection[Value],
     phases: dict[Value, int],
     homes: dict[str, int],
     sums: list[Value],
@@ -107,5 +108,5 @@ def _awaited(
         if value in sums and phases[value] <= part:
             found.add(value)
             part = phases[value] - 1
-        stack += [(a, part) for a in arguments(value)]
+        stack += [(a, part) for a in arguments(value) if a not in given]
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 from fusegen.lower.stage import Element, Field, FittedFunction, Line, Result, Stage
@@ -29,7 +30,7 @@ class Kernel:
         extents: the activation's extents that the mathematics uses ("rows", "cols", "sample").
         indices: "column", where the mathematics uses the number of the column.
         col_lines, scalar_lines: fields of `Col` and `Scalar` that are computed from the loaded ones.
-        stages: at least one.
+        stages: at least one, but for a kernel over columns alone.
         final_lines: fields of `Total` that follow from the sums over the grid.
         results: what is written, in the order of the operator's outputs, saved statistics last.
         fitted: functions that the stages call.
@@ -37,7 +38,7 @@ class Kernel:
         strided: whether the columns of a row may lie apart in memory.
         signature, returns: its inputs and outputs in words.
         sampled: whether it runs over the rows of a sample alone.
-        before: the kernels that leave the sums over rows that this one reads, in order.
+        before: the kernels that leave what this one reads of columns and sums over rows, in order.
     """
 
     name: str
@@ -73,13 +74,14 @@ class Kernel:
         Draws, and channels spread along rows and columns, are known by an element's place where the tensor is
         contiguous.
         """
-        if any(k.random or k.spread or k.run_sums for k in self.parts):
+        parts = [k for k in self.parts if k.form != "columns"]
+        if any(k.random or k.spread or k.run_sums for k in parts):
             return "contiguous"
-        if all(k.flat for k in self.parts):
+        if all(k.flat for k in parts):
             return "any"
-        if any(k.sampled for k in self.parts):  # whole matrices of a contiguous tensor
+        if any(k.sampled for k in parts):  # whole matrices of a contiguous tensor
             return "packed"
-        return "strided" if all(k.flat or k.across for k in self.parts) else "packed"
+        return "strided" if all(k.flat or k.across for k in parts) else "packed"
 
     def extent(self, name: str) -> str:
         """Return the argument that holds an extent: a sample's kernel has other rows than the activation."""
@@ -96,8 +98,11 @@ class Kernel:
         return "".join(word.capitalize() for word in self.name.split("_"))
 
     @property
-    def form(self) -> Literal["flat", "pointwise", "rows"]:
-        """Which loops it needs: over one long row, down the columns, or over each row as a whole."""
+    def form(self) -> Literal["flat", "pointwise", "rows", "columns"]:
+        """Which loops it needs: over one long row, down the columns, over each row as a whole, or over the
+        columns alone, without the activation."""
+        if not self.stages:
+            return "columns"
         if self.reduces_rows or self.spread or self.run_sums:
             return "rows"
         return "flat" if self.flat else "pointwise"
@@ -132,6 +137,12 @@ class Kernel:
         """Every field of `Col`, the loaded ones first."""
         loaded = (*self.col, *self.saved_cols)
         return (*(f.name for f in loaded), *self.indices, *self.derived_cols)
+
+    @property
+    def holds_columns(self) -> bool:
+        """Whether a GPU's thread keeps the operands of its columns from row to row: what several of them take
+        of the first-level cache is more than a row's own elements."""
+        return 2 * len(self.col) + 4 * len(self.saved_cols) >= 12
 
     @property
     def row_fields(self) -> tuple[str, ...]:
@@ -239,7 +250,8 @@ class Kernel:
     def droppable(self) -> tuple[Result, ...]:
         """The statistics of rows: their pointers are null in a call that no derivative will follow."""
         statistics = [r for r in self.results if r.like is None]
-        apart = self.before or any(r not in self.row_stores for r in statistics)
+        apart = any(k.form != "columns" for k in self.before)
+        apart = apart or any(r not in self.row_stores for r in statistics)
         return () if apart else tuple(statistics)
 
     @property
@@ -265,6 +277,16 @@ class Kernel:
     def grid_sums(self) -> tuple[Result, ...]:
         """Every result that is added up over the grid, also those that share a sum."""
         return tuple(r for r in self.results if r.how == "sum")
+
+    @property
+    def additions(self) -> tuple[tuple[Result | None, Result | None], ...]:
+        """The results of each sum over the grid, in pairs: one in the tensor's dtype, one as computed."""
+        found: list[tuple[Result | None, Result | None]] = []
+        for sum_ in dict.fromkeys(r.summed_as for r in self.grid_sums):
+            same = [r for r in self.grid_sums if r.summed_as == sum_]
+            stored = [r for r in same if r.like]
+            found += zip_longest(stored, [r for r in same if not r.like])
+        return tuple(found)
 
     @property
     def joint_values(self) -> int:

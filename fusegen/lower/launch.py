@@ -59,6 +59,8 @@ def _names(kernel: Kernel) -> tuple[str, ...]:
     """Return which parameters a kernel has: those of its loops."""
     sums = bool(kernel.column_sums or kernel.totals)
     across = ("resident_across",) if kernel.across else ()
+    if kernel.form == "columns":
+        return ()
     if kernel.form == "rows":
         return "elements", "threads", "cluster", "waves", "resident", "full", *across
     if kernel.form == "flat":
@@ -77,7 +79,9 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     tensors = max(1, len(kernel.full))
     # A vector of each column operand is in registers at once, and all that an element holds from one
     # pass over its row to the next: half as many threads then.
-    many = len(kernel.col) > 2 or max(sum(held) for held in kernel.held) > 3
+    many = (
+        len(kernel.col) + len(kernel.saved_cols) > 2 or max(sum(held) for held in kernel.held) > 3
+    )
     # A thread has the values of several rows where they lie side by side: then they count too.
     wide = many or bool(kernel.random or kernel.spread) or len(kernel.column_sums) > 2
     wide = wide or len(kernel.row_fields) + len(kernel.stages) > 7

@@ -8,6 +8,7 @@ from typing import Literal
 
 import sympy as sp
 
+from fusegen.lower.columns import columns_apart
 from fusegen.lower.cut import cut
 from fusegen.lower.distribute import distribute
 from fusegen.lower.hoist import hoist, kind_of
@@ -41,7 +42,8 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
         lowered = _Lowering(*regroup(part.program, part.given)).kernel()
         handed = {r.name for k in kernels for r in k.results}
         saved = tuple(replace(f, handed=f.name in handed) for f in lowered.saved)
-        kernels.append(replace(lowered, strided=strided, saved=saved, sampled=part.sampled))
+        lowered = replace(lowered, strided=strided, saved=saved, sampled=part.sampled)
+        kernels += columns_apart(lowered, kernels)
     *before, last = kernels
     return replace(last, before=tuple(before))
 
@@ -253,6 +255,8 @@ class _Lowering:
         like = given.name if given else None
         if kind == Kind.SCALAR and isinstance(value, Map):
             return Result(name, kind, like, "final", self.names[value.symbol], self.plan.stages)
+        if kind == Kind.COL and isinstance(value, Map) and value.kind in (Kind.COL, Kind.SCALAR):
+            return Result(name, kind, like, "store", self.names[value.symbol], self.plan.stages)
         if kind == Kind.FULL:
             stage = self.plan.level[value]
             return Result(name, kind, like, "store", self._spelled(value, stage), stage)

@@ -186,16 +186,19 @@ class Stage:
         return tuple(r for r in self.results if r.adds and r.kind == Kind.SCALAR)
 
     @property
+    def element_code(self) -> tuple[str, ...]:
+        """What is computed for each element."""
+        return (*(line.code for line in self.lines), *(code for _, code in self.outs))
+
+    @property
     def full_reads(self) -> frozenset[str]:
         """The full inputs that the stage's code reads."""
-        code = " ".join([*(line.code for line in self.lines), *(code for _, code in self.outs)])
-        return frozenset(re.findall(r"\bfull\.(\w+)", code))
+        return frozenset(re.findall(r"\bfull\.(\w+)", " ".join(self.element_code)))
 
     @property
     def row_reads(self) -> frozenset[str]:
         """What the elements' code reads of the row, as `row.name`."""
-        code = " ".join([*(line.code for line in self.lines), *(code for _, code in self.outs)])
-        return frozenset(re.findall(r"\brow\.\w+", code))
+        return frozenset(re.findall(r"\brow\.\w+", " ".join(self.element_code)))
 
     @property
     def purpose(self) -> str:

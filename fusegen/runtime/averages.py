@@ -18,25 +18,16 @@ def batch_weight(norm: nn.Module) -> float:
     return 1.0 / float(batches) if momentum is None else float(momentum)  # type: ignore[arg-type]
 
 
-def follow(running: Tensor, weight: float, *terms: tuple[float, *tuple[Tensor, ...]]) -> None:
-    """Move a running average towards a batch's statistic, in place: two or three kernels, where the formula
-    as it stands would be six to nine.
+def follow(running: Tensor, statistic: Tensor, weight: float, factor: float = 1.0) -> None:
+    """Move a running average towards a batch's statistic, in place, in one or two kernels.
 
     Args:
         running: [channels].
+        statistic: the same of the batch, [channels], in the type that the kernels compute in.
         weight: that of the batch, from 0 to 1.
-        terms: what the statistic is the sum of: a number, and one or two tensors that it multiplies,
-            [channels], in the type that the kernels compute in. The first has one.
+        factor: what the statistic is multiplied by.
     """
     with torch.no_grad():
-        number, *factors = terms[0]
-        statistic = factors[0] * number
-        for number, *factors in terms[1:]:
-            if len(factors) == 1:
-                statistic.add_(factors[0], alpha=number)
-            else:
-                statistic.addcmul_(*factors, value=number)
-        if running.dtype == statistic.dtype:
-            running.lerp_(statistic, weight)
-        else:  # in the wider type, and rounded once
-            running.add_(statistic - running, alpha=weight)
+        if factor != 1.0 or statistic.dtype != running.dtype:
+            statistic = torch.mul(statistic, factor, out=torch.empty_like(running))
+        running.lerp_(statistic, weight)

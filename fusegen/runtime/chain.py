@@ -178,12 +178,6 @@ class Chain:
             args += tuple([float(attributes[i]) for i in mode.attributes])
         return (*args, groups) if self.grouped else args
 
-    def sample(self, x: Tensor) -> int:
-        """Return how many rows the statistics of a sample are of: a sixteenth of the matrices that lie behind
-        one another, whole ones."""
-        matrices = x.shape[: self.columns[0]].numel()
-        return -(-matrices // 16) * (x.shape[self.columns[1] :][1:].numel())
-
     def passes(self, mode: str) -> tuple[BoundPass, ...]:
         """Return the passes of a mode: the forward pass and its derivatives, by order."""
         return self._modes[mode].passes

@@ -36,7 +36,7 @@ _chain = Chain(
                 Pass("backward_train", (0, 1, 2, 3, 4), order="packed"),
                 Pass("double_backward_train", (0, 1, 2, 3, 4, 5), order="packed"),
             ),
-            saved=("col", "col", "col", "row", "row"),
+            saved=("col", "col", "col", "col", "row", "row"),
             random=False,
         ),
         "eval": Mode(
@@ -85,28 +85,17 @@ def apply(
         batch_weights: in training, the weight of the batch in the running averages of bn; None takes the spec's momentum.
     """
     if training:
-        y, bn_sample_sum, bn_column_sum, bn_column_sum_2, softmax_max, softmax_sum = _chain.with_statistics(
+        y, bn_sample_sum, bn_column_sum, bn_mean, bn_var, softmax_max, softmax_sum = _chain.with_statistics(
             "train",
             x,
             (gemm_bias, bn_running_mean, bn_running_var, bn_weight, bn_bias, scale),
             (bn_eps, bn_momentum),
         )
         rows = x.numel() // x.shape[1]
-        sample = _chain.sample(x)
-        weight = bn_momentum if batch_weights is None else batch_weights[0]
-        follow(
-            bn_running_mean,
-            weight,
-            (1/rows, bn_column_sum),
-            (1/sample, bn_sample_sum),
-        )
         unbiased = rows / (rows - 1)  # torch averages the variance so
-        follow(
-            bn_running_var,
-            weight,
-            (unbiased * (1/rows), bn_column_sum_2),
-            (unbiased * (-1/rows**2), bn_column_sum, bn_column_sum),
-        )
+        weight = bn_momentum if batch_weights is None else batch_weights[0]
+        follow(bn_running_mean, bn_mean, weight)
+        follow(bn_running_var, bn_var, weight, unbiased)
         return y
     return _chain(
         "eval",

@@ -15,7 +15,7 @@ using fusegen::Kind;
 using fusegen::Order;
 using fusegen::Tensor;
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias, [[maybe_unused]] Tensor bn_weight,
     [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale,
     [[maybe_unused]] double bn_eps) {
@@ -28,6 +28,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train(
   const Tensor bn_sample_sum_out = activation.statistics(Kind::col);
   const Tensor bn_column_sum_out = activation.statistics(Kind::col);
   const Tensor bn_column_sum_2_out = activation.statistics(Kind::col);
+  const Tensor bn_mean_out = activation.statistics(Kind::col);
+  const Tensor bn_var_out = activation.statistics(Kind::col);
+  const Tensor bn_factor_out = activation.statistics(Kind::col);
   const Tensor y_out = activation.full_result();
   const Tensor softmax_max_out = activation.statistics(Kind::row);
   const Tensor softmax_sum_out = activation.statistics(Kind::row);
@@ -54,69 +57,98 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train(
     fusegen::run(FUSEGEN_KERNEL(forward_train_sums), activation, args);
   }
   {
+    ForwardTrainColumnsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.sample = activation.sample();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_sample_sum = bn_sample_sum_out.const_data_ptr();
+    args.bn_column_sum = bn_column_sum_out.const_data_ptr();
+    args.bn_column_sum_2 = bn_column_sum_2_out.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.bn_mean = bn_mean_out.mutable_data_ptr();
+    args.bn_var = bn_var_out.mutable_data_ptr();
+    args.bn_factor = bn_factor_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(forward_train_columns), activation, args);
+  }
+  {
     ForwardTrainArgs args{};
     args.rows = activation.rows();
     args.cols = activation.cols();
     args.sample = activation.sample();
     args.x = x_.const_data_ptr();
     args.gemm_bias = gemm_bias_.const_data_ptr();
-    args.bn_weight = bn_weight_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.bn_sample_sum = bn_sample_sum_out.const_data_ptr();
-    args.bn_column_sum = bn_column_sum_out.const_data_ptr();
-    args.bn_column_sum_2 = bn_column_sum_2_out.const_data_ptr();
+    args.bn_mean = bn_mean_out.const_data_ptr();
+    args.bn_factor = bn_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.y = y_out.mutable_data_ptr();
     args.softmax_max = softmax_max_out.mutable_data_ptr();
     args.softmax_sum = softmax_sum_out.mutable_data_ptr();
     fusegen::run(FUSEGEN_KERNEL(forward_train), activation, args);
   }
-  return {y_out,           bn_sample_sum_out, bn_column_sum_out, bn_column_sum_2_out,
-          softmax_max_out, softmax_sum_out};
+  return {y_out,      bn_sample_sum_out, bn_column_sum_out, bn_mean_out,
+          bn_var_out, softmax_max_out,   softmax_sum_out};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias, [[maybe_unused]] Tensor bn_weight,
     [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor bn_sample_sum, [[maybe_unused]] Tensor bn_column_sum,
-    [[maybe_unused]] Tensor bn_column_sum_2, [[maybe_unused]] Tensor softmax_max,
-    [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps) {
+    [[maybe_unused]] Tensor bn_mean, [[maybe_unused]] Tensor bn_var,
+    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
+    [[maybe_unused]] double bn_eps) {
   const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
-  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
   const Tensor scale_ = activation.scalar(scale, "scale");
-  const Tensor bn_sample_sum_ = activation.saved(bn_sample_sum, "bn_sample_sum", Kind::col);
-  const Tensor bn_column_sum_ = activation.saved(bn_column_sum, "bn_column_sum", Kind::col);
-  const Tensor bn_column_sum_2_ = activation.saved(bn_column_sum_2, "bn_column_sum_2", Kind::col);
+  const Tensor bn_var_ = activation.saved(bn_var, "bn_var", Kind::col);
+  const Tensor bn_mean_ = activation.saved(bn_mean, "bn_mean", Kind::col);
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor bn_sample_sum_ = activation.saved(bn_sample_sum, "bn_sample_sum", Kind::col);
+  const Tensor bn_column_sum_ = activation.saved(bn_column_sum, "bn_column_sum", Kind::col);
+  const Tensor d_bn_weight_factor_out = activation.statistics(Kind::col);
+  const Tensor bn_factor_out = activation.statistics(Kind::col);
   const Tensor grad_bn_weight_out = activation.like(bn_weight);
   const Tensor grad_bn_bias_out = activation.like(bn_bias);
   const Tensor grad_scale_out = activation.like(scale);
   const Tensor grad_bn_bias_sum_out = activation.statistics(Kind::col);
   const Tensor grad_bn_weight_2_out = activation.statistics(Kind::col);
+  const Tensor grad_bn_column_sum_out = activation.statistics(Kind::col);
+  const Tensor grad_bn_column_sum_2_out = activation.statistics(Kind::col);
+  const Tensor bn_near_factor_out = activation.statistics(Kind::col);
   const Tensor grad_x_out = activation.full_result();
   const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
+  {
+    BackwardTrainSumsColumnsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_var = bn_var_.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.d_bn_weight_factor = d_bn_weight_factor_out.mutable_data_ptr();
+    args.bn_factor = bn_factor_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(backward_train_sums_columns), activation, args);
+  }
   {
     BackwardTrainSumsArgs args{};
     args.rows = activation.rows();
     args.cols = activation.cols();
-    args.sample = activation.sample();
     args.x = x_.const_data_ptr();
     args.grad_y = grad_y_.const_data_ptr();
     args.gemm_bias = gemm_bias_.const_data_ptr();
-    args.bn_weight = bn_weight_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.bn_sample_sum = bn_sample_sum_.const_data_ptr();
-    args.bn_column_sum = bn_column_sum_.const_data_ptr();
-    args.bn_column_sum_2 = bn_column_sum_2_.const_data_ptr();
+    args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
+    args.d_bn_weight_factor = d_bn_weight_factor_out.const_data_ptr();
+    args.bn_factor = bn_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.grad_bn_weight = grad_bn_weight_out.mutable_data_ptr();
     args.grad_bn_bias = grad_bn_bias_out.mutable_data_ptr();
@@ -126,6 +158,23 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     fusegen::run(FUSEGEN_KERNEL(backward_train_sums), activation, args);
   }
   {
+    BackwardTrainColumnsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.sample = activation.sample();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_sample_sum = bn_sample_sum_.const_data_ptr();
+    args.bn_column_sum = bn_column_sum_.const_data_ptr();
+    args.bn_var = bn_var_.const_data_ptr();
+    args.grad_bn_bias_sum = grad_bn_bias_sum_out.const_data_ptr();
+    args.grad_bn_weight_2 = grad_bn_weight_2_out.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.grad_bn_column_sum = grad_bn_column_sum_out.mutable_data_ptr();
+    args.grad_bn_column_sum_2 = grad_bn_column_sum_2_out.mutable_data_ptr();
+    args.bn_near_factor = bn_near_factor_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(backward_train_columns), activation, args);
+  }
+  {
     BackwardTrainArgs args{};
     args.rows = activation.rows();
     args.cols = activation.cols();
@@ -133,16 +182,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     args.x = x_.const_data_ptr();
     args.grad_y = grad_y_.const_data_ptr();
     args.gemm_bias = gemm_bias_.const_data_ptr();
-    args.bn_weight = bn_weight_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.bn_sample_sum = bn_sample_sum_.const_data_ptr();
-    args.bn_column_sum = bn_column_sum_.const_data_ptr();
-    args.bn_column_sum_2 = bn_column_sum_2_.const_data_ptr();
+    args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
-    args.grad_bn_bias_sum = grad_bn_bias_sum_out.const_data_ptr();
-    args.grad_bn_weight_2 = grad_bn_weight_2_out.const_data_ptr();
+    args.grad_bn_column_sum = grad_bn_column_sum_out.const_data_ptr();
+    args.grad_bn_column_sum_2 = grad_bn_column_sum_2_out.const_data_ptr();
+    args.bn_factor = bn_factor_out.const_data_ptr();
+    args.bn_near_factor = bn_near_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.grad_x = grad_x_out.mutable_data_ptr();
     args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
@@ -157,15 +205,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_gemm_bias,
     [[maybe_unused]] Tensor grad_grad_bn_weight, [[maybe_unused]] Tensor grad_grad_bn_bias,
     [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor bn_sample_sum,
-    [[maybe_unused]] Tensor bn_column_sum, [[maybe_unused]] Tensor bn_column_sum_2,
-    [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
-    [[maybe_unused]] double bn_eps) {
+    [[maybe_unused]] Tensor bn_column_sum, [[maybe_unused]] Tensor bn_mean,
+    [[maybe_unused]] Tensor bn_var, [[maybe_unused]] Tensor softmax_max,
+    [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps) {
   const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
-  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
   const Tensor grad_grad_gemm_bias_ = activation.col(grad_grad_gemm_bias, "grad_grad_gemm_bias");
   const Tensor scale_ = activation.scalar(scale, "scale");
@@ -173,21 +221,49 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
   const Tensor grad_grad_bn_bias_ = activation.col(grad_grad_bn_bias, "grad_grad_bn_bias");
   const Tensor grad_grad_scale_ = activation.scalar(grad_grad_scale, "grad_grad_scale");
   const Tensor bn_sample_sum_ = activation.saved(bn_sample_sum, "bn_sample_sum", Kind::col);
-  const Tensor bn_column_sum_ = activation.saved(bn_column_sum, "bn_column_sum", Kind::col);
-  const Tensor bn_column_sum_2_ = activation.saved(bn_column_sum_2, "bn_column_sum_2", Kind::col);
+  const Tensor bn_var_ = activation.saved(bn_var, "bn_var", Kind::col);
+  const Tensor bn_mean_ = activation.saved(bn_mean, "bn_mean", Kind::col);
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor bn_column_sum_ = activation.saved(bn_column_sum, "bn_column_sum", Kind::col);
+  const Tensor bn_near_factor_out = activation.statistics(Kind::col);
+  const Tensor d_bn_var_factor_out = activation.statistics(Kind::col);
+  const Tensor bn_factor_out = activation.statistics(Kind::col);
   const Tensor grad_grad_bn_column_sum_out = activation.statistics(Kind::col);
   const Tensor grad_grad_bn_column_sum_2_2_out = activation.statistics(Kind::col);
   const Tensor grad_bn_var_2_out = activation.statistics(Kind::col);
+  const Tensor grad_grad_bn_offset_out = activation.statistics(Kind::col);
+  const Tensor grad_grad_bn_var_2_out = activation.statistics(Kind::col);
+  const Tensor d_bn_weight_factor_out = activation.statistics(Kind::col);
+  const Tensor d_d_bn_weight_bn_var_factor_out = activation.statistics(Kind::col);
+  const Tensor grad_grad_bn_factor_out = activation.statistics(Kind::col);
+  const Tensor d_d_bn_var_bn_var_factor_out = activation.statistics(Kind::col);
+  const Tensor grad_bn_mean_3_factor_out = activation.statistics(Kind::col);
   const Tensor grad_bn_weight_out = activation.like(bn_weight);
   const Tensor grad_bn_bias_out = activation.like(bn_bias);
   const Tensor grad_scale_out = activation.like(scale);
   const Tensor grad_grad_y_out = activation.full_result();
   const Tensor grad_bn_var_4_out = activation.statistics(Kind::col);
   const Tensor grad_bn_mean_4_out = activation.statistics(Kind::col);
+  const Tensor grad_bn_column_sum_2_2_out = activation.statistics(Kind::col);
+  const Tensor grad_bn_column_sum_3_out = activation.statistics(Kind::col);
+  const Tensor grad_bn_column_sum_2_out = activation.statistics(Kind::col);
   const Tensor grad_x_out = activation.full_result();
   const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
+  {
+    DoubleBackwardTrainSumsColumnsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.sample = activation.sample();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_sample_sum = bn_sample_sum_.const_data_ptr();
+    args.bn_var = bn_var_.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.bn_near_factor = bn_near_factor_out.mutable_data_ptr();
+    args.d_bn_var_factor = d_bn_var_factor_out.mutable_data_ptr();
+    args.bn_factor = bn_factor_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(double_backward_train_sums_columns), activation, args);
+  }
   {
     DoubleBackwardTrainSumsArgs args{};
     args.rows = activation.rows();
@@ -197,15 +273,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     args.grad_y = grad_y_.const_data_ptr();
     args.grad_grad_x = grad_grad_x_.const_data_ptr();
     args.gemm_bias = gemm_bias_.const_data_ptr();
-    args.bn_weight = bn_weight_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.grad_grad_gemm_bias = grad_grad_gemm_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.bn_sample_sum = bn_sample_sum_.const_data_ptr();
-    args.bn_column_sum = bn_column_sum_.const_data_ptr();
-    args.bn_column_sum_2 = bn_column_sum_2_.const_data_ptr();
+    args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
+    args.bn_near_factor = bn_near_factor_out.const_data_ptr();
+    args.d_bn_var_factor = d_bn_var_factor_out.const_data_ptr();
+    args.bn_factor = bn_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.grad_grad_bn_column_sum = grad_grad_bn_column_sum_out.mutable_data_ptr();
     args.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2_out.mutable_data_ptr();
@@ -213,10 +289,28 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     fusegen::run(FUSEGEN_KERNEL(double_backward_train_sums), activation, args);
   }
   {
+    DoubleBackwardTrainSums2ColumnsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_column_sum = bn_column_sum_.const_data_ptr();
+    args.bn_var = bn_var_.const_data_ptr();
+    args.grad_grad_bn_column_sum = grad_grad_bn_column_sum_out.const_data_ptr();
+    args.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2_out.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.grad_grad_bn_offset = grad_grad_bn_offset_out.mutable_data_ptr();
+    args.grad_grad_bn_var_2 = grad_grad_bn_var_2_out.mutable_data_ptr();
+    args.d_bn_weight_factor = d_bn_weight_factor_out.mutable_data_ptr();
+    args.d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_out.mutable_data_ptr();
+    args.grad_grad_bn_factor = grad_grad_bn_factor_out.mutable_data_ptr();
+    args.d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_out.mutable_data_ptr();
+    args.grad_bn_mean_3_factor = grad_bn_mean_3_factor_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(double_backward_train_sums2_columns), activation, args);
+  }
+  {
     DoubleBackwardTrainSums2Args args{};
     args.rows = activation.rows();
     args.cols = activation.cols();
-    args.sample = activation.sample();
     args.x = x_.const_data_ptr();
     args.grad_y = grad_y_.const_data_ptr();
     args.grad_grad_x = grad_grad_x_.const_data_ptr();
@@ -228,13 +322,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
     args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-    args.bn_sample_sum = bn_sample_sum_.const_data_ptr();
-    args.bn_column_sum = bn_column_sum_.const_data_ptr();
-    args.bn_column_sum_2 = bn_column_sum_2_.const_data_ptr();
+    args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
-    args.grad_grad_bn_column_sum = grad_grad_bn_column_sum_out.const_data_ptr();
-    args.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2_out.const_data_ptr();
+    args.grad_grad_bn_offset = grad_grad_bn_offset_out.const_data_ptr();
+    args.grad_grad_bn_var_2 = grad_grad_bn_var_2_out.const_data_ptr();
+    args.d_bn_weight_factor = d_bn_weight_factor_out.const_data_ptr();
+    args.d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_out.const_data_ptr();
+    args.bn_factor = bn_factor_out.const_data_ptr();
+    args.d_bn_var_factor = d_bn_var_factor_out.const_data_ptr();
+    args.grad_grad_bn_factor = grad_grad_bn_factor_out.const_data_ptr();
+    args.d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_out.const_data_ptr();
+    args.grad_bn_mean_3_factor = grad_bn_mean_3_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.grad_bn_weight = grad_bn_weight_out.mutable_data_ptr();
     args.grad_bn_bias = grad_bn_bias_out.mutable_data_ptr();
@@ -245,6 +344,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     fusegen::run(FUSEGEN_KERNEL(double_backward_train_sums2), activation, args);
   }
   {
+    DoubleBackwardTrainColumnsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.bn_column_sum = bn_column_sum_.const_data_ptr();
+    args.grad_grad_bn_column_sum = grad_grad_bn_column_sum_out.const_data_ptr();
+    args.grad_bn_var_4 = grad_bn_var_4_out.const_data_ptr();
+    args.grad_bn_mean_4 = grad_bn_mean_4_out.const_data_ptr();
+    args.grad_bn_var_2 = grad_bn_var_2_out.const_data_ptr();
+    args.grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_out.mutable_data_ptr();
+    args.grad_bn_column_sum_3 = grad_bn_column_sum_3_out.mutable_data_ptr();
+    args.grad_bn_column_sum_2 = grad_bn_column_sum_2_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(double_backward_train_columns), activation, args);
+  }
+  {
     DoubleBackwardTrainArgs args{};
     args.rows = activation.rows();
     args.cols = activation.cols();
@@ -253,23 +366,24 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     args.grad_y = grad_y_.const_data_ptr();
     args.grad_grad_x = grad_grad_x_.const_data_ptr();
     args.gemm_bias = gemm_bias_.const_data_ptr();
-    args.bn_weight = bn_weight_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.grad_grad_gemm_bias = grad_grad_gemm_bias_.const_data_ptr();
     args.grad_grad_bn_weight = grad_grad_bn_weight_.const_data_ptr();
     args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
     args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-    args.bn_sample_sum = bn_sample_sum_.const_data_ptr();
-    args.bn_column_sum = bn_column_sum_.const_data_ptr();
-    args.bn_column_sum_2 = bn_column_sum_2_.const_data_ptr();
+    args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
-    args.grad_grad_bn_column_sum = grad_grad_bn_column_sum_out.const_data_ptr();
-    args.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2_out.const_data_ptr();
-    args.grad_bn_var_4 = grad_bn_var_4_out.const_data_ptr();
-    args.grad_bn_mean_4 = grad_bn_mean_4_out.const_data_ptr();
-    args.grad_bn_var_2 = grad_bn_var_2_out.const_data_ptr();
+    args.grad_grad_bn_var_2 = grad_grad_bn_var_2_out.const_data_ptr();
+    args.grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_out.const_data_ptr();
+    args.grad_bn_column_sum_3 = grad_bn_column_sum_3_out.const_data_ptr();
+    args.grad_bn_column_sum_2 = grad_bn_column_sum_2_out.const_data_ptr();
+    args.bn_factor = bn_factor_out.const_data_ptr();
+    args.d_bn_var_factor = d_bn_var_factor_out.const_data_ptr();
+    args.d_bn_weight_factor = d_bn_weight_factor_out.const_data_ptr();
+    args.grad_grad_bn_factor = grad_grad_bn_factor_out.const_data_ptr();
+    args.bn_near_factor = bn_near_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.grad_x = grad_x_out.mutable_data_ptr();
     args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
@@ -285,31 +399,43 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval(
     [[maybe_unused]] Tensor bn_weight, [[maybe_unused]] Tensor bn_bias,
     [[maybe_unused]] Tensor scale, [[maybe_unused]] double bn_eps) {
   const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
   const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
-  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
-  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
   const Tensor scale_ = activation.scalar(scale, "scale");
+  const Tensor bn_factor_out = activation.statistics(Kind::col);
   const Tensor y_out = activation.full_result();
   const Tensor softmax_max_out = activation.statistics(Kind::row);
   const Tensor softmax_sum_out = activation.statistics(Kind::row);
-  ForwardEvalArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
-  args.gemm_bias = gemm_bias_.const_data_ptr();
-  args.bn_running_mean = bn_running_mean_.const_data_ptr();
-  args.bn_running_var = bn_running_var_.const_data_ptr();
-  args.bn_weight = bn_weight_.const_data_ptr();
-  args.bn_bias = bn_bias_.const_data_ptr();
-  args.scale = scale_.const_data_ptr();
-  args.bn_eps = bn_eps;
-  args.y = y_out.mutable_data_ptr();
-  args.softmax_max = softmax_max_out.mutable_data_ptr();
-  args.softmax_sum = softmax_sum_out.mutable_data_ptr();
-  fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
+  {
+    ForwardEvalColumnsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.bn_running_var = bn_running_var_.const_data_ptr();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.bn_factor = bn_factor_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(forward_eval_columns), activation, args);
+  }
+  {
+    ForwardEvalArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.x = x_.const_data_ptr();
+    args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.bn_running_mean = bn_running_mean_.const_data_ptr();
+    args.bn_bias = bn_bias_.const_data_ptr();
+    args.scale = scale_.const_data_ptr();
+    args.bn_factor = bn_factor_out.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.y = y_out.mutable_data_ptr();
+    args.softmax_max = softmax_max_out.mutable_data_ptr();
+    args.softmax_sum = softmax_sum_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
+  }
   return {y_out, softmax_max_out, softmax_sum_out};
 }
 
@@ -321,41 +447,56 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] double bn_eps) {
   const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
   const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
-  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
-  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
   const Tensor scale_ = activation.scalar(scale, "scale");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor bn_factor_out = activation.statistics(Kind::col);
+  const Tensor d_bn_weight_factor_out = activation.statistics(Kind::col);
   const Tensor grad_x_out = activation.full_result();
   const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
   const Tensor grad_bn_weight_out = activation.like(bn_weight);
   const Tensor grad_bn_bias_out = activation.like(bn_bias);
   const Tensor grad_scale_out = activation.like(scale);
-  BackwardEvalArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
-  args.grad_y = grad_y_.const_data_ptr();
-  args.gemm_bias = gemm_bias_.const_data_ptr();
-  args.bn_running_mean = bn_running_mean_.const_data_ptr();
-  args.bn_running_var = bn_running_var_.const_data_ptr();
-  args.bn_weight = bn_weight_.const_data_ptr();
-  args.bn_bias = bn_bias_.const_data_ptr();
-  args.scale = scale_.const_data_ptr();
-  args.softmax_max = softmax_max_.const_data_ptr();
-  args.softmax_sum = softmax_sum_.const_data_ptr();
-  args.bn_eps = bn_eps;
-  args.grad_x = grad_x_out.mutable_data_ptr();
-  args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
-  args.grad_bn_weight = grad_bn_weight_out.mutable_data_ptr();
-  args.grad_bn_bias = grad_bn_bias_out.mutable_data_ptr();
-  args.grad_scale = grad_scale_out.mutable_data_ptr();
-  fusegen::run(FUSEGEN_KERNEL(backward_eval), activation, args);
+  {
+    BackwardEvalColumnsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.bn_running_var = bn_running_var_.const_data_ptr();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.bn_factor = bn_factor_out.mutable_data_ptr();
+    args.d_bn_weight_factor = d_bn_weight_factor_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(backward_eval_columns), activation, args);
+  }
+  {
+    BackwardEvalArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.x = x_.const_data_ptr();
+    args.grad_y = grad_y_.const_data_ptr();
+    args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.bn_running_mean = bn_running_mean_.const_data_ptr();
+    args.bn_bias = bn_bias_.const_data_ptr();
+    args.scale = scale_.const_data_ptr();
+    args.softmax_max = softmax_max_.const_data_ptr();
+    args.softmax_sum = softmax_sum_.const_data_ptr();
+    args.bn_factor = bn_factor_out.const_data_ptr();
+    args.d_bn_weight_factor = d_bn_weight_factor_out.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.grad_x = grad_x_out.mutable_data_ptr();
+    args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
+    args.grad_bn_weight = grad_bn_weight_out.mutable_data_ptr();
+    args.grad_bn_bias = grad_bn_bias_out.mutable_data_ptr();
+    args.grad_scale = grad_scale_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(backward_eval), activation, args);
+  }
   return {grad_x_out, grad_gemm_bias_out, grad_bn_weight_out, grad_bn_bias_out, grad_scale_out};
 }
 
@@ -369,13 +510,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
     [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor softmax_max,
     [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps) {
   const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
   const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
-  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
-  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
   const Tensor grad_grad_gemm_bias_ = activation.col(grad_grad_gemm_bias, "grad_grad_gemm_bias");
   const Tensor grad_grad_bn_weight_ = activation.col(grad_grad_bn_weight, "grad_grad_bn_weight");
@@ -384,38 +525,54 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
   const Tensor grad_grad_scale_ = activation.scalar(grad_grad_scale, "grad_grad_scale");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
   const Tensor softmax_sum_ = activation.saved(softmax_sum, "softmax_sum", Kind::row);
+  const Tensor bn_factor_out = activation.statistics(Kind::col);
+  const Tensor d_bn_weight_factor_out = activation.statistics(Kind::col);
   const Tensor grad_x_out = activation.full_result();
   const Tensor grad_gemm_bias_out = activation.like(gemm_bias);
   const Tensor grad_bn_weight_out = activation.like(bn_weight);
   const Tensor grad_bn_bias_out = activation.like(bn_bias);
   const Tensor grad_scale_out = activation.like(scale);
   const Tensor grad_grad_y_out = activation.full_result();
-  DoubleBackwardEvalArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
-  args.grad_y = grad_y_.const_data_ptr();
-  args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  args.gemm_bias = gemm_bias_.const_data_ptr();
-  args.bn_running_mean = bn_running_mean_.const_data_ptr();
-  args.bn_running_var = bn_running_var_.const_data_ptr();
-  args.bn_weight = bn_weight_.const_data_ptr();
-  args.bn_bias = bn_bias_.const_data_ptr();
-  args.grad_grad_gemm_bias = grad_grad_gemm_bias_.const_data_ptr();
-  args.grad_grad_bn_weight = grad_grad_bn_weight_.const_data_ptr();
-  args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
-  args.scale = scale_.const_data_ptr();
-  args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-  args.softmax_max = softmax_max_.const_data_ptr();
-  args.softmax_sum = softmax_sum_.const_data_ptr();
-  args.bn_eps = bn_eps;
-  args.grad_x = grad_x_out.mutable_data_ptr();
-  args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
-  args.grad_bn_weight = grad_bn_weight_out.mutable_data_ptr();
-  args.grad_bn_bias = grad_bn_bias_out.mutable_data_ptr();
-  args.grad_scale = grad_scale_out.mutable_data_ptr();
-  args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
-  fusegen::run(FUSEGEN_KERNEL(double_backward_eval), activation, args);
+  {
+    DoubleBackwardEvalColumnsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.bn_running_var = bn_running_var_.const_data_ptr();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.bn_factor = bn_factor_out.mutable_data_ptr();
+    args.d_bn_weight_factor = d_bn_weight_factor_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(double_backward_eval_columns), activation, args);
+  }
+  {
+    DoubleBackwardEvalArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.x = x_.const_data_ptr();
+    args.grad_y = grad_y_.const_data_ptr();
+    args.grad_grad_x = grad_grad_x_.const_data_ptr();
+    args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.bn_running_mean = bn_running_mean_.const_data_ptr();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_bias = bn_bias_.const_data_ptr();
+    args.grad_grad_gemm_bias = grad_grad_gemm_bias_.const_data_ptr();
+    args.grad_grad_bn_weight = grad_grad_bn_weight_.const_data_ptr();
+    args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
+    args.scale = scale_.const_data_ptr();
+    args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
+    args.softmax_max = softmax_max_.const_data_ptr();
+    args.softmax_sum = softmax_sum_.const_data_ptr();
+    args.bn_factor = bn_factor_out.const_data_ptr();
+    args.d_bn_weight_factor = d_bn_weight_factor_out.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.grad_x = grad_x_out.mutable_data_ptr();
+    args.grad_gemm_bias = grad_gemm_bias_out.mutable_data_ptr();
+    args.grad_bn_weight = grad_bn_weight_out.mutable_data_ptr();
+    args.grad_bn_bias = grad_bn_bias_out.mutable_data_ptr();
+    args.grad_scale = grad_scale_out.mutable_data_ptr();
+    args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(double_backward_eval), activation, args);
+  }
   return {grad_x_out,       grad_gemm_bias_out, grad_bn_weight_out,
           grad_bn_bias_out, grad_scale_out,     grad_grad_y_out};
 }
@@ -427,27 +584,39 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gem
                           [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale,
                           [[maybe_unused]] double bn_eps) {
   const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
+  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
   const Tensor bn_running_mean_ = activation.col(bn_running_mean, "bn_running_mean");
-  const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
-  const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor bn_bias_ = activation.col(bn_bias, "bn_bias");
   const Tensor scale_ = activation.scalar(scale, "scale");
+  const Tensor bn_factor_out = activation.statistics(Kind::col);
   const Tensor y_out = activation.full_result();
-  ForwardEvalArgs args{};
-  args.rows = activation.rows();
-  args.cols = activation.cols();
-  args.x = x_.const_data_ptr();
-  args.gemm_bias = gemm_bias_.const_data_ptr();
-  args.bn_running_mean = bn_running_mean_.const_data_ptr();
-  args.bn_running_var = bn_running_var_.const_data_ptr();
-  args.bn_weight = bn_weight_.const_data_ptr();
-  args.bn_bias = bn_bias_.const_data_ptr();
-  args.scale = scale_.const_data_ptr();
-  args.bn_eps = bn_eps;
-  args.y = y_out.mutable_data_ptr();
-  fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
+  {
+    ForwardEvalColumnsArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.bn_running_var = bn_running_var_.const_data_ptr();
+    args.bn_weight = bn_weight_.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.bn_factor = bn_factor_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(forward_eval_columns), activation, args);
+  }
+  {
+    ForwardEvalArgs args{};
+    args.rows = activation.rows();
+    args.cols = activation.cols();
+    args.x = x_.const_data_ptr();
+    args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.bn_running_mean = bn_running_mean_.const_data_ptr();
+    args.bn_bias = bn_bias_.const_data_ptr();
+    args.scale = scale_.const_data_ptr();
+    args.bn_factor = bn_factor_out.const_data_ptr();
+    args.bn_eps = bn_eps;
+    args.y = y_out.mutable_data_ptr();
+    fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
+  }
   return y_out;
 }
 
@@ -464,17 +633,18 @@ fusegen_gemm_batchnorm_scale_softmax_cpu_level() {
 STABLE_TORCH_LIBRARY(fusegen_gemm_batchnorm_scale_softmax, library) {
   library.def(
       "forward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor scale, "
-      "float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "backward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor scale, "
-      "Tensor grad_y, Tensor bn_sample_sum, Tensor bn_column_sum, Tensor bn_column_sum_2, Tensor "
-      "softmax_max, Tensor softmax_sum, float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "Tensor grad_y, Tensor bn_sample_sum, Tensor bn_column_sum, Tensor bn_mean, Tensor bn_var, "
+      "Tensor softmax_max, Tensor softmax_sum, float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, "
+      "Tensor)");
   library.def(
       "double_backward_train(Tensor x, Tensor gemm_bias, Tensor bn_weight, Tensor bn_bias, Tensor "
       "scale, Tensor grad_y, Tensor grad_grad_x, Tensor grad_grad_gemm_bias, Tensor "
       "grad_grad_bn_weight, Tensor grad_grad_bn_bias, Tensor grad_grad_scale, Tensor "
-      "bn_sample_sum, Tensor bn_column_sum, Tensor bn_column_sum_2, Tensor softmax_max, Tensor "
-      "softmax_sum, float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "bn_sample_sum, Tensor bn_column_sum, Tensor bn_mean, Tensor bn_var, Tensor softmax_max, "
+      "Tensor softmax_sum, float bn_eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "forward_eval(Tensor x, Tensor gemm_bias, Tensor bn_running_mean, Tensor bn_running_var, "
       "Tensor bn_weight, Tensor bn_bias, Tensor scale, float bn_eps) -> (Tensor, Tensor, Tensor)");

@@ -103,9 +103,54 @@ struct ForwardTrainSums {
   }
 };
 
+// forward_train_columns: (bn_weight: col, bn_sample_sum: col, bn_column_sum: col, bn_column_sum_2:
+// col, bn_eps: scalar)
+//   -> bn_mean: col, bn_var: col, bn_factor: col
+template <class Math>
+struct ForwardTrainColumns {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {};
+  struct Col {
+    T bn_weight;
+    T bn_sample_sum;
+    T bn_column_sum;
+    T bn_column_sum_2;
+    T bn_offset;
+    T bn_mean;
+    T bn_var;
+    T bn_factor;
+  };
+  struct Row {};
+  struct Scalar {
+    T bn_eps;
+    T rows;
+    T sample;
+    T rows_inverse;
+    T sample_inverse;
+  };
+  struct Kept {};
+  struct Out {};
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.rows_inverse = Math::inverse(scalar.rows);
+    scalar.sample_inverse = Math::inverse(scalar.sample);
+  }
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
+    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
+    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
+  }
+};
+
 // forward_train: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar, bn_eps:
 // scalar)
-//   -> y: full, softmax_max: row, softmax_sum: row
+//   -> y: full, bn_mean: col, bn_var: col, softmax_max: row, softmax_sum: row
 //   bn_offset: col = bn_column_sum/rows
 //   bn_mean: col = bn_offset + bn_sample_sum/sample
 //   bn_var: col = bn_column_sum_2/rows - bn_offset**2
@@ -126,14 +171,8 @@ struct ForwardTrain {
   };
   struct Col {
     T gemm_bias;
-    T bn_weight;
     T bn_bias;
-    T bn_sample_sum;
-    T bn_column_sum;
-    T bn_column_sum_2;
-    T bn_offset;
     T bn_mean;
-    T bn_var;
     T bn_factor;
   };
   struct Row {
@@ -163,14 +202,6 @@ struct ForwardTrain {
   static FUSEGEN_FN void scalars(Scalar& scalar) {
     scalar.rows_inverse = Math::inverse(scalar.rows);
     scalar.sample_inverse = Math::inverse(scalar.sample);
-  }
-
-  // Once a column.
-  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
-    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
-    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
-    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
-    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
   }
 
   // Stage 0: the largest softmax_max.
@@ -207,19 +238,49 @@ struct ForwardTrain {
   }
 };
 
+// backward_train_sums_columns: (bn_weight: col, bn_var: col, bn_eps: scalar)
+//   -> d_bn_weight_factor: col, bn_factor: col
+template <class Math>
+struct BackwardTrainSumsColumns {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {};
+  struct Col {
+    T bn_weight;
+    T bn_var;
+    T d_bn_weight_factor;
+    T bn_factor;
+  };
+  struct Row {};
+  struct Scalar {
+    T bn_eps;
+  };
+  struct Kept {};
+  struct Out {};
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.d_bn_weight_factor = Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
+  }
+};
+
 // backward_train_sums: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
 // bn_eps: scalar, grad_y: full)
 //   -> grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_bn_bias_sum: col,
-//   grad_bn_weight_2: col bn_offset: col = bn_column_sum/rows bn_mean: col = bn_offset +
-//   bn_sample_sum/sample bn_var: col = bn_column_sum_2/rows - bn_offset**2 gemm: full = gemm_bias +
-//   x d_bn_weight: full = (-bn_mean + gemm)/sqrt(bn_eps + bn_var) bn: full = bn_bias +
-//   bn_weight*(-bn_mean + gemm)/sqrt(bn_eps + bn_var) mul: full = bn*scale softmax_exp: full =
-//   exp(mul - softmax_max) grad_softmax_sum: full = grad_y*softmax_exp grad_softmax_sum_2: row =
-//   sum(grad_softmax_sum over cols) grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum +
-//   grad_y)/softmax_sum grad_mul: full = grad_softmax_exp*softmax_exp grad_bn: full =
-//   grad_mul*scale grad_bn_weight: full = d_bn_weight*grad_bn grad_bn_weight_2: col =
-//   sum(grad_bn_weight over rows) grad_bn_bias_sum: col = sum(grad_bn over rows) grad_scale: full =
-//   bn*grad_mul grad_scale_2: scalar = sum(grad_scale over rows, cols)
+//   grad_bn_weight_2: col gemm: full = gemm_bias + x d_bn_weight: full = (-bn_mean +
+//   gemm)/sqrt(bn_eps + bn_var) bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps +
+//   bn_var) mul: full = bn*scale softmax_exp: full = exp(mul - softmax_max) grad_softmax_sum: full
+//   = grad_y*softmax_exp grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_mul: full = grad_softmax_exp*softmax_exp
+//   grad_bn: full = grad_mul*scale
+//   grad_bn_weight: full = d_bn_weight*grad_bn
+//   grad_bn_weight_2: col = sum(grad_bn_weight over rows)
+//   grad_bn_bias_sum: col = sum(grad_bn over rows)
+//   grad_scale: full = bn*grad_mul
+//   grad_scale_2: scalar = sum(grad_scale over rows, cols)
 template <class Math>
 struct BackwardTrainSums {
   using T = typename Math::Scalar;
@@ -231,14 +292,8 @@ struct BackwardTrainSums {
   };
   struct Col {
     T gemm_bias;
-    T bn_weight;
     T bn_bias;
-    T bn_sample_sum;
-    T bn_column_sum;
-    T bn_column_sum_2;
-    T bn_offset;
     T bn_mean;
-    T bn_var;
     T d_bn_weight_factor;
     T bn_factor;
   };
@@ -252,10 +307,6 @@ struct BackwardTrainSums {
   struct Scalar {
     T scale;
     T bn_eps;
-    T rows;
-    T sample;
-    T rows_inverse;
-    T sample_inverse;
   };
   struct Kept {
     T d_bn_weight;
@@ -268,21 +319,6 @@ struct BackwardTrainSums {
     T grad_bn_bias;
     T grad_scale;
   };
-
-  // Once a call.
-  static FUSEGEN_FN void scalars(Scalar& scalar) {
-    scalar.rows_inverse = Math::inverse(scalar.rows);
-    scalar.sample_inverse = Math::inverse(scalar.sample);
-  }
-
-  // Once a column.
-  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
-    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
-    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
-    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
-    col.d_bn_weight_factor = Math::rsqrt(col.bn_var + scalar.bn_eps);
-    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
-  }
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
@@ -331,12 +367,64 @@ struct BackwardTrainSums {
   }
 };
 
+// backward_train_columns: (bn_weight: col, bn_sample_sum: col, bn_column_sum: col, bn_var: col,
+// grad_bn_bias_sum: col, grad_bn_weight_2: col, bn_eps: scalar)
+//   -> grad_bn_column_sum: col, grad_bn_column_sum_2: col, bn_near_factor: col
+template <class Math>
+struct BackwardTrainColumns {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {};
+  struct Col {
+    T bn_weight;
+    T bn_sample_sum;
+    T bn_column_sum;
+    T bn_var;
+    T grad_bn_bias_sum;
+    T grad_bn_weight_2;
+    T bn_offset;
+    T grad_bn_mean_2;
+    T grad_bn_var_2;
+    T grad_bn_offset;
+    T grad_bn_column_sum;
+    T grad_bn_column_sum_2;
+    T bn_near_factor;
+  };
+  struct Row {};
+  struct Scalar {
+    T bn_eps;
+    T sample;
+    T rows;
+    T rows_inverse;
+    T sample_inverse;
+  };
+  struct Kept {};
+  struct Out {};
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.rows_inverse = Math::inverse(scalar.rows);
+    scalar.sample_inverse = Math::inverse(scalar.sample);
+  }
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
+    col.grad_bn_mean_2 =
+        -col.bn_weight * col.grad_bn_bias_sum * Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.grad_bn_var_2 =
+        -T(0.5) * col.bn_weight * col.grad_bn_weight_2 / (col.bn_var + scalar.bn_eps);
+    col.grad_bn_offset = col.grad_bn_mean_2 - T(2) * col.bn_offset * col.grad_bn_var_2;
+    col.grad_bn_column_sum = col.grad_bn_offset * scalar.rows_inverse;
+    col.grad_bn_column_sum_2 = col.grad_bn_var_2 * scalar.rows_inverse;
+    col.bn_near_factor = -col.bn_sample_sum * scalar.sample_inverse;
+  }
+};
+
 // backward_train: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar, bn_eps:
 // scalar, grad_y: full)
 //   -> grad_x: full, grad_gemm_bias: col
-//   bn_offset: col = bn_column_sum/rows
-//   bn_var: col = bn_column_sum_2/rows - bn_offset**2
-//   bn_mean: col = bn_offset + bn_sample_sum/sample
 //   gemm: full = gemm_bias + x
 //   bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps + bn_var)
 //   mul: full = bn*scale
@@ -348,6 +436,7 @@ struct BackwardTrainSums {
 //   grad_bn: full = grad_mul*scale
 //   bn_near: full = -bn_sample_sum/sample + gemm
 //   d_bn_column_sum_term: full = 2*bn_near
+//   bn_offset: col = bn_column_sum/rows
 //   grad_bn_mean_2: col = -bn_weight*grad_bn_bias_sum/sqrt(bn_eps + bn_var)
 //   grad_bn_var_2: col = -bn_weight*grad_bn_weight_2/(2*(bn_eps + bn_var))
 //   grad_bn_offset: col = -2*bn_offset*grad_bn_var_2 + grad_bn_mean_2
@@ -367,19 +456,8 @@ struct BackwardTrain {
   };
   struct Col {
     T gemm_bias;
-    T bn_weight;
     T bn_bias;
-    T bn_sample_sum;
-    T bn_column_sum;
-    T bn_column_sum_2;
-    T grad_bn_bias_sum;
-    T grad_bn_weight_2;
-    T bn_offset;
-    T bn_var;
     T bn_mean;
-    T grad_bn_mean_2;
-    T grad_bn_var_2;
-    T grad_bn_offset;
     T grad_bn_column_sum;
     T grad_bn_column_sum_2;
     T bn_factor;
@@ -395,8 +473,8 @@ struct BackwardTrain {
   struct Scalar {
     T scale;
     T bn_eps;
-    T rows;
     T sample;
+    T rows;
     T rows_inverse;
     T sample_inverse;
   };
@@ -414,22 +492,6 @@ struct BackwardTrain {
   static FUSEGEN_FN void scalars(Scalar& scalar) {
     scalar.rows_inverse = Math::inverse(scalar.rows);
     scalar.sample_inverse = Math::inverse(scalar.sample);
-  }
-
-  // Once a column.
-  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
-    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
-    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
-    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
-    col.grad_bn_mean_2 =
-        -col.bn_weight * col.grad_bn_bias_sum * Math::rsqrt(col.bn_var + scalar.bn_eps);
-    col.grad_bn_var_2 =
-        -T(0.5) * col.bn_weight * col.grad_bn_weight_2 / (col.bn_var + scalar.bn_eps);
-    col.grad_bn_offset = col.grad_bn_mean_2 - T(2) * col.bn_offset * col.grad_bn_var_2;
-    col.grad_bn_column_sum = col.grad_bn_offset * scalar.rows_inverse;
-    col.grad_bn_column_sum_2 = col.grad_bn_var_2 * scalar.rows_inverse;
-    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
-    col.bn_near_factor = -col.bn_sample_sum * scalar.sample_inverse;
   }
 
   // Once a row, before stage 0.
@@ -480,6 +542,45 @@ struct BackwardTrain {
   }
 };
 
+// double_backward_train_sums_columns: (bn_weight: col, bn_sample_sum: col, bn_var: col, bn_eps:
+// scalar)
+//   -> bn_near_factor: col, d_bn_var_factor: col, bn_factor: col
+template <class Math>
+struct DoubleBackwardTrainSumsColumns {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {};
+  struct Col {
+    T bn_weight;
+    T bn_sample_sum;
+    T bn_var;
+    T bn_near_factor;
+    T d_bn_var_factor;
+    T bn_factor;
+  };
+  struct Row {};
+  struct Scalar {
+    T bn_eps;
+    T sample;
+    T sample_inverse;
+  };
+  struct Kept {};
+  struct Out {};
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.sample_inverse = Math::inverse(scalar.sample);
+  }
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_near_factor = -col.bn_sample_sum * scalar.sample_inverse;
+    col.d_bn_var_factor = col.bn_weight * power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
+  }
+};
+
 // double_backward_train_sums: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale:
 // scalar, bn_eps: scalar, grad_y: full, grad_grad_x: full, grad_grad_gemm_bias: col,
 // grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale: scalar)
@@ -491,9 +592,6 @@ struct BackwardTrain {
 //   d_bn_column_sum_term: full = 2*bn_near
 //   grad_grad_bn_column_sum_2: full = d_bn_column_sum_term*grad_grad_gemm
 //   grad_grad_bn_column_sum_2_2: col = sum(grad_grad_bn_column_sum_2 over rows)
-//   bn_offset: col = bn_column_sum/rows
-//   bn_mean: col = bn_offset + bn_sample_sum/sample
-//   bn_var: col = bn_column_sum_2/rows - bn_offset**2
 //   d_bn_var: full = -bn_weight*(-bn_mean + gemm)/(2*(bn_eps + bn_var)**(3/2))
 //   bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps + bn_var)
 //   mul: full = bn*scale
@@ -515,15 +613,9 @@ struct DoubleBackwardTrainSums {
   };
   struct Col {
     T gemm_bias;
-    T bn_weight;
     T bn_bias;
     T grad_grad_gemm_bias;
-    T bn_sample_sum;
-    T bn_column_sum;
-    T bn_column_sum_2;
-    T bn_offset;
     T bn_mean;
-    T bn_var;
     T bn_near_factor;
     T d_bn_var_factor;
     T bn_factor;
@@ -539,8 +631,6 @@ struct DoubleBackwardTrainSums {
     T scale;
     T bn_eps;
     T sample;
-    T rows;
-    T rows_inverse;
     T sample_inverse;
   };
   struct Kept {
@@ -555,18 +645,7 @@ struct DoubleBackwardTrainSums {
 
   // Once a call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
-    scalar.rows_inverse = Math::inverse(scalar.rows);
     scalar.sample_inverse = Math::inverse(scalar.sample);
-  }
-
-  // Once a column.
-  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
-    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
-    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
-    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
-    col.bn_near_factor = -col.bn_sample_sum * scalar.sample_inverse;
-    col.d_bn_var_factor = col.bn_weight * power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
-    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
   }
 
   // Once a row, before stage 0.
@@ -618,17 +697,71 @@ struct DoubleBackwardTrainSums {
   }
 };
 
+// double_backward_train_sums2_columns: (bn_weight: col, bn_column_sum: col, bn_var: col,
+// grad_grad_bn_column_sum: col, grad_grad_bn_column_sum_2_2: col, bn_eps: scalar)
+//   -> grad_grad_bn_offset: col, grad_grad_bn_var_2: col, d_bn_weight_factor: col,
+//   d_d_bn_weight_bn_var_factor: col, grad_grad_bn_factor: col, d_d_bn_var_bn_var_factor: col,
+//   grad_bn_mean_3_factor: col
+template <class Math>
+struct DoubleBackwardTrainSums2Columns {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {};
+  struct Col {
+    T bn_weight;
+    T bn_column_sum;
+    T bn_var;
+    T grad_grad_bn_column_sum;
+    T grad_grad_bn_column_sum_2_2;
+    T grad_grad_bn_offset;
+    T bn_offset;
+    T grad_grad_bn_var_2;
+    T d_bn_weight_factor;
+    T d_d_bn_weight_bn_var_factor;
+    T grad_grad_bn_factor;
+    T d_d_bn_var_bn_var_factor;
+    T grad_bn_mean_3_factor;
+  };
+  struct Row {};
+  struct Scalar {
+    T bn_eps;
+    T rows;
+    T rows_inverse;
+  };
+  struct Kept {};
+  struct Out {};
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.rows_inverse = Math::inverse(scalar.rows);
+  }
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.grad_grad_bn_offset = col.grad_grad_bn_column_sum * scalar.rows_inverse;
+    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
+    col.grad_grad_bn_var_2 = col.grad_grad_bn_column_sum_2_2 * scalar.rows_inverse -
+                             T(2) * col.bn_offset * col.grad_grad_bn_offset;
+    col.d_bn_weight_factor = Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.d_d_bn_weight_bn_var_factor = power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
+    col.grad_grad_bn_factor =
+        -col.bn_weight * col.grad_grad_bn_offset * Math::rsqrt(col.bn_var + scalar.bn_eps);
+    col.d_d_bn_var_bn_var_factor =
+        col.bn_weight * power<5>(Math::rsqrt(col.bn_var + scalar.bn_eps));
+    col.grad_bn_mean_3_factor = col.bn_weight / (col.bn_var + scalar.bn_eps);
+  }
+};
+
 // double_backward_train_sums2: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale:
 // scalar, bn_eps: scalar, grad_y: full, grad_grad_x: full, grad_grad_gemm_bias: col,
 // grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale: scalar)
 //   -> grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_grad_y: full,
-//   grad_bn_var_4: col, grad_bn_mean_4: col bn_offset: col = bn_column_sum/rows bn_mean: col =
-//   bn_offset + bn_sample_sum/sample bn_var: col = bn_column_sum_2/rows - bn_offset**2 gemm: full =
-//   gemm_bias + x d_bn_weight: full = (-bn_mean + gemm)/sqrt(bn_eps + bn_var) d_d_bn_weight_bn_var:
-//   full = -(-bn_mean + gemm)/(2*(bn_eps + bn_var)**(3/2)) bn: full = bn_bias + bn_weight*(-bn_mean
-//   + gemm)/sqrt(bn_eps + bn_var) mul: full = bn*scale softmax_exp: full = exp(mul - softmax_max)
-//   grad_softmax_sum: full = grad_y*softmax_exp
-//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_bn_var_4: col, grad_bn_mean_4: col gemm: full = gemm_bias + x d_bn_weight: full =
+//   (-bn_mean + gemm)/sqrt(bn_eps + bn_var) d_d_bn_weight_bn_var: full = -(-bn_mean +
+//   gemm)/(2*(bn_eps + bn_var)**(3/2)) bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps
+//   + bn_var) mul: full = bn*scale softmax_exp: full = exp(mul - softmax_max) grad_softmax_sum:
+//   full = grad_y*softmax_exp grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
 //   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
 //   grad_mul: full = grad_softmax_exp*softmax_exp
 //   grad_bn: full = grad_mul*scale
@@ -636,6 +769,7 @@ struct DoubleBackwardTrainSums {
 //   d_grad_gemm_bn_weight: full = grad_bn/sqrt(bn_eps + bn_var)
 //   d_bn_var: full = -bn_weight*(-bn_mean + gemm)/(2*(bn_eps + bn_var)**(3/2))
 //   grad_grad_bn_offset: col = grad_grad_bn_column_sum/rows
+//   bn_offset: col = bn_column_sum/rows
 //   grad_grad_bn_var_2: col = -2*bn_offset*grad_grad_bn_offset + grad_grad_bn_column_sum_2_2/rows
 //   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
 //   grad_grad_bn: full = -bn_weight*grad_grad_bn_offset/sqrt(bn_eps + bn_var) +
@@ -683,14 +817,7 @@ struct DoubleBackwardTrainSums2 {
     T grad_grad_gemm_bias;
     T grad_grad_bn_weight;
     T grad_grad_bn_bias;
-    T bn_sample_sum;
-    T bn_column_sum;
-    T bn_column_sum_2;
-    T grad_grad_bn_column_sum;
-    T grad_grad_bn_column_sum_2_2;
-    T bn_offset;
     T bn_mean;
-    T bn_var;
     T grad_grad_bn_offset;
     T grad_grad_bn_var_2;
     T d_bn_weight_factor;
@@ -718,9 +845,7 @@ struct DoubleBackwardTrainSums2 {
     T grad_grad_scale;
     T bn_eps;
     T rows;
-    T sample;
     T rows_inverse;
-    T sample_inverse;
   };
   struct Kept {
     T d_bn_weight;
@@ -757,26 +882,6 @@ struct DoubleBackwardTrainSums2 {
   // Once a call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
     scalar.rows_inverse = Math::inverse(scalar.rows);
-    scalar.sample_inverse = Math::inverse(scalar.sample);
-  }
-
-  // Once a column.
-  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
-    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
-    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
-    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
-    col.grad_grad_bn_offset = col.grad_grad_bn_column_sum * scalar.rows_inverse;
-    col.grad_grad_bn_var_2 = col.grad_grad_bn_column_sum_2_2 * scalar.rows_inverse -
-                             T(2) * col.bn_offset * col.grad_grad_bn_offset;
-    col.d_bn_weight_factor = Math::rsqrt(col.bn_var + scalar.bn_eps);
-    col.d_d_bn_weight_bn_var_factor = power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
-    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
-    col.d_bn_var_factor = col.bn_weight * power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
-    col.grad_grad_bn_factor =
-        -col.bn_weight * col.grad_grad_bn_offset * Math::rsqrt(col.bn_var + scalar.bn_eps);
-    col.d_d_bn_var_bn_var_factor =
-        col.bn_weight * power<5>(Math::rsqrt(col.bn_var + scalar.bn_eps));
-    col.grad_bn_mean_3_factor = col.bn_weight / (col.bn_var + scalar.bn_eps);
   }
 
   // Once a row, before stage 0.
@@ -918,13 +1023,57 @@ struct DoubleBackwardTrainSums2 {
   }
 };
 
+// double_backward_train_columns: (bn_column_sum: col, grad_grad_bn_column_sum: col, grad_bn_var_4:
+// col, grad_bn_mean_4: col, grad_bn_var_2: col)
+//   -> grad_bn_column_sum_2_2: col, grad_bn_column_sum_3: col, grad_bn_column_sum_2: col
+template <class Math>
+struct DoubleBackwardTrainColumns {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {};
+  struct Col {
+    T bn_column_sum;
+    T grad_grad_bn_column_sum;
+    T grad_bn_var_4;
+    T grad_bn_mean_4;
+    T grad_bn_var_2;
+    T grad_grad_bn_offset;
+    T bn_offset;
+    T grad_bn_column_sum_2_2;
+    T grad_bn_offset_2;
+    T grad_bn_column_sum_3;
+    T grad_bn_column_sum_2;
+  };
+  struct Row {};
+  struct Scalar {
+    T rows;
+    T rows_inverse;
+  };
+  struct Kept {};
+  struct Out {};
+
+  // Once a call.
+  static FUSEGEN_FN void scalars(Scalar& scalar) {
+    scalar.rows_inverse = Math::inverse(scalar.rows);
+  }
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.grad_grad_bn_offset = col.grad_grad_bn_column_sum * scalar.rows_inverse;
+    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
+    col.grad_bn_column_sum_2_2 = col.grad_bn_var_4 * scalar.rows_inverse;
+    col.grad_bn_offset_2 = col.grad_bn_mean_4 - T(2) * col.bn_offset * col.grad_bn_var_4 -
+                           T(2) * col.grad_bn_var_2 * col.grad_grad_bn_offset;
+    col.grad_bn_column_sum_3 = col.grad_bn_offset_2 * scalar.rows_inverse;
+    col.grad_bn_column_sum_2 = col.grad_bn_var_2 * scalar.rows_inverse;
+  }
+};
+
 // double_backward_train: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
 // bn_eps: scalar, grad_y: full, grad_grad_x: full, grad_grad_gemm_bias: col, grad_grad_bn_weight:
 // col, grad_grad_bn_bias: col, grad_grad_scale: scalar)
 //   -> grad_x: full, grad_gemm_bias: col
-//   bn_offset: col = bn_column_sum/rows
-//   bn_var: col = bn_column_sum_2/rows - bn_offset**2
-//   bn_mean: col = bn_offset + bn_sample_sum/sample
 //   gemm: full = gemm_bias + x
 //   bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps + bn_var)
 //   mul: full = bn*scale
@@ -936,6 +1085,7 @@ struct DoubleBackwardTrainSums2 {
 //   d_bn_var: full = -bn_weight*(-bn_mean + gemm)/(2*(bn_eps + bn_var)**(3/2))
 //   d_bn_weight: full = (-bn_mean + gemm)/sqrt(bn_eps + bn_var)
 //   grad_grad_bn_offset: col = grad_grad_bn_column_sum/rows
+//   bn_offset: col = bn_column_sum/rows
 //   grad_grad_bn_var_2: col = -2*bn_offset*grad_grad_bn_offset + grad_grad_bn_column_sum_2_2/rows
 //   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
 //   grad_grad_bn: full = -bn_weight*grad_grad_bn_offset/sqrt(bn_eps + bn_var) +
@@ -974,26 +1124,13 @@ struct DoubleBackwardTrain {
   };
   struct Col {
     T gemm_bias;
-    T bn_weight;
     T bn_bias;
     T grad_grad_gemm_bias;
     T grad_grad_bn_weight;
     T grad_grad_bn_bias;
-    T bn_sample_sum;
-    T bn_column_sum;
-    T bn_column_sum_2;
-    T grad_grad_bn_column_sum;
-    T grad_grad_bn_column_sum_2_2;
-    T grad_bn_var_4;
-    T grad_bn_mean_4;
-    T grad_bn_var_2;
-    T bn_offset;
-    T bn_var;
     T bn_mean;
-    T grad_grad_bn_offset;
     T grad_grad_bn_var_2;
     T grad_bn_column_sum_2_2;
-    T grad_bn_offset_2;
     T grad_bn_column_sum_3;
     T grad_bn_column_sum_2;
     T bn_factor;
@@ -1045,27 +1182,6 @@ struct DoubleBackwardTrain {
   static FUSEGEN_FN void scalars(Scalar& scalar) {
     scalar.rows_inverse = Math::inverse(scalar.rows);
     scalar.sample_inverse = Math::inverse(scalar.sample);
-  }
-
-  // Once a column.
-  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
-    col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
-    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
-    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
-    col.grad_grad_bn_offset = col.grad_grad_bn_column_sum * scalar.rows_inverse;
-    col.grad_grad_bn_var_2 = col.grad_grad_bn_column_sum_2_2 * scalar.rows_inverse -
-                             T(2) * col.bn_offset * col.grad_grad_bn_offset;
-    col.grad_bn_column_sum_2_2 = col.grad_bn_var_4 * scalar.rows_inverse;
-    col.grad_bn_offset_2 = col.grad_bn_mean_4 - T(2) * col.bn_offset * col.grad_bn_var_4 -
-                           T(2) * col.grad_bn_var_2 * col.grad_grad_bn_offset;
-    col.grad_bn_column_sum_3 = col.grad_bn_offset_2 * scalar.rows_inverse;
-    col.grad_bn_column_sum_2 = col.grad_bn_var_2 * scalar.rows_inverse;
-    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
-    col.d_bn_var_factor = col.bn_weight * power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
-    col.d_bn_weight_factor = Math::rsqrt(col.bn_var + scalar.bn_eps);
-    col.grad_grad_bn_factor =
-        -col.bn_weight * col.grad_grad_bn_offset * Math::rsqrt(col.bn_var + scalar.bn_eps);
-    col.bn_near_factor = -col.bn_sample_sum * scalar.sample_inverse;
   }
 
   // Once a row, before stage 0.
@@ -1170,6 +1286,32 @@ struct DoubleBackwardTrain {
   }
 };
 
+// forward_eval_columns: (bn_running_var: col, bn_weight: col, bn_eps: scalar)
+//   -> bn_factor: col
+template <class Math>
+struct ForwardEvalColumns {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {};
+  struct Col {
+    T bn_running_var;
+    T bn_weight;
+    T bn_factor;
+  };
+  struct Row {};
+  struct Scalar {
+    T bn_eps;
+  };
+  struct Kept {};
+  struct Out {};
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_running_var + scalar.bn_eps);
+  }
+};
+
 // forward_eval: (x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col, bn_weight:
 // col, bn_bias: col, scale: scalar, bn_eps: scalar)
 //   -> y: full, softmax_max: row, softmax_sum: row
@@ -1191,8 +1333,6 @@ struct ForwardEval {
   struct Col {
     T gemm_bias;
     T bn_running_mean;
-    T bn_running_var;
-    T bn_weight;
     T bn_bias;
     T bn_factor;
   };
@@ -1214,11 +1354,6 @@ struct ForwardEval {
     T softmax_sum;
     T y;
   };
-
-  // Once a column.
-  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
-    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_running_var + scalar.bn_eps);
-  }
 
   // Stage 0: the largest softmax_max.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
@@ -1254,6 +1389,34 @@ struct ForwardEval {
   }
 };
 
+// backward_eval_columns: (bn_running_var: col, bn_weight: col, bn_eps: scalar)
+//   -> bn_factor: col, d_bn_weight_factor: col
+template <class Math>
+struct BackwardEvalColumns {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {};
+  struct Col {
+    T bn_running_var;
+    T bn_weight;
+    T bn_factor;
+    T d_bn_weight_factor;
+  };
+  struct Row {};
+  struct Scalar {
+    T bn_eps;
+  };
+  struct Kept {};
+  struct Out {};
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_running_var + scalar.bn_eps);
+    col.d_bn_weight_factor = Math::rsqrt(col.bn_running_var + scalar.bn_eps);
+  }
+};
+
 // backward_eval: (x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col, bn_weight:
 // col, bn_bias: col, scale: scalar, bn_eps: scalar, grad_y: full)
 //   -> grad_x: full, grad_gemm_bias: col, grad_bn_weight: col, grad_bn_bias: col, grad_scale:
@@ -1282,8 +1445,6 @@ struct BackwardEval {
   struct Col {
     T gemm_bias;
     T bn_running_mean;
-    T bn_running_var;
-    T bn_weight;
     T bn_bias;
     T bn_factor;
     T d_bn_weight_factor;
@@ -1312,12 +1473,6 @@ struct BackwardEval {
     T grad_bn_bias;
     T grad_scale;
   };
-
-  // Once a column.
-  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
-    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_running_var + scalar.bn_eps);
-    col.d_bn_weight_factor = Math::rsqrt(col.bn_running_var + scalar.bn_eps);
-  }
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
@@ -1369,6 +1524,34 @@ struct BackwardEval {
   }
 };
 
+// double_backward_eval_columns: (bn_running_var: col, bn_weight: col, bn_eps: scalar)
+//   -> bn_factor: col, d_bn_weight_factor: col
+template <class Math>
+struct DoubleBackwardEvalColumns {
+  using T = typename Math::Scalar;
+  using Functions = Math;
+
+  struct Full {};
+  struct Col {
+    T bn_running_var;
+    T bn_weight;
+    T bn_factor;
+    T d_bn_weight_factor;
+  };
+  struct Row {};
+  struct Scalar {
+    T bn_eps;
+  };
+  struct Kept {};
+  struct Out {};
+
+  // Once a column.
+  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
+    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_running_var + scalar.bn_eps);
+    col.d_bn_weight_factor = Math::rsqrt(col.bn_running_var + scalar.bn_eps);
+  }
+};
+
 // double_backward_eval: (x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col,
 // bn_weight: col, bn_bias: col, scale: scalar, bn_eps: scalar, grad_y: full, grad_grad_x: full,
 // grad_grad_gemm_bias: col, grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale:
@@ -1417,7 +1600,6 @@ struct DoubleBackwardEval {
   struct Col {
     T gemm_bias;
     T bn_running_mean;
-    T bn_running_var;
     T bn_weight;
     T bn_bias;
     T grad_grad_gemm_bias;
@@ -1467,12 +1649,6 @@ struct DoubleBackwardEval {
     T grad_bn_bias;
     T grad_scale;
   };
-
-  // Once a column.
-  static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
-    col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_running_var + scalar.bn_eps);
-    col.d_bn_weight_factor = Math::rsqrt(col.bn_running_var + scalar.bn_eps);
-  }
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {

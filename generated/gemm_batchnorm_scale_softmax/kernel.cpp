@@ -128,6 +128,37 @@ void forward_train_sums(const ForwardTrainSumsArgs& args) {
   fusegen::store_col_sums(bn_column_sum_2, bn_column_sum_2_partial, tiling.groups(), cols);
 }
 
+// forward_train_columns: what follows from the operands of each column.
+template <class S>
+void forward_train_columns(const ForwardTrainColumnsArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = ForwardTrainColumns<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  T* const bn_mean = static_cast<T*>(args.bn_mean);
+  T* const bn_var = static_cast<T*>(args.bn_var);
+  T* const bn_factor = static_cast<T*>(args.bn_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  for (int64_t j = 0; j < cols; ++j) {
+    typename K::Col col{};
+    col.bn_weight = load(bn_weight + j);
+    col.bn_sample_sum = bn_sample_sum[j];
+    col.bn_column_sum = bn_column_sum[j];
+    col.bn_column_sum_2 = bn_column_sum_2[j];
+    K::columns(scalar, col);
+    bn_mean[j] = col.bn_mean;
+    bn_var[j] = col.bn_var;
+    bn_factor[j] = col.bn_factor;
+  }
+}
+
 // forward_train: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void forward_train(const ForwardTrainArgs& args) {
@@ -136,12 +167,10 @@ void forward_train(const ForwardTrainArgs& args) {
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
   const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const scale = static_cast<const S*>(args.scale);
-  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const bn_factor = static_cast<const T*>(args.bn_factor);
   S* const y = static_cast<S*>(args.y);
   T* const softmax_max = static_cast<T*>(args.softmax_max);
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
@@ -155,28 +184,7 @@ void forward_train(const ForwardTrainArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
-    const Buffer<T> bn_offset_memory(cols);
-    T* const bn_offset = bn_offset_memory.data();
-    const Buffer<T> bn_mean_memory(cols);
-    T* const bn_mean = bn_mean_memory.data();
-    const Buffer<T> bn_var_memory(cols);
-    T* const bn_var = bn_var_memory.data();
-    const Buffer<T> bn_factor_memory(cols);
-    T* const bn_factor = bn_factor_memory.data();
-    for (int64_t j = 0; j < cols; ++j) {
-      typename K::Col col{};
-      col.gemm_bias = load(gemm_bias + j);
-      col.bn_weight = load(bn_weight + j);
-      col.bn_bias = load(bn_bias + j);
-      col.bn_sample_sum = bn_sample_sum[j];
-      col.bn_column_sum = bn_column_sum[j];
-      col.bn_column_sum_2 = bn_column_sum_2[j];
-      K::columns(scalar, col);
-      bn_offset[j] = col.bn_offset;
-      bn_mean[j] = col.bn_mean;
-      bn_var[j] = col.bn_var;
-      bn_factor[j] = col.bn_factor;
-    }
+
     const Buffer<T> kept_mul_memory(cols);
     T* const kept_mul = kept_mul_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
@@ -198,10 +206,7 @@ void forward_train(const ForwardTrainArgs& args) {
 #pragma omp simd reduction(max : reduced_softmax_max)
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j)};
-        const typename K::Col col{load(gemm_bias + j), load(bn_weight + j), load(bn_bias + j),
-                                  bn_sample_sum[j],    bn_column_sum[j],    bn_column_sum_2[j],
-                                  bn_offset[j],        bn_mean[j],          bn_var[j],
-                                  bn_factor[j]};
+        const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j], bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
@@ -220,10 +225,7 @@ void forward_train(const ForwardTrainArgs& args) {
 #pragma omp simd reduction(+ : reduced_softmax_sum)
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j)};
-        const typename K::Col col{load(gemm_bias + j), load(bn_weight + j), load(bn_bias + j),
-                                  bn_sample_sum[j],    bn_column_sum[j],    bn_column_sum_2[j],
-                                  bn_offset[j],        bn_mean[j],          bn_var[j],
-                                  bn_factor[j]};
+        const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j], bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
         kept.mul = kept_mul[j];
@@ -241,10 +243,7 @@ void forward_train(const ForwardTrainArgs& args) {
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j)};
-        const typename K::Col col{load(gemm_bias + j), load(bn_weight + j), load(bn_bias + j),
-                                  bn_sample_sum[j],    bn_column_sum[j],    bn_column_sum_2[j],
-                                  bn_offset[j],        bn_mean[j],          bn_var[j],
-                                  bn_factor[j]};
+        const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j], bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
         kept.softmax_exp = kept_softmax_exp[j];
@@ -268,6 +267,28 @@ void forward_train(const ForwardTrainArgs& args) {
   });
 }
 
+// backward_train_sums_columns: what follows from the operands of each column.
+template <class S>
+void backward_train_sums_columns(const BackwardTrainSumsColumnsArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = BackwardTrainSumsColumns<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  const T* const bn_var = static_cast<const T*>(args.bn_var);
+  T* const d_bn_weight_factor = static_cast<T*>(args.d_bn_weight_factor);
+  T* const bn_factor = static_cast<T*>(args.bn_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  for (int64_t j = 0; j < cols; ++j) {
+    typename K::Col col{};
+    col.bn_weight = load(bn_weight + j);
+    col.bn_var = bn_var[j];
+    K::columns(scalar, col);
+    d_bn_weight_factor[j] = col.d_bn_weight_factor;
+    bn_factor[j] = col.bn_factor;
+  }
+}
+
 // backward_train_sums: 2 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void backward_train_sums(const BackwardTrainSumsArgs& args) {
@@ -277,14 +298,13 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
   const S* const x = static_cast<const S*>(args.x);
   const S* const grad_y = static_cast<const S*>(args.grad_y);
   const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const scale = static_cast<const S*>(args.scale);
-  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const bn_mean = static_cast<const T*>(args.bn_mean);
   const T* const softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
+  const T* const bn_factor = static_cast<const T*>(args.bn_factor);
   S* const grad_bn_weight = static_cast<S*>(args.grad_bn_weight);
   S* const grad_bn_bias = static_cast<S*>(args.grad_bn_bias);
   S* const grad_scale = static_cast<S*>(args.grad_scale);
@@ -293,9 +313,6 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
-  scalar.rows = T(args.rows);
-  scalar.sample = T(args.sample);
-  K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);
   T* const grad_bn_weight_partial = grad_bn_weight_partial_memory.data();
@@ -306,31 +323,7 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
-    const Buffer<T> bn_offset_memory(cols);
-    T* const bn_offset = bn_offset_memory.data();
-    const Buffer<T> bn_mean_memory(cols);
-    T* const bn_mean = bn_mean_memory.data();
-    const Buffer<T> bn_var_memory(cols);
-    T* const bn_var = bn_var_memory.data();
-    const Buffer<T> d_bn_weight_factor_memory(cols);
-    T* const d_bn_weight_factor = d_bn_weight_factor_memory.data();
-    const Buffer<T> bn_factor_memory(cols);
-    T* const bn_factor = bn_factor_memory.data();
-    for (int64_t j = 0; j < cols; ++j) {
-      typename K::Col col{};
-      col.gemm_bias = load(gemm_bias + j);
-      col.bn_weight = load(bn_weight + j);
-      col.bn_bias = load(bn_bias + j);
-      col.bn_sample_sum = bn_sample_sum[j];
-      col.bn_column_sum = bn_column_sum[j];
-      col.bn_column_sum_2 = bn_column_sum_2[j];
-      K::columns(scalar, col);
-      bn_offset[j] = col.bn_offset;
-      bn_mean[j] = col.bn_mean;
-      bn_var[j] = col.bn_var;
-      d_bn_weight_factor[j] = col.d_bn_weight_factor;
-      bn_factor[j] = col.bn_factor;
-    }
+
     const Buffer<T> kept_d_bn_weight_memory(cols);
     T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
     const Buffer<T> kept_bn_memory(cols);
@@ -359,9 +352,7 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-        const typename K::Col col{load(gemm_bias + j),   load(bn_weight + j), load(bn_bias + j),
-                                  bn_sample_sum[j],      bn_column_sum[j],    bn_column_sum_2[j],
-                                  bn_offset[j],          bn_mean[j],          bn_var[j],
+        const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j],
                                   d_bn_weight_factor[j], bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
@@ -382,9 +373,7 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
 #pragma omp simd reduction(+ : grad_scale_row)
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-        const typename K::Col col{load(gemm_bias + j),   load(bn_weight + j), load(bn_bias + j),
-                                  bn_sample_sum[j],      bn_column_sum[j],    bn_column_sum_2[j],
-                                  bn_offset[j],          bn_mean[j],          bn_var[j],
+        const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j],
                                   d_bn_weight_factor[j], bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
@@ -419,6 +408,41 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
   fusegen::store_col_sums(grad_bn_weight_2, grad_bn_weight_partial, tiling.groups(), cols);
 }
 
+// backward_train_columns: what follows from the operands of each column.
+template <class S>
+void backward_train_columns(const BackwardTrainColumnsArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = BackwardTrainColumns<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const bn_var = static_cast<const T*>(args.bn_var);
+  const T* const grad_bn_bias_sum = static_cast<const T*>(args.grad_bn_bias_sum);
+  const T* const grad_bn_weight_2 = static_cast<const T*>(args.grad_bn_weight_2);
+  T* const grad_bn_column_sum = static_cast<T*>(args.grad_bn_column_sum);
+  T* const grad_bn_column_sum_2 = static_cast<T*>(args.grad_bn_column_sum_2);
+  T* const bn_near_factor = static_cast<T*>(args.bn_near_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.sample = T(args.sample);
+  scalar.rows = T(args.rows);
+  K::scalars(scalar);
+  for (int64_t j = 0; j < cols; ++j) {
+    typename K::Col col{};
+    col.bn_weight = load(bn_weight + j);
+    col.bn_sample_sum = bn_sample_sum[j];
+    col.bn_column_sum = bn_column_sum[j];
+    col.bn_var = bn_var[j];
+    col.grad_bn_bias_sum = grad_bn_bias_sum[j];
+    col.grad_bn_weight_2 = grad_bn_weight_2[j];
+    K::columns(scalar, col);
+    grad_bn_column_sum[j] = col.grad_bn_column_sum;
+    grad_bn_column_sum_2[j] = col.grad_bn_column_sum_2;
+    bn_near_factor[j] = col.bn_near_factor;
+  }
+}
+
 // backward_train: 2 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void backward_train(const BackwardTrainArgs& args) {
@@ -428,23 +452,22 @@ void backward_train(const BackwardTrainArgs& args) {
   const S* const x = static_cast<const S*>(args.x);
   const S* const grad_y = static_cast<const S*>(args.grad_y);
   const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const scale = static_cast<const S*>(args.scale);
-  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const bn_mean = static_cast<const T*>(args.bn_mean);
   const T* const softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const grad_bn_bias_sum = static_cast<const T*>(args.grad_bn_bias_sum);
-  const T* const grad_bn_weight_2 = static_cast<const T*>(args.grad_bn_weight_2);
+  const T* const grad_bn_column_sum = static_cast<const T*>(args.grad_bn_column_sum);
+  const T* const grad_bn_column_sum_2 = static_cast<const T*>(args.grad_bn_column_sum_2);
+  const T* const bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const bn_near_factor = static_cast<const T*>(args.bn_near_factor);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_gemm_bias = static_cast<S*>(args.grad_gemm_bias);
   typename K::Scalar scalar{};
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
-  scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
+  scalar.rows = T(args.rows);
   K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_gemm_bias_partial_memory(tiling.groups() * cols);
@@ -452,48 +475,7 @@ void backward_train(const BackwardTrainArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
-    const Buffer<T> bn_offset_memory(cols);
-    T* const bn_offset = bn_offset_memory.data();
-    const Buffer<T> bn_var_memory(cols);
-    T* const bn_var = bn_var_memory.data();
-    const Buffer<T> bn_mean_memory(cols);
-    T* const bn_mean = bn_mean_memory.data();
-    const Buffer<T> grad_bn_mean_2_memory(cols);
-    T* const grad_bn_mean_2 = grad_bn_mean_2_memory.data();
-    const Buffer<T> grad_bn_var_2_memory(cols);
-    T* const grad_bn_var_2 = grad_bn_var_2_memory.data();
-    const Buffer<T> grad_bn_offset_memory(cols);
-    T* const grad_bn_offset = grad_bn_offset_memory.data();
-    const Buffer<T> grad_bn_column_sum_memory(cols);
-    T* const grad_bn_column_sum = grad_bn_column_sum_memory.data();
-    const Buffer<T> grad_bn_column_sum_2_memory(cols);
-    T* const grad_bn_column_sum_2 = grad_bn_column_sum_2_memory.data();
-    const Buffer<T> bn_factor_memory(cols);
-    T* const bn_factor = bn_factor_memory.data();
-    const Buffer<T> bn_near_factor_memory(cols);
-    T* const bn_near_factor = bn_near_factor_memory.data();
-    for (int64_t j = 0; j < cols; ++j) {
-      typename K::Col col{};
-      col.gemm_bias = load(gemm_bias + j);
-      col.bn_weight = load(bn_weight + j);
-      col.bn_bias = load(bn_bias + j);
-      col.bn_sample_sum = bn_sample_sum[j];
-      col.bn_column_sum = bn_column_sum[j];
-      col.bn_column_sum_2 = bn_column_sum_2[j];
-      col.grad_bn_bias_sum = grad_bn_bias_sum[j];
-      col.grad_bn_weight_2 = grad_bn_weight_2[j];
-      K::columns(scalar, col);
-      bn_offset[j] = col.bn_offset;
-      bn_var[j] = col.bn_var;
-      bn_mean[j] = col.bn_mean;
-      grad_bn_mean_2[j] = col.grad_bn_mean_2;
-      grad_bn_var_2[j] = col.grad_bn_var_2;
-      grad_bn_offset[j] = col.grad_bn_offset;
-      grad_bn_column_sum[j] = col.grad_bn_column_sum;
-      grad_bn_column_sum_2[j] = col.grad_bn_column_sum_2;
-      bn_factor[j] = col.bn_factor;
-      bn_near_factor[j] = col.bn_near_factor;
-    }
+
     const Buffer<T> kept_softmax_exp_memory(cols);
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
     const Buffer<T> kept_grad_bn_near_memory(cols);
@@ -515,23 +497,8 @@ void backward_train(const BackwardTrainArgs& args) {
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-        const typename K::Col col{load(gemm_bias + j),
-                                  load(bn_weight + j),
-                                  load(bn_bias + j),
-                                  bn_sample_sum[j],
-                                  bn_column_sum[j],
-                                  bn_column_sum_2[j],
-                                  grad_bn_bias_sum[j],
-                                  grad_bn_weight_2[j],
-                                  bn_offset[j],
-                                  bn_var[j],
-                                  bn_mean[j],
-                                  grad_bn_mean_2[j],
-                                  grad_bn_var_2[j],
-                                  grad_bn_offset[j],
-                                  grad_bn_column_sum[j],
-                                  grad_bn_column_sum_2[j],
-                                  bn_factor[j],
+        const typename K::Col col{load(gemm_bias + j),   load(bn_bias + j),       bn_mean[j],
+                                  grad_bn_column_sum[j], grad_bn_column_sum_2[j], bn_factor[j],
                                   bn_near_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
@@ -550,23 +517,8 @@ void backward_train(const BackwardTrainArgs& args) {
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-        const typename K::Col col{load(gemm_bias + j),
-                                  load(bn_weight + j),
-                                  load(bn_bias + j),
-                                  bn_sample_sum[j],
-                                  bn_column_sum[j],
-                                  bn_column_sum_2[j],
-                                  grad_bn_bias_sum[j],
-                                  grad_bn_weight_2[j],
-                                  bn_offset[j],
-                                  bn_var[j],
-                                  bn_mean[j],
-                                  grad_bn_mean_2[j],
-                                  grad_bn_var_2[j],
-                                  grad_bn_offset[j],
-                                  grad_bn_column_sum[j],
-                                  grad_bn_column_sum_2[j],
-                                  bn_factor[j],
+        const typename K::Col col{load(gemm_bias + j),   load(bn_bias + j),       bn_mean[j],
+                                  grad_bn_column_sum[j], grad_bn_column_sum_2[j], bn_factor[j],
                                   bn_near_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
@@ -592,6 +544,34 @@ void backward_train(const BackwardTrainArgs& args) {
   fusegen::store_col_sums(grad_gemm_bias, grad_gemm_bias_partial, tiling.groups(), cols);
 }
 
+// double_backward_train_sums_columns: what follows from the operands of each column.
+template <class S>
+void double_backward_train_sums_columns(const DoubleBackwardTrainSumsColumnsArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrainSumsColumns<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const bn_var = static_cast<const T*>(args.bn_var);
+  T* const bn_near_factor = static_cast<T*>(args.bn_near_factor);
+  T* const d_bn_var_factor = static_cast<T*>(args.d_bn_var_factor);
+  T* const bn_factor = static_cast<T*>(args.bn_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  for (int64_t j = 0; j < cols; ++j) {
+    typename K::Col col{};
+    col.bn_weight = load(bn_weight + j);
+    col.bn_sample_sum = bn_sample_sum[j];
+    col.bn_var = bn_var[j];
+    K::columns(scalar, col);
+    bn_near_factor[j] = col.bn_near_factor;
+    d_bn_var_factor[j] = col.d_bn_var_factor;
+    bn_factor[j] = col.bn_factor;
+  }
+}
+
 // double_backward_train_sums: 2 passes over each row; what a later pass reads again stays in
 // buffers.
 template <class S>
@@ -603,15 +583,15 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
   const S* const grad_y = static_cast<const S*>(args.grad_y);
   const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
   const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
   const S* const scale = static_cast<const S*>(args.scale);
-  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const bn_mean = static_cast<const T*>(args.bn_mean);
   const T* const softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const bn_near_factor = static_cast<const T*>(args.bn_near_factor);
+  const T* const d_bn_var_factor = static_cast<const T*>(args.d_bn_var_factor);
+  const T* const bn_factor = static_cast<const T*>(args.bn_factor);
   T* const grad_grad_bn_column_sum = static_cast<T*>(args.grad_grad_bn_column_sum);
   T* const grad_grad_bn_column_sum_2_2 = static_cast<T*>(args.grad_grad_bn_column_sum_2_2);
   T* const grad_bn_var_2 = static_cast<T*>(args.grad_bn_var_2);
@@ -619,7 +599,6 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
   scalar.scale = load(scale);
   scalar.bn_eps = T(args.bn_eps);
   scalar.sample = T(args.sample);
-  scalar.rows = T(args.rows);
   K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_grad_bn_column_sum_partial_memory(tiling.groups() * cols);
@@ -631,35 +610,7 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
-    const Buffer<T> bn_offset_memory(cols);
-    T* const bn_offset = bn_offset_memory.data();
-    const Buffer<T> bn_mean_memory(cols);
-    T* const bn_mean = bn_mean_memory.data();
-    const Buffer<T> bn_var_memory(cols);
-    T* const bn_var = bn_var_memory.data();
-    const Buffer<T> bn_near_factor_memory(cols);
-    T* const bn_near_factor = bn_near_factor_memory.data();
-    const Buffer<T> d_bn_var_factor_memory(cols);
-    T* const d_bn_var_factor = d_bn_var_factor_memory.data();
-    const Buffer<T> bn_factor_memory(cols);
-    T* const bn_factor = bn_factor_memory.data();
-    for (int64_t j = 0; j < cols; ++j) {
-      typename K::Col col{};
-      col.gemm_bias = load(gemm_bias + j);
-      col.bn_weight = load(bn_weight + j);
-      col.bn_bias = load(bn_bias + j);
-      col.grad_grad_gemm_bias = load(grad_grad_gemm_bias + j);
-      col.bn_sample_sum = bn_sample_sum[j];
-      col.bn_column_sum = bn_column_sum[j];
-      col.bn_column_sum_2 = bn_column_sum_2[j];
-      K::columns(scalar, col);
-      bn_offset[j] = col.bn_offset;
-      bn_mean[j] = col.bn_mean;
-      bn_var[j] = col.bn_var;
-      bn_near_factor[j] = col.bn_near_factor;
-      d_bn_var_factor[j] = col.d_bn_var_factor;
-      bn_factor[j] = col.bn_factor;
-    }
+
     const Buffer<T> kept_d_bn_var_softmax_exp_memory(cols);
     T* const kept_d_bn_var_softmax_exp = kept_d_bn_var_softmax_exp_memory.data();
     T* const grad_grad_bn_column_sum_sum = grad_grad_bn_column_sum_partial + group * cols;
@@ -684,13 +635,10 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j),
                                     load(grad_grad_x + at + j)};
-        const typename K::Col col{load(gemm_bias + j), load(bn_weight + j),
-                                  load(bn_bias + j),   load(grad_grad_gemm_bias + j),
-                                  bn_sample_sum[j],    bn_column_sum[j],
-                                  bn_column_sum_2[j],  bn_offset[j],
-                                  bn_mean[j],          bn_var[j],
-                                  bn_near_factor[j],   d_bn_var_factor[j],
-                                  bn_factor[j]};
+        const typename K::Col col{
+            load(gemm_bias + j), load(bn_bias + j), load(grad_grad_gemm_bias + j),
+            bn_mean[j],          bn_near_factor[j], d_bn_var_factor[j],
+            bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
@@ -710,13 +658,10 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j),
                                     load(grad_grad_x + at + j)};
-        const typename K::Col col{load(gemm_bias + j), load(bn_weight + j),
-                                  load(bn_bias + j),   load(grad_grad_gemm_bias + j),
-                                  bn_sample_sum[j],    bn_column_sum[j],
-                                  bn_column_sum_2[j],  bn_offset[j],
-                                  bn_mean[j],          bn_var[j],
-                                  bn_near_factor[j],   d_bn_var_factor[j],
-                                  bn_factor[j]};
+        const typename K::Col col{
+            load(gemm_bias + j), load(bn_bias + j), load(grad_grad_gemm_bias + j),
+            bn_mean[j],          bn_near_factor[j], d_bn_var_factor[j],
+            bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
         kept.d_bn_var_softmax_exp = kept_d_bn_var_softmax_exp[j];
@@ -743,6 +688,47 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
   fusegen::store_col_sums(grad_bn_var_2, grad_bn_var_2_partial, tiling.groups(), cols);
 }
 
+// double_backward_train_sums2_columns: what follows from the operands of each column.
+template <class S>
+void double_backward_train_sums2_columns(const DoubleBackwardTrainSums2ColumnsArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrainSums2Columns<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const bn_var = static_cast<const T*>(args.bn_var);
+  const T* const grad_grad_bn_column_sum = static_cast<const T*>(args.grad_grad_bn_column_sum);
+  const T* const grad_grad_bn_column_sum_2_2 =
+      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
+  T* const grad_grad_bn_offset = static_cast<T*>(args.grad_grad_bn_offset);
+  T* const grad_grad_bn_var_2 = static_cast<T*>(args.grad_grad_bn_var_2);
+  T* const d_bn_weight_factor = static_cast<T*>(args.d_bn_weight_factor);
+  T* const d_d_bn_weight_bn_var_factor = static_cast<T*>(args.d_d_bn_weight_bn_var_factor);
+  T* const grad_grad_bn_factor = static_cast<T*>(args.grad_grad_bn_factor);
+  T* const d_d_bn_var_bn_var_factor = static_cast<T*>(args.d_d_bn_var_bn_var_factor);
+  T* const grad_bn_mean_3_factor = static_cast<T*>(args.grad_bn_mean_3_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  K::scalars(scalar);
+  for (int64_t j = 0; j < cols; ++j) {
+    typename K::Col col{};
+    col.bn_weight = load(bn_weight + j);
+    col.bn_column_sum = bn_column_sum[j];
+    col.bn_var = bn_var[j];
+    col.grad_grad_bn_column_sum = grad_grad_bn_column_sum[j];
+    col.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[j];
+    K::columns(scalar, col);
+    grad_grad_bn_offset[j] = col.grad_grad_bn_offset;
+    grad_grad_bn_var_2[j] = col.grad_grad_bn_var_2;
+    d_bn_weight_factor[j] = col.d_bn_weight_factor;
+    d_d_bn_weight_bn_var_factor[j] = col.d_d_bn_weight_bn_var_factor;
+    grad_grad_bn_factor[j] = col.grad_grad_bn_factor;
+    d_d_bn_var_bn_var_factor[j] = col.d_d_bn_var_bn_var_factor;
+    grad_bn_mean_3_factor[j] = col.grad_bn_mean_3_factor;
+  }
+}
+
 // double_backward_train_sums2: 3 passes over each row; what a later pass reads again stays in
 // buffers.
 template <class S>
@@ -761,14 +747,19 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
   const S* const grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
   const S* const scale = static_cast<const S*>(args.scale);
   const S* const grad_grad_scale = static_cast<const S*>(args.grad_grad_scale);
-  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const bn_mean = static_cast<const T*>(args.bn_mean);
   const T* const softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const grad_grad_bn_column_sum = static_cast<const T*>(args.grad_grad_bn_column_sum);
-  const T* const grad_grad_bn_column_sum_2_2 =
-      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
+  const T* const grad_grad_bn_offset = static_cast<const T*>(args.grad_grad_bn_offset);
+  const T* const grad_grad_bn_var_2 = static_cast<const T*>(args.grad_grad_bn_var_2);
+  const T* const d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
+  const T* const d_d_bn_weight_bn_var_factor =
+      static_cast<const T*>(args.d_d_bn_weight_bn_var_factor);
+  const T* const bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const d_bn_var_factor = static_cast<const T*>(args.d_bn_var_factor);
+  const T* const grad_grad_bn_factor = static_cast<const T*>(args.grad_grad_bn_factor);
+  const T* const d_d_bn_var_bn_var_factor = static_cast<const T*>(args.d_d_bn_var_bn_var_factor);
+  const T* const grad_bn_mean_3_factor = static_cast<const T*>(args.grad_bn_mean_3_factor);
   S* const grad_bn_weight = static_cast<S*>(args.grad_bn_weight);
   S* const grad_bn_bias = static_cast<S*>(args.grad_bn_bias);
   S* const grad_scale = static_cast<S*>(args.grad_scale);
@@ -780,7 +771,6 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
   scalar.grad_grad_scale = load(grad_grad_scale);
   scalar.bn_eps = T(args.bn_eps);
   scalar.rows = T(args.rows);
-  scalar.sample = T(args.sample);
   K::scalars(scalar);
   const auto tiling = fusegen::Tiling::of(rows, cols, cols, 4);
   const Buffer<T> grad_bn_weight_partial_memory(tiling.groups() * cols);
@@ -796,57 +786,7 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
-    const Buffer<T> bn_offset_memory(cols);
-    T* const bn_offset = bn_offset_memory.data();
-    const Buffer<T> bn_mean_memory(cols);
-    T* const bn_mean = bn_mean_memory.data();
-    const Buffer<T> bn_var_memory(cols);
-    T* const bn_var = bn_var_memory.data();
-    const Buffer<T> grad_grad_bn_offset_memory(cols);
-    T* const grad_grad_bn_offset = grad_grad_bn_offset_memory.data();
-    const Buffer<T> grad_grad_bn_var_2_memory(cols);
-    T* const grad_grad_bn_var_2 = grad_grad_bn_var_2_memory.data();
-    const Buffer<T> d_bn_weight_factor_memory(cols);
-    T* const d_bn_weight_factor = d_bn_weight_factor_memory.data();
-    const Buffer<T> d_d_bn_weight_bn_var_factor_memory(cols);
-    T* const d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_memory.data();
-    const Buffer<T> bn_factor_memory(cols);
-    T* const bn_factor = bn_factor_memory.data();
-    const Buffer<T> d_bn_var_factor_memory(cols);
-    T* const d_bn_var_factor = d_bn_var_factor_memory.data();
-    const Buffer<T> grad_grad_bn_factor_memory(cols);
-    T* const grad_grad_bn_factor = grad_grad_bn_factor_memory.data();
-    const Buffer<T> d_d_bn_var_bn_var_factor_memory(cols);
-    T* const d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_memory.data();
-    const Buffer<T> grad_bn_mean_3_factor_memory(cols);
-    T* const grad_bn_mean_3_factor = grad_bn_mean_3_factor_memory.data();
-    for (int64_t j = 0; j < cols; ++j) {
-      typename K::Col col{};
-      col.gemm_bias = load(gemm_bias + j);
-      col.bn_weight = load(bn_weight + j);
-      col.bn_bias = load(bn_bias + j);
-      col.grad_grad_gemm_bias = load(grad_grad_gemm_bias + j);
-      col.grad_grad_bn_weight = load(grad_grad_bn_weight + j);
-      col.grad_grad_bn_bias = load(grad_grad_bn_bias + j);
-      col.bn_sample_sum = bn_sample_sum[j];
-      col.bn_column_sum = bn_column_sum[j];
-      col.bn_column_sum_2 = bn_column_sum_2[j];
-      col.grad_grad_bn_column_sum = grad_grad_bn_column_sum[j];
-      col.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[j];
-      K::columns(scalar, col);
-      bn_offset[j] = col.bn_offset;
-      bn_mean[j] = col.bn_mean;
-      bn_var[j] = col.bn_var;
-      grad_grad_bn_offset[j] = col.grad_grad_bn_offset;
-      grad_grad_bn_var_2[j] = col.grad_grad_bn_var_2;
-      d_bn_weight_factor[j] = col.d_bn_weight_factor;
-      d_d_bn_weight_bn_var_factor[j] = col.d_d_bn_weight_bn_var_factor;
-      bn_factor[j] = col.bn_factor;
-      d_bn_var_factor[j] = col.d_bn_var_factor;
-      grad_grad_bn_factor[j] = col.grad_grad_bn_factor;
-      d_d_bn_var_bn_var_factor[j] = col.d_d_bn_var_bn_var_factor;
-      grad_bn_mean_3_factor[j] = col.grad_bn_mean_3_factor;
-    }
+
     const Buffer<T> kept_d_bn_weight_memory(cols);
     T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
     const Buffer<T> kept_d_d_bn_weight_bn_var_memory(cols);
@@ -921,14 +861,7 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
                                   load(grad_grad_gemm_bias + j),
                                   load(grad_grad_bn_weight + j),
                                   load(grad_grad_bn_bias + j),
-                                  bn_sample_sum[j],
-                                  bn_column_sum[j],
-                                  bn_column_sum_2[j],
-                                  grad_grad_bn_column_sum[j],
-                                  grad_grad_bn_column_sum_2_2[j],
-                                  bn_offset[j],
                                   bn_mean[j],
-                                  bn_var[j],
                                   grad_grad_bn_offset[j],
                                   grad_grad_bn_var_2[j],
                                   d_bn_weight_factor[j],
@@ -973,14 +906,7 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
                                   load(grad_grad_gemm_bias + j),
                                   load(grad_grad_bn_weight + j),
                                   load(grad_grad_bn_bias + j),
-                                  bn_sample_sum[j],
-                                  bn_column_sum[j],
-                                  bn_column_sum_2[j],
-                                  grad_grad_bn_column_sum[j],
-                                  grad_grad_bn_column_sum_2_2[j],
-                                  bn_offset[j],
                                   bn_mean[j],
-                                  bn_var[j],
                                   grad_grad_bn_offset[j],
                                   grad_grad_bn_var_2[j],
                                   d_bn_weight_factor[j],
@@ -1024,14 +950,7 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
                                   load(grad_grad_gemm_bias + j),
                                   load(grad_grad_bn_weight + j),
                                   load(grad_grad_bn_bias + j),
-                                  bn_sample_sum[j],
-                                  bn_column_sum[j],
-                                  bn_column_sum_2[j],
-                                  grad_grad_bn_column_sum[j],
-                                  grad_grad_bn_column_sum_2_2[j],
-                                  bn_offset[j],
                                   bn_mean[j],
-                                  bn_var[j],
                                   grad_grad_bn_offset[j],
                                   grad_grad_bn_var_2[j],
                                   d_bn_weight_factor[j],
@@ -1094,6 +1013,37 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
   fusegen::store_col_sums(grad_bn_mean_4, grad_bn_mean_4_partial, tiling.groups(), cols);
 }
 
+// double_backward_train_columns: what follows from the operands of each column.
+template <class S>
+void double_backward_train_columns(const DoubleBackwardTrainColumnsArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrainColumns<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const grad_grad_bn_column_sum = static_cast<const T*>(args.grad_grad_bn_column_sum);
+  const T* const grad_bn_var_4 = static_cast<const T*>(args.grad_bn_var_4);
+  const T* const grad_bn_mean_4 = static_cast<const T*>(args.grad_bn_mean_4);
+  const T* const grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  T* const grad_bn_column_sum_2_2 = static_cast<T*>(args.grad_bn_column_sum_2_2);
+  T* const grad_bn_column_sum_3 = static_cast<T*>(args.grad_bn_column_sum_3);
+  T* const grad_bn_column_sum_2 = static_cast<T*>(args.grad_bn_column_sum_2);
+  typename K::Scalar scalar{};
+  scalar.rows = T(args.rows);
+  K::scalars(scalar);
+  for (int64_t j = 0; j < cols; ++j) {
+    typename K::Col col{};
+    col.bn_column_sum = bn_column_sum[j];
+    col.grad_grad_bn_column_sum = grad_grad_bn_column_sum[j];
+    col.grad_bn_var_4 = grad_bn_var_4[j];
+    col.grad_bn_mean_4 = grad_bn_mean_4[j];
+    col.grad_bn_var_2 = grad_bn_var_2[j];
+    K::columns(scalar, col);
+    grad_bn_column_sum_2_2[j] = col.grad_bn_column_sum_2_2;
+    grad_bn_column_sum_3[j] = col.grad_bn_column_sum_3;
+    grad_bn_column_sum_2[j] = col.grad_bn_column_sum_2;
+  }
+}
+
 // double_backward_train: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void double_backward_train(const DoubleBackwardTrainArgs& args) {
@@ -1104,24 +1054,24 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
   const S* const grad_y = static_cast<const S*>(args.grad_y);
   const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
   const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
   const S* const grad_grad_bn_weight = static_cast<const S*>(args.grad_grad_bn_weight);
   const S* const grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
   const S* const scale = static_cast<const S*>(args.scale);
   const S* const grad_grad_scale = static_cast<const S*>(args.grad_grad_scale);
-  const T* const bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const bn_mean = static_cast<const T*>(args.bn_mean);
   const T* const softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const grad_grad_bn_column_sum = static_cast<const T*>(args.grad_grad_bn_column_sum);
-  const T* const grad_grad_bn_column_sum_2_2 =
-      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
-  const T* const grad_bn_var_4 = static_cast<const T*>(args.grad_bn_var_4);
-  const T* const grad_bn_mean_4 = static_cast<const T*>(args.grad_bn_mean_4);
-  const T* const grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  const T* const grad_grad_bn_var_2 = static_cast<const T*>(args.grad_grad_bn_var_2);
+  const T* const grad_bn_column_sum_2_2 = static_cast<const T*>(args.grad_bn_column_sum_2_2);
+  const T* const grad_bn_column_sum_3 = static_cast<const T*>(args.grad_bn_column_sum_3);
+  const T* const grad_bn_column_sum_2 = static_cast<const T*>(args.grad_bn_column_sum_2);
+  const T* const bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const d_bn_var_factor = static_cast<const T*>(args.d_bn_var_factor);
+  const T* const d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
+  const T* const grad_grad_bn_factor = static_cast<const T*>(args.grad_grad_bn_factor);
+  const T* const bn_near_factor = static_cast<const T*>(args.bn_near_factor);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_gemm_bias = static_cast<S*>(args.grad_gemm_bias);
   typename K::Scalar scalar{};
@@ -1137,66 +1087,7 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
-    const Buffer<T> bn_offset_memory(cols);
-    T* const bn_offset = bn_offset_memory.data();
-    const Buffer<T> bn_var_memory(cols);
-    T* const bn_var = bn_var_memory.data();
-    const Buffer<T> bn_mean_memory(cols);
-    T* const bn_mean = bn_mean_memory.data();
-    const Buffer<T> grad_grad_bn_offset_memory(cols);
-    T* const grad_grad_bn_offset = grad_grad_bn_offset_memory.data();
-    const Buffer<T> grad_grad_bn_var_2_memory(cols);
-    T* const grad_grad_bn_var_2 = grad_grad_bn_var_2_memory.data();
-    const Buffer<T> grad_bn_column_sum_2_2_memory(cols);
-    T* const grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_memory.data();
-    const Buffer<T> grad_bn_offset_2_memory(cols);
-    T* const grad_bn_offset_2 = grad_bn_offset_2_memory.data();
-    const Buffer<T> grad_bn_column_sum_3_memory(cols);
-    T* const grad_bn_column_sum_3 = grad_bn_column_sum_3_memory.data();
-    const Buffer<T> grad_bn_column_sum_2_memory(cols);
-    T* const grad_bn_column_sum_2 = grad_bn_column_sum_2_memory.data();
-    const Buffer<T> bn_factor_memory(cols);
-    T* const bn_factor = bn_factor_memory.data();
-    const Buffer<T> d_bn_var_factor_memory(cols);
-    T* const d_bn_var_factor = d_bn_var_factor_memory.data();
-    const Buffer<T> d_bn_weight_factor_memory(cols);
-    T* const d_bn_weight_factor = d_bn_weight_factor_memory.data();
-    const Buffer<T> grad_grad_bn_factor_memory(cols);
-    T* const grad_grad_bn_factor = grad_grad_bn_factor_memory.data();
-    const Buffer<T> bn_near_factor_memory(cols);
-    T* const bn_near_factor = bn_near_factor_memory.data();
-    for (int64_t j = 0; j < cols; ++j) {
-      typename K::Col col{};
-      col.gemm_bias = load(gemm_bias + j);
-      col.bn_weight = load(bn_weight + j);
-      col.bn_bias = load(bn_bias + j);
-      col.grad_grad_gemm_bias = load(grad_grad_gemm_bias + j);
-      col.grad_grad_bn_weight = load(grad_grad_bn_weight + j);
-      col.grad_grad_bn_bias = load(grad_grad_bn_bias + j);
-      col.bn_sample_sum = bn_sample_sum[j];
-      col.bn_column_sum = bn_column_sum[j];
-      col.bn_column_sum_2 = bn_column_sum_2[j];
-      col.grad_grad_bn_column_sum = grad_grad_bn_column_sum[j];
-      col.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[j];
-      col.grad_bn_var_4 = grad_bn_var_4[j];
-      col.grad_bn_mean_4 = grad_bn_mean_4[j];
-      col.grad_bn_var_2 = grad_bn_var_2[j];
-      K::columns(scalar, col);
-      bn_offset[j] = col.bn_offset;
-      bn_var[j] = col.bn_var;
-      bn_mean[j] = col.bn_mean;
-      grad_grad_bn_offset[j] = col.grad_grad_bn_offset;
-      grad_grad_bn_var_2[j] = col.grad_grad_bn_var_2;
-      grad_bn_column_sum_2_2[j] = col.grad_bn_column_sum_2_2;
-      grad_bn_offset_2[j] = col.grad_bn_offset_2;
-      grad_bn_column_sum_3[j] = col.grad_bn_column_sum_3;
-      grad_bn_column_sum_2[j] = col.grad_bn_column_sum_2;
-      bn_factor[j] = col.bn_factor;
-      d_bn_var_factor[j] = col.d_bn_var_factor;
-      d_bn_weight_factor[j] = col.d_bn_weight_factor;
-      grad_grad_bn_factor[j] = col.grad_grad_bn_factor;
-      bn_near_factor[j] = col.bn_near_factor;
-    }
+
     const Buffer<T> kept_softmax_exp_memory(cols);
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
     const Buffer<T> kept_grad_grad_mul_memory(cols);
@@ -1237,26 +1128,13 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j),
                                     load(grad_grad_x + at + j)};
         const typename K::Col col{load(gemm_bias + j),
-                                  load(bn_weight + j),
                                   load(bn_bias + j),
                                   load(grad_grad_gemm_bias + j),
                                   load(grad_grad_bn_weight + j),
                                   load(grad_grad_bn_bias + j),
-                                  bn_sample_sum[j],
-                                  bn_column_sum[j],
-                                  bn_column_sum_2[j],
-                                  grad_grad_bn_column_sum[j],
-                                  grad_grad_bn_column_sum_2_2[j],
-                                  grad_bn_var_4[j],
-                                  grad_bn_mean_4[j],
-                                  grad_bn_var_2[j],
-                                  bn_offset[j],
-                                  bn_var[j],
                                   bn_mean[j],
-                                  grad_grad_bn_offset[j],
                                   grad_grad_bn_var_2[j],
                                   grad_bn_column_sum_2_2[j],
-                                  grad_bn_offset_2[j],
                                   grad_bn_column_sum_3[j],
                                   grad_bn_column_sum_2[j],
                                   bn_factor[j],
@@ -1288,26 +1166,13 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j),
                                     load(grad_grad_x + at + j)};
         const typename K::Col col{load(gemm_bias + j),
-                                  load(bn_weight + j),
                                   load(bn_bias + j),
                                   load(grad_grad_gemm_bias + j),
                                   load(grad_grad_bn_weight + j),
                                   load(grad_grad_bn_bias + j),
-                                  bn_sample_sum[j],
-                                  bn_column_sum[j],
-                                  bn_column_sum_2[j],
-                                  grad_grad_bn_column_sum[j],
-                                  grad_grad_bn_column_sum_2_2[j],
-                                  grad_bn_var_4[j],
-                                  grad_bn_mean_4[j],
-                                  grad_bn_var_2[j],
-                                  bn_offset[j],
-                                  bn_var[j],
                                   bn_mean[j],
-                                  grad_grad_bn_offset[j],
                                   grad_grad_bn_var_2[j],
                                   grad_bn_column_sum_2_2[j],
-                                  grad_bn_offset_2[j],
                                   grad_bn_column_sum_3[j],
                                   grad_bn_column_sum_2[j],
                                   bn_factor[j],
@@ -1338,26 +1203,13 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j),
                                     load(grad_grad_x + at + j)};
         const typename K::Col col{load(gemm_bias + j),
-                                  load(bn_weight + j),
                                   load(bn_bias + j),
                                   load(grad_grad_gemm_bias + j),
                                   load(grad_grad_bn_weight + j),
                                   load(grad_grad_bn_bias + j),
-                                  bn_sample_sum[j],
-                                  bn_column_sum[j],
-                                  bn_column_sum_2[j],
-                                  grad_grad_bn_column_sum[j],
-                                  grad_grad_bn_column_sum_2_2[j],
-                                  grad_bn_var_4[j],
-                                  grad_bn_mean_4[j],
-                                  grad_bn_var_2[j],
-                                  bn_offset[j],
-                                  bn_var[j],
                                   bn_mean[j],
-                                  grad_grad_bn_offset[j],
                                   grad_grad_bn_var_2[j],
                                   grad_bn_column_sum_2_2[j],
-                                  grad_bn_offset_2[j],
                                   grad_bn_column_sum_3[j],
                                   grad_bn_column_sum_2[j],
                                   bn_factor[j],
@@ -1398,6 +1250,26 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
   fusegen::store_col_sums(grad_gemm_bias, grad_gemm_bias_partial, tiling.groups(), cols);
 }
 
+// forward_eval_columns: what follows from the operands of each column.
+template <class S>
+void forward_eval_columns(const ForwardEvalColumnsArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = ForwardEvalColumns<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const bn_running_var = static_cast<const S*>(args.bn_running_var);
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  T* const bn_factor = static_cast<T*>(args.bn_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  for (int64_t j = 0; j < cols; ++j) {
+    typename K::Col col{};
+    col.bn_running_var = load(bn_running_var + j);
+    col.bn_weight = load(bn_weight + j);
+    K::columns(scalar, col);
+    bn_factor[j] = col.bn_factor;
+  }
+}
+
 // forward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void forward_eval(const ForwardEvalArgs& args) {
@@ -1407,10 +1279,9 @@ void forward_eval(const ForwardEvalArgs& args) {
   const S* const x = static_cast<const S*>(args.x);
   const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
   const S* const bn_running_mean = static_cast<const S*>(args.bn_running_mean);
-  const S* const bn_running_var = static_cast<const S*>(args.bn_running_var);
-  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const scale = static_cast<const S*>(args.scale);
+  const T* const bn_factor = static_cast<const T*>(args.bn_factor);
   S* const y = static_cast<S*>(args.y);
   T* const softmax_max = static_cast<T*>(args.softmax_max);
   T* const softmax_sum = static_cast<T*>(args.softmax_sum);
@@ -1421,18 +1292,7 @@ void forward_eval(const ForwardEvalArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
-    const Buffer<T> bn_factor_memory(cols);
-    T* const bn_factor = bn_factor_memory.data();
-    for (int64_t j = 0; j < cols; ++j) {
-      typename K::Col col{};
-      col.gemm_bias = load(gemm_bias + j);
-      col.bn_running_mean = load(bn_running_mean + j);
-      col.bn_running_var = load(bn_running_var + j);
-      col.bn_weight = load(bn_weight + j);
-      col.bn_bias = load(bn_bias + j);
-      K::columns(scalar, col);
-      bn_factor[j] = col.bn_factor;
-    }
+
     const Buffer<T> kept_mul_memory(cols);
     T* const kept_mul = kept_mul_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
@@ -1454,9 +1314,8 @@ void forward_eval(const ForwardEvalArgs& args) {
 #pragma omp simd reduction(max : reduced_softmax_max)
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j)};
-        const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
-                                  load(bn_running_var + j), load(bn_weight + j),
-                                  load(bn_bias + j),        bn_factor[j]};
+        const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
+                                  bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
@@ -1475,9 +1334,8 @@ void forward_eval(const ForwardEvalArgs& args) {
 #pragma omp simd reduction(+ : reduced_softmax_sum)
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j)};
-        const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
-                                  load(bn_running_var + j), load(bn_weight + j),
-                                  load(bn_bias + j),        bn_factor[j]};
+        const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
+                                  bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
         kept.mul = kept_mul[j];
@@ -1495,9 +1353,8 @@ void forward_eval(const ForwardEvalArgs& args) {
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j)};
-        const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
-                                  load(bn_running_var + j), load(bn_weight + j),
-                                  load(bn_bias + j),        bn_factor[j]};
+        const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
+                                  bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
         kept.softmax_exp = kept_softmax_exp[j];
@@ -1521,6 +1378,28 @@ void forward_eval(const ForwardEvalArgs& args) {
   });
 }
 
+// backward_eval_columns: what follows from the operands of each column.
+template <class S>
+void backward_eval_columns(const BackwardEvalColumnsArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = BackwardEvalColumns<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const bn_running_var = static_cast<const S*>(args.bn_running_var);
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  T* const bn_factor = static_cast<T*>(args.bn_factor);
+  T* const d_bn_weight_factor = static_cast<T*>(args.d_bn_weight_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  for (int64_t j = 0; j < cols; ++j) {
+    typename K::Col col{};
+    col.bn_running_var = load(bn_running_var + j);
+    col.bn_weight = load(bn_weight + j);
+    K::columns(scalar, col);
+    bn_factor[j] = col.bn_factor;
+    d_bn_weight_factor[j] = col.d_bn_weight_factor;
+  }
+}
+
 // backward_eval: 2 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void backward_eval(const BackwardEvalArgs& args) {
@@ -1531,12 +1410,12 @@ void backward_eval(const BackwardEvalArgs& args) {
   const S* const grad_y = static_cast<const S*>(args.grad_y);
   const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
   const S* const bn_running_mean = static_cast<const S*>(args.bn_running_mean);
-  const S* const bn_running_var = static_cast<const S*>(args.bn_running_var);
-  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const scale = static_cast<const S*>(args.scale);
   const T* const softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_gemm_bias = static_cast<S*>(args.grad_gemm_bias);
   S* const grad_bn_weight = static_cast<S*>(args.grad_bn_weight);
@@ -1557,21 +1436,7 @@ void backward_eval(const BackwardEvalArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
-    const Buffer<T> bn_factor_memory(cols);
-    T* const bn_factor = bn_factor_memory.data();
-    const Buffer<T> d_bn_weight_factor_memory(cols);
-    T* const d_bn_weight_factor = d_bn_weight_factor_memory.data();
-    for (int64_t j = 0; j < cols; ++j) {
-      typename K::Col col{};
-      col.gemm_bias = load(gemm_bias + j);
-      col.bn_running_mean = load(bn_running_mean + j);
-      col.bn_running_var = load(bn_running_var + j);
-      col.bn_weight = load(bn_weight + j);
-      col.bn_bias = load(bn_bias + j);
-      K::columns(scalar, col);
-      bn_factor[j] = col.bn_factor;
-      d_bn_weight_factor[j] = col.d_bn_weight_factor;
-    }
+
     const Buffer<T> kept_bn_memory(cols);
     T* const kept_bn = kept_bn_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
@@ -1602,10 +1467,8 @@ void backward_eval(const BackwardEvalArgs& args) {
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-        const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
-                                  load(bn_running_var + j), load(bn_weight + j),
-                                  load(bn_bias + j),        bn_factor[j],
-                                  d_bn_weight_factor[j]};
+        const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
+                                  bn_factor[j], d_bn_weight_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
@@ -1625,10 +1488,8 @@ void backward_eval(const BackwardEvalArgs& args) {
 #pragma omp simd reduction(+ : grad_scale_row)
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
-        const typename K::Col col{load(gemm_bias + j),      load(bn_running_mean + j),
-                                  load(bn_running_var + j), load(bn_weight + j),
-                                  load(bn_bias + j),        bn_factor[j],
-                                  d_bn_weight_factor[j]};
+        const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
+                                  bn_factor[j], d_bn_weight_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
         kept.softmax_exp = kept_softmax_exp[j];
@@ -1663,6 +1524,28 @@ void backward_eval(const BackwardEvalArgs& args) {
   fusegen::store_total(grad_scale, grad_scale_partial, tiling.groups());
 }
 
+// double_backward_eval_columns: what follows from the operands of each column.
+template <class S>
+void double_backward_eval_columns(const DoubleBackwardEvalColumnsArgs& args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardEvalColumns<fusegen::math_t<S>>;
+  const int64_t rows = args.rows, cols = args.cols;
+  const S* const bn_running_var = static_cast<const S*>(args.bn_running_var);
+  const S* const bn_weight = static_cast<const S*>(args.bn_weight);
+  T* const bn_factor = static_cast<T*>(args.bn_factor);
+  T* const d_bn_weight_factor = static_cast<T*>(args.d_bn_weight_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  for (int64_t j = 0; j < cols; ++j) {
+    typename K::Col col{};
+    col.bn_running_var = load(bn_running_var + j);
+    col.bn_weight = load(bn_weight + j);
+    K::columns(scalar, col);
+    bn_factor[j] = col.bn_factor;
+    d_bn_weight_factor[j] = col.d_bn_weight_factor;
+  }
+}
+
 // double_backward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void double_backward_eval(const DoubleBackwardEvalArgs& args) {
@@ -1674,7 +1557,6 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
   const S* const grad_grad_x = static_cast<const S*>(args.grad_grad_x);
   const S* const gemm_bias = static_cast<const S*>(args.gemm_bias);
   const S* const bn_running_mean = static_cast<const S*>(args.bn_running_mean);
-  const S* const bn_running_var = static_cast<const S*>(args.bn_running_var);
   const S* const bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
@@ -1684,6 +1566,8 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
   const S* const grad_grad_scale = static_cast<const S*>(args.grad_grad_scale);
   const T* const softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
   S* const grad_x = static_cast<S*>(args.grad_x);
   S* const grad_gemm_bias = static_cast<S*>(args.grad_gemm_bias);
   S* const grad_bn_weight = static_cast<S*>(args.grad_bn_weight);
@@ -1706,24 +1590,7 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
   fusegen::parallel_for(tiling.groups(), tiling.grain(), [=](int64_t group) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
-    const Buffer<T> bn_factor_memory(cols);
-    T* const bn_factor = bn_factor_memory.data();
-    const Buffer<T> d_bn_weight_factor_memory(cols);
-    T* const d_bn_weight_factor = d_bn_weight_factor_memory.data();
-    for (int64_t j = 0; j < cols; ++j) {
-      typename K::Col col{};
-      col.gemm_bias = load(gemm_bias + j);
-      col.bn_running_mean = load(bn_running_mean + j);
-      col.bn_running_var = load(bn_running_var + j);
-      col.bn_weight = load(bn_weight + j);
-      col.bn_bias = load(bn_bias + j);
-      col.grad_grad_gemm_bias = load(grad_grad_gemm_bias + j);
-      col.grad_grad_bn_weight = load(grad_grad_bn_weight + j);
-      col.grad_grad_bn_bias = load(grad_grad_bn_bias + j);
-      K::columns(scalar, col);
-      bn_factor[j] = col.bn_factor;
-      d_bn_weight_factor[j] = col.d_bn_weight_factor;
-    }
+
     const Buffer<T> kept_bn_memory(cols);
     T* const kept_bn = kept_bn_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
@@ -1776,15 +1643,10 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j),
                                     load(grad_grad_x + at + j)};
-        const typename K::Col col{load(gemm_bias + j),
-                                  load(bn_running_mean + j),
-                                  load(bn_running_var + j),
-                                  load(bn_weight + j),
-                                  load(bn_bias + j),
-                                  load(grad_grad_gemm_bias + j),
-                                  load(grad_grad_bn_weight + j),
-                                  load(grad_grad_bn_bias + j),
-                                  bn_factor[j],
+        const typename K::Col col{load(gemm_bias + j),           load(bn_running_mean + j),
+                                  load(bn_weight + j),           load(bn_bias + j),
+                                  load(grad_grad_gemm_bias + j), load(grad_grad_bn_weight + j),
+                                  load(grad_grad_bn_bias + j),   bn_factor[j],
                                   d_bn_weight_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
@@ -1812,15 +1674,10 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j),
                                     load(grad_grad_x + at + j)};
-        const typename K::Col col{load(gemm_bias + j),
-                                  load(bn_running_mean + j),
-                                  load(bn_running_var + j),
-                                  load(bn_weight + j),
-                                  load(bn_bias + j),
-                                  load(grad_grad_gemm_bias + j),
-                                  load(grad_grad_bn_weight + j),
-                                  load(grad_grad_bn_bias + j),
-                                  bn_factor[j],
+        const typename K::Col col{load(gemm_bias + j),           load(bn_running_mean + j),
+                                  load(bn_weight + j),           load(bn_bias + j),
+                                  load(grad_grad_gemm_bias + j), load(grad_grad_bn_weight + j),
+                                  load(grad_grad_bn_bias + j),   bn_factor[j],
                                   d_bn_weight_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
@@ -1846,15 +1703,10 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
       for (int64_t j = begin; j < end; ++j) {
         const typename K::Full full{load(x + at + j), load(grad_y + at + j),
                                     load(grad_grad_x + at + j)};
-        const typename K::Col col{load(gemm_bias + j),
-                                  load(bn_running_mean + j),
-                                  load(bn_running_var + j),
-                                  load(bn_weight + j),
-                                  load(bn_bias + j),
-                                  load(grad_grad_gemm_bias + j),
-                                  load(grad_grad_bn_weight + j),
-                                  load(grad_grad_bn_bias + j),
-                                  bn_factor[j],
+        const typename K::Col col{load(gemm_bias + j),           load(bn_running_mean + j),
+                                  load(bn_weight + j),           load(bn_bias + j),
+                                  load(grad_grad_gemm_bias + j), load(grad_grad_bn_weight + j),
+                                  load(grad_grad_bn_bias + j),   bn_factor[j],
                                   d_bn_weight_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
@@ -1918,10 +1770,26 @@ template void forward_train_sums_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
                                                              const ForwardTrainSumsArgs&);
 
 template <class Level>
+void forward_train_columns_cpu(fusegen::DType dtype, const ForwardTrainColumnsArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { forward_train_columns<decltype(stored)>(args); });
+}
+template void forward_train_columns_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                                const ForwardTrainColumnsArgs&);
+
+template <class Level>
 void forward_train_cpu(fusegen::DType dtype, const ForwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_train<decltype(stored)>(args); });
 }
 template void forward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardTrainArgs&);
+
+template <class Level>
+void backward_train_sums_columns_cpu(fusegen::DType dtype,
+                                     const BackwardTrainSumsColumnsArgs& args) {
+  fusegen::with_dtype(dtype,
+                      [&](auto stored) { backward_train_sums_columns<decltype(stored)>(args); });
+}
+template void backward_train_sums_columns_cpu<fusegen::FUSEGEN_LEVEL>(
+    fusegen::DType, const BackwardTrainSumsColumnsArgs&);
 
 template <class Level>
 void backward_train_sums_cpu(fusegen::DType dtype, const BackwardTrainSumsArgs& args) {
@@ -1931,10 +1799,26 @@ template void backward_train_sums_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
                                                               const BackwardTrainSumsArgs&);
 
 template <class Level>
+void backward_train_columns_cpu(fusegen::DType dtype, const BackwardTrainColumnsArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { backward_train_columns<decltype(stored)>(args); });
+}
+template void backward_train_columns_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                                 const BackwardTrainColumnsArgs&);
+
+template <class Level>
 void backward_train_cpu(fusegen::DType dtype, const BackwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_train<decltype(stored)>(args); });
 }
 template void backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardTrainArgs&);
+
+template <class Level>
+void double_backward_train_sums_columns_cpu(fusegen::DType dtype,
+                                            const DoubleBackwardTrainSumsColumnsArgs& args) {
+  fusegen::with_dtype(
+      dtype, [&](auto stored) { double_backward_train_sums_columns<decltype(stored)>(args); });
+}
+template void double_backward_train_sums_columns_cpu<fusegen::FUSEGEN_LEVEL>(
+    fusegen::DType, const DoubleBackwardTrainSumsColumnsArgs&);
 
 template <class Level>
 void double_backward_train_sums_cpu(fusegen::DType dtype, const DoubleBackwardTrainSumsArgs& args) {
@@ -1943,6 +1827,15 @@ void double_backward_train_sums_cpu(fusegen::DType dtype, const DoubleBackwardTr
 }
 template void double_backward_train_sums_cpu<fusegen::FUSEGEN_LEVEL>(
     fusegen::DType, const DoubleBackwardTrainSumsArgs&);
+
+template <class Level>
+void double_backward_train_sums2_columns_cpu(fusegen::DType dtype,
+                                             const DoubleBackwardTrainSums2ColumnsArgs& args) {
+  fusegen::with_dtype(
+      dtype, [&](auto stored) { double_backward_train_sums2_columns<decltype(stored)>(args); });
+}
+template void double_backward_train_sums2_columns_cpu<fusegen::FUSEGEN_LEVEL>(
+    fusegen::DType, const DoubleBackwardTrainSums2ColumnsArgs&);
 
 template <class Level>
 void double_backward_train_sums2_cpu(fusegen::DType dtype,
@@ -1954,11 +1847,27 @@ template void double_backward_train_sums2_cpu<fusegen::FUSEGEN_LEVEL>(
     fusegen::DType, const DoubleBackwardTrainSums2Args&);
 
 template <class Level>
+void double_backward_train_columns_cpu(fusegen::DType dtype,
+                                       const DoubleBackwardTrainColumnsArgs& args) {
+  fusegen::with_dtype(dtype,
+                      [&](auto stored) { double_backward_train_columns<decltype(stored)>(args); });
+}
+template void double_backward_train_columns_cpu<fusegen::FUSEGEN_LEVEL>(
+    fusegen::DType, const DoubleBackwardTrainColumnsArgs&);
+
+template <class Level>
 void double_backward_train_cpu(fusegen::DType dtype, const DoubleBackwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward_train<decltype(stored)>(args); });
 }
 template void double_backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
                                                                 const DoubleBackwardTrainArgs&);
+
+template <class Level>
+void forward_eval_columns_cpu(fusegen::DType dtype, const ForwardEvalColumnsArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { forward_eval_columns<decltype(stored)>(args); });
+}
+template void forward_eval_columns_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                               const ForwardEvalColumnsArgs&);
 
 template <class Level>
 void forward_eval_cpu(fusegen::DType dtype, const ForwardEvalArgs& args) {
@@ -1967,10 +1876,26 @@ void forward_eval_cpu(fusegen::DType dtype, const ForwardEvalArgs& args) {
 template void forward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardEvalArgs&);
 
 template <class Level>
+void backward_eval_columns_cpu(fusegen::DType dtype, const BackwardEvalColumnsArgs& args) {
+  fusegen::with_dtype(dtype, [&](auto stored) { backward_eval_columns<decltype(stored)>(args); });
+}
+template void backward_eval_columns_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
+                                                                const BackwardEvalColumnsArgs&);
+
+template <class Level>
 void backward_eval_cpu(fusegen::DType dtype, const BackwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_eval<decltype(stored)>(args); });
 }
 template void backward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardEvalArgs&);
+
+template <class Level>
+void double_backward_eval_columns_cpu(fusegen::DType dtype,
+                                      const DoubleBackwardEvalColumnsArgs& args) {
+  fusegen::with_dtype(dtype,
+                      [&](auto stored) { double_backward_eval_columns<decltype(stored)>(args); });
+}
+template void double_backward_eval_columns_cpu<fusegen::FUSEGEN_LEVEL>(
+    fusegen::DType, const DoubleBackwardEvalColumnsArgs&);
 
 template <class Level>
 void double_backward_eval_cpu(fusegen::DType dtype, const DoubleBackwardEvalArgs& args) {

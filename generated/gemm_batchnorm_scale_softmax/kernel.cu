@@ -33,6 +33,7 @@ __global__ void __launch_bounds__(ForwardTrainSampleLaunch::block)
                          fusegen::compute_t<S>* bn_sample_sum_partial) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrainSample<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
@@ -160,11 +161,11 @@ void launch_forward_train_sample(const ForwardTrainSampleArgs& args,
   T* const bn_sample_sum_partial = partial;
   partial += plan.groups * args.cols;
   plan.template visit<S>([&](auto* kernel) {
-    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, bn_sample_sum_partial);
+    fusegen::launch(kernel, stream, plan.grid, plan.threads, 0, 1, args, bn_sample_sum_partial);
   });
-  fusegen::launch_partial_sums<T, T, 1>(
-      {{{static_cast<T*>(args.bn_sample_sum), bn_sample_sum_partial, plan.groups, args.cols, 1}}},
-      stream);
+  fusegen::launch_partial_sums<S, T, 1>({{{nullptr, static_cast<T*>(args.bn_sample_sum),
+                                           bn_sample_sum_partial, plan.groups, args.cols, 1}}},
+                                        stream);
 }
 
 // How forward_train_sums is launched.
@@ -190,6 +191,7 @@ __global__ void __launch_bounds__(ForwardTrainSumsLaunch::block)
                        fusegen::compute_t<S>* bn_column_sum_2_partial) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrainSums<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
@@ -205,10 +207,11 @@ __global__ void __launch_bounds__(ForwardTrainSumsLaunch::block)
   if (c < cols) {
     typename K::Col col[V] = {};
     const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+    const auto bn_sample_sum_v = fusegen::load_vector<V>(bn_sample_sum + c);
 #pragma unroll
     for (int v = 0; v < V; ++v) {
-      col[v].bn_sample_sum = bn_sample_sum[c + v];
       col[v].gemm_bias = gemm_bias_v.value[v];
+      col[v].bn_sample_sum = bn_sample_sum_v.value[v];
       K::columns(scalar, col[v]);
     }
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
@@ -291,7 +294,8 @@ struct ForwardTrainSumsPlan {
     ForwardTrainSumsPlan plan{};
     const int width = fusegen::widest<S>(ForwardTrainSumsLaunch::access, [&](int width) {
       return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
-             fusegen::aligned(args.gemm_bias, width * sizeof(S));
+             fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
+             fusegen::aligned(args.bn_sample_sum, width * sizeof(fusegen::compute_t<S>));
     });
     const int flight = fusegen::in_flight<S>(ForwardTrainSumsLaunch::rows_in_flight, width);
     const int64_t columns = std::max<int64_t>(1, (args.cols + width - 1) / width);
@@ -340,14 +344,65 @@ void launch_forward_train_sums(const ForwardTrainSumsArgs& args, [[maybe_unused]
   T* const bn_column_sum_2_partial = partial;
   partial += plan.groups * args.cols;
   plan.template visit<S>([&](auto* kernel) {
-    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, bn_column_sum_partial,
-                                                   bn_column_sum_2_partial);
+    fusegen::launch(kernel, stream, plan.grid, plan.threads, 0, 1, args, bn_column_sum_partial,
+                    bn_column_sum_2_partial);
   });
-  fusegen::launch_partial_sums<T, T, 2>(
-      {{{static_cast<T*>(args.bn_column_sum), bn_column_sum_partial, plan.groups, args.cols, 1},
-        {static_cast<T*>(args.bn_column_sum_2), bn_column_sum_2_partial, plan.groups, args.cols,
-         1}}},
-      stream);
+  fusegen::launch_partial_sums<S, T, 2>({{{nullptr, static_cast<T*>(args.bn_column_sum),
+                                           bn_column_sum_partial, plan.groups, args.cols, 1},
+                                          {nullptr, static_cast<T*>(args.bn_column_sum_2),
+                                           bn_column_sum_2_partial, plan.groups, args.cols, 1}}},
+                                        stream);
+}
+
+// How forward_train_columns is launched.
+struct ForwardTrainColumnsLaunch {};
+
+// forward_train_columns: a thread computes what follows from the operands of one column.
+template <class S>
+__global__ void __launch_bounds__(128) forward_train_columns(ForwardTrainColumnsArgs args) {
+  using T = fusegen::compute_t<S>;
+  using K = ForwardTrainColumns<fusegen::math_t<S>>;
+  constexpr int V = 1;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  T* const __restrict__ bn_mean = static_cast<T*>(args.bn_mean);
+  T* const __restrict__ bn_var = static_cast<T*>(args.bn_var);
+  T* const __restrict__ bn_factor = static_cast<T*>(args.bn_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c < cols) {
+    typename K::Col columns[V] = {};
+    const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+    const auto bn_sample_sum_v = fusegen::load_vector<V>(bn_sample_sum + c);
+    const auto bn_column_sum_v = fusegen::load_vector<V>(bn_column_sum + c);
+    const auto bn_column_sum_2_v = fusegen::load_vector<V>(bn_column_sum_2 + c);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      columns[v].bn_weight = bn_weight_v.value[v];
+      columns[v].bn_sample_sum = bn_sample_sum_v.value[v];
+      columns[v].bn_column_sum = bn_column_sum_v.value[v];
+      columns[v].bn_column_sum_2 = bn_column_sum_2_v.value[v];
+      K::columns(scalar, columns[v]);
+    }
+    const typename K::Col& col = columns[0];
+    bn_mean[c] = col.bn_mean;
+    bn_var[c] = col.bn_var;
+    bn_factor[c] = col.bn_factor;
+  }
+}
+
+template <class S>
+void launch_forward_train_columns(const ForwardTrainColumnsArgs& args, void*, cudaStream_t stream) {
+  const auto blocks = unsigned((args.cols + 127) / 128);
+  if (blocks > 0) fusegen::launch(forward_train_columns<S>, stream, blocks, 128, 0, 1, args);
 }
 
 // How forward_train is launched.
@@ -369,14 +424,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
-  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const __restrict__ bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
   S* const __restrict__ y = static_cast<S*>(args.y);
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
@@ -420,6 +474,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     }
   };
   fetch(begin + int(threadIdx.y));
+  // A thread's columns are the same in every row, and too many bytes to be read again.
+  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_mean_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    if (column(item) < int(cols)) {
+      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      bn_mean_held[item] = fusegen::load_packed<V>(bn_mean + column(item));
+      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
+    }
+  }
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -447,18 +515,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
           full[v].x = x_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -478,18 +548,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
       if (c < end) {
         typename K::Full full[V];
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -517,18 +589,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
         fusegen::Vector<T, V> y_v;
 #pragma unroll
@@ -555,14 +629,13 @@ template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTrainArgs args) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
-  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const __restrict__ bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
   S* const __restrict__ y = static_cast<S*>(args.y);
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
@@ -619,17 +692,15 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
         // The maximum of what the thread has seen, and its sums relative to that.
         const T known = reduced_softmax_max;
@@ -689,17 +760,15 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
         fusegen::Vector<T, V> y_v;
 #pragma unroll
@@ -782,8 +851,9 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     int width = wide;
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
-          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_mean, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
@@ -834,6 +904,48 @@ void launch_forward_train(const ForwardTrainArgs& args, [[maybe_unused]] void* w
   }
 }
 
+// How backward_train_sums_columns is launched.
+struct BackwardTrainSumsColumnsLaunch {};
+
+// backward_train_sums_columns: a thread computes what follows from the operands of one column.
+template <class S>
+__global__ void __launch_bounds__(128)
+    backward_train_sums_columns(BackwardTrainSumsColumnsArgs args) {
+  using T = fusegen::compute_t<S>;
+  using K = BackwardTrainSumsColumns<fusegen::math_t<S>>;
+  constexpr int V = 1;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const T* const __restrict__ bn_var = static_cast<const T*>(args.bn_var);
+  T* const __restrict__ d_bn_weight_factor = static_cast<T*>(args.d_bn_weight_factor);
+  T* const __restrict__ bn_factor = static_cast<T*>(args.bn_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c < cols) {
+    typename K::Col columns[V] = {};
+    const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+    const auto bn_var_v = fusegen::load_vector<V>(bn_var + c);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      columns[v].bn_weight = bn_weight_v.value[v];
+      columns[v].bn_var = bn_var_v.value[v];
+      K::columns(scalar, columns[v]);
+    }
+    const typename K::Col& col = columns[0];
+    d_bn_weight_factor[c] = col.d_bn_weight_factor;
+    bn_factor[c] = col.bn_factor;
+  }
+}
+
+template <class S>
+void launch_backward_train_sums_columns(const BackwardTrainSumsColumnsArgs& args, void*,
+                                        cudaStream_t stream) {
+  const auto blocks = unsigned((args.cols + 127) / 128);
+  if (blocks > 0) fusegen::launch(backward_train_sums_columns<S>, stream, blocks, 128, 0, 1, args);
+}
+
 // How backward_train_sums is launched.
 struct BackwardTrainSumsLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
@@ -857,23 +969,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = BackwardTrainSums<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const __restrict__ bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const __restrict__ d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  scalar.rows = T(args.rows);
-  scalar.sample = T(args.sample);
-  K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1>;
   __shared__ typename Team::Exchange exchange;
@@ -921,6 +1030,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+  // A thread's columns are the same in every row, and too many bytes to be read again.
+  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_mean_held[ITEMS]{};
+  fusegen::Packed<T, V> d_bn_weight_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    if (column(item) < int(cols)) {
+      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      bn_mean_held[item] = fusegen::load_packed<V>(bn_mean + column(item));
+      d_bn_weight_factor_held[item] = fusegen::load_packed<V>(d_bn_weight_factor + column(item));
+      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
+    }
+  }
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -958,18 +1083,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -997,18 +1127,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_bn_weight_v;
         fusegen::Vector<T, V> grad_bn_bias_v;
@@ -1030,15 +1165,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_bn_weight_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_weight_all += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_weight_partial[group * cols + c + v] = grad_bn_weight_all;
-      T grad_bn_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_bias_all += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_bias_partial[group * cols + c + v] = grad_bn_bias_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_bn_weight_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_bn_weight_all.value[v] += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_all);
+      fusegen::Vector<T, V> grad_bn_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_bn_bias_all.value[v] += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_all);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -1057,23 +1198,20 @@ __global__ void __launch_bounds__(512, BLOCKS)
                                  fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrainSums<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const __restrict__ bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const __restrict__ d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  scalar.rows = T(args.rows);
-  scalar.sample = T(args.sample);
-  K::scalars(scalar);
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
@@ -1140,17 +1278,17 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -1193,17 +1331,17 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_bn_weight_v;
         fusegen::Vector<T, V> grad_bn_bias_v;
@@ -1289,8 +1427,10 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
-          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
-          fusegen::aligned(args.bn_bias, width * sizeof(S))))
+          fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_mean, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.d_bn_weight_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1351,15 +1491,70 @@ void launch_backward_train_sums(const BackwardTrainSumsArgs& args, [[maybe_unuse
     BackwardTrainSumsRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 3>(
-      {{{static_cast<S*>(args.grad_bn_weight), grad_bn_weight_partial, plan.groups, args.cols, 1},
-        {static_cast<S*>(args.grad_bn_bias), grad_bn_bias_partial, plan.groups, args.cols, 1},
-        {static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}},
+      {{{static_cast<S*>(args.grad_bn_weight), static_cast<T*>(args.grad_bn_weight_2),
+         grad_bn_weight_partial, plan.groups, args.cols, 1},
+        {static_cast<S*>(args.grad_bn_bias), static_cast<T*>(args.grad_bn_bias_sum),
+         grad_bn_bias_partial, plan.groups, args.cols, 1},
+        {static_cast<S*>(args.grad_scale), nullptr, grad_scale_partial, plan.blocks, 1, 1}}},
       stream);
-  fusegen::launch_partial_sums<T, T, 2>(
-      {{{static_cast<T*>(args.grad_bn_bias_sum), grad_bn_bias_partial, plan.groups, args.cols, 1},
-        {static_cast<T*>(args.grad_bn_weight_2), grad_bn_weight_partial, plan.groups, args.cols,
-         1}}},
-      stream);
+}
+
+// How backward_train_columns is launched.
+struct BackwardTrainColumnsLaunch {};
+
+// backward_train_columns: a thread computes what follows from the operands of one column.
+template <class S>
+__global__ void __launch_bounds__(128) backward_train_columns(BackwardTrainColumnsArgs args) {
+  using T = fusegen::compute_t<S>;
+  using K = BackwardTrainColumns<fusegen::math_t<S>>;
+  constexpr int V = 1;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_var = static_cast<const T*>(args.bn_var);
+  const T* const __restrict__ grad_bn_bias_sum = static_cast<const T*>(args.grad_bn_bias_sum);
+  const T* const __restrict__ grad_bn_weight_2 = static_cast<const T*>(args.grad_bn_weight_2);
+  T* const __restrict__ grad_bn_column_sum = static_cast<T*>(args.grad_bn_column_sum);
+  T* const __restrict__ grad_bn_column_sum_2 = static_cast<T*>(args.grad_bn_column_sum_2);
+  T* const __restrict__ bn_near_factor = static_cast<T*>(args.bn_near_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.sample = T(args.sample);
+  scalar.rows = T(args.rows);
+  K::scalars(scalar);
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c < cols) {
+    typename K::Col columns[V] = {};
+    const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+    const auto bn_sample_sum_v = fusegen::load_vector<V>(bn_sample_sum + c);
+    const auto bn_column_sum_v = fusegen::load_vector<V>(bn_column_sum + c);
+    const auto bn_var_v = fusegen::load_vector<V>(bn_var + c);
+    const auto grad_bn_bias_sum_v = fusegen::load_vector<V>(grad_bn_bias_sum + c);
+    const auto grad_bn_weight_2_v = fusegen::load_vector<V>(grad_bn_weight_2 + c);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      columns[v].bn_weight = bn_weight_v.value[v];
+      columns[v].bn_sample_sum = bn_sample_sum_v.value[v];
+      columns[v].bn_column_sum = bn_column_sum_v.value[v];
+      columns[v].bn_var = bn_var_v.value[v];
+      columns[v].grad_bn_bias_sum = grad_bn_bias_sum_v.value[v];
+      columns[v].grad_bn_weight_2 = grad_bn_weight_2_v.value[v];
+      K::columns(scalar, columns[v]);
+    }
+    const typename K::Col& col = columns[0];
+    grad_bn_column_sum[c] = col.grad_bn_column_sum;
+    grad_bn_column_sum_2[c] = col.grad_bn_column_sum_2;
+    bn_near_factor[c] = col.bn_near_factor;
+  }
+}
+
+template <class S>
+void launch_backward_train_columns(const BackwardTrainColumnsArgs& args, void*,
+                                   cudaStream_t stream) {
+  const auto blocks = unsigned((args.cols + 127) / 128);
+  if (blocks > 0) fusegen::launch(backward_train_columns<S>, stream, blocks, 128, 0, 1, args);
 }
 
 // How backward_train is launched.
@@ -1382,25 +1577,26 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
-  const T* const __restrict__ grad_bn_bias_sum = static_cast<const T*>(args.grad_bn_bias_sum);
-  const T* const __restrict__ grad_bn_weight_2 = static_cast<const T*>(args.grad_bn_weight_2);
+  const T* const __restrict__ bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const __restrict__ grad_bn_column_sum = static_cast<const T*>(args.grad_bn_column_sum);
+  const T* const __restrict__ grad_bn_column_sum_2 =
+      static_cast<const T*>(args.grad_bn_column_sum_2);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const __restrict__ bn_near_factor = static_cast<const T*>(args.bn_near_factor);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
+  scalar.rows = T(args.rows);
   K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1>;
@@ -1446,6 +1642,27 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+  // A thread's columns are the same in every row, and too many bytes to be read again.
+  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_mean_held[ITEMS]{};
+  fusegen::Packed<T, V> grad_bn_column_sum_held[ITEMS]{};
+  fusegen::Packed<T, V> grad_bn_column_sum_2_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_near_factor_held[ITEMS]{};
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    if (column(item) < int(cols)) {
+      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      bn_mean_held[item] = fusegen::load_packed<V>(bn_mean + column(item));
+      grad_bn_column_sum_held[item] = fusegen::load_packed<V>(grad_bn_column_sum + column(item));
+      grad_bn_column_sum_2_held[item] =
+          fusegen::load_packed<V>(grad_bn_column_sum_2 + column(item));
+      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
+      bn_near_factor_held[item] = fusegen::load_packed<V>(bn_near_factor + column(item));
+    }
+  }
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -1483,20 +1700,29 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(grad_bn_column_sum_held[item]);
+        const auto grad_bn_column_sum_v = fusegen::unpack(grad_bn_column_sum_held[item]);
+        fusegen::forget(grad_bn_column_sum_2_held[item]);
+        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(bn_near_factor_held[item]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_bn_bias_sum = grad_bn_bias_sum[c + v];
-          col[v].grad_bn_weight_2 = grad_bn_weight_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_bn_column_sum = grad_bn_column_sum_v.value[v];
+          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -1524,20 +1750,29 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(grad_bn_column_sum_held[item]);
+        const auto grad_bn_column_sum_v = fusegen::unpack(grad_bn_column_sum_held[item]);
+        fusegen::forget(grad_bn_column_sum_2_held[item]);
+        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(bn_near_factor_held[item]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_bn_bias_sum = grad_bn_bias_sum[c + v];
-          col[v].grad_bn_weight_2 = grad_bn_weight_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_bn_column_sum = grad_bn_column_sum_v.value[v];
+          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_gemm_bias_v;
@@ -1558,11 +1793,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_gemm_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_gemm_bias_all += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_gemm_bias_partial[group * cols + c + v] = grad_gemm_bias_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_gemm_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_gemm_bias_all.value[v] += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_all);
     }
   }
 }
@@ -1575,25 +1813,26 @@ __global__ void __launch_bounds__(512, BLOCKS)
     backward_train_streamed(BackwardTrainArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
-  const T* const __restrict__ grad_bn_bias_sum = static_cast<const T*>(args.grad_bn_bias_sum);
-  const T* const __restrict__ grad_bn_weight_2 = static_cast<const T*>(args.grad_bn_weight_2);
+  const T* const __restrict__ bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const __restrict__ grad_bn_column_sum = static_cast<const T*>(args.grad_bn_column_sum);
+  const T* const __restrict__ grad_bn_column_sum_2 =
+      static_cast<const T*>(args.grad_bn_column_sum_2);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const __restrict__ bn_near_factor = static_cast<const T*>(args.bn_near_factor);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
+  scalar.rows = T(args.rows);
   K::scalars(scalar);
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
@@ -1661,19 +1900,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_bn_column_sum_v = fusegen::load_vector<V>(grad_bn_column_sum + c);
+        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_bn_bias_sum = grad_bn_bias_sum[c + v];
-          col[v].grad_bn_weight_2 = grad_bn_weight_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_bn_column_sum = grad_bn_column_sum_v.value[v];
+          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -1716,19 +1957,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_bn_column_sum_v = fusegen::load_vector<V>(grad_bn_column_sum + c);
+        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_bn_bias_sum = grad_bn_bias_sum[c + v];
-          col[v].grad_bn_weight_2 = grad_bn_weight_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_bn_column_sum = grad_bn_column_sum_v.value[v];
+          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_gemm_bias_v;
@@ -1809,8 +2052,12 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
-          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_mean, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.grad_bn_column_sum, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.grad_bn_column_sum_2, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.bn_near_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
@@ -1865,9 +2112,60 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
   } else {
     BackwardTrainRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
-  fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_gemm_bias), grad_gemm_bias_partial, plan.groups, args.cols, 1}}},
-      stream);
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_gemm_bias), nullptr,
+                                           grad_gemm_bias_partial, plan.groups, args.cols, 1}}},
+                                        stream);
+}
+
+// How double_backward_train_sums_columns is launched.
+struct DoubleBackwardTrainSumsColumnsLaunch {};
+
+// double_backward_train_sums_columns: a thread computes what follows from the operands of one
+// column.
+template <class S>
+__global__ void __launch_bounds__(128)
+    double_backward_train_sums_columns(DoubleBackwardTrainSumsColumnsArgs args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrainSumsColumns<fusegen::math_t<S>>;
+  constexpr int V = 1;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
+  const T* const __restrict__ bn_var = static_cast<const T*>(args.bn_var);
+  T* const __restrict__ bn_near_factor = static_cast<T*>(args.bn_near_factor);
+  T* const __restrict__ d_bn_var_factor = static_cast<T*>(args.d_bn_var_factor);
+  T* const __restrict__ bn_factor = static_cast<T*>(args.bn_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.sample = T(args.sample);
+  K::scalars(scalar);
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c < cols) {
+    typename K::Col columns[V] = {};
+    const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+    const auto bn_sample_sum_v = fusegen::load_vector<V>(bn_sample_sum + c);
+    const auto bn_var_v = fusegen::load_vector<V>(bn_var + c);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      columns[v].bn_weight = bn_weight_v.value[v];
+      columns[v].bn_sample_sum = bn_sample_sum_v.value[v];
+      columns[v].bn_var = bn_var_v.value[v];
+      K::columns(scalar, columns[v]);
+    }
+    const typename K::Col& col = columns[0];
+    bn_near_factor[c] = col.bn_near_factor;
+    d_bn_var_factor[c] = col.d_bn_var_factor;
+    bn_factor[c] = col.bn_factor;
+  }
+}
+
+template <class S>
+void launch_double_backward_train_sums_columns(const DoubleBackwardTrainSumsColumnsArgs& args,
+                                               void*, cudaStream_t stream) {
+  const auto blocks = unsigned((args.cols + 127) / 128);
+  if (blocks > 0)
+    fusegen::launch(double_backward_train_sums_columns<S>, stream, blocks, 128, 0, 1, args);
 }
 
 // How double_backward_train_sums is launched.
@@ -1893,24 +2191,24 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrainSums<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const __restrict__ bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const __restrict__ bn_near_factor = static_cast<const T*>(args.bn_near_factor);
+  const T* const __restrict__ d_bn_var_factor = static_cast<const T*>(args.d_bn_var_factor);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
   scalar.sample = T(args.sample);
-  scalar.rows = T(args.rows);
   K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1>;
@@ -1966,6 +2264,26 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+  // A thread's columns are the same in every row, and too many bytes to be read again.
+  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> grad_grad_gemm_bias_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_mean_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_near_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> d_bn_var_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    if (column(item) < int(cols)) {
+      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      grad_grad_gemm_bias_held[item] = fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
+      bn_mean_held[item] = fusegen::load_packed<V>(bn_mean + column(item));
+      bn_near_factor_held[item] = fusegen::load_packed<V>(bn_near_factor + column(item));
+      d_bn_var_factor_held[item] = fusegen::load_packed<V>(d_bn_var_factor + column(item));
+      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
+    }
+  }
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -2011,20 +2329,29 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(grad_grad_gemm_bias_held[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(bn_near_factor_held[item]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
+        fusegen::forget(d_bn_var_factor_held[item]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_grad_bn_column_sum_v;
         fusegen::Vector<T, V> grad_grad_bn_column_sum_2_2_v;
@@ -2058,20 +2385,29 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(grad_grad_gemm_bias_held[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(bn_near_factor_held[item]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
+        fusegen::forget(d_bn_var_factor_held[item]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
@@ -2090,20 +2426,32 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_grad_bn_column_sum_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_grad_bn_column_sum_all += grad_grad_bn_column_sum_sum.at(item, v, y * int(blockDim.x));
-      grad_grad_bn_column_sum_partial[group * cols + c + v] = grad_grad_bn_column_sum_all;
-      T grad_grad_bn_column_sum_2_2_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_grad_bn_column_sum_2_2_all +=
-            grad_grad_bn_column_sum_2_2_sum.at(item, v, y * int(blockDim.x));
-      grad_grad_bn_column_sum_2_2_partial[group * cols + c + v] = grad_grad_bn_column_sum_2_2_all;
-      T grad_bn_var_2_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_var_2_all += grad_bn_var_2_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_var_2_partial[group * cols + c + v] = grad_bn_var_2_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_grad_bn_column_sum_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_grad_bn_column_sum_all.value[v] +=
+              grad_grad_bn_column_sum_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_grad_bn_column_sum_partial + group * cols + c,
+                            grad_grad_bn_column_sum_all);
+      fusegen::Vector<T, V> grad_grad_bn_column_sum_2_2_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_grad_bn_column_sum_2_2_all.value[v] +=
+              grad_grad_bn_column_sum_2_2_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_grad_bn_column_sum_2_2_partial + group * cols + c,
+                            grad_grad_bn_column_sum_2_2_all);
+      fusegen::Vector<T, V> grad_bn_var_2_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_bn_var_2_all.value[v] += grad_bn_var_2_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_all);
     }
   }
 }
@@ -2119,24 +2467,24 @@ __global__ void __launch_bounds__(512, BLOCKS)
                                         fusegen::compute_t<S>* grad_bn_var_2_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrainSums<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
+  const T* const __restrict__ bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const __restrict__ bn_near_factor = static_cast<const T*>(args.bn_near_factor);
+  const T* const __restrict__ d_bn_var_factor = static_cast<const T*>(args.d_bn_var_factor);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
   scalar.sample = T(args.sample);
-  scalar.rows = T(args.rows);
   K::scalars(scalar);
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
@@ -2210,19 +2558,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_grad_bn_column_sum_v;
         fusegen::Vector<T, V> grad_grad_bn_column_sum_2_2_v;
@@ -2277,19 +2627,21 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
@@ -2371,9 +2723,12 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
-          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S))))
+          fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_mean, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.bn_near_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.d_bn_var_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -2438,13 +2793,83 @@ void launch_double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args,
   } else {
     DoubleBackwardTrainSumsRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
-  fusegen::launch_partial_sums<T, T, 3>(
-      {{{static_cast<T*>(args.grad_grad_bn_column_sum), grad_grad_bn_column_sum_partial,
+  fusegen::launch_partial_sums<S, T, 3>(
+      {{{nullptr, static_cast<T*>(args.grad_grad_bn_column_sum), grad_grad_bn_column_sum_partial,
          plan.groups, args.cols, 1},
-        {static_cast<T*>(args.grad_grad_bn_column_sum_2_2), grad_grad_bn_column_sum_2_2_partial,
-         plan.groups, args.cols, 1},
-        {static_cast<T*>(args.grad_bn_var_2), grad_bn_var_2_partial, plan.groups, args.cols, 1}}},
+        {nullptr, static_cast<T*>(args.grad_grad_bn_column_sum_2_2),
+         grad_grad_bn_column_sum_2_2_partial, plan.groups, args.cols, 1},
+        {nullptr, static_cast<T*>(args.grad_bn_var_2), grad_bn_var_2_partial, plan.groups,
+         args.cols, 1}}},
       stream);
+}
+
+// How double_backward_train_sums2_columns is launched.
+struct DoubleBackwardTrainSums2ColumnsLaunch {};
+
+// double_backward_train_sums2_columns: a thread computes what follows from the operands of one
+// column.
+template <class S>
+__global__ void __launch_bounds__(128)
+    double_backward_train_sums2_columns(DoubleBackwardTrainSums2ColumnsArgs args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrainSums2Columns<fusegen::math_t<S>>;
+  constexpr int V = 1;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ bn_var = static_cast<const T*>(args.bn_var);
+  const T* const __restrict__ grad_grad_bn_column_sum =
+      static_cast<const T*>(args.grad_grad_bn_column_sum);
+  const T* const __restrict__ grad_grad_bn_column_sum_2_2 =
+      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
+  T* const __restrict__ grad_grad_bn_offset = static_cast<T*>(args.grad_grad_bn_offset);
+  T* const __restrict__ grad_grad_bn_var_2 = static_cast<T*>(args.grad_grad_bn_var_2);
+  T* const __restrict__ d_bn_weight_factor = static_cast<T*>(args.d_bn_weight_factor);
+  T* const __restrict__ d_d_bn_weight_bn_var_factor =
+      static_cast<T*>(args.d_d_bn_weight_bn_var_factor);
+  T* const __restrict__ grad_grad_bn_factor = static_cast<T*>(args.grad_grad_bn_factor);
+  T* const __restrict__ d_d_bn_var_bn_var_factor = static_cast<T*>(args.d_d_bn_var_bn_var_factor);
+  T* const __restrict__ grad_bn_mean_3_factor = static_cast<T*>(args.grad_bn_mean_3_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  scalar.rows = T(args.rows);
+  K::scalars(scalar);
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c < cols) {
+    typename K::Col columns[V] = {};
+    const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+    const auto bn_column_sum_v = fusegen::load_vector<V>(bn_column_sum + c);
+    const auto bn_var_v = fusegen::load_vector<V>(bn_var + c);
+    const auto grad_grad_bn_column_sum_v = fusegen::load_vector<V>(grad_grad_bn_column_sum + c);
+    const auto grad_grad_bn_column_sum_2_2_v =
+        fusegen::load_vector<V>(grad_grad_bn_column_sum_2_2 + c);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      columns[v].bn_weight = bn_weight_v.value[v];
+      columns[v].bn_column_sum = bn_column_sum_v.value[v];
+      columns[v].bn_var = bn_var_v.value[v];
+      columns[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum_v.value[v];
+      columns[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2_v.value[v];
+      K::columns(scalar, columns[v]);
+    }
+    const typename K::Col& col = columns[0];
+    grad_grad_bn_offset[c] = col.grad_grad_bn_offset;
+    grad_grad_bn_var_2[c] = col.grad_grad_bn_var_2;
+    d_bn_weight_factor[c] = col.d_bn_weight_factor;
+    d_d_bn_weight_bn_var_factor[c] = col.d_d_bn_weight_bn_var_factor;
+    grad_grad_bn_factor[c] = col.grad_grad_bn_factor;
+    d_d_bn_var_bn_var_factor[c] = col.d_d_bn_var_bn_var_factor;
+    grad_bn_mean_3_factor[c] = col.grad_bn_mean_3_factor;
+  }
+}
+
+template <class S>
+void launch_double_backward_train_sums2_columns(const DoubleBackwardTrainSums2ColumnsArgs& args,
+                                                void*, cudaStream_t stream) {
+  const auto blocks = unsigned((args.cols + 127) / 128);
+  if (blocks > 0)
+    fusegen::launch(double_backward_train_sums2_columns<S>, stream, blocks, 128, 0, 1, args);
 }
 
 // How double_backward_train_sums2 is launched.
@@ -2472,6 +2897,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrainSums2<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -2484,20 +2910,25 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const S* const __restrict__ grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
-  const T* const __restrict__ grad_grad_bn_column_sum =
-      static_cast<const T*>(args.grad_grad_bn_column_sum);
-  const T* const __restrict__ grad_grad_bn_column_sum_2_2 =
-      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
+  const T* const __restrict__ bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const __restrict__ grad_grad_bn_offset = static_cast<const T*>(args.grad_grad_bn_offset);
+  const T* const __restrict__ grad_grad_bn_var_2 = static_cast<const T*>(args.grad_grad_bn_var_2);
+  const T* const __restrict__ d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
+  const T* const __restrict__ d_d_bn_weight_bn_var_factor =
+      static_cast<const T*>(args.d_d_bn_weight_bn_var_factor);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const __restrict__ d_bn_var_factor = static_cast<const T*>(args.d_bn_var_factor);
+  const T* const __restrict__ grad_grad_bn_factor = static_cast<const T*>(args.grad_grad_bn_factor);
+  const T* const __restrict__ d_d_bn_var_bn_var_factor =
+      static_cast<const T*>(args.d_d_bn_var_bn_var_factor);
+  const T* const __restrict__ grad_bn_mean_3_factor =
+      static_cast<const T*>(args.grad_bn_mean_3_factor);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   scalar.bn_eps = T(args.bn_eps);
   scalar.rows = T(args.rows);
-  scalar.sample = T(args.sample);
   K::scalars(scalar);
   constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2>;
@@ -2556,6 +2987,47 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+  // A thread's columns are the same in every row, and too many bytes to be read again.
+  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> bn_weight_held[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> grad_grad_gemm_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> grad_grad_bn_weight_held[ITEMS]{};
+  fusegen::Packed<S, V> grad_grad_bn_bias_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_mean_held[ITEMS]{};
+  fusegen::Packed<T, V> grad_grad_bn_offset_held[ITEMS]{};
+  fusegen::Packed<T, V> grad_grad_bn_var_2_held[ITEMS]{};
+  fusegen::Packed<T, V> d_bn_weight_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> d_d_bn_weight_bn_var_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> d_bn_var_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> grad_grad_bn_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> d_d_bn_var_bn_var_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> grad_bn_mean_3_factor_held[ITEMS]{};
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    if (column(item) < int(cols)) {
+      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_weight_held[item] = fusegen::load_packed<V>(bn_weight + column(item));
+      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      grad_grad_gemm_bias_held[item] = fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
+      grad_grad_bn_weight_held[item] = fusegen::load_packed<V>(grad_grad_bn_weight + column(item));
+      grad_grad_bn_bias_held[item] = fusegen::load_packed<V>(grad_grad_bn_bias + column(item));
+      bn_mean_held[item] = fusegen::load_packed<V>(bn_mean + column(item));
+      grad_grad_bn_offset_held[item] = fusegen::load_packed<V>(grad_grad_bn_offset + column(item));
+      grad_grad_bn_var_2_held[item] = fusegen::load_packed<V>(grad_grad_bn_var_2 + column(item));
+      d_bn_weight_factor_held[item] = fusegen::load_packed<V>(d_bn_weight_factor + column(item));
+      d_d_bn_weight_bn_var_factor_held[item] =
+          fusegen::load_packed<V>(d_d_bn_weight_bn_var_factor + column(item));
+      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
+      d_bn_var_factor_held[item] = fusegen::load_packed<V>(d_bn_var_factor + column(item));
+      grad_grad_bn_factor_held[item] = fusegen::load_packed<V>(grad_grad_bn_factor + column(item));
+      d_d_bn_var_bn_var_factor_held[item] =
+          fusegen::load_packed<V>(d_d_bn_var_bn_var_factor + column(item));
+      grad_bn_mean_3_factor_held[item] =
+          fusegen::load_packed<V>(grad_bn_mean_3_factor + column(item));
+    }
+  }
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -2602,26 +3074,58 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_weight_held[item]);
+        const auto bn_weight_v = fusegen::unpack(bn_weight_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(grad_grad_gemm_bias_held[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        fusegen::forget(grad_grad_bn_weight_held[item]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
+        fusegen::forget(grad_grad_bn_bias_held[item]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(grad_grad_bn_offset_held[item]);
+        const auto grad_grad_bn_offset_v = fusegen::unpack(grad_grad_bn_offset_held[item]);
+        fusegen::forget(grad_grad_bn_var_2_held[item]);
+        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        fusegen::forget(d_d_bn_weight_bn_var_factor_held[item]);
+        const auto d_d_bn_weight_bn_var_factor_v =
+            fusegen::unpack(d_d_bn_weight_bn_var_factor_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_var_factor_held[item]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
+        fusegen::forget(grad_grad_bn_factor_held[item]);
+        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_held[item]);
+        fusegen::forget(d_d_bn_var_bn_var_factor_held[item]);
+        const auto d_d_bn_var_bn_var_factor_v =
+            fusegen::unpack(d_d_bn_var_bn_var_factor_held[item]);
+        fusegen::forget(grad_bn_mean_3_factor_held[item]);
+        const auto grad_bn_mean_3_factor_v = fusegen::unpack(grad_bn_mean_3_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_grad_bn_offset = grad_grad_bn_offset_v.value[v];
+          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[v].d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_v.value[v];
+          col[v].grad_bn_mean_3_factor = grad_bn_mean_3_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -2653,26 +3157,58 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_weight_held[item]);
+        const auto bn_weight_v = fusegen::unpack(bn_weight_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(grad_grad_gemm_bias_held[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        fusegen::forget(grad_grad_bn_weight_held[item]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
+        fusegen::forget(grad_grad_bn_bias_held[item]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(grad_grad_bn_offset_held[item]);
+        const auto grad_grad_bn_offset_v = fusegen::unpack(grad_grad_bn_offset_held[item]);
+        fusegen::forget(grad_grad_bn_var_2_held[item]);
+        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        fusegen::forget(d_d_bn_weight_bn_var_factor_held[item]);
+        const auto d_d_bn_weight_bn_var_factor_v =
+            fusegen::unpack(d_d_bn_weight_bn_var_factor_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_var_factor_held[item]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
+        fusegen::forget(grad_grad_bn_factor_held[item]);
+        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_held[item]);
+        fusegen::forget(d_d_bn_var_bn_var_factor_held[item]);
+        const auto d_d_bn_var_bn_var_factor_v =
+            fusegen::unpack(d_d_bn_var_bn_var_factor_held[item]);
+        fusegen::forget(grad_bn_mean_3_factor_held[item]);
+        const auto grad_bn_mean_3_factor_v = fusegen::unpack(grad_bn_mean_3_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_grad_bn_offset = grad_grad_bn_offset_v.value[v];
+          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[v].d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_v.value[v];
+          col[v].grad_bn_mean_3_factor = grad_bn_mean_3_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
@@ -2702,26 +3238,58 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_weight_held[item]);
+        const auto bn_weight_v = fusegen::unpack(bn_weight_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(grad_grad_gemm_bias_held[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        fusegen::forget(grad_grad_bn_weight_held[item]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
+        fusegen::forget(grad_grad_bn_bias_held[item]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(grad_grad_bn_offset_held[item]);
+        const auto grad_grad_bn_offset_v = fusegen::unpack(grad_grad_bn_offset_held[item]);
+        fusegen::forget(grad_grad_bn_var_2_held[item]);
+        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        fusegen::forget(d_d_bn_weight_bn_var_factor_held[item]);
+        const auto d_d_bn_weight_bn_var_factor_v =
+            fusegen::unpack(d_d_bn_weight_bn_var_factor_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_var_factor_held[item]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
+        fusegen::forget(grad_grad_bn_factor_held[item]);
+        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_held[item]);
+        fusegen::forget(d_d_bn_var_bn_var_factor_held[item]);
+        const auto d_d_bn_var_bn_var_factor_v =
+            fusegen::unpack(d_d_bn_var_bn_var_factor_held[item]);
+        fusegen::forget(grad_bn_mean_3_factor_held[item]);
+        const auto grad_bn_mean_3_factor_v = fusegen::unpack(grad_bn_mean_3_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_grad_bn_offset = grad_grad_bn_offset_v.value[v];
+          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[v].d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_v.value[v];
+          col[v].grad_bn_mean_3_factor = grad_bn_mean_3_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_bn_weight_v;
         fusegen::Vector<T, V> grad_bn_bias_v;
@@ -2749,23 +3317,35 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_bn_weight_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_weight_all += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_weight_partial[group * cols + c + v] = grad_bn_weight_all;
-      T grad_bn_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_bias_all += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_bias_partial[group * cols + c + v] = grad_bn_bias_all;
-      T grad_bn_var_4_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_var_4_all += grad_bn_var_4_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_var_4_partial[group * cols + c + v] = grad_bn_var_4_all;
-      T grad_bn_mean_4_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_mean_4_all += grad_bn_mean_4_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_mean_4_partial[group * cols + c + v] = grad_bn_mean_4_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_bn_weight_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_bn_weight_all.value[v] += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_all);
+      fusegen::Vector<T, V> grad_bn_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_bn_bias_all.value[v] += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_all);
+      fusegen::Vector<T, V> grad_bn_var_4_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_bn_var_4_all.value[v] += grad_bn_var_4_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_bn_var_4_partial + group * cols + c, grad_bn_var_4_all);
+      fusegen::Vector<T, V> grad_bn_mean_4_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_bn_mean_4_all.value[v] += grad_bn_mean_4_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_bn_mean_4_partial + group * cols + c, grad_bn_mean_4_all);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -2786,6 +3366,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
                                          fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrainSums2<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -2798,20 +3379,25 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S* const __restrict__ grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
-  const T* const __restrict__ grad_grad_bn_column_sum =
-      static_cast<const T*>(args.grad_grad_bn_column_sum);
-  const T* const __restrict__ grad_grad_bn_column_sum_2_2 =
-      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
+  const T* const __restrict__ bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const __restrict__ grad_grad_bn_offset = static_cast<const T*>(args.grad_grad_bn_offset);
+  const T* const __restrict__ grad_grad_bn_var_2 = static_cast<const T*>(args.grad_grad_bn_var_2);
+  const T* const __restrict__ d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
+  const T* const __restrict__ d_d_bn_weight_bn_var_factor =
+      static_cast<const T*>(args.d_d_bn_weight_bn_var_factor);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const __restrict__ d_bn_var_factor = static_cast<const T*>(args.d_bn_var_factor);
+  const T* const __restrict__ grad_grad_bn_factor = static_cast<const T*>(args.grad_grad_bn_factor);
+  const T* const __restrict__ d_d_bn_var_bn_var_factor =
+      static_cast<const T*>(args.d_d_bn_var_bn_var_factor);
+  const T* const __restrict__ grad_bn_mean_3_factor =
+      static_cast<const T*>(args.grad_bn_mean_3_factor);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   scalar.bn_eps = T(args.bn_eps);
   scalar.rows = T(args.rows);
-  scalar.sample = T(args.sample);
   K::scalars(scalar);
   // The next vectors are on their way, where registers allow it: without a condition, or they would
   // be waited for.
@@ -2891,20 +3477,36 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
         const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
         const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_offset_v = fusegen::load_vector<V>(grad_grad_bn_offset + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto d_d_bn_weight_bn_var_factor_v =
+            fusegen::load_vector<V>(d_d_bn_weight_bn_var_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+        const auto d_d_bn_var_bn_var_factor_v =
+            fusegen::load_vector<V>(d_d_bn_var_bn_var_factor + c);
+        const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_grad_bn_offset = grad_grad_bn_offset_v.value[v];
+          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[v].d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_v.value[v];
+          col[v].grad_bn_mean_3_factor = grad_bn_mean_3_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -2960,20 +3562,36 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
         const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
         const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_offset_v = fusegen::load_vector<V>(grad_grad_bn_offset + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto d_d_bn_weight_bn_var_factor_v =
+            fusegen::load_vector<V>(d_d_bn_weight_bn_var_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+        const auto d_d_bn_var_bn_var_factor_v =
+            fusegen::load_vector<V>(d_d_bn_var_bn_var_factor + c);
+        const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_grad_bn_offset = grad_grad_bn_offset_v.value[v];
+          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[v].d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_v.value[v];
+          col[v].grad_bn_mean_3_factor = grad_bn_mean_3_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
@@ -3029,20 +3647,36 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
         const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
         const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_offset_v = fusegen::load_vector<V>(grad_grad_bn_offset + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto d_d_bn_weight_bn_var_factor_v =
+            fusegen::load_vector<V>(d_d_bn_weight_bn_var_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+        const auto d_d_bn_var_bn_var_factor_v =
+            fusegen::load_vector<V>(d_d_bn_var_bn_var_factor + c);
+        const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_grad_bn_offset = grad_grad_bn_offset_v.value[v];
+          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[v].d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_v.value[v];
+          col[v].grad_bn_mean_3_factor = grad_bn_mean_3_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_bn_weight_v;
         fusegen::Vector<T, V> grad_bn_bias_v;
@@ -3144,6 +3778,17 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
           fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_bn_weight, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_mean, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.grad_grad_bn_offset, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.grad_grad_bn_var_2, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.d_bn_weight_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.d_d_bn_weight_bn_var_factor,
+                           width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.d_bn_var_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.grad_grad_bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.d_d_bn_var_bn_var_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.grad_bn_mean_3_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.grad_grad_y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
@@ -3213,15 +3858,73 @@ void launch_double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args
   } else {
     DoubleBackwardTrainSums2Rows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
-  fusegen::launch_partial_sums<S, T, 3>(
-      {{{static_cast<S*>(args.grad_bn_weight), grad_bn_weight_partial, plan.groups, args.cols, 1},
-        {static_cast<S*>(args.grad_bn_bias), grad_bn_bias_partial, plan.groups, args.cols, 1},
-        {static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}},
+  fusegen::launch_partial_sums<S, T, 5>(
+      {{{static_cast<S*>(args.grad_bn_weight), nullptr, grad_bn_weight_partial, plan.groups,
+         args.cols, 1},
+        {static_cast<S*>(args.grad_bn_bias), nullptr, grad_bn_bias_partial, plan.groups, args.cols,
+         1},
+        {static_cast<S*>(args.grad_scale), nullptr, grad_scale_partial, plan.blocks, 1, 1},
+        {nullptr, static_cast<T*>(args.grad_bn_var_4), grad_bn_var_4_partial, plan.groups,
+         args.cols, 1},
+        {nullptr, static_cast<T*>(args.grad_bn_mean_4), grad_bn_mean_4_partial, plan.groups,
+         args.cols, 1}}},
       stream);
-  fusegen::launch_partial_sums<T, T, 2>(
-      {{{static_cast<T*>(args.grad_bn_var_4), grad_bn_var_4_partial, plan.groups, args.cols, 1},
-        {static_cast<T*>(args.grad_bn_mean_4), grad_bn_mean_4_partial, plan.groups, args.cols, 1}}},
-      stream);
+}
+
+// How double_backward_train_columns is launched.
+struct DoubleBackwardTrainColumnsLaunch {};
+
+// double_backward_train_columns: a thread computes what follows from the operands of one column.
+template <class S>
+__global__ void __launch_bounds__(128)
+    double_backward_train_columns(DoubleBackwardTrainColumnsArgs args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardTrainColumns<fusegen::math_t<S>>;
+  constexpr int V = 1;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
+  const T* const __restrict__ grad_grad_bn_column_sum =
+      static_cast<const T*>(args.grad_grad_bn_column_sum);
+  const T* const __restrict__ grad_bn_var_4 = static_cast<const T*>(args.grad_bn_var_4);
+  const T* const __restrict__ grad_bn_mean_4 = static_cast<const T*>(args.grad_bn_mean_4);
+  const T* const __restrict__ grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  T* const __restrict__ grad_bn_column_sum_2_2 = static_cast<T*>(args.grad_bn_column_sum_2_2);
+  T* const __restrict__ grad_bn_column_sum_3 = static_cast<T*>(args.grad_bn_column_sum_3);
+  T* const __restrict__ grad_bn_column_sum_2 = static_cast<T*>(args.grad_bn_column_sum_2);
+  typename K::Scalar scalar{};
+  scalar.rows = T(args.rows);
+  K::scalars(scalar);
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c < cols) {
+    typename K::Col columns[V] = {};
+    const auto bn_column_sum_v = fusegen::load_vector<V>(bn_column_sum + c);
+    const auto grad_grad_bn_column_sum_v = fusegen::load_vector<V>(grad_grad_bn_column_sum + c);
+    const auto grad_bn_var_4_v = fusegen::load_vector<V>(grad_bn_var_4 + c);
+    const auto grad_bn_mean_4_v = fusegen::load_vector<V>(grad_bn_mean_4 + c);
+    const auto grad_bn_var_2_v = fusegen::load_vector<V>(grad_bn_var_2 + c);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      columns[v].bn_column_sum = bn_column_sum_v.value[v];
+      columns[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum_v.value[v];
+      columns[v].grad_bn_var_4 = grad_bn_var_4_v.value[v];
+      columns[v].grad_bn_mean_4 = grad_bn_mean_4_v.value[v];
+      columns[v].grad_bn_var_2 = grad_bn_var_2_v.value[v];
+      K::columns(scalar, columns[v]);
+    }
+    const typename K::Col& col = columns[0];
+    grad_bn_column_sum_2_2[c] = col.grad_bn_column_sum_2_2;
+    grad_bn_column_sum_3[c] = col.grad_bn_column_sum_3;
+    grad_bn_column_sum_2[c] = col.grad_bn_column_sum_2;
+  }
+}
+
+template <class S>
+void launch_double_backward_train_columns(const DoubleBackwardTrainColumnsArgs& args, void*,
+                                          cudaStream_t stream) {
+  const auto blocks = unsigned((args.cols + 127) / 128);
+  if (blocks > 0)
+    fusegen::launch(double_backward_train_columns<S>, stream, blocks, 128, 0, 1, args);
 }
 
 // How double_backward_train is launched.
@@ -3245,28 +3948,31 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
   const S* const __restrict__ grad_grad_bn_weight = static_cast<const S*>(args.grad_grad_bn_weight);
   const S* const __restrict__ grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
-  const T* const __restrict__ grad_grad_bn_column_sum =
-      static_cast<const T*>(args.grad_grad_bn_column_sum);
-  const T* const __restrict__ grad_grad_bn_column_sum_2_2 =
-      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
-  const T* const __restrict__ grad_bn_var_4 = static_cast<const T*>(args.grad_bn_var_4);
-  const T* const __restrict__ grad_bn_mean_4 = static_cast<const T*>(args.grad_bn_mean_4);
-  const T* const __restrict__ grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  const T* const __restrict__ bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const __restrict__ grad_grad_bn_var_2 = static_cast<const T*>(args.grad_grad_bn_var_2);
+  const T* const __restrict__ grad_bn_column_sum_2_2 =
+      static_cast<const T*>(args.grad_bn_column_sum_2_2);
+  const T* const __restrict__ grad_bn_column_sum_3 =
+      static_cast<const T*>(args.grad_bn_column_sum_3);
+  const T* const __restrict__ grad_bn_column_sum_2 =
+      static_cast<const T*>(args.grad_bn_column_sum_2);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const __restrict__ d_bn_var_factor = static_cast<const T*>(args.d_bn_var_factor);
+  const T* const __restrict__ d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
+  const T* const __restrict__ grad_grad_bn_factor = static_cast<const T*>(args.grad_grad_bn_factor);
+  const T* const __restrict__ bn_near_factor = static_cast<const T*>(args.bn_near_factor);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
@@ -3323,6 +4029,45 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+  // A thread's columns are the same in every row, and too many bytes to be read again.
+  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> grad_grad_gemm_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> grad_grad_bn_weight_held[ITEMS]{};
+  fusegen::Packed<S, V> grad_grad_bn_bias_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_mean_held[ITEMS]{};
+  fusegen::Packed<T, V> grad_grad_bn_var_2_held[ITEMS]{};
+  fusegen::Packed<T, V> grad_bn_column_sum_2_2_held[ITEMS]{};
+  fusegen::Packed<T, V> grad_bn_column_sum_3_held[ITEMS]{};
+  fusegen::Packed<T, V> grad_bn_column_sum_2_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> d_bn_var_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> d_bn_weight_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> grad_grad_bn_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_near_factor_held[ITEMS]{};
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    if (column(item) < int(cols)) {
+      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      grad_grad_gemm_bias_held[item] = fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
+      grad_grad_bn_weight_held[item] = fusegen::load_packed<V>(grad_grad_bn_weight + column(item));
+      grad_grad_bn_bias_held[item] = fusegen::load_packed<V>(grad_grad_bn_bias + column(item));
+      bn_mean_held[item] = fusegen::load_packed<V>(bn_mean + column(item));
+      grad_grad_bn_var_2_held[item] = fusegen::load_packed<V>(grad_grad_bn_var_2 + column(item));
+      grad_bn_column_sum_2_2_held[item] =
+          fusegen::load_packed<V>(grad_bn_column_sum_2_2 + column(item));
+      grad_bn_column_sum_3_held[item] =
+          fusegen::load_packed<V>(grad_bn_column_sum_3 + column(item));
+      grad_bn_column_sum_2_held[item] =
+          fusegen::load_packed<V>(grad_bn_column_sum_2 + column(item));
+      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
+      d_bn_var_factor_held[item] = fusegen::load_packed<V>(d_bn_var_factor + column(item));
+      d_bn_weight_factor_held[item] = fusegen::load_packed<V>(d_bn_weight_factor + column(item));
+      grad_grad_bn_factor_held[item] = fusegen::load_packed<V>(grad_grad_bn_factor + column(item));
+      bn_near_factor_held[item] = fusegen::load_packed<V>(bn_near_factor + column(item));
+    }
+  }
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -3369,29 +4114,53 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(grad_grad_gemm_bias_held[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        fusegen::forget(grad_grad_bn_weight_held[item]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
+        fusegen::forget(grad_grad_bn_bias_held[item]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(grad_grad_bn_var_2_held[item]);
+        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_held[item]);
+        fusegen::forget(grad_bn_column_sum_2_2_held[item]);
+        const auto grad_bn_column_sum_2_2_v = fusegen::unpack(grad_bn_column_sum_2_2_held[item]);
+        fusegen::forget(grad_bn_column_sum_3_held[item]);
+        const auto grad_bn_column_sum_3_v = fusegen::unpack(grad_bn_column_sum_3_held[item]);
+        fusegen::forget(grad_bn_column_sum_2_held[item]);
+        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_var_factor_held[item]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        fusegen::forget(grad_grad_bn_factor_held[item]);
+        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_held[item]);
+        fusegen::forget(bn_near_factor_held[item]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
-          col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
-          col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
-          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[v].grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_v.value[v];
+          col[v].grad_bn_column_sum_3 = grad_bn_column_sum_3_v.value[v];
+          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -3423,29 +4192,53 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(grad_grad_gemm_bias_held[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        fusegen::forget(grad_grad_bn_weight_held[item]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
+        fusegen::forget(grad_grad_bn_bias_held[item]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(grad_grad_bn_var_2_held[item]);
+        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_held[item]);
+        fusegen::forget(grad_bn_column_sum_2_2_held[item]);
+        const auto grad_bn_column_sum_2_2_v = fusegen::unpack(grad_bn_column_sum_2_2_held[item]);
+        fusegen::forget(grad_bn_column_sum_3_held[item]);
+        const auto grad_bn_column_sum_3_v = fusegen::unpack(grad_bn_column_sum_3_held[item]);
+        fusegen::forget(grad_bn_column_sum_2_held[item]);
+        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_var_factor_held[item]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        fusegen::forget(grad_grad_bn_factor_held[item]);
+        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_held[item]);
+        fusegen::forget(bn_near_factor_held[item]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
-          col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
-          col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
-          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[v].grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_v.value[v];
+          col[v].grad_bn_column_sum_3 = grad_bn_column_sum_3_v.value[v];
+          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -3472,29 +4265,53 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(grad_grad_gemm_bias_held[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        fusegen::forget(grad_grad_bn_weight_held[item]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
+        fusegen::forget(grad_grad_bn_bias_held[item]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(grad_grad_bn_var_2_held[item]);
+        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_held[item]);
+        fusegen::forget(grad_bn_column_sum_2_2_held[item]);
+        const auto grad_bn_column_sum_2_2_v = fusegen::unpack(grad_bn_column_sum_2_2_held[item]);
+        fusegen::forget(grad_bn_column_sum_3_held[item]);
+        const auto grad_bn_column_sum_3_v = fusegen::unpack(grad_bn_column_sum_3_held[item]);
+        fusegen::forget(grad_bn_column_sum_2_held[item]);
+        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_var_factor_held[item]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        fusegen::forget(grad_grad_bn_factor_held[item]);
+        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_held[item]);
+        fusegen::forget(bn_near_factor_held[item]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
-          col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
-          col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
-          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[v].grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_v.value[v];
+          col[v].grad_bn_column_sum_3 = grad_bn_column_sum_3_v.value[v];
+          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_gemm_bias_v;
@@ -3515,11 +4332,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_gemm_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_gemm_bias_all += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_gemm_bias_partial[group * cols + c + v] = grad_gemm_bias_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_gemm_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_gemm_bias_all.value[v] += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_all);
     }
   }
 }
@@ -3533,28 +4353,31 @@ __global__ void __launch_bounds__(512, BLOCKS)
                                    fusegen::compute_t<S>* grad_gemm_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrain<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
   const S* const __restrict__ grad_grad_bn_weight = static_cast<const S*>(args.grad_grad_bn_weight);
   const S* const __restrict__ grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
-  const T* const __restrict__ bn_sample_sum = static_cast<const T*>(args.bn_sample_sum);
-  const T* const __restrict__ bn_column_sum = static_cast<const T*>(args.bn_column_sum);
-  const T* const __restrict__ bn_column_sum_2 = static_cast<const T*>(args.bn_column_sum_2);
-  const T* const __restrict__ grad_grad_bn_column_sum =
-      static_cast<const T*>(args.grad_grad_bn_column_sum);
-  const T* const __restrict__ grad_grad_bn_column_sum_2_2 =
-      static_cast<const T*>(args.grad_grad_bn_column_sum_2_2);
-  const T* const __restrict__ grad_bn_var_4 = static_cast<const T*>(args.grad_bn_var_4);
-  const T* const __restrict__ grad_bn_mean_4 = static_cast<const T*>(args.grad_bn_mean_4);
-  const T* const __restrict__ grad_bn_var_2 = static_cast<const T*>(args.grad_bn_var_2);
+  const T* const __restrict__ bn_mean = static_cast<const T*>(args.bn_mean);
+  const T* const __restrict__ grad_grad_bn_var_2 = static_cast<const T*>(args.grad_grad_bn_var_2);
+  const T* const __restrict__ grad_bn_column_sum_2_2 =
+      static_cast<const T*>(args.grad_bn_column_sum_2_2);
+  const T* const __restrict__ grad_bn_column_sum_3 =
+      static_cast<const T*>(args.grad_bn_column_sum_3);
+  const T* const __restrict__ grad_bn_column_sum_2 =
+      static_cast<const T*>(args.grad_bn_column_sum_2);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const __restrict__ d_bn_var_factor = static_cast<const T*>(args.d_bn_var_factor);
+  const T* const __restrict__ d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
+  const T* const __restrict__ grad_grad_bn_factor = static_cast<const T*>(args.grad_grad_bn_factor);
+  const T* const __restrict__ bn_near_factor = static_cast<const T*>(args.bn_near_factor);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
@@ -3636,28 +4459,37 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
         const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
         const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto grad_bn_column_sum_2_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2_2 + c);
+        const auto grad_bn_column_sum_3_v = fusegen::load_vector<V>(grad_bn_column_sum_3 + c);
+        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
-          col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
-          col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
-          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[v].grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_v.value[v];
+          col[v].grad_bn_column_sum_3 = grad_bn_column_sum_3_v.value[v];
+          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -3708,28 +4540,37 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
         const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
         const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto grad_bn_column_sum_2_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2_2 + c);
+        const auto grad_bn_column_sum_3_v = fusegen::load_vector<V>(grad_bn_column_sum_3 + c);
+        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
-          col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
-          col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
-          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[v].grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_v.value[v];
+          col[v].grad_bn_column_sum_3 = grad_bn_column_sum_3_v.value[v];
+          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -3777,28 +4618,37 @@ __global__ void __launch_bounds__(512, BLOCKS)
         }
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
         const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
         const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto grad_bn_column_sum_2_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2_2 + c);
+        const auto grad_bn_column_sum_3_v = fusegen::load_vector<V>(grad_bn_column_sum_3 + c);
+        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].bn_sample_sum = bn_sample_sum[c + v];
-          col[v].bn_column_sum = bn_column_sum[c + v];
-          col[v].bn_column_sum_2 = bn_column_sum_2[c + v];
-          col[v].grad_grad_bn_column_sum = grad_grad_bn_column_sum[c + v];
-          col[v].grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2_2[c + v];
-          col[v].grad_bn_var_4 = grad_bn_var_4[c + v];
-          col[v].grad_bn_mean_4 = grad_bn_mean_4[c + v];
-          col[v].grad_bn_var_2 = grad_bn_var_2[c + v];
           col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_mean = bn_mean_v.value[v];
+          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[v].grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_v.value[v];
+          col[v].grad_bn_column_sum_3 = grad_bn_column_sum_3_v.value[v];
+          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[v].bn_near_factor = bn_near_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_gemm_bias_v;
@@ -3884,11 +4734,20 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
-          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_bn_weight, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_mean, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.grad_grad_bn_var_2, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.grad_bn_column_sum_2_2, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.grad_bn_column_sum_3, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.grad_bn_column_sum_2, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.d_bn_var_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.d_bn_weight_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.grad_grad_bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.bn_near_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
@@ -3944,9 +4803,47 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
   } else {
     DoubleBackwardTrainRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
-  fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_gemm_bias), grad_gemm_bias_partial, plan.groups, args.cols, 1}}},
-      stream);
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_gemm_bias), nullptr,
+                                           grad_gemm_bias_partial, plan.groups, args.cols, 1}}},
+                                        stream);
+}
+
+// How forward_eval_columns is launched.
+struct ForwardEvalColumnsLaunch {};
+
+// forward_eval_columns: a thread computes what follows from the operands of one column.
+template <class S>
+__global__ void __launch_bounds__(128) forward_eval_columns(ForwardEvalColumnsArgs args) {
+  using T = fusegen::compute_t<S>;
+  using K = ForwardEvalColumns<fusegen::math_t<S>>;
+  constexpr int V = 1;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ bn_running_var = static_cast<const S*>(args.bn_running_var);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  T* const __restrict__ bn_factor = static_cast<T*>(args.bn_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c < cols) {
+    typename K::Col columns[V] = {};
+    const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
+    const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      columns[v].bn_running_var = bn_running_var_v.value[v];
+      columns[v].bn_weight = bn_weight_v.value[v];
+      K::columns(scalar, columns[v]);
+    }
+    const typename K::Col& col = columns[0];
+    bn_factor[c] = col.bn_factor;
+  }
+}
+
+template <class S>
+void launch_forward_eval_columns(const ForwardEvalColumnsArgs& args, void*, cudaStream_t stream) {
+  const auto blocks = unsigned((args.cols + 127) / 128);
+  if (blocks > 0) fusegen::launch(forward_eval_columns<S>, stream, blocks, 128, 0, 1, args);
 }
 
 // How forward_eval is launched.
@@ -3968,13 +4865,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
   const S* const __restrict__ bn_running_mean = static_cast<const S*>(args.bn_running_mean);
-  const S* const __restrict__ bn_running_var = static_cast<const S*>(args.bn_running_var);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
   S* const __restrict__ y = static_cast<S*>(args.y);
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
@@ -4044,17 +4941,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -4076,17 +4970,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -4116,17 +5007,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
         }
         fusegen::Vector<T, V> y_v;
 #pragma unroll
@@ -4153,13 +5041,13 @@ template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEvalArgs args) {
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
   const S* const __restrict__ bn_running_mean = static_cast<const S*>(args.bn_running_mean);
-  const S* const __restrict__ bn_running_var = static_cast<const S*>(args.bn_running_var);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
   S* const __restrict__ y = static_cast<S*>(args.y);
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
@@ -4214,17 +5102,14 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
         }
         // The maximum of what the thread has seen, and its sums relative to that.
         const T known = reduced_softmax_max;
@@ -4285,17 +5170,14 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
         }
         fusegen::Vector<T, V> y_v;
 #pragma unroll
@@ -4379,9 +5261,8 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
-          fusegen::aligned(args.bn_running_var, width * sizeof(S)) &&
-          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
@@ -4432,6 +5313,46 @@ void launch_forward_eval(const ForwardEvalArgs& args, [[maybe_unused]] void* wor
   }
 }
 
+// How backward_eval_columns is launched.
+struct BackwardEvalColumnsLaunch {};
+
+// backward_eval_columns: a thread computes what follows from the operands of one column.
+template <class S>
+__global__ void __launch_bounds__(128) backward_eval_columns(BackwardEvalColumnsArgs args) {
+  using T = fusegen::compute_t<S>;
+  using K = BackwardEvalColumns<fusegen::math_t<S>>;
+  constexpr int V = 1;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ bn_running_var = static_cast<const S*>(args.bn_running_var);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  T* const __restrict__ bn_factor = static_cast<T*>(args.bn_factor);
+  T* const __restrict__ d_bn_weight_factor = static_cast<T*>(args.d_bn_weight_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c < cols) {
+    typename K::Col columns[V] = {};
+    const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
+    const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      columns[v].bn_running_var = bn_running_var_v.value[v];
+      columns[v].bn_weight = bn_weight_v.value[v];
+      K::columns(scalar, columns[v]);
+    }
+    const typename K::Col& col = columns[0];
+    bn_factor[c] = col.bn_factor;
+    d_bn_weight_factor[c] = col.d_bn_weight_factor;
+  }
+}
+
+template <class S>
+void launch_backward_eval_columns(const BackwardEvalColumnsArgs& args, void*, cudaStream_t stream) {
+  const auto blocks = unsigned((args.cols + 127) / 128);
+  if (blocks > 0) fusegen::launch(backward_eval_columns<S>, stream, blocks, 128, 0, 1, args);
+}
+
 // How backward_eval is launched.
 struct BackwardEvalLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
@@ -4455,16 +5376,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
   const S* const __restrict__ bn_running_mean = static_cast<const S*>(args.bn_running_mean);
-  const S* const __restrict__ bn_running_var = static_cast<const S*>(args.bn_running_var);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const __restrict__ d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
@@ -4519,6 +5441,22 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+  // A thread's columns are the same in every row, and too many bytes to be read again.
+  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> bn_running_mean_held[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> d_bn_weight_factor_held[ITEMS]{};
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    if (column(item) < int(cols)) {
+      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_running_mean_held[item] = fusegen::load_packed<V>(bn_running_mean + column(item));
+      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
+      d_bn_weight_factor_held[item] = fusegen::load_packed<V>(d_bn_weight_factor + column(item));
+    }
+  }
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -4556,19 +5494,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_running_mean_held[item]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -4596,19 +5538,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_running_mean_held[item]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_gemm_bias_v;
@@ -4636,19 +5582,28 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_gemm_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_gemm_bias_all += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_gemm_bias_partial[group * cols + c + v] = grad_gemm_bias_all;
-      T grad_bn_weight_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_weight_all += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_weight_partial[group * cols + c + v] = grad_bn_weight_all;
-      T grad_bn_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_bias_all += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_bias_partial[group * cols + c + v] = grad_bn_bias_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_gemm_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_gemm_bias_all.value[v] += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_all);
+      fusegen::Vector<T, V> grad_bn_weight_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_bn_weight_all.value[v] += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_all);
+      fusegen::Vector<T, V> grad_bn_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_bn_bias_all.value[v] += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_all);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -4667,16 +5622,17 @@ __global__ void __launch_bounds__(512, BLOCKS)
                            fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
   const S* const __restrict__ bn_running_mean = static_cast<const S*>(args.bn_running_mean);
-  const S* const __restrict__ bn_running_var = static_cast<const S*>(args.bn_running_var);
-  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const __restrict__ d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
@@ -4748,17 +5704,16 @@ __global__ void __launch_bounds__(512, BLOCKS)
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -4802,17 +5757,16 @@ __global__ void __launch_bounds__(512, BLOCKS)
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_gemm_bias_v;
@@ -4903,9 +5857,9 @@ struct BackwardEvalPlan : fusegen::RowPlan {
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
-          fusegen::aligned(args.bn_running_var, width * sizeof(S)) &&
-          fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.d_bn_weight_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
@@ -4970,11 +5924,56 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
     BackwardEvalRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 4>(
-      {{{static_cast<S*>(args.grad_gemm_bias), grad_gemm_bias_partial, plan.groups, args.cols, 1},
-        {static_cast<S*>(args.grad_bn_weight), grad_bn_weight_partial, plan.groups, args.cols, 1},
-        {static_cast<S*>(args.grad_bn_bias), grad_bn_bias_partial, plan.groups, args.cols, 1},
-        {static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}},
+      {{{static_cast<S*>(args.grad_gemm_bias), nullptr, grad_gemm_bias_partial, plan.groups,
+         args.cols, 1},
+        {static_cast<S*>(args.grad_bn_weight), nullptr, grad_bn_weight_partial, plan.groups,
+         args.cols, 1},
+        {static_cast<S*>(args.grad_bn_bias), nullptr, grad_bn_bias_partial, plan.groups, args.cols,
+         1},
+        {static_cast<S*>(args.grad_scale), nullptr, grad_scale_partial, plan.blocks, 1, 1}}},
       stream);
+}
+
+// How double_backward_eval_columns is launched.
+struct DoubleBackwardEvalColumnsLaunch {};
+
+// double_backward_eval_columns: a thread computes what follows from the operands of one column.
+template <class S>
+__global__ void __launch_bounds__(128)
+    double_backward_eval_columns(DoubleBackwardEvalColumnsArgs args) {
+  using T = fusegen::compute_t<S>;
+  using K = DoubleBackwardEvalColumns<fusegen::math_t<S>>;
+  constexpr int V = 1;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ bn_running_var = static_cast<const S*>(args.bn_running_var);
+  const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
+  T* const __restrict__ bn_factor = static_cast<T*>(args.bn_factor);
+  T* const __restrict__ d_bn_weight_factor = static_cast<T*>(args.d_bn_weight_factor);
+  typename K::Scalar scalar{};
+  scalar.bn_eps = T(args.bn_eps);
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c < cols) {
+    typename K::Col columns[V] = {};
+    const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
+    const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      columns[v].bn_running_var = bn_running_var_v.value[v];
+      columns[v].bn_weight = bn_weight_v.value[v];
+      K::columns(scalar, columns[v]);
+    }
+    const typename K::Col& col = columns[0];
+    bn_factor[c] = col.bn_factor;
+    d_bn_weight_factor[c] = col.d_bn_weight_factor;
+  }
+}
+
+template <class S>
+void launch_double_backward_eval_columns(const DoubleBackwardEvalColumnsArgs& args, void*,
+                                         cudaStream_t stream) {
+  const auto blocks = unsigned((args.cols + 127) / 128);
+  if (blocks > 0) fusegen::launch(double_backward_eval_columns<S>, stream, blocks, 128, 0, 1, args);
 }
 
 // How double_backward_eval is launched.
@@ -5001,13 +6000,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
   const S* const __restrict__ bn_running_mean = static_cast<const S*>(args.bn_running_mean);
-  const S* const __restrict__ bn_running_var = static_cast<const S*>(args.bn_running_var);
   const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
@@ -5015,6 +6014,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const S* const __restrict__ grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const __restrict__ d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
@@ -5075,6 +6076,30 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
+  // A thread's columns are the same in every row, and too many bytes to be read again.
+  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> bn_running_mean_held[ITEMS]{};
+  fusegen::Packed<S, V> bn_weight_held[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> grad_grad_gemm_bias_held[ITEMS]{};
+  fusegen::Packed<S, V> grad_grad_bn_weight_held[ITEMS]{};
+  fusegen::Packed<S, V> grad_grad_bn_bias_held[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
+  fusegen::Packed<T, V> d_bn_weight_factor_held[ITEMS]{};
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    if (column(item) < int(cols)) {
+      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_running_mean_held[item] = fusegen::load_packed<V>(bn_running_mean + column(item));
+      bn_weight_held[item] = fusegen::load_packed<V>(bn_weight + column(item));
+      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      grad_grad_gemm_bias_held[item] = fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
+      grad_grad_bn_weight_held[item] = fusegen::load_packed<V>(grad_grad_bn_weight + column(item));
+      grad_grad_bn_bias_held[item] = fusegen::load_packed<V>(grad_grad_bn_bias + column(item));
+      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
+      d_bn_weight_factor_held[item] = fusegen::load_packed<V>(d_bn_weight_factor + column(item));
+    }
+  }
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -5121,25 +6146,35 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_running_mean_held[item]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
+        fusegen::forget(bn_weight_held[item]);
+        const auto bn_weight_v = fusegen::unpack(bn_weight_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(grad_grad_gemm_bias_held[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        fusegen::forget(grad_grad_bn_weight_held[item]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
+        fusegen::forget(grad_grad_bn_bias_held[item]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -5171,25 +6206,35 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_running_mean_held[item]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
+        fusegen::forget(bn_weight_held[item]);
+        const auto bn_weight_v = fusegen::unpack(bn_weight_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(grad_grad_gemm_bias_held[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        fusegen::forget(grad_grad_bn_weight_held[item]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
+        fusegen::forget(grad_grad_bn_bias_held[item]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
@@ -5219,25 +6264,35 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        fusegen::forget(gemm_bias_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_running_mean_held[item]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
+        fusegen::forget(bn_weight_held[item]);
+        const auto bn_weight_v = fusegen::unpack(bn_weight_held[item]);
+        fusegen::forget(bn_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(grad_grad_gemm_bias_held[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        fusegen::forget(grad_grad_bn_weight_held[item]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
+        fusegen::forget(grad_grad_bn_bias_held[item]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
+        fusegen::forget(bn_factor_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_gemm_bias_v;
@@ -5265,19 +6320,28 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_gemm_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_gemm_bias_all += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_gemm_bias_partial[group * cols + c + v] = grad_gemm_bias_all;
-      T grad_bn_weight_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_weight_all += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_weight_partial[group * cols + c + v] = grad_bn_weight_all;
-      T grad_bn_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_bn_bias_all += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_bn_bias_partial[group * cols + c + v] = grad_bn_bias_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_gemm_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_gemm_bias_all.value[v] += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_all);
+      fusegen::Vector<T, V> grad_bn_weight_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_bn_weight_all.value[v] += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_all);
+      fusegen::Vector<T, V> grad_bn_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_bn_bias_all.value[v] += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_all);
     }
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
@@ -5297,13 +6361,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
                                   fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardEval<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
   const S* const __restrict__ grad_grad_x = static_cast<const S*>(args.grad_grad_x);
   const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
   const S* const __restrict__ bn_running_mean = static_cast<const S*>(args.bn_running_mean);
-  const S* const __restrict__ bn_running_var = static_cast<const S*>(args.bn_running_var);
   const S* const __restrict__ bn_weight = static_cast<const S*>(args.bn_weight);
   const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
   const S* const __restrict__ grad_grad_gemm_bias = static_cast<const S*>(args.grad_grad_gemm_bias);
@@ -5311,6 +6375,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S* const __restrict__ grad_grad_bn_bias = static_cast<const S*>(args.grad_grad_bn_bias);
   const T* const __restrict__ softmax_max = static_cast<const T*>(args.softmax_max);
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
+  const T* const __restrict__ d_bn_weight_factor = static_cast<const T*>(args.d_bn_weight_factor);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
@@ -5391,23 +6457,24 @@ __global__ void __launch_bounds__(512, BLOCKS)
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
         const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
         const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
         const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -5459,23 +6526,24 @@ __global__ void __launch_bounds__(512, BLOCKS)
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
         const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
         const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
         const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
@@ -5527,23 +6595,24 @@ __global__ void __launch_bounds__(512, BLOCKS)
         typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_running_var_v = fusegen::load_vector<V>(bn_running_var + c);
         const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
         const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
         const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
           col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_running_var = bn_running_var_v.value[v];
           col[v].bn_weight = bn_weight_v.value[v];
           col[v].bn_bias = bn_bias_v.value[v];
           col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
           col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
           col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          K::columns(scalar, col[v]);
+          col[v].bn_factor = bn_factor_v.value[v];
+          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_gemm_bias_v;
@@ -5639,12 +6708,13 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
-          fusegen::aligned(args.bn_running_var, width * sizeof(S)) &&
           fusegen::aligned(args.bn_weight, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_bn_weight, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_bn_bias, width * sizeof(S)) &&
+          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
+          fusegen::aligned(args.d_bn_weight_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
@@ -5710,17 +6780,20 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
     DoubleBackwardEvalRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 4>(
-      {{{static_cast<S*>(args.grad_gemm_bias), grad_gemm_bias_partial, plan.groups, args.cols, 1},
-        {static_cast<S*>(args.grad_bn_weight), grad_bn_weight_partial, plan.groups, args.cols, 1},
-        {static_cast<S*>(args.grad_bn_bias), grad_bn_bias_partial, plan.groups, args.cols, 1},
-        {static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}},
+      {{{static_cast<S*>(args.grad_gemm_bias), nullptr, grad_gemm_bias_partial, plan.groups,
+         args.cols, 1},
+        {static_cast<S*>(args.grad_bn_weight), nullptr, grad_bn_weight_partial, plan.groups,
+         args.cols, 1},
+        {static_cast<S*>(args.grad_bn_bias), nullptr, grad_bn_bias_partial, plan.groups, args.cols,
+         1},
+        {static_cast<S*>(args.grad_scale), nullptr, grad_scale_partial, plan.blocks, 1, 1}}},
       stream);
 }
 
 }  // namespace
 
-int64_t forward_train_sample_cuda_workspace(fusegen::DType dtype,
-                                            const ForwardTrainSampleArgs& args) {
+int64_t forward_train_sample_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                            [[maybe_unused]] const ForwardTrainSampleArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -5740,7 +6813,8 @@ const char* forward_train_sample_cuda(fusegen::DType dtype, const ForwardTrainSa
   return fusegen::last_error();
 }
 
-int64_t forward_train_sums_cuda_workspace(fusegen::DType dtype, const ForwardTrainSumsArgs& args) {
+int64_t forward_train_sums_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                          [[maybe_unused]] const ForwardTrainSumsArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -5759,15 +6833,23 @@ const char* forward_train_sums_cuda(fusegen::DType dtype, const ForwardTrainSums
   return fusegen::last_error();
 }
 
-int64_t forward_train_cuda_workspace(fusegen::DType dtype, const ForwardTrainArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(ForwardTrainPlan::of<S>(args));
+int64_t forward_train_columns_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                             [[maybe_unused]] const ForwardTrainColumnsArgs& args) {
+  return 0;
+}
+
+const char* forward_train_columns_cuda(fusegen::DType dtype, const ForwardTrainColumnsArgs& args,
+                                       void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_forward_train_columns<decltype(stored)>(args, workspace,
+                                                   static_cast<cudaStream_t>(stream));
   });
+  return fusegen::last_error();
+}
+
+int64_t forward_train_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                     [[maybe_unused]] const ForwardTrainArgs& args) {
+  return 0;
 }
 
 const char* forward_train_cuda(fusegen::DType dtype, const ForwardTrainArgs& args, void* workspace,
@@ -5778,8 +6860,24 @@ const char* forward_train_cuda(fusegen::DType dtype, const ForwardTrainArgs& arg
   return fusegen::last_error();
 }
 
-int64_t backward_train_sums_cuda_workspace(fusegen::DType dtype,
-                                           const BackwardTrainSumsArgs& args) {
+int64_t backward_train_sums_columns_cuda_workspace(
+    [[maybe_unused]] fusegen::DType dtype,
+    [[maybe_unused]] const BackwardTrainSumsColumnsArgs& args) {
+  return 0;
+}
+
+const char* backward_train_sums_columns_cuda(fusegen::DType dtype,
+                                             const BackwardTrainSumsColumnsArgs& args,
+                                             void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_backward_train_sums_columns<decltype(stored)>(args, workspace,
+                                                         static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
+int64_t backward_train_sums_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                           [[maybe_unused]] const BackwardTrainSumsArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -5799,7 +6897,22 @@ const char* backward_train_sums_cuda(fusegen::DType dtype, const BackwardTrainSu
   return fusegen::last_error();
 }
 
-int64_t backward_train_cuda_workspace(fusegen::DType dtype, const BackwardTrainArgs& args) {
+int64_t backward_train_columns_cuda_workspace(
+    [[maybe_unused]] fusegen::DType dtype, [[maybe_unused]] const BackwardTrainColumnsArgs& args) {
+  return 0;
+}
+
+const char* backward_train_columns_cuda(fusegen::DType dtype, const BackwardTrainColumnsArgs& args,
+                                        void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_backward_train_columns<decltype(stored)>(args, workspace,
+                                                    static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
+int64_t backward_train_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                      [[maybe_unused]] const BackwardTrainArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -5818,8 +6931,25 @@ const char* backward_train_cuda(fusegen::DType dtype, const BackwardTrainArgs& a
   return fusegen::last_error();
 }
 
-int64_t double_backward_train_sums_cuda_workspace(fusegen::DType dtype,
-                                                  const DoubleBackwardTrainSumsArgs& args) {
+int64_t double_backward_train_sums_columns_cuda_workspace(
+    [[maybe_unused]] fusegen::DType dtype,
+    [[maybe_unused]] const DoubleBackwardTrainSumsColumnsArgs& args) {
+  return 0;
+}
+
+const char* double_backward_train_sums_columns_cuda(fusegen::DType dtype,
+                                                    const DoubleBackwardTrainSumsColumnsArgs& args,
+                                                    void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_double_backward_train_sums_columns<decltype(stored)>(args, workspace,
+                                                                static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
+int64_t double_backward_train_sums_cuda_workspace(
+    [[maybe_unused]] fusegen::DType dtype,
+    [[maybe_unused]] const DoubleBackwardTrainSumsArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -5840,8 +6970,25 @@ const char* double_backward_train_sums_cuda(fusegen::DType dtype,
   return fusegen::last_error();
 }
 
-int64_t double_backward_train_sums2_cuda_workspace(fusegen::DType dtype,
-                                                   const DoubleBackwardTrainSums2Args& args) {
+int64_t double_backward_train_sums2_columns_cuda_workspace(
+    [[maybe_unused]] fusegen::DType dtype,
+    [[maybe_unused]] const DoubleBackwardTrainSums2ColumnsArgs& args) {
+  return 0;
+}
+
+const char* double_backward_train_sums2_columns_cuda(
+    fusegen::DType dtype, const DoubleBackwardTrainSums2ColumnsArgs& args, void* workspace,
+    void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_double_backward_train_sums2_columns<decltype(stored)>(args, workspace,
+                                                                 static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
+int64_t double_backward_train_sums2_cuda_workspace(
+    [[maybe_unused]] fusegen::DType dtype,
+    [[maybe_unused]] const DoubleBackwardTrainSums2Args& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -5862,8 +7009,24 @@ const char* double_backward_train_sums2_cuda(fusegen::DType dtype,
   return fusegen::last_error();
 }
 
-int64_t double_backward_train_cuda_workspace(fusegen::DType dtype,
-                                             const DoubleBackwardTrainArgs& args) {
+int64_t double_backward_train_columns_cuda_workspace(
+    [[maybe_unused]] fusegen::DType dtype,
+    [[maybe_unused]] const DoubleBackwardTrainColumnsArgs& args) {
+  return 0;
+}
+
+const char* double_backward_train_columns_cuda(fusegen::DType dtype,
+                                               const DoubleBackwardTrainColumnsArgs& args,
+                                               void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_double_backward_train_columns<decltype(stored)>(args, workspace,
+                                                           static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
+int64_t double_backward_train_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                             [[maybe_unused]] const DoubleBackwardTrainArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -5883,15 +7046,23 @@ const char* double_backward_train_cuda(fusegen::DType dtype, const DoubleBackwar
   return fusegen::last_error();
 }
 
-int64_t forward_eval_cuda_workspace(fusegen::DType dtype, const ForwardEvalArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(ForwardEvalPlan::of<S>(args));
+int64_t forward_eval_columns_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                            [[maybe_unused]] const ForwardEvalColumnsArgs& args) {
+  return 0;
+}
+
+const char* forward_eval_columns_cuda(fusegen::DType dtype, const ForwardEvalColumnsArgs& args,
+                                      void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_forward_eval_columns<decltype(stored)>(args, workspace,
+                                                  static_cast<cudaStream_t>(stream));
   });
+  return fusegen::last_error();
+}
+
+int64_t forward_eval_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                    [[maybe_unused]] const ForwardEvalArgs& args) {
+  return 0;
 }
 
 const char* forward_eval_cuda(fusegen::DType dtype, const ForwardEvalArgs& args, void* workspace,
@@ -5902,7 +7073,22 @@ const char* forward_eval_cuda(fusegen::DType dtype, const ForwardEvalArgs& args,
   return fusegen::last_error();
 }
 
-int64_t backward_eval_cuda_workspace(fusegen::DType dtype, const BackwardEvalArgs& args) {
+int64_t backward_eval_columns_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                             [[maybe_unused]] const BackwardEvalColumnsArgs& args) {
+  return 0;
+}
+
+const char* backward_eval_columns_cuda(fusegen::DType dtype, const BackwardEvalColumnsArgs& args,
+                                       void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_backward_eval_columns<decltype(stored)>(args, workspace,
+                                                   static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
+int64_t backward_eval_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                     [[maybe_unused]] const BackwardEvalArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -5921,8 +7107,24 @@ const char* backward_eval_cuda(fusegen::DType dtype, const BackwardEvalArgs& arg
   return fusegen::last_error();
 }
 
-int64_t double_backward_eval_cuda_workspace(fusegen::DType dtype,
-                                            const DoubleBackwardEvalArgs& args) {
+int64_t double_backward_eval_columns_cuda_workspace(
+    [[maybe_unused]] fusegen::DType dtype,
+    [[maybe_unused]] const DoubleBackwardEvalColumnsArgs& args) {
+  return 0;
+}
+
+const char* double_backward_eval_columns_cuda(fusegen::DType dtype,
+                                              const DoubleBackwardEvalColumnsArgs& args,
+                                              void* workspace, void* stream) {
+  fusegen::with_dtype(dtype, [&](auto stored) {
+    launch_double_backward_eval_columns<decltype(stored)>(args, workspace,
+                                                          static_cast<cudaStream_t>(stream));
+  });
+  return fusegen::last_error();
+}
+
+int64_t double_backward_eval_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                            [[maybe_unused]] const DoubleBackwardEvalArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;

@@ -49,17 +49,39 @@ int64_t forward_train_sums_cuda_workspace(fusegen::DType dtype, const ForwardTra
 const char* forward_train_sums_cuda(fusegen::DType dtype, const ForwardTrainSumsArgs& args,
                                     void* workspace, void* stream);
 
-struct ForwardTrainArgs {
+struct ForwardTrainColumnsArgs {
   int64_t rows, cols;
   int64_t sample;               // rows of a sample
-  const void* x;                // [rows, cols]
-  const void* gemm_bias;        // [cols]
   const void* bn_weight;        // [cols]
-  const void* bn_bias;          // [cols]
-  const void* scale;            // []
   const void* bn_sample_sum;    // [cols], in the type computed in
   const void* bn_column_sum;    // [cols], in the type computed in
   const void* bn_column_sum_2;  // [cols], in the type computed in
+  double bn_eps;
+  void* bn_mean;    // [cols], in the type computed in
+  void* bn_var;     // [cols], in the type computed in
+  void* bn_factor;  // [cols], in the type computed in
+};
+
+template <class Level>
+void forward_train_columns_cpu(fusegen::DType dtype, const ForwardTrainColumnsArgs& args);
+
+// Bytes of scratch that forward_train_columns_cuda needs on the device.
+int64_t forward_train_columns_cuda_workspace(fusegen::DType dtype,
+                                             const ForwardTrainColumnsArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* forward_train_columns_cuda(fusegen::DType dtype, const ForwardTrainColumnsArgs& args,
+                                       void* workspace, void* stream);
+
+struct ForwardTrainArgs {
+  int64_t rows, cols;
+  int64_t sample;         // rows of a sample
+  const void* x;          // [rows, cols]
+  const void* gemm_bias;  // [cols]
+  const void* bn_bias;    // [cols]
+  const void* scale;      // []
+  const void* bn_mean;    // [cols], in the type computed in
+  const void* bn_factor;  // [cols], in the type computed in
   double bn_eps;
   void* y;            // [rows, cols]
   void* softmax_max;  // [rows], in the type computed in
@@ -76,20 +98,40 @@ int64_t forward_train_cuda_workspace(fusegen::DType dtype, const ForwardTrainArg
 const char* forward_train_cuda(fusegen::DType dtype, const ForwardTrainArgs& args, void* workspace,
                                void* stream);
 
+struct BackwardTrainSumsColumnsArgs {
+  int64_t rows, cols;
+  const void* bn_weight;  // [cols]
+  const void* bn_var;     // [cols], in the type computed in
+  double bn_eps;
+  void* d_bn_weight_factor;  // [cols], in the type computed in
+  void* bn_factor;           // [cols], in the type computed in
+};
+
+template <class Level>
+void backward_train_sums_columns_cpu(fusegen::DType dtype,
+                                     const BackwardTrainSumsColumnsArgs& args);
+
+// Bytes of scratch that backward_train_sums_columns_cuda needs on the device.
+int64_t backward_train_sums_columns_cuda_workspace(fusegen::DType dtype,
+                                                   const BackwardTrainSumsColumnsArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* backward_train_sums_columns_cuda(fusegen::DType dtype,
+                                             const BackwardTrainSumsColumnsArgs& args,
+                                             void* workspace, void* stream);
+
 struct BackwardTrainSumsArgs {
   int64_t rows, cols;
-  int64_t sample;               // rows of a sample
-  const void* x;                // [rows, cols]
-  const void* grad_y;           // [rows, cols]
-  const void* gemm_bias;        // [cols]
-  const void* bn_weight;        // [cols]
-  const void* bn_bias;          // [cols]
-  const void* scale;            // []
-  const void* bn_sample_sum;    // [cols], in the type computed in
-  const void* bn_column_sum;    // [cols], in the type computed in
-  const void* bn_column_sum_2;  // [cols], in the type computed in
-  const void* softmax_max;      // [rows], in the type computed in
-  const void* softmax_sum;      // [rows], in the type computed in
+  const void* x;                   // [rows, cols]
+  const void* grad_y;              // [rows, cols]
+  const void* gemm_bias;           // [cols]
+  const void* bn_bias;             // [cols]
+  const void* scale;               // []
+  const void* bn_mean;             // [cols], in the type computed in
+  const void* softmax_max;         // [rows], in the type computed in
+  const void* softmax_sum;         // [rows], in the type computed in
+  const void* d_bn_weight_factor;  // [cols], in the type computed in
+  const void* bn_factor;           // [cols], in the type computed in
   double bn_eps;
   void* grad_bn_weight;    // [cols]
   void* grad_bn_bias;      // [cols]
@@ -108,22 +150,47 @@ int64_t backward_train_sums_cuda_workspace(fusegen::DType dtype, const BackwardT
 const char* backward_train_sums_cuda(fusegen::DType dtype, const BackwardTrainSumsArgs& args,
                                      void* workspace, void* stream);
 
-struct BackwardTrainArgs {
+struct BackwardTrainColumnsArgs {
   int64_t rows, cols;
   int64_t sample;                // rows of a sample
-  const void* x;                 // [rows, cols]
-  const void* grad_y;            // [rows, cols]
-  const void* gemm_bias;         // [cols]
   const void* bn_weight;         // [cols]
-  const void* bn_bias;           // [cols]
-  const void* scale;             // []
   const void* bn_sample_sum;     // [cols], in the type computed in
   const void* bn_column_sum;     // [cols], in the type computed in
-  const void* bn_column_sum_2;   // [cols], in the type computed in
-  const void* softmax_max;       // [rows], in the type computed in
-  const void* softmax_sum;       // [rows], in the type computed in
+  const void* bn_var;            // [cols], in the type computed in
   const void* grad_bn_bias_sum;  // [cols], in the type computed in
   const void* grad_bn_weight_2;  // [cols], in the type computed in
+  double bn_eps;
+  void* grad_bn_column_sum;    // [cols], in the type computed in
+  void* grad_bn_column_sum_2;  // [cols], in the type computed in
+  void* bn_near_factor;        // [cols], in the type computed in
+};
+
+template <class Level>
+void backward_train_columns_cpu(fusegen::DType dtype, const BackwardTrainColumnsArgs& args);
+
+// Bytes of scratch that backward_train_columns_cuda needs on the device.
+int64_t backward_train_columns_cuda_workspace(fusegen::DType dtype,
+                                              const BackwardTrainColumnsArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* backward_train_columns_cuda(fusegen::DType dtype, const BackwardTrainColumnsArgs& args,
+                                        void* workspace, void* stream);
+
+struct BackwardTrainArgs {
+  int64_t rows, cols;
+  int64_t sample;                    // rows of a sample
+  const void* x;                     // [rows, cols]
+  const void* grad_y;                // [rows, cols]
+  const void* gemm_bias;             // [cols]
+  const void* bn_bias;               // [cols]
+  const void* scale;                 // []
+  const void* bn_mean;               // [cols], in the type computed in
+  const void* softmax_max;           // [rows], in the type computed in
+  const void* softmax_sum;           // [rows], in the type computed in
+  const void* grad_bn_column_sum;    // [cols], in the type computed in
+  const void* grad_bn_column_sum_2;  // [cols], in the type computed in
+  const void* bn_factor;             // [cols], in the type computed in
+  const void* bn_near_factor;        // [cols], in the type computed in
   double bn_eps;
   void* grad_x;          // [rows, cols]
   void* grad_gemm_bias;  // [cols]
@@ -139,6 +206,31 @@ int64_t backward_train_cuda_workspace(fusegen::DType dtype, const BackwardTrainA
 const char* backward_train_cuda(fusegen::DType dtype, const BackwardTrainArgs& args,
                                 void* workspace, void* stream);
 
+struct DoubleBackwardTrainSumsColumnsArgs {
+  int64_t rows, cols;
+  int64_t sample;             // rows of a sample
+  const void* bn_weight;      // [cols]
+  const void* bn_sample_sum;  // [cols], in the type computed in
+  const void* bn_var;         // [cols], in the type computed in
+  double bn_eps;
+  void* bn_near_factor;   // [cols], in the type computed in
+  void* d_bn_var_factor;  // [cols], in the type computed in
+  void* bn_factor;        // [cols], in the type computed in
+};
+
+template <class Level>
+void double_backward_train_sums_columns_cpu(fusegen::DType dtype,
+                                            const DoubleBackwardTrainSumsColumnsArgs& args);
+
+// Bytes of scratch that double_backward_train_sums_columns_cuda needs on the device.
+int64_t double_backward_train_sums_columns_cuda_workspace(
+    fusegen::DType dtype, const DoubleBackwardTrainSumsColumnsArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* double_backward_train_sums_columns_cuda(fusegen::DType dtype,
+                                                    const DoubleBackwardTrainSumsColumnsArgs& args,
+                                                    void* workspace, void* stream);
+
 struct DoubleBackwardTrainSumsArgs {
   int64_t rows, cols;
   int64_t sample;                   // rows of a sample
@@ -146,15 +238,15 @@ struct DoubleBackwardTrainSumsArgs {
   const void* grad_y;               // [rows, cols]
   const void* grad_grad_x;          // [rows, cols]
   const void* gemm_bias;            // [cols]
-  const void* bn_weight;            // [cols]
   const void* bn_bias;              // [cols]
   const void* grad_grad_gemm_bias;  // [cols]
   const void* scale;                // []
-  const void* bn_sample_sum;        // [cols], in the type computed in
-  const void* bn_column_sum;        // [cols], in the type computed in
-  const void* bn_column_sum_2;      // [cols], in the type computed in
+  const void* bn_mean;              // [cols], in the type computed in
   const void* softmax_max;          // [rows], in the type computed in
   const void* softmax_sum;          // [rows], in the type computed in
+  const void* bn_near_factor;       // [cols], in the type computed in
+  const void* d_bn_var_factor;      // [cols], in the type computed in
+  const void* bn_factor;            // [cols], in the type computed in
   double bn_eps;
   void* grad_grad_bn_column_sum;      // [cols], in the type computed in
   void* grad_grad_bn_column_sum_2_2;  // [cols], in the type computed in
@@ -173,9 +265,38 @@ const char* double_backward_train_sums_cuda(fusegen::DType dtype,
                                             const DoubleBackwardTrainSumsArgs& args,
                                             void* workspace, void* stream);
 
+struct DoubleBackwardTrainSums2ColumnsArgs {
+  int64_t rows, cols;
+  const void* bn_weight;                    // [cols]
+  const void* bn_column_sum;                // [cols], in the type computed in
+  const void* bn_var;                       // [cols], in the type computed in
+  const void* grad_grad_bn_column_sum;      // [cols], in the type computed in
+  const void* grad_grad_bn_column_sum_2_2;  // [cols], in the type computed in
+  double bn_eps;
+  void* grad_grad_bn_offset;          // [cols], in the type computed in
+  void* grad_grad_bn_var_2;           // [cols], in the type computed in
+  void* d_bn_weight_factor;           // [cols], in the type computed in
+  void* d_d_bn_weight_bn_var_factor;  // [cols], in the type computed in
+  void* grad_grad_bn_factor;          // [cols], in the type computed in
+  void* d_d_bn_var_bn_var_factor;     // [cols], in the type computed in
+  void* grad_bn_mean_3_factor;        // [cols], in the type computed in
+};
+
+template <class Level>
+void double_backward_train_sums2_columns_cpu(fusegen::DType dtype,
+                                             const DoubleBackwardTrainSums2ColumnsArgs& args);
+
+// Bytes of scratch that double_backward_train_sums2_columns_cuda needs on the device.
+int64_t double_backward_train_sums2_columns_cuda_workspace(
+    fusegen::DType dtype, const DoubleBackwardTrainSums2ColumnsArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* double_backward_train_sums2_columns_cuda(
+    fusegen::DType dtype, const DoubleBackwardTrainSums2ColumnsArgs& args, void* workspace,
+    void* stream);
+
 struct DoubleBackwardTrainSums2Args {
   int64_t rows, cols;
-  int64_t sample;                           // rows of a sample
   const void* x;                            // [rows, cols]
   const void* grad_y;                       // [rows, cols]
   const void* grad_grad_x;                  // [rows, cols]
@@ -187,13 +308,18 @@ struct DoubleBackwardTrainSums2Args {
   const void* grad_grad_bn_bias;            // [cols]
   const void* scale;                        // []
   const void* grad_grad_scale;              // []
-  const void* bn_sample_sum;                // [cols], in the type computed in
-  const void* bn_column_sum;                // [cols], in the type computed in
-  const void* bn_column_sum_2;              // [cols], in the type computed in
+  const void* bn_mean;                      // [cols], in the type computed in
   const void* softmax_max;                  // [rows], in the type computed in
   const void* softmax_sum;                  // [rows], in the type computed in
-  const void* grad_grad_bn_column_sum;      // [cols], in the type computed in
-  const void* grad_grad_bn_column_sum_2_2;  // [cols], in the type computed in
+  const void* grad_grad_bn_offset;          // [cols], in the type computed in
+  const void* grad_grad_bn_var_2;           // [cols], in the type computed in
+  const void* d_bn_weight_factor;           // [cols], in the type computed in
+  const void* d_d_bn_weight_bn_var_factor;  // [cols], in the type computed in
+  const void* bn_factor;                    // [cols], in the type computed in
+  const void* d_bn_var_factor;              // [cols], in the type computed in
+  const void* grad_grad_bn_factor;          // [cols], in the type computed in
+  const void* d_d_bn_var_bn_var_factor;     // [cols], in the type computed in
+  const void* grad_bn_mean_3_factor;        // [cols], in the type computed in
   double bn_eps;
   void* grad_bn_weight;  // [cols]
   void* grad_bn_bias;    // [cols]
@@ -216,30 +342,56 @@ const char* double_backward_train_sums2_cuda(fusegen::DType dtype,
                                              const DoubleBackwardTrainSums2Args& args,
                                              void* workspace, void* stream);
 
+struct DoubleBackwardTrainColumnsArgs {
+  int64_t rows, cols;
+  const void* bn_column_sum;            // [cols], in the type computed in
+  const void* grad_grad_bn_column_sum;  // [cols], in the type computed in
+  const void* grad_bn_var_4;            // [cols], in the type computed in
+  const void* grad_bn_mean_4;           // [cols], in the type computed in
+  const void* grad_bn_var_2;            // [cols], in the type computed in
+  void* grad_bn_column_sum_2_2;         // [cols], in the type computed in
+  void* grad_bn_column_sum_3;           // [cols], in the type computed in
+  void* grad_bn_column_sum_2;           // [cols], in the type computed in
+};
+
+template <class Level>
+void double_backward_train_columns_cpu(fusegen::DType dtype,
+                                       const DoubleBackwardTrainColumnsArgs& args);
+
+// Bytes of scratch that double_backward_train_columns_cuda needs on the device.
+int64_t double_backward_train_columns_cuda_workspace(fusegen::DType dtype,
+                                                     const DoubleBackwardTrainColumnsArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* double_backward_train_columns_cuda(fusegen::DType dtype,
+                                               const DoubleBackwardTrainColumnsArgs& args,
+                                               void* workspace, void* stream);
+
 struct DoubleBackwardTrainArgs {
   int64_t rows, cols;
-  int64_t sample;                           // rows of a sample
-  const void* x;                            // [rows, cols]
-  const void* grad_y;                       // [rows, cols]
-  const void* grad_grad_x;                  // [rows, cols]
-  const void* gemm_bias;                    // [cols]
-  const void* bn_weight;                    // [cols]
-  const void* bn_bias;                      // [cols]
-  const void* grad_grad_gemm_bias;          // [cols]
-  const void* grad_grad_bn_weight;          // [cols]
-  const void* grad_grad_bn_bias;            // [cols]
-  const void* scale;                        // []
-  const void* grad_grad_scale;              // []
-  const void* bn_sample_sum;                // [cols], in the type computed in
-  const void* bn_column_sum;                // [cols], in the type computed in
-  const void* bn_column_sum_2;              // [cols], in the type computed in
-  const void* softmax_max;                  // [rows], in the type computed in
-  const void* softmax_sum;                  // [rows], in the type computed in
-  const void* grad_grad_bn_column_sum;      // [cols], in the type computed in
-  const void* grad_grad_bn_column_sum_2_2;  // [cols], in the type computed in
-  const void* grad_bn_var_4;                // [cols], in the type computed in
-  const void* grad_bn_mean_4;               // [cols], in the type computed in
-  const void* grad_bn_var_2;                // [cols], in the type computed in
+  int64_t sample;                      // rows of a sample
+  const void* x;                       // [rows, cols]
+  const void* grad_y;                  // [rows, cols]
+  const void* grad_grad_x;             // [rows, cols]
+  const void* gemm_bias;               // [cols]
+  const void* bn_bias;                 // [cols]
+  const void* grad_grad_gemm_bias;     // [cols]
+  const void* grad_grad_bn_weight;     // [cols]
+  const void* grad_grad_bn_bias;       // [cols]
+  const void* scale;                   // []
+  const void* grad_grad_scale;         // []
+  const void* bn_mean;                 // [cols], in the type computed in
+  const void* softmax_max;             // [rows], in the type computed in
+  const void* softmax_sum;             // [rows], in the type computed in
+  const void* grad_grad_bn_var_2;      // [cols], in the type computed in
+  const void* grad_bn_column_sum_2_2;  // [cols], in the type computed in
+  const void* grad_bn_column_sum_3;    // [cols], in the type computed in
+  const void* grad_bn_column_sum_2;    // [cols], in the type computed in
+  const void* bn_factor;               // [cols], in the type computed in
+  const void* d_bn_var_factor;         // [cols], in the type computed in
+  const void* d_bn_weight_factor;      // [cols], in the type computed in
+  const void* grad_grad_bn_factor;     // [cols], in the type computed in
+  const void* bn_near_factor;          // [cols], in the type computed in
   double bn_eps;
   void* grad_x;          // [rows, cols]
   void* grad_gemm_bias;  // [cols]
@@ -256,15 +408,33 @@ int64_t double_backward_train_cuda_workspace(fusegen::DType dtype,
 const char* double_backward_train_cuda(fusegen::DType dtype, const DoubleBackwardTrainArgs& args,
                                        void* workspace, void* stream);
 
+struct ForwardEvalColumnsArgs {
+  int64_t rows, cols;
+  const void* bn_running_var;  // [cols]
+  const void* bn_weight;       // [cols]
+  double bn_eps;
+  void* bn_factor;  // [cols], in the type computed in
+};
+
+template <class Level>
+void forward_eval_columns_cpu(fusegen::DType dtype, const ForwardEvalColumnsArgs& args);
+
+// Bytes of scratch that forward_eval_columns_cuda needs on the device.
+int64_t forward_eval_columns_cuda_workspace(fusegen::DType dtype,
+                                            const ForwardEvalColumnsArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* forward_eval_columns_cuda(fusegen::DType dtype, const ForwardEvalColumnsArgs& args,
+                                      void* workspace, void* stream);
+
 struct ForwardEvalArgs {
   int64_t rows, cols;
   const void* x;                // [rows, cols]
   const void* gemm_bias;        // [cols]
   const void* bn_running_mean;  // [cols]
-  const void* bn_running_var;   // [cols]
-  const void* bn_weight;        // [cols]
   const void* bn_bias;          // [cols]
   const void* scale;            // []
+  const void* bn_factor;        // [cols], in the type computed in
   double bn_eps;
   void* y;            // [rows, cols]
   void* softmax_max;  // [rows], in the type computed in
@@ -281,18 +451,38 @@ int64_t forward_eval_cuda_workspace(fusegen::DType dtype, const ForwardEvalArgs&
 const char* forward_eval_cuda(fusegen::DType dtype, const ForwardEvalArgs& args, void* workspace,
                               void* stream);
 
+struct BackwardEvalColumnsArgs {
+  int64_t rows, cols;
+  const void* bn_running_var;  // [cols]
+  const void* bn_weight;       // [cols]
+  double bn_eps;
+  void* bn_factor;           // [cols], in the type computed in
+  void* d_bn_weight_factor;  // [cols], in the type computed in
+};
+
+template <class Level>
+void backward_eval_columns_cpu(fusegen::DType dtype, const BackwardEvalColumnsArgs& args);
+
+// Bytes of scratch that backward_eval_columns_cuda needs on the device.
+int64_t backward_eval_columns_cuda_workspace(fusegen::DType dtype,
+                                             const BackwardEvalColumnsArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* backward_eval_columns_cuda(fusegen::DType dtype, const BackwardEvalColumnsArgs& args,
+                                       void* workspace, void* stream);
+
 struct BackwardEvalArgs {
   int64_t rows, cols;
-  const void* x;                // [rows, cols]
-  const void* grad_y;           // [rows, cols]
-  const void* gemm_bias;        // [cols]
-  const void* bn_running_mean;  // [cols]
-  const void* bn_running_var;   // [cols]
-  const void* bn_weight;        // [cols]
-  const void* bn_bias;          // [cols]
-  const void* scale;            // []
-  const void* softmax_max;      // [rows], in the type computed in
-  const void* softmax_sum;      // [rows], in the type computed in
+  const void* x;                   // [rows, cols]
+  const void* grad_y;              // [rows, cols]
+  const void* gemm_bias;           // [cols]
+  const void* bn_running_mean;     // [cols]
+  const void* bn_bias;             // [cols]
+  const void* scale;               // []
+  const void* softmax_max;         // [rows], in the type computed in
+  const void* softmax_sum;         // [rows], in the type computed in
+  const void* bn_factor;           // [cols], in the type computed in
+  const void* d_bn_weight_factor;  // [cols], in the type computed in
   double bn_eps;
   void* grad_x;          // [rows, cols]
   void* grad_gemm_bias;  // [cols]
@@ -311,6 +501,28 @@ int64_t backward_eval_cuda_workspace(fusegen::DType dtype, const BackwardEvalArg
 const char* backward_eval_cuda(fusegen::DType dtype, const BackwardEvalArgs& args, void* workspace,
                                void* stream);
 
+struct DoubleBackwardEvalColumnsArgs {
+  int64_t rows, cols;
+  const void* bn_running_var;  // [cols]
+  const void* bn_weight;       // [cols]
+  double bn_eps;
+  void* bn_factor;           // [cols], in the type computed in
+  void* d_bn_weight_factor;  // [cols], in the type computed in
+};
+
+template <class Level>
+void double_backward_eval_columns_cpu(fusegen::DType dtype,
+                                      const DoubleBackwardEvalColumnsArgs& args);
+
+// Bytes of scratch that double_backward_eval_columns_cuda needs on the device.
+int64_t double_backward_eval_columns_cuda_workspace(fusegen::DType dtype,
+                                                    const DoubleBackwardEvalColumnsArgs& args);
+
+// Launches on `stream`; returns what went wrong, or null.
+const char* double_backward_eval_columns_cuda(fusegen::DType dtype,
+                                              const DoubleBackwardEvalColumnsArgs& args,
+                                              void* workspace, void* stream);
+
 struct DoubleBackwardEvalArgs {
   int64_t rows, cols;
   const void* x;                    // [rows, cols]
@@ -318,7 +530,6 @@ struct DoubleBackwardEvalArgs {
   const void* grad_grad_x;          // [rows, cols]
   const void* gemm_bias;            // [cols]
   const void* bn_running_mean;      // [cols]
-  const void* bn_running_var;       // [cols]
   const void* bn_weight;            // [cols]
   const void* bn_bias;              // [cols]
   const void* grad_grad_gemm_bias;  // [cols]
@@ -328,6 +539,8 @@ struct DoubleBackwardEvalArgs {
   const void* grad_grad_scale;      // []
   const void* softmax_max;          // [rows], in the type computed in
   const void* softmax_sum;          // [rows], in the type computed in
+  const void* bn_factor;            // [cols], in the type computed in
+  const void* d_bn_weight_factor;   // [cols], in the type computed in
   double bn_eps;
   void* grad_x;          // [rows, cols]
   void* grad_gemm_bias;  // [cols]

@@ -30,6 +30,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -186,6 +187,7 @@ template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTrainArgs args) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -464,6 +466,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -612,11 +615,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_matmul_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_matmul_bias_all += grad_matmul_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_matmul_bias_partial[group * cols + c + v] = grad_matmul_bias_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_matmul_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_matmul_bias_all.value[v] += grad_matmul_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_all);
     }
   }
 }
@@ -630,6 +636,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
                             fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -892,7 +899,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
   } else {
     BackwardTrainRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
-  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias), nullptr,
                                            grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
@@ -918,6 +925,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -1126,11 +1134,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_matmul_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_matmul_bias_all += grad_matmul_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_matmul_bias_partial[group * cols + c + v] = grad_matmul_bias_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_matmul_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_matmul_bias_all.value[v] += grad_matmul_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_all);
     }
   }
 }
@@ -1144,6 +1155,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
                                    fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrain<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -1494,7 +1506,7 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
   } else {
     DoubleBackwardTrainRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
-  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias), nullptr,
                                            grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
@@ -1519,6 +1531,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -1671,6 +1684,7 @@ template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEvalArgs args) {
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -1943,6 +1957,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -2087,11 +2102,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_matmul_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_matmul_bias_all += grad_matmul_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_matmul_bias_partial[group * cols + c + v] = grad_matmul_bias_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_matmul_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_matmul_bias_all.value[v] += grad_matmul_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_all);
     }
   }
 }
@@ -2104,6 +2122,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
     backward_eval_streamed(BackwardEvalArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -2359,7 +2378,7 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
   } else {
     BackwardEvalRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
-  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias), nullptr,
                                            grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
@@ -2385,6 +2404,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -2589,11 +2609,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_matmul_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_matmul_bias_all += grad_matmul_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_matmul_bias_partial[group * cols + c + v] = grad_matmul_bias_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_matmul_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_matmul_bias_all.value[v] += grad_matmul_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_all);
     }
   }
 }
@@ -2607,6 +2630,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
                                   fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardEval<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -2947,22 +2971,16 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
   } else {
     DoubleBackwardEvalRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
-  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias), nullptr,
                                            grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
 
 }  // namespace
 
-int64_t forward_train_cuda_workspace(fusegen::DType dtype, const ForwardTrainArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(ForwardTrainPlan::of<S>(args));
-  });
+int64_t forward_train_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                     [[maybe_unused]] const ForwardTrainArgs& args) {
+  return 0;
 }
 
 const char* forward_train_cuda(fusegen::DType dtype, const ForwardTrainArgs& args, void* workspace,
@@ -2973,7 +2991,8 @@ const char* forward_train_cuda(fusegen::DType dtype, const ForwardTrainArgs& arg
   return fusegen::last_error();
 }
 
-int64_t backward_train_cuda_workspace(fusegen::DType dtype, const BackwardTrainArgs& args) {
+int64_t backward_train_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                      [[maybe_unused]] const BackwardTrainArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -2992,8 +3011,8 @@ const char* backward_train_cuda(fusegen::DType dtype, const BackwardTrainArgs& a
   return fusegen::last_error();
 }
 
-int64_t double_backward_train_cuda_workspace(fusegen::DType dtype,
-                                             const DoubleBackwardTrainArgs& args) {
+int64_t double_backward_train_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                             [[maybe_unused]] const DoubleBackwardTrainArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -3013,15 +3032,9 @@ const char* double_backward_train_cuda(fusegen::DType dtype, const DoubleBackwar
   return fusegen::last_error();
 }
 
-int64_t forward_eval_cuda_workspace(fusegen::DType dtype, const ForwardEvalArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(ForwardEvalPlan::of<S>(args));
-  });
+int64_t forward_eval_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                    [[maybe_unused]] const ForwardEvalArgs& args) {
+  return 0;
 }
 
 const char* forward_eval_cuda(fusegen::DType dtype, const ForwardEvalArgs& args, void* workspace,
@@ -3032,7 +3045,8 @@ const char* forward_eval_cuda(fusegen::DType dtype, const ForwardEvalArgs& args,
   return fusegen::last_error();
 }
 
-int64_t backward_eval_cuda_workspace(fusegen::DType dtype, const BackwardEvalArgs& args) {
+int64_t backward_eval_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                     [[maybe_unused]] const BackwardEvalArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -3051,8 +3065,8 @@ const char* backward_eval_cuda(fusegen::DType dtype, const BackwardEvalArgs& arg
   return fusegen::last_error();
 }
 
-int64_t double_backward_eval_cuda_workspace(fusegen::DType dtype,
-                                            const DoubleBackwardEvalArgs& args) {
+int64_t double_backward_eval_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                            [[maybe_unused]] const DoubleBackwardEvalArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;

@@ -30,6 +30,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ linear_bias = static_cast<const S*>(args.linear_bias);
@@ -182,6 +183,7 @@ template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ linear_bias = static_cast<const S*>(args.linear_bias);
@@ -453,6 +455,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -597,11 +600,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_linear_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_linear_bias_all += grad_linear_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_linear_bias_partial[group * cols + c + v] = grad_linear_bias_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_linear_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_linear_bias_all.value[v] += grad_linear_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_linear_bias_partial + group * cols + c, grad_linear_bias_all);
     }
   }
 }
@@ -614,6 +620,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
     backward_streamed(BackwardArgs args, fusegen::compute_t<S>* grad_linear_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -868,7 +875,7 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   } else {
     BackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
-  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_linear_bias),
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_linear_bias), nullptr,
                                            grad_linear_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
@@ -893,6 +900,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -1097,11 +1105,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __syncthreads();
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
-    for (int v = 0; threadIdx.y == 0 && c < cols && v < V; ++v) {
-      T grad_linear_bias_all = T(0);
-      for (int y = 0; y < int(blockDim.y); ++y)
-        grad_linear_bias_all += grad_linear_bias_sum.at(item, v, y * int(blockDim.x));
-      grad_linear_bias_partial[group * cols + c + v] = grad_linear_bias_all;
+    if (threadIdx.y == 0 && c < cols) {
+      fusegen::Vector<T, V> grad_linear_bias_all{};
+      for (int y = 0; y < int(blockDim.y); ++y) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+          grad_linear_bias_all.value[v] += grad_linear_bias_sum.at(item, v, y * int(blockDim.x));
+      }
+      fusegen::store_vector(grad_linear_bias_partial + group * cols + c, grad_linear_bias_all);
     }
   }
 }
@@ -1115,6 +1126,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
                              fusegen::compute_t<S>* grad_linear_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -1455,22 +1467,16 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
   } else {
     DoubleBackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
-  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_linear_bias),
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_linear_bias), nullptr,
                                            grad_linear_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
 
 }  // namespace
 
-int64_t forward_cuda_workspace(fusegen::DType dtype, const ForwardArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(ForwardPlan::of<S>(args));
-  });
+int64_t forward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                               [[maybe_unused]] const ForwardArgs& args) {
+  return 0;
 }
 
 const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* workspace,
@@ -1481,7 +1487,8 @@ const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* wo
   return fusegen::last_error();
 }
 
-int64_t backward_cuda_workspace(fusegen::DType dtype, const BackwardArgs& args) {
+int64_t backward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                [[maybe_unused]] const BackwardArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -1500,7 +1507,8 @@ const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* 
   return fusegen::last_error();
 }
 
-int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwardArgs& args) {
+int64_t double_backward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                       [[maybe_unused]] const DoubleBackwardArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;

@@ -27,6 +27,7 @@ template <class S, int V, int R>
 __global__ void __launch_bounds__(ForwardLaunch::block) forward(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
@@ -128,7 +129,7 @@ void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
   const auto plan = ForwardPlan::of<S>(args);
 
   plan.template visit<S>(
-      [&](auto* kernel) { kernel<<<plan.grid, plan.threads, 0, stream>>>(args); });
+      [&](auto* kernel) { fusegen::launch(kernel, stream, plan.grid, plan.threads, 0, 1, args); });
 }
 
 // How backward is launched.
@@ -153,6 +154,7 @@ __global__ void __launch_bounds__(BackwardLaunch::block)
     backward(BackwardArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -290,9 +292,9 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
   plan.template visit<S>([&](auto* kernel) {
-    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
+    fusegen::launch(kernel, stream, plan.grid, plan.threads, 0, 1, args, grad_matmul_bias_partial);
   });
-  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias), nullptr,
                                            grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
@@ -319,6 +321,7 @@ __global__ void __launch_bounds__(DoubleBackwardLaunch::block)
     double_backward(DoubleBackwardArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -473,24 +476,18 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
   plan.template visit<S>([&](auto* kernel) {
-    kernel<<<plan.grid, plan.threads, 0, stream>>>(args, grad_matmul_bias_partial);
+    fusegen::launch(kernel, stream, plan.grid, plan.threads, 0, 1, args, grad_matmul_bias_partial);
   });
-  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias),
+  fusegen::launch_partial_sums<S, T, 1>({{{static_cast<S*>(args.grad_matmul_bias), nullptr,
                                            grad_matmul_bias_partial, plan.groups, args.cols, 1}}},
                                         stream);
 }
 
 }  // namespace
 
-int64_t forward_cuda_workspace(fusegen::DType dtype, const ForwardArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(ForwardPlan::of<S>(args));
-  });
+int64_t forward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                               [[maybe_unused]] const ForwardArgs& args) {
+  return 0;
 }
 
 const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* workspace,
@@ -501,7 +498,8 @@ const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* wo
   return fusegen::last_error();
 }
 
-int64_t backward_cuda_workspace(fusegen::DType dtype, const BackwardArgs& args) {
+int64_t backward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                [[maybe_unused]] const BackwardArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -520,7 +518,8 @@ const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* 
   return fusegen::last_error();
 }
 
-int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwardArgs& args) {
+int64_t double_backward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                       [[maybe_unused]] const DoubleBackwardArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;

@@ -30,6 +30,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   S* const __restrict__ y = static_cast<S*>(args.y);
@@ -170,6 +171,7 @@ template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   S* const __restrict__ y = static_cast<S*>(args.y);
@@ -432,6 +434,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -574,6 +577,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
     backward_streamed(BackwardArgs args, fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -818,7 +822,8 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
     BackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}}, stream);
+      {{{static_cast<S*>(args.grad_scale), nullptr, grad_scale_partial, plan.blocks, 1, 1}}},
+      stream);
 }
 
 // How double_backward is launched.
@@ -841,6 +846,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -1035,6 +1041,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
     double_backward_streamed(DoubleBackwardArgs args, fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -1353,20 +1360,15 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
     DoubleBackwardRows::visit<S, 16 / sizeof(S)>(plan, launch);
   }
   fusegen::launch_partial_sums<S, T, 1>(
-      {{{static_cast<S*>(args.grad_scale), grad_scale_partial, plan.blocks, 1, 1}}}, stream);
+      {{{static_cast<S*>(args.grad_scale), nullptr, grad_scale_partial, plan.blocks, 1, 1}}},
+      stream);
 }
 
 }  // namespace
 
-int64_t forward_cuda_workspace(fusegen::DType dtype, const ForwardArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(ForwardPlan::of<S>(args));
-  });
+int64_t forward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                               [[maybe_unused]] const ForwardArgs& args) {
+  return 0;
 }
 
 const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* workspace,
@@ -1377,7 +1379,8 @@ const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* wo
   return fusegen::last_error();
 }
 
-int64_t backward_cuda_workspace(fusegen::DType dtype, const BackwardArgs& args) {
+int64_t backward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                [[maybe_unused]] const BackwardArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;
@@ -1396,7 +1399,8 @@ const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* 
   return fusegen::last_error();
 }
 
-int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwardArgs& args) {
+int64_t double_backward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                       [[maybe_unused]] const DoubleBackwardArgs& args) {
   return fusegen::with_dtype(dtype, [&](auto stored) {
     using S = decltype(stored);
     using T = fusegen::compute_t<S>;

@@ -23,6 +23,7 @@ template <class S, int V, int R>
 __global__ void __launch_bounds__(256) forward(ForwardArgs args, int64_t begin, int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   S* const __restrict__ y = static_cast<S*>(args.y);
@@ -107,12 +108,12 @@ void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
 
   if (plan.grid) {
     plan.template visit<S>(plan.width, [&](auto* kernel) {
-      kernel<<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args, 0, plan.body);
     });
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      kernel<<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.cols);
     });
   }
 }
@@ -130,6 +131,7 @@ template <class S, int V, int R>
 __global__ void __launch_bounds__(256) backward(BackwardArgs args, int64_t begin, int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -220,12 +222,12 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
 
   if (plan.grid) {
     plan.template visit<S>(plan.width, [&](auto* kernel) {
-      kernel<<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args, 0, plan.body);
     });
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      kernel<<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.cols);
     });
   }
 }
@@ -244,6 +246,7 @@ __global__ void __launch_bounds__(256)
     double_backward(DoubleBackwardArgs args, int64_t begin, int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -347,12 +350,12 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
 
   if (plan.grid) {
     plan.template visit<S>(plan.width, [&](auto* kernel) {
-      kernel<<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args, 0, plan.body);
     });
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      kernel<<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.cols);
     });
   }
 }
@@ -371,6 +374,7 @@ __global__ void __launch_bounds__(256)
     triple_backward(TripleBackwardArgs args, int64_t begin, int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = TripleBackward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -491,27 +495,21 @@ void launch_triple_backward(const TripleBackwardArgs& args, [[maybe_unused]] voi
 
   if (plan.grid) {
     plan.template visit<S>(plan.width, [&](auto* kernel) {
-      kernel<<<plan.grid, 256, 0, stream>>>(args, 0, plan.body);
+      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args, 0, plan.body);
     });
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      kernel<<<plan.rest, 256, 0, stream>>>(args, plan.body, args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.cols);
     });
   }
 }
 
 }  // namespace
 
-int64_t forward_cuda_workspace(fusegen::DType dtype, const ForwardArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(ForwardPlan::of<S>(args));
-  });
+int64_t forward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                               [[maybe_unused]] const ForwardArgs& args) {
+  return 0;
 }
 
 const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* workspace,
@@ -522,15 +520,9 @@ const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* wo
   return fusegen::last_error();
 }
 
-int64_t backward_cuda_workspace(fusegen::DType dtype, const BackwardArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(BackwardPlan::of<S>(args));
-  });
+int64_t backward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                [[maybe_unused]] const BackwardArgs& args) {
+  return 0;
 }
 
 const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* workspace,
@@ -541,15 +533,9 @@ const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* 
   return fusegen::last_error();
 }
 
-int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwardArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(DoubleBackwardPlan::of<S>(args));
-  });
+int64_t double_backward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                       [[maybe_unused]] const DoubleBackwardArgs& args) {
+  return 0;
 }
 
 const char* double_backward_cuda(fusegen::DType dtype, const DoubleBackwardArgs& args,
@@ -560,15 +546,9 @@ const char* double_backward_cuda(fusegen::DType dtype, const DoubleBackwardArgs&
   return fusegen::last_error();
 }
 
-int64_t triple_backward_cuda_workspace(fusegen::DType dtype, const TripleBackwardArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(TripleBackwardPlan::of<S>(args));
-  });
+int64_t triple_backward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                       [[maybe_unused]] const TripleBackwardArgs& args) {
+  return 0;
 }
 
 const char* triple_backward_cuda(fusegen::DType dtype, const TripleBackwardArgs& args,

@@ -30,6 +30,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   S* const __restrict__ y = static_cast<S*>(args.y);
@@ -171,6 +172,7 @@ template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   S* const __restrict__ y = static_cast<S*>(args.y);
@@ -433,6 +435,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -568,6 +571,7 @@ template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -826,6 +830,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -1012,6 +1017,7 @@ template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBackwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
   [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
   const S* const __restrict__ x = static_cast<const S*>(args.x);
   const S* const __restrict__ grad_y = static_cast<const S*>(args.grad_y);
@@ -1326,15 +1332,9 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
 
 }  // namespace
 
-int64_t forward_cuda_workspace(fusegen::DType dtype, const ForwardArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(ForwardPlan::of<S>(args));
-  });
+int64_t forward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                               [[maybe_unused]] const ForwardArgs& args) {
+  return 0;
 }
 
 const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* workspace,
@@ -1345,15 +1345,9 @@ const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* wo
   return fusegen::last_error();
 }
 
-int64_t backward_cuda_workspace(fusegen::DType dtype, const BackwardArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(BackwardPlan::of<S>(args));
-  });
+int64_t backward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                [[maybe_unused]] const BackwardArgs& args) {
+  return 0;
 }
 
 const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* workspace,
@@ -1364,15 +1358,9 @@ const char* backward_cuda(fusegen::DType dtype, const BackwardArgs& args, void* 
   return fusegen::last_error();
 }
 
-int64_t double_backward_cuda_workspace(fusegen::DType dtype, const DoubleBackwardArgs& args) {
-  return fusegen::with_dtype(dtype, [&](auto stored) {
-    using S = decltype(stored);
-    using T = fusegen::compute_t<S>;
-    const auto bytes = [&](const auto& plan) {
-      return int64_t(sizeof(T)) * (plan.groups * args.cols * 0 + plan.blocks * 0);
-    };
-    return bytes(DoubleBackwardPlan::of<S>(args));
-  });
+int64_t double_backward_cuda_workspace([[maybe_unused]] fusegen::DType dtype,
+                                       [[maybe_unused]] const DoubleBackwardArgs& args) {
+  return 0;
 }
 
 const char* double_backward_cuda(fusegen::DType dtype, const DoubleBackwardArgs& args,

@@ -11,6 +11,7 @@
 #include "fusegen/chip.cuh"
 #include "fusegen/dtype.h"
 #include "fusegen/elementary.h"
+#include "fusegen/launch.cuh"
 #include "fusegen/partial_sums.cuh"
 #include "fusegen/precision.h"
 #include "fusegen/random.h"

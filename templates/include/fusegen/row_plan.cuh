@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "fusegen/chip.cuh"
+#include "fusegen/launch.cuh"
 
 namespace fusegen {
 
@@ -197,18 +198,8 @@ bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves, bool
 template <class... Parameters, class... Arguments>
 bool launch_rows(const RowPlan& plan, cudaStream_t stream, void (*kernel)(Parameters...),
                  Arguments... arguments) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = unsigned(plan.cluster);
-  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(plan.grid);
-  config.blockDim = plan.threads;
-  config.dynamicSmemBytes = plan.shared;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = plan.cluster > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, arguments...) == cudaSuccess;
+  return launch(kernel, stream, plan.grid, plan.threads, plan.shared, plan.cluster, arguments...) ==
+         cudaSuccess;
 }
 
 }  // namespace fusegen
