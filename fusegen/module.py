@@ -96,7 +96,9 @@ def _mode_context(chain: Chain, mode: Mode) -> dict[str, object]:
         order = "contiguous" if chain.layout.groups is not None else kernel.order
         lies = f', order="{order}"' if order != "contiguous" else ""
         value = ", value=True" if kernel.droppable else ""
-        passes.append(f'Pass("{program.name}", {like}{by_column}{lies}{value})')
+        outline = program.outputs["y"].outline if "y" in program.outputs else "like"
+        shaped = f', outline="{outline}"' if outline != "like" else ""
+        passes.append(f'Pass("{program.name}", {like}{by_column}{lies}{value}{shaped})')
     return {
         "name": mode.name,
         "operands": tuple(operands),
@@ -116,7 +118,11 @@ def _by_column(program: Program) -> bool:
     no column is known by its number."""
     last = {o.value for o in program.outputs.values()}
     return not any(
-        (isinstance(v, Reduce) and Kind.COL in v.arg.kind & ~v.kind and v not in last)
+        (
+            isinstance(v, Reduce)
+            and Kind.COL in v.arg.kind & ~v.kind
+            and (v not in last or v.op == "max")
+        )
         or isinstance(v, Take)
         or (isinstance(v, Input) and (v.source, v.name) in _OF_COLUMNS)
         for v in program.nodes()

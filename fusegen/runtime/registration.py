@@ -27,9 +27,9 @@ def register(pass_: BoundPass) -> None:
         lies = keeps_order(x, pass_.order_in_memory, pass_.columns)
         outputs = [
             torch.empty_like(x)
-            if lies and pass_.kinds[place] == "full"
-            else x.new_empty(tensors[place].shape)
-            for place in pass_.like
+            if lies and kind == "full"
+            else x.new_empty(pass_.shape(number, tensors))
+            for number, kind in enumerate(pass_.output_kinds)
         ]
         if pass_.order == 0:
             groups = args[-1] if pass_.grouped else 1

@@ -76,13 +76,18 @@ def _split(
     def place(kind: str, shape: Any, summed: Any) -> Any:
         if kind in ("scalar", across) or (kind == "channel" and dim != 1):
             return summed
+        if kind == "dropped":  # x's shape without its columns
+            gone = range(dims + pass_.columns[0], dims + pass_.columns[1] + 1)
+            return summed if dim in gone else Shard(dim - (len(gone) if dim > gone[-1] else 0))
         if kind == "channel":  # [C, 1, 1] or [C]: the dim before those that are all ones
             return Shard(max(0, len(shape) - (dims - 1)))
         return Shard(dim - (dims - len(shape)))  # leading dims may be missing
 
     shapes = [args[n].shape for n in range(pass_.count)]
     inputs = [place(k, s, Replicate()) for k, s in zip(pass_.kinds, shapes, strict=True)]
-    outputs = [place(pass_.kinds[n], shapes[n], Partial()) for n in pass_.like]
+    outputs = [
+        place(k, shapes[n], Partial()) for k, n in zip(pass_.output_kinds, pass_.like, strict=True)
+    ]
     if pass_.order == 0:
         outputs += [Shard(0)] * pass_.statistics
     return outputs, _padded(pass_, args, inputs, Shard(0))
