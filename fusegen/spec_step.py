@@ -256,7 +256,7 @@ class _Binder:
         if named != list(range(named[0], named[0] + len(named))):
             message = (
                 f"the dims {value} are not neighbours: a row is one dim or several that follow one another; "
-                "give those between them too, or reduce in two specs"
+                "give those between them too, or reduce in two steps"
             )
             raise self._error(name, message)
         return tuple(named)

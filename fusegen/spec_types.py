@@ -101,6 +101,7 @@ class Step:
             an op that is sized by them. A size is an int or a Ref to an int argument; one of the
             source's geometry may also be a tuple, or a Ref to a shape argument.
         line: where the spec has it.
+        dims: the number of dims of what it starts from, or 0 for any.
     """
 
     label: str
@@ -111,6 +112,7 @@ class Step:
     attributes: Mapping[str, Ref | float | int | bool | str | tuple[int, ...] | None]
     settings: Mapping[str, Setting]
     line: int
+    dims: int = 0
 
     @property
     def held(self) -> Mapping[str, str]:

@@ -70,6 +70,7 @@ class BoundPass:
         outline: the shape of the forward pass's value.
 
     Attributes:
+        name: the operator's name, "fusegen_<package>::…".
         count: how many tensors it takes, `cotangents` of them for outputs of the pass before.
         statistics: how many statistics there are.
         leads: whether its outputs belong to its first inputs, in order.
@@ -91,6 +92,7 @@ class BoundPass:
         outline: str,
     ) -> None:
         self.package, self.order, self.operator = package, order, operator
+        self.name: str = operator.name()  # type: ignore[attr-defined]
         self._kernel = _below_autograd(operator)
         self._value = self._kernel if value is None else _below_autograd(value)
         self.like, self.kinds, self.random, self.columns = declared.like, kinds, random, columns

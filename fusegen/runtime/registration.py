@@ -20,7 +20,7 @@ from fusegen.runtime.sharding import know_shardings
 
 def register(pass_: BoundPass) -> None:
     """Register the fake kernel and the autograd of a pass's operator."""
-    name = pass_.operator.name()  # type: ignore[attr-defined]
+    name = pass_.name
 
     def fake(*args: Any) -> Any:
         x, tensors = args[0], args[: pass_.count]

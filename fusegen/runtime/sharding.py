@@ -21,7 +21,7 @@ _known: set[str] = set()
 
 def know_shardings(pass_: BoundPass) -> None:
     """Register a pass's sharding rules, once DTensor is imported: that takes a second, and few need it."""
-    name = pass_.operator.name()  # type: ignore[attr-defined]
+    name = pass_.name
     if name in _known or _MODULE not in sys.modules:
         return
     from torch.distributed.tensor.experimental import register_sharding
