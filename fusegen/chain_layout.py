@@ -69,7 +69,7 @@ def _flat_layout(spec: Spec) -> Layout:
         raise _needs_inner(spec, needy)
     wide = any(map(_wants_matrix, spec.steps))
     batch = any(s.op and s.op.trained for s in spec.steps)
-    named = any(s.attributes[d] == 1 for s in spec.steps if s.op for d in s.op.dims)
+    named = any(s.attributes.get("dim") == 1 for s in spec.steps if not s.op or s.op.dims)
     return Layout(2 if spec.dims or wide or batch or named else 0)
 
 
@@ -91,8 +91,8 @@ def _check_grouped(spec: Spec, stretch: Stretch) -> None:
     for step in stretch.steps:
         if _has_row_functions(step):
             raise SpecError(
-                f"{step.label} reduces over rows, which are {stretch.layout.shape} here; write it as ops, "
-                "which have a `dim`",
+                f"{step.label} reduces over rows, which are {stretch.layout.shape} here; give it a dim: "
+                "- expr: {formula: ..., dim: ...}",
                 spec.path,
                 step.line,
             )
@@ -123,8 +123,10 @@ def _wanted(spec: Spec, step: Step) -> Layout | None:
         message = f"{step.label} takes rows of a matrix, and the activation has {rank} dims"
         raise SpecError(message, spec.path, step.line)
     op = step.op
-    if op is None or rank < 2:
+    if rank < 2:
         return None  # of one dim nothing is left to reduce
+    if op is None:
+        return _named(rank, step.attributes.get("dim"))
     if op.over == "inner":
         if rank < 3:
             raise _needs_inner(spec, step)
@@ -138,13 +140,14 @@ def _wanted(spec: Spec, step: Step) -> Layout | None:
         return Layout(rank)
     if op.trained:  # its statistics are those of columns
         return Layout(rank, CHANNEL_DIM - rank, CHANNEL_DIM - rank)
-    for name in op.dims:
-        dim = step.attributes[name]
-        if isinstance(dim, int):
-            return Layout(rank, dim % rank - rank, dim % rank - rank)
-        if isinstance(dim, tuple):
-            return Layout(rank, dim[0], dim[-1])
-    return None
+    return next((_named(rank, step.attributes[name]) for name in op.dims), None)
+
+
+def _named(rank: int, dim: object) -> Layout | None:
+    """Return the layout whose rows run along a dim, or several from the end, or None where it is none."""
+    if isinstance(dim, int):
+        return Layout(rank, dim % rank - rank, dim % rank - rank)
+    return Layout(rank, dim[0], dim[-1]) if isinstance(dim, tuple) else None
 
 
 def _wants_matrix(step: Step) -> bool:

@@ -150,8 +150,8 @@ def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) 
 def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> Step:
     line = names.document.line(draft.place)
     if draft.op is None:
-        formula, text, refs = read_formula(names, draft.place, draft.given)
-        return Step(label, None, formula, text, refs, {}, {}, line, names.dims)
+        formula, text, refs, over = read_formula(names, draft.place, draft.given)
+        return Step(label, None, formula, text, refs, over, {}, line, names.dims)
     bound = bind(names, draft.place, draft.op, draft.given, _sizes(before))
     check_op(names, draft.place, draft.op, bound)
     return Step(

@@ -69,7 +69,7 @@ class LinearGroupNormMinAdd(nn.Module):
         return torch.min(self.group_norm(self.gemm(x)), dim=1, keepdim=True)[0] + self.bias
 
 
-class ConvTranspose3dScaleBatchNormMean(nn.Module):
+class ConvTranspose3dScaleBatchNormSubtract(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, scale_factor: float
     ) -> None:
@@ -80,7 +80,7 @@ class ConvTranspose3dScaleBatchNormMean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.batch_norm(self.conv_transpose3d(x) * self.scale_factor)
-        return F.adaptive_avg_pool3d(x, 1)
+        return x - torch.mean(x, dim=(2, 3, 4), keepdim=True)
 
 
 class Conv2dAmaxBatchNormDropout(nn.Module):
@@ -140,8 +140,8 @@ LEGS: dict[
         (7, 5),
         ((2, 4), (5, 33), (3, 1024)),
     ),
-    "conv_transpose3d_scale_batch_norm_mean": (
-        ConvTranspose3dScaleBatchNormMean,
+    "conv_transpose3d_scale_batch_norm_subtract": (
+        ConvTranspose3dScaleBatchNormSubtract,
         (2, 5, 3, 1.5),
         (3, 2, 3, 4, 2),
         ((2, 1, 1, 1, 1), (3, 5, 2, 3, 7), (2, 33, 4, 4, 8)),

@@ -205,6 +205,11 @@ def legs_of(chain: str, head: str = "dims: 4\n") -> list[str]:
         ("sum: {dim: 1}, amax: {dim: 1}, amax: {dim: 1}", ["sum", "amax", "amax_2"]),
         ("sum: {dim: 3}, layer_norm, normalize", ["sum", "layer_norm", "normalize"]),
         ('softmax: 1, expr: "x - mean(x)", softmax: 2', ["softmax expr", "softmax_2"]),
+        ('softmax: 1, expr: {formula: "x - mean(x)", dim: [2, 3]}', ["softmax", "expr"]),
+        (
+            'group_norm: {features: 8, num_groups: 2}, expr: {formula: "max(x)", dim: 2}, tanh',
+            ["group_norm", "expr tanh"],
+        ),
     ],
 )
 def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> None:
@@ -231,6 +236,16 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> No
             "dims: 4\n",
             "dim 3 does not exist: the activation has 3 dims",
         ),
+        ('expr: {formula: "x - 1", dim: 2}', "dims: 4\n", "its formula reduces nothing; leave the"),
+        ('expr: {formula: "mean(x)", dim: 4}', "dims: 4\n", "dim 4 does not exist"),
+        ('expr: {formula: "mean(x)", dim: [1, 3]}', "dims: 4\n", "are not neighbours"),
+        (
+            'expr: {formula: "mean(x)", dim: x}',
+            "dims: 4\n",
+            "'dim' of expr must be a dim, or a list",
+        ),
+        ('expr: {formula: "mean(x)", dims: 1}', "", "expr has no 'dims'; did you mean 'dim'"),
+        ("expr: {dim: 1}", "", "expr takes a formula in quotes"),
         ("sum: {dim: -1}, layer_norm", "", "layer_norm: an earlier step has reduced the columns"),
         (
             "sum: {dim: [2, 3]}, instance_norm: {features: 3}",

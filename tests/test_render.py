@@ -33,6 +33,7 @@ LAYERS = [
     {"formula_functions"},
     {"layout"},
     {"formula", "formula_syntax"},
+    {"spec_dims"},
     {"spec_types", "spec_names", "spec_yaml", "spec_sections", "spec_formula", "spec_step"},
     {"spec_chain", "spec"},
     {"calculus"},
