@@ -94,11 +94,11 @@ def tune(spec: Path, case: Case, say: Callable[[str], None]) -> dict[str, Parame
 def _constants(spec: Path) -> dict[str, tuple[tuple[str, int, str], ...]]:
     from fusegen.lower.launch import choose_launch
 
-    kernels = pipeline.derive(spec).modes[0].kernels
-    return {
-        passed: choose_launch(kernel).constants
-        for passed, kernel in zip(("forward", "backward"), kernels, strict=False)
-    }
+    found: dict[str, tuple[tuple[str, int, str], ...]] = {}
+    for leg in pipeline.derive(spec).legs:
+        for passed, kernel in zip(("forward", "backward"), leg.modes[0].kernels, strict=False):
+            found[passed] = (*found.get(passed, ()), *choose_launch(kernel).constants)
+    return found
 
 
 def _measure(
