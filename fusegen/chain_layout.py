@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fusegen.atoms import ROW_FUNCTIONS
 from fusegen.errors import SpecError
@@ -11,113 +11,143 @@ from fusegen.program import Kind
 from fusegen.spec_types import Ref, Spec, Step
 
 
-def layout_of(spec: Spec) -> Layout:
-    """Return the layout that the steps' dims ask for.
+@dataclass(frozen=True)
+class Stretch:
+    """Steps that follow one another and have one layout."""
+
+    steps: tuple[Step, ...]
+    layout: Layout
+
+
+def stretches_of(spec: Spec) -> tuple[Stretch, ...]:
+    """Return the chain's stretches: it is cut in front of each step that needs another layout.
+
+    What does not reduce stays with what is in front of it, where it costs no access to memory: a pointwise
+    step makes nothing smaller that is handed on, and one that makes it larger, as a full operand behind a
+    mean does, can do so only where the mean was taken.
 
     Raises:
-        SpecError: where two steps reduce over different dims, or one takes a matrix alone.
+        SpecError: where a step can have no layout at all.
     """
-    grouped = [s for s in spec.steps if s.op and s.op.groups]
-    if grouped:
-        return _grouped_layout(spec, grouped)
-    wide = [s for s in spec.steps if _wants_matrix(s)]
-    if spec.dims >= 3 and wide:
-        message = f"{wide[0].label} takes rows of a matrix, and the activation has {spec.dims} dims"
-        raise SpecError(message, spec.path, wide[0].line)
-    every = [(s, s.attributes[d]) for s in spec.steps if s.op for d in s.op.dims]
-    dims = [(step, dim) for step, dim in every if dim is not None]
-    if spec.dims < 3:
-        needy = next((s for s in spec.steps if s.op and s.op.over == "inner"), None)
-        if needy is not None:
-            raise SpecError(
-                f"{needy.label} needs dims behind the channel: start the chain from a convolution, or say "
-                "how many dims the activation has (`dims: 4`)",
-                spec.path,
-                needy.line,
-            )
-        batch = any(s.op and s.op.trained for s in spec.steps)
-        two = spec.dims or wide or batch or any(dim == 1 for _, dim in dims)
-        return Layout(2 if two else 0)
-    asked = [(s, _over(s, spec.dims)) for s in spec.steps]
-    found: Layout | None = None
-    for step, layout in asked:
-        if layout is None:
-            continue
-        if found is not None and layout != found:
-            raise SpecError(
-                f"{step.label} reduces over {layout.shape}, but an earlier step over {found.shape}: one "
-                "kernel reduces over the same dims throughout; split the chain into two specs there",
-                spec.path,
-                step.line,
-            )
-        found = layout
-    if found is None and any(map(_has_row_functions, spec.steps)):
-        return Layout(spec.dims)
-    return found or pointwise_layout(spec.dims, (o.kind for o in spec.operands))
-
-
-def _grouped_layout(spec: Spec, grouped: Sequence[Step]) -> Layout:
-    """Return the layout of a chain in which a row is a group of channels.
-
-    Raises:
-        SpecError: where another step reduces over something else.
-    """
-    rank = spec.dims or 2
-    found: Layout | None = None
+    if spec.dims < 3 and not any(s.op and s.op.groups for s in spec.steps):
+        return (Stretch(spec.steps, _flat_layout(spec)),)
+    found: list[tuple[list[Step], Layout | None]] = [([], None)]
     for step in spec.steps:
-        wanted = None
-        if step in grouped:
-            assert step.op is not None
-            groups = step.attributes[step.op.groups]
-            groups = groups.name if isinstance(groups, Ref) else groups
-            assert isinstance(groups, int | str)
-            wanted = Layout(rank, CHANNEL_DIM - rank, -1, groups)
-        elif _over(step, rank) is not None or _wants_matrix(step) or _has_row_functions(step):
+        steps, layout = found[-1]
+        wanted = _wanted(spec, step)
+        if wanted is None or layout is None or wanted == layout:
+            found[-1] = ([*steps, step], layout or wanted)
+        else:
+            found.append(([step], wanted))
+    if len(found) == 1 and found[0][1] is None:
+        formulas = any(map(_has_row_functions, spec.steps))
+        kinds = (o.kind for o in spec.operands)
+        return (
+            Stretch(
+                spec.steps, Layout(spec.dims) if formulas else pointwise_layout(spec.dims, kinds)
+            ),
+        )
+    stretches = tuple(Stretch(tuple(steps), layout) for steps, layout in found if layout)
+    for stretch in stretches:
+        if stretch.layout.groups is not None:
+            _check_grouped(spec, stretch)
+    return stretches
+
+
+def reduces(step: Step) -> bool:
+    """Whether a step needs rows of several columns."""
+    if step.op is None:
+        return _has_row_functions(step)
+    op = step.op
+    return bool(op.dims or op.over or op.groups or op.trained or op.matrix)
+
+
+def _flat_layout(spec: Spec) -> Layout:
+    """Return the layout of a chain over the last dim."""
+    needy = next((s for s in spec.steps if s.op and s.op.over == "inner"), None)
+    if needy is not None:
+        raise _needs_inner(spec, needy)
+    wide = any(map(_wants_matrix, spec.steps))
+    batch = any(s.op and s.op.trained for s in spec.steps)
+    named = any(s.attributes.get("dim") == 1 for s in spec.steps if not s.op or s.op.dims)
+    return Layout(2 if spec.dims or wide or batch or named else 0)
+
+
+def _needs_inner(spec: Spec, step: Step) -> SpecError:
+    return SpecError(
+        f"{step.label} needs dims behind the channel: start the chain from a convolution, or say "
+        "how many dims the activation has (`dims: 4`)",
+        spec.path,
+        step.line,
+    )
+
+
+def _check_grouped(spec: Spec, stretch: Stretch) -> None:
+    """Refuse what cannot be where a row is a group of channels.
+
+    Raises:
+        SpecError: for a formula's functions of a row, and for operands of rows, or of columns of an image.
+    """
+    for step in stretch.steps:
+        if _has_row_functions(step):
             raise SpecError(
-                f"{step.label} reduces over other dims than {grouped[0].label}, whose rows are groups of "
-                "channels; split the chain into two specs there",
+                f"{step.label} reduces over rows, which are {stretch.layout.shape} here; give it a dim: "
+                "- expr: {formula: ..., dim: ...}",
                 spec.path,
                 step.line,
             )
-        if wanted is not None and found is not None and wanted != found:
-            message = f"{step.label} has {wanted.shape}, but an earlier step {found.shape}"
-            raise SpecError(
-                f"{message}; split the chain into two specs there", spec.path, step.line
-            )
-        found = found or wanted
+    used = {r.name for s in stretch.steps for r in s.operands.values() if isinstance(r, Ref)}
     for operand in spec.operands:
-        if operand.kind is Kind.ROW or (operand.kind is Kind.COL and rank > 2):
+        wide = operand.kind is Kind.COL and stretch.layout.rank > 2
+        if operand.name in used and (operand.kind is Kind.ROW or wide):
             raise SpecError(
                 f"{operand.name!r} is of kind {operand.kind.label}, but rows are groups of channels here; "
                 "use kind full, channel or scalar",
                 spec.path,
                 operand.line,
             )
-    assert found is not None
-    return found
 
 
 def _has_row_functions(step: Step) -> bool:
     return step.formula is not None and step.formula.has(*ROW_FUNCTIONS)
 
 
-def _over(step: Step, rank: int) -> Layout | None:
-    """Return the layout that a step needs, or None if it goes with any."""
-    if step.op is None:
-        return None
-    if step.op.over == "last":
-        return Layout(rank)
-    if step.op.over == "inner":
+def _wanted(spec: Spec, step: Step) -> Layout | None:
+    """Return the layout that a step needs, or None if it goes with any.
+
+    Raises:
+        SpecError: where it takes other activations than what stands in front of it gives.
+    """
+    rank = step.dims or 2
+    if _wants_matrix(step) and rank >= 3:
+        message = f"{step.label} takes rows of a matrix, and the activation has {rank} dims"
+        raise SpecError(message, spec.path, step.line)
+    op = step.op
+    if rank < 2:
+        return None  # of one dim nothing is left to reduce
+    if op is None:
+        return _named(rank, step.attributes.get("dim"))
+    if op.over == "inner":
+        if rank < 3:
+            raise _needs_inner(spec, step)
         return Layout(rank, first=CHANNEL_DIM + 1 - rank)
-    if step.op.trained:  # its statistics are those of columns
+    if op.groups:
+        groups = step.attributes[op.groups]
+        groups = groups.name if isinstance(groups, Ref) else groups
+        assert isinstance(groups, int | str)
+        return Layout(rank, CHANNEL_DIM - rank, -1, groups)
+    if op.over == "last" or op.matrix:
+        return Layout(rank)
+    if op.trained:  # its statistics are those of columns
         return Layout(rank, CHANNEL_DIM - rank, CHANNEL_DIM - rank)
-    for name in step.op.dims:
-        dim = step.attributes[name]
-        if isinstance(dim, int):
-            return Layout(rank, dim % rank - rank, dim % rank - rank)
-        if isinstance(dim, tuple):
-            return Layout(rank, dim[0], dim[-1])
-    return None
+    return next((_named(rank, step.attributes[name]) for name in op.dims), None)
+
+
+def _named(rank: int, dim: object) -> Layout | None:
+    """Return the layout whose rows run along a dim, or several from the end, or None where it is none."""
+    if isinstance(dim, int):
+        return Layout(rank, dim % rank - rank, dim % rank - rank)
+    return Layout(rank, dim[0], dim[-1]) if isinstance(dim, tuple) else None
 
 
 def _wants_matrix(step: Step) -> bool:

@@ -17,9 +17,8 @@ from sympy.core.relational import Relational
 from torch import Tensor
 
 from fusegen import atoms, ops
-from fusegen.chain import Tensors
-from fusegen.chain_layout import layout_of
-from fusegen.layout import CHANNEL_DIM, Layout
+from fusegen.chain import Chain
+from fusegen.chain_layout import stretches_of
 from fusegen.program import Input, Kind, Map, Program, Reduce, Take
 from fusegen.spec_types import Ref, Spec, Step
 from fusegen.torch_call import Given, torch_call
@@ -179,6 +178,7 @@ def run_chain(
     *,
     training: bool = False,
     seed: int = 0,
+    handed: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:
     """Return the chain behind the matmul, by torch's own functions.
 
@@ -189,35 +189,51 @@ def run_chain(
         attributes: the numbers of `apply`, by name.
         training: the mode.
         seed: the seed of the draws.
+        handed: what becomes of a tensor that one leg hands on to the next.
     """
     stream = 0
-    dims, columns = x.dim(), layout_of(spec).columns
-    for step in spec.steps:
-        if x.dim() < dims:  # the columns are gone, also from what holds one value a row
-            operands = {
-                n: t.squeeze(columns) if t.dim() == dims else t for n, t in operands.items()
-            }
-            dims, columns = x.dim(), ()
-        if step.op is not None and step.op.source:
-            bias = f"{step.label}_bias"
-            if bias in operands:
-                x = x + operands[bias].reshape(-1, *[1] * max(spec.dims - 2, 0))
-        elif step.op is not None and step.op.eval_mode == "identity":
-            if training:
-                drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
-                x = _run_formula(step, x, operands, attributes, drawn, columns)
-                stream += 1
-        elif step.op is not None:
-            call = torch_call(step.op, _attributes(step, attributes), training=training)
-            if call is None:
-                x = _run_formula(step, x, operands, attributes, _no_draws, columns)
+    for number, stretch in enumerate(stretches_of(spec)):
+        if number:
+            x = handed(x)
+        given = operands
+        dims, columns = x.dim(), stretch.layout.columns
+        for step in stretch.steps:
+            if x.dim() < dims:  # the columns are gone, also from what holds one value a row
+                given = {n: t.squeeze(columns) if t.dim() == dims else t for n, t in given.items()}
+                dims, columns = x.dim(), ()
+            if step.op is not None and step.op.eval_mode == "identity":
+                if training:
+                    drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
+                    x = _run_formula(step, x, given, attributes, drawn, columns)
+                    stream += 1
             else:
-                x = call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
-        else:
-            assert step.formula is not None
-            given = {"x": x, **operands, **_numbers(attributes, x)}
-            x = evaluate(_sized(step.formula, x, columns), given, _no_draws, columns)
+                x = _run_step(spec, step, x, given, attributes, columns, training=training)
     return x
+
+
+def _run_step(
+    spec: Spec,
+    step: Step,
+    x: Tensor,
+    operands: Mapping[str, Tensor],
+    attributes: Mapping[str, float],
+    columns: tuple[int, ...],
+    *,
+    training: bool,
+) -> Tensor:
+    """Return the value of a step that draws nothing."""
+    if step.op is None:
+        assert step.formula is not None
+        given = {"x": x, **operands, **_numbers(attributes, x)}
+        found: Tensor = evaluate(_sized(step.formula, x, columns), given, _no_draws, columns)
+        return found
+    if step.op.source:
+        bias = operands.get(f"{step.label}_bias")
+        return x if bias is None else x + bias.reshape(-1, *[1] * max(spec.dims - 2, 0))
+    call = torch_call(step.op, _attributes(step, attributes), training=training)
+    if call is None:
+        return _run_formula(step, x, operands, attributes, _no_draws, columns)
+    return call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
 
 
 def _sized(formula: sp.Expr, x: Tensor, columns: tuple[int, ...]) -> sp.Expr:
@@ -303,27 +319,19 @@ def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tens
     return (halves.reshape(-1)[:count].double() * 2.0**-16).reshape(shape)
 
 
-def operand_shape(operand: Tensors, x: Tensor, layout: Layout) -> tuple[int, ...]:
-    """Return the shape of an operand for `x`; what a submodule holds of each channel is [C]."""
-    if operand.kind is Kind.SCALAR:
-        return (1,)
-    dims = range(-x.dim(), 0)
-    if operand.kind is Kind.CHANNEL:
-        held = operand.owner is not None and operand.owner != operand.name
-        return (x.shape[CHANNEL_DIM], *[1] * (0 if held else layout.rank - 2))
-    sizes = {d: x.shape[d] for d in dims}
-    columns = [d for d in dims if layout.first <= d <= layout.last]
-    if operand.kind is Kind.COL:
-        return tuple(sizes[d] for d in columns) + (1,) * (-1 - layout.last)
-    return tuple(1 if operand.kind is Kind.ROW and d in columns else sizes[d] for d in dims)
-
-
-def random_operand(
-    operand: Tensors, x: Tensor, layout: Layout, generator: torch.Generator
-) -> Tensor:
-    """Return a random operand for `x`: all in [0.5, 1.5), as variances are positive; classes are columns."""
-    if operand.integer:
-        drawn = torch.randint(max(x.shape[-1], 1), x.shape[:-1], generator=generator)
-        return drawn.to(x.device)
-    shape = operand_shape(operand, x, layout)
-    return torch.rand(shape, generator=generator, dtype=torch.float64).add(0.5).to(x)
+def random_operands(chain: Chain, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return random operands for `x`, by name: all in [0.5, 1.5), as variances are positive; classes are
+    columns."""
+    found: dict[str, Tensor] = {}
+    for leg, reached in zip(chain.legs, chain.reached(x.shape), strict=True):
+        for operand in leg.operands:
+            if operand.name in found:
+                continue
+            shape = operand.shape(reached, leg.layout)
+            if operand.integer:
+                drawn = torch.randint(max(reached[-1], 1), shape, generator=generator)
+                found[operand.name] = drawn.to(x.device)
+            else:
+                drawn = torch.rand(shape, generator=generator, dtype=torch.float64)
+                found[operand.name] = drawn.add(0.5).to(x)
+    return found

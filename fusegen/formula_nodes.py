@@ -68,7 +68,8 @@ class _FormulaNodes:
         if expr.has(atoms.COLUMN):
             expr = expr.xreplace({atoms.COLUMN: self.builder.index().symbol})
         for draw in sorted(expr.atoms(atoms.Draw), key=str):
-            stream = sum(1 for i in self.builder.inputs if i.source == "random")
+            before = sum(1 for i in self.builder.inputs if i.source == "random")
+            stream = self.builder.draws + before
             made = self.builder.input(f"{self.label}_u", Kind.FULL, "random", stream=stream)
             expr = expr.xreplace({draw: made.symbol})
         parts = (atoms.Let, atoms.RowTake, *_REDUCTIONS)

@@ -8,13 +8,17 @@ for its columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from fusegen.program import Kind
+from fusegen.program import Kind, Outline
 
 #: The dim of the channels in an activation of three dims or more, as torch has it.
 CHANNEL_DIM = 1
+
+#: The size of a dim, or what stands for it.
+Size = TypeVar("Size")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,17 @@ class Layout:
         """Whether the columns of a row may lie apart in memory, also because the channel lies behind them."""
         behind = self.rank >= 3 and self.rank + self.first == CHANNEL_DIM + 1
         return self.last < -1 or (behind and self.groups is None)
+
+    def behind(self, shape: Sequence[Size], outline: Outline) -> tuple[Size | int, ...]:
+        """Return the shape of an outline, from that of the activation."""
+        if outline == "like":
+            return tuple(shape)
+        if outline == "scalar":
+            return ()
+        columns = {dim % len(shape) for dim in self.columns}
+        if outline == "row":
+            return tuple(s for d, s in enumerate(shape) if d not in columns)
+        return tuple(1 if d in columns else s for d, s in enumerate(shape))
 
     @property
     def shape(self) -> str:

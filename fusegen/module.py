@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusegen.chain import Chain, Mode
-from fusegen.program import Input, Kind, Program, Reduce, Take
+from fusegen.chain import Chain
+from fusegen.module_legs import leg_contexts, tuple_text
 from fusegen.spec_types import Argument, Operand, Ref, Spec, Step
 
 _PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
@@ -29,31 +28,27 @@ def module_context(chain: Chain) -> dict[str, object]:
     spec = chain.spec
     arguments = {a.name: a for a in spec.arguments}
     floats = [arguments[name] for name in chain.attributes]
-    moded = len(chain.modes) == 2
-    random = any(mode.random for mode in chain.modes)
     options = [Parameter(a.name, "float", _literal(a)) for a in floats]
-    if isinstance(chain.layout.groups, str):
-        options.append(
-            Parameter(chain.layout.groups, "int", _literal(arguments[chain.layout.groups]))
-        )
-    if moded:
+    options += [Parameter(name, "int", _literal(arguments[name])) for name in chain.groups]
+    if chain.moded:
         options.append(Parameter("training", "bool", str(_trains_by_default(spec))))
-    if _tracked(chain):
+    legs = leg_contexts(chain)
+    tracked = [norm for leg in legs for norm in leg.tracked]
+    if tracked:
         options.append(Parameter("batch_weights", "Sequence[float] | None", "None"))
-    if random:
+    if chain.random:
         options.append(Parameter("seed", "int | Tensor | None", "None"))
     return {
         "summary": " -> ".join(_word(s) for s in spec.steps),
         "description": spec.description,
         "operands": chain.operands,
-        "modes": [_mode_context(chain, mode) for mode in chain.modes],
-        "moded": moded,
-        "random": random,
+        "layout": chain.layout,
+        "legs": legs,
+        "moded": chain.moded,
+        "random": chain.random,
         "parameters": ["x: Tensor", *(f"{o.name}: Tensor" for o in chain.operands)],
         "options": options,
-        "attributes": chain.attributes,
-        "tracked": _tracked(chain),
-        "statistics": [v.name for v in chain.modes[0].saved],
+        "tracked": tracked,
         "order": spec.order,
         "constructor": [_constructor_parameter(a) for a in spec.arguments],
         "members": _members(chain),
@@ -62,9 +57,9 @@ def module_context(chain: Chain) -> dict[str, object]:
         "training": _training(spec),
         "held_operands": [f"self.{o.owner}" if o.owner else o.name for o in chain.operands],
         "held_attributes": _held_attributes(chain) | _held_groups(chain),
-        "groups": chain.layout.groups,
-        "uses_shapes": any(a.type == "shape" for a in spec.arguments) or bool(_tracked(chain)),
-        "norms": [f"self.{t.label}" for t in _tracked(chain)],
+        "groups": chain.groups,
+        "uses_shapes": any(a.type == "shape" for a in spec.arguments) or bool(tracked),
+        "norms": [f"self.{t.label}" for t in tracked],
     }
 
 
@@ -76,49 +71,8 @@ def _literal(argument: Argument) -> str:
     if argument.default is None:
         return ""
     if isinstance(argument.default, tuple):
-        return _tuple(argument.default)
+        return tuple_text(argument.default)
     return repr(argument.default)
-
-
-def _mode_context(chain: Chain, mode: Mode) -> dict[str, object]:
-    """Return the text of one `Mode(...)`: which operands and attributes it takes, its passes."""
-    forward = mode.programs[0]
-    taken = {i.name for i in forward.inputs}
-    operands = [n for n, o in enumerate(chain.operands) if o.name in taken]
-    attributes = [n for n, a in enumerate(chain.attributes) if a in taken]
-    passes = []
-    for program, kernel in zip(mode.programs, mode.kernels, strict=True):
-        tensors = [i.name for i in program.inputs if i.source == "tensor"]
-        like = tuple(tensors.index(o.like.name) for o in program.outputs.values())
-        by_column = ", by_column=True" if _by_column(program) else ""
-        order = "contiguous" if chain.layout.groups is not None else kernel.order
-        lies = f', order="{order}"' if order != "contiguous" else ""
-        value = ", value=True" if kernel.droppable else ""
-        passes.append(f'Pass("{program.name}", {like}{by_column}{lies}{value})')
-    return {
-        "name": mode.name,
-        "operands": tuple(operands),
-        "attributes": tuple(attributes),
-        "passes": passes,
-        "saved": _tuple([f'"{v.kind.label}"' for v in mode.saved]),
-        "random": mode.random,
-    }
-
-
-#: Inputs that say which column of the whole row one is.
-_OF_COLUMNS = (("index", "column"), ("extent", "cols"))
-
-
-def _by_column(program: Program) -> bool:
-    """Whether no value depends on a whole row: nothing is reduced along it but what leaves as a result, and
-    no column is known by its number."""
-    last = {o.value for o in program.outputs.values()}
-    return not any(
-        (isinstance(v, Reduce) and Kind.COL in v.arg.kind & ~v.kind and v not in last)
-        or isinstance(v, Take)
-        or (isinstance(v, Input) and (v.source, v.name) in _OF_COLUMNS)
-        for v in program.nodes()
-    )
 
 
 def _trains_by_default(spec: Spec) -> bool:
@@ -133,42 +87,6 @@ def _training(spec: Spec) -> list[str]:
         for s in spec.steps
         if s.op and (s.op.trained or s.op.eval_mode == "identity") and s.op.submodule
     ]
-
-
-@dataclass(frozen=True)
-class Tracked:
-    """A step whose submodule keeps running averages.
-
-    Args:
-        label: the submodule's name.
-        averages: each buffer's name among the operands, with the saved statistic that it follows.
-        momentum: the weight of a batch, as Python text.
-    """
-
-    label: str
-    averages: tuple[tuple[str, str], ...]
-    momentum: str
-
-
-def _tracked(chain: Chain) -> list[Tracked]:
-    """Return the steps that keep running averages in training."""
-    found = []
-    for step in chain.spec.steps:
-        if step.op is None or not step.op.tracked:
-            continue
-        averages = [
-            (f"{step.label}_{step.held[buffer]}", f"{step.label}_{part}")
-            for buffer, part in step.op.tracked.items()
-        ]
-        momentum = step.attributes["momentum"]
-        found.append(
-            Tracked(
-                step.label,
-                tuple(averages),
-                momentum.name if isinstance(momentum, Ref) else repr(momentum),
-            )
-        )
-    return found
 
 
 def _constructor_parameter(argument: Argument) -> Parameter:
@@ -193,7 +111,7 @@ def _members(chain: Chain) -> list[str]:
             lines.append(f"    {argument.name} = {_literal(argument)}")
     for step in spec.steps:
         if step.op and step.op.submodule:
-            lines.append(f"self.{step.label} = {_submodule(step, chain.layout.rank)}")
+            lines.append(f"self.{step.label} = {_submodule(step)}")
             held |= {
                 v.name
                 for k, v in step.attributes.items()
@@ -215,7 +133,7 @@ def _uses(step: Step, name: str) -> bool:
     return any(isinstance(r, Ref) and r.name == name for r in step.operands.values())
 
 
-def _submodule(step: Step, rank: int) -> str:
+def _submodule(step: Step) -> str:
     assert step.op is not None and step.op.submodule is not None
     held = step.op.submodule
     arguments = [_size(step, size) for size in held.sized_by]
@@ -227,7 +145,7 @@ def _submodule(step: Step, rank: int) -> str:
     flag = step.settings.get(held.flag, held.flagged)
     if flag is not held.flagged:
         arguments.append(f"{held.flag}={flag}")
-    return f"{held.module_for(rank)}({', '.join(arguments)})"
+    return f"{held.module_for(step.dims)}({', '.join(arguments)})"
 
 
 def _size(step: Step, size: str) -> str:
@@ -238,12 +156,8 @@ def _size(step: Step, size: str) -> str:
 
 def _parameter(operand: Operand) -> str:
     assert operand.shape is not None
-    shape = operand.shape if isinstance(operand.shape, str) else _tuple(operand.shape)
+    shape = operand.shape if isinstance(operand.shape, str) else tuple_text(operand.shape)
     return f"nn.Parameter(torch.{operand.init}({shape}))"
-
-
-def _tuple(sizes: Sequence[int | str]) -> str:
-    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
 
 
 def _source_call(chain: Chain) -> tuple[str, list[str]] | None:
@@ -264,12 +178,13 @@ def _inputs(chain: Chain) -> tuple[str, ...]:
 
 
 def _held_groups(chain: Chain) -> dict[str, str]:
-    """Return where a `Module` keeps the number of groups, if that is an argument."""
-    if not isinstance(chain.layout.groups, str):
-        return {}
-    step = next(s for s in chain.spec.steps if s.op and s.op.groups)
-    assert step.op is not None
-    return {chain.layout.groups: f"self.{step.label}.{step.op.groups}"}
+    """Return where a `Module` keeps each number of groups that is an argument."""
+    places: dict[str, str] = {}
+    for step in chain.spec.steps:
+        value = step.attributes[step.op.groups] if step.op and step.op.groups else None
+        if step.op and isinstance(value, Ref):
+            places.setdefault(value.name, f"self.{step.label}.{step.op.groups}")
+    return places
 
 
 def _held_attributes(chain: Chain) -> dict[str, str]:

@@ -15,9 +15,14 @@ AnyValue = TypeVar("AnyValue", bound=Value)
 
 
 class Builder:
-    """Makes the values of one program: unique names, and the same node for the same expression."""
+    """Makes the values of one program: unique names, and the same node for the same expression.
 
-    def __init__(self) -> None:
+    Args:
+        draws: the number of the first of its random inputs among the chain's draws.
+    """
+
+    def __init__(self, draws: int = 0) -> None:
+        self.draws = draws
         self._by_symbol: dict[sp.Symbol, Value] = {}
         self._maps: dict[sp.Expr, Value] = {}
         self._reductions: dict[tuple[str, Value, Kind, bool, bool], Value] = {}

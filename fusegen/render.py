@@ -13,6 +13,7 @@ import jinja2
 
 from fusegen import paths
 from fusegen.chain import Chain, Mode
+from fusegen.layout import Layout
 from fusegen.lower import Kernel
 from fusegen.lower.launch import choose_launch
 from fusegen.lower.stage import Field, Result
@@ -42,6 +43,7 @@ class Operator:
         tensors, saved: the inputs that any of these kernels reads.
         order: how the elements may lie; see `Kernel.order`.
         passed: which pass that is, such as "backward".
+        layout: the rows and columns of its activation.
         schema: its schema, as torch's dispatcher reads it.
         cpp_parameters, cpp_returns, cpp_result: the same in C++.
     """
@@ -50,6 +52,7 @@ class Operator:
     kernel: Kernel
     dropped: tuple[Result, ...]
     passed: str
+    layout: Layout
     tensors: tuple[Field, ...]
     saved: tuple[Field, ...]
     order: str
@@ -57,6 +60,11 @@ class Operator:
     cpp_parameters: str
     cpp_returns: str
     cpp_result: str
+
+    @property
+    def grouped(self) -> bool:
+        """Whether it takes the number of groups that the channels are cut into."""
+        return self.layout.groups is not None
 
 
 def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -> dict[str, str]:
@@ -69,15 +77,16 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
     launch = {
         name: {**(tuned or {}).get(name, {}), **chain.spec.launch.get(name, {})} for name in PASSES
     }
-    grouped = chain.layout.groups is not None
     passes = [
-        _operator(mode, order, grouped=grouped)
-        for mode in chain.modes
+        _operator(mode, order, leg.layout)
+        for leg in chain.legs
+        for mode in leg.modes
         for order in range(len(mode.kernels))
     ]
     values = [
-        _operator(mode, 0, grouped=grouped, value_alone=True)
-        for mode in chain.modes
+        _operator(mode, 0, leg.layout, value_alone=True)
+        for leg in chain.legs
+        for mode in leg.modes
         if mode.kernels[0].droppable
     ]
     kernels = [part for op in passes for part in op.kernel.parts]
@@ -93,14 +102,13 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
             for op in passes
             for part in op.kernel.parts
         },
-        "layout": chain.layout,
-        "grouped": grouped,
+        "layouts": {part.name: op.layout for op in passes for part in op.kernel.parts},
     }
     environment = _environment()
     files = {}
     for file, template in _FILES.items():
         comment = "#" if file.endswith(".py") else "//"
-        context = {**shared, "banner": _banner(chain, comment)}
+        context: dict[str, object] = {**shared, "banner": _banner(chain, comment)}
         if file.endswith(".py"):
             context |= module_context(chain)
         text = environment.get_template(template).render(context)
@@ -138,12 +146,13 @@ def _chain_lines(chain: Chain) -> list[str]:
     return lines
 
 
-def _operator(mode: Mode, order: int, *, grouped: bool, value_alone: bool = False) -> Operator:
+def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = False) -> Operator:
     """Return the operator of one pass: tensors, saved statistics, seed, attributes, groups.
 
     With `value_alone` that is the forward pass for a call that no derivative will follow.
     """
     program, kernel = mode.programs[order], mode.kernels[order]
+    grouped = layout.groups is not None
     tensors = [i.name for i in program.inputs if i.source == "tensor"]
     if order:
         tensors += [v.name for v in mode.saved]
@@ -164,6 +173,7 @@ def _operator(mode: Mode, order: int, *, grouped: bool, value_alone: bool = Fals
         order="contiguous" if grouped else kernel.order,
         saved=tuple(dict.fromkeys(f for part in kernel.parts for f in part.saved if not f.handed)),
         passed=PASSES[order],
+        layout=layout,
         schema=f"{name}({', '.join(typed)}) -> {together if one else f'({together})'}",
         cpp_parameters=", ".join(
             [f"[[maybe_unused]] Tensor {t}" for t in tensors]

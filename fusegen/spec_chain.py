@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fusegen.errors import nearest
@@ -67,6 +67,7 @@ def steps(
     done: list[Step] = []
     for draft, label in zip(drafts, labels, strict=True):
         done.append(_step(names, draft, label, done))
+        names = replace(names, dims=_dims_behind(done[-1]))
     used = {ref.name for step in done for ref in step.operands.values() if isinstance(ref, Ref)}
     for operand in operands:
         if operand.name not in used:
@@ -149,13 +150,32 @@ def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) 
 def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> Step:
     line = names.document.line(draft.place)
     if draft.op is None:
-        formula, text, refs = read_formula(names, draft.place, draft.given)
-        return Step(label, None, formula, text, refs, {}, {}, line)
+        formula, text, refs, over = read_formula(names, draft.place, draft.given)
+        return Step(label, None, formula, text, refs, over, {}, line, names.dims)
     bound = bind(names, draft.place, draft.op, draft.given, _sizes(before))
     check_op(names, draft.place, draft.op, bound)
     return Step(
-        label, draft.op, None, bound.text, bound.operands, bound.attributes, bound.settings, line
+        *(
+            label,
+            draft.op,
+            None,
+            bound.text,
+            bound.operands,
+            bound.attributes,
+            bound.settings,
+            line,
+        ),
+        dims=names.dims,
     )
+
+
+def _dims_behind(step: Step) -> int:
+    """Return the number of dims of a step's result, or 0 for any."""
+    if step.dims < 3 or step.op is None or step.attributes.get("keepdim", True):
+        return step.dims
+    named = [step.attributes[name] for name in step.op.dims]
+    dropped = sum(len(d) if isinstance(d, tuple) else d is not None for d in named)
+    return step.dims - dropped
 
 
 def _sizes(before: Sequence[Step]) -> Mapping[str, Setting]:

@@ -9,10 +9,12 @@ from typing import Any
 import sympy as sp
 
 from fusegen import formula, formula_constants
-from fusegen.atoms import RowMax, RowShift, RowSum
+from fusegen.atoms import ROW_FUNCTIONS, RowMax, RowShift, RowSum
+from fusegen.errors import nearest
 from fusegen.formula_constants import number
 from fusegen.ops import Op, RefusedError, call
 from fusegen.program import Kind
+from fusegen.spec_dims import DimError, are_dims, check_dim, neighbours
 from fusegen.spec_step import Bound, Names
 from fusegen.spec_types import Ref
 from fusegen.spec_yaml import Place
@@ -22,22 +24,33 @@ __all__ = ["check_op", "read_formula"]
 _X = sp.Symbol("x", real=True)
 
 
-def read_formula(names: Names, place: Place, given: Any) -> tuple[sp.Expr, str, Mapping[str, Ref]]:
-    """Return an inline formula, its text, and what its names are, in the order of first mention.
+#: What a formula's row functions reduce over, as a step's attribute.
+Dims = Mapping[str, int | tuple[int, ...]]
+
+
+def read_formula(
+    names: Names, place: Place, given: Any
+) -> tuple[sp.Expr, str, Mapping[str, Ref], Dims]:
+    """Return an inline formula, its text, what its names are, in the order of first mention, and its dims.
 
     Args:
         names: the spec's names.
         place: where the step stands.
-        given: what stands behind `expr:`.
+        given: what stands behind `expr:`: the formula, or a mapping that has it and a `dim`.
 
     Raises:
         SpecError: it is no formula, or none that a chain can have as a step.
     """
-    if not isinstance(given, str):
+    parts = given if isinstance(given, dict) else {"formula": given}
+    if not isinstance(parts.get("formula"), str):
         raise names.document.error(
             place, 'expr takes a formula in quotes: - expr: "x * sigmoid(x)"'
         )
-    text = " ".join(given.split())
+    for key in parts:
+        if key not in ("formula", "dim", "name"):
+            near = nearest(str(key), ["formula", "dim", "name"])
+            raise names.document.error((*place, key), f"expr has no {str(key)[:64]!r}{near}")
+    text = " ".join(parts["formula"].split())
     known = [*names.operands, *names.of_type("float")]
     symbols = {name: sp.Symbol(name, real=True) for name in ("x", *known)}
     try:
@@ -56,7 +69,28 @@ def read_formula(names: Names, place: Place, given: Any) -> tuple[sp.Expr, str, 
     wrong = _problem(expr, {**kinds, _X: Kind.FULL})
     if wrong:
         raise names.document.error(place, f"the formula {_short(text)!r} {wrong}")
-    return expr, text, refs
+    return expr, text, refs, _dims(names, place, expr, parts)
+
+
+def _dims(names: Names, place: Place, expr: sp.Expr, parts: Mapping[str, Any]) -> Dims:
+    """Return the `dim` of a formula, if it has one."""
+    dim = parts.get("dim")
+    if dim is None:
+        return {}
+    here = (*place, "dim")
+    if not expr.has(*ROW_FUNCTIONS):
+        message = "expr has a dim, but its formula reduces nothing; leave the dim out"
+        raise names.document.error(here, message)
+    try:
+        if are_dims(dim):
+            return {"dim": neighbours("dim", dim, names.dims)}
+        if isinstance(dim, bool) or not isinstance(dim, int):
+            message = f"'dim' of expr must be a dim, or a list of neighbouring ones, not {dim!r}"
+            raise names.document.error(here, message)
+        check_dim("dim", dim, names.dims)
+    except DimError as error:
+        raise names.document.error(here, str(error)) from None
+    return {"dim": dim}
 
 
 def check_op(names: Names, place: Place, op: Op, bound: Bound) -> None:

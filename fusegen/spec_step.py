@@ -10,6 +10,7 @@ from typing import Any
 from fusegen.errors import SpecError, nearest
 from fusegen.ops import Op
 from fusegen.program import Kind
+from fusegen.spec_dims import DimError, are_dims, check_dim, neighbours
 from fusegen.spec_types import Argument, Operand, Ref, Setting
 from fusegen.spec_yaml import Document, Place
 
@@ -242,38 +243,19 @@ class _Binder:
 
     def _several(self, name: str, value: list[Any]) -> tuple[int, ...]:
         """Return neighbouring dims in order, counted from the end."""
-        dims = self._names.dims
-        if not value or not all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+        if not are_dims(value):
             raise self._unfit(name, "a dim, or a list of neighbouring ones", value)
-        if dims < 3:
-            message = (
-                f"{name} {value} needs an activation of several dims: say how many with `dims:`"
-            )
-            raise self._error(name, message)
-        for dim in value:
-            self._check_dim(name, dim)
-        named = sorted(dim % dims - dims for dim in value)
-        if named != list(range(named[0], named[0] + len(named))):
-            message = (
-                f"the dims {value} are not neighbours: a row is one dim or several that follow one another; "
-                "give those between them too, or reduce in two specs"
-            )
-            raise self._error(name, message)
-        return tuple(named)
+        try:
+            return neighbours(name, value, self._names.dims)
+        except DimError as error:
+            raise self._error(name, str(error)) from None
 
     def _check_dim(self, name: str, value: int) -> None:
-        dims = self._names.dims
-        if name not in self._op.dims or value in (-1, 1):
-            return
-        if dims >= 3:
-            if -dims <= value < dims:
-                return
-            message = f"{name} {value} does not exist: the activation has {dims} dims"
-            raise self._error(name, message)
-        message = f"{name} {value} does not exist: of [rows, cols], the last dim is -1 or 1"
-        if value in (0, -2):
-            message = f"reductions run over the last dim for now: {name} is -1 or 1, not {value}"
-        raise self._error(name, message)
+        if name in self._op.dims:
+            try:
+                check_dim(name, value, self._names.dims)
+            except DimError as error:
+                raise self._error(name, str(error)) from None
 
     def _size(
         self, name: str, values: Mapping[str, Any], default: int | None = None

@@ -97,10 +97,12 @@ class Step:
             formula, what each of its names is, in the order of their first mention.
         attributes: every attribute of the op, defaults included; a Ref is a float argument, or the int
             argument that says how many groups there are; a tuple names several dims, in order, from the end.
+            A formula may have a `dim`, which its functions of a row reduce over.
         settings: what only construction needs: the sizes of a source and its "bias", "features" of
             an op that is sized by them. A size is an int or a Ref to an int argument; one of the
             source's geometry may also be a tuple, or a Ref to a shape argument.
         line: where the spec has it.
+        dims: the number of dims of what it starts from, or 0 for any.
     """
 
     label: str
@@ -111,6 +113,7 @@ class Step:
     attributes: Mapping[str, Ref | float | int | bool | str | tuple[int, ...] | None]
     settings: Mapping[str, Setting]
     line: int
+    dims: int = 0
 
     @property
     def held(self) -> Mapping[str, str]:

@@ -20,7 +20,7 @@ from fusegen import builder, pipeline, tuned
 from fusegen.bench.machine import describe
 from fusegen.bench.timing import Prepare, clock, medians
 from fusegen.chain import Chain
-from fusegen.eager import random_operand
+from fusegen.eager import random_operands
 from fusegen.runtime.loading import load_package
 
 #: What is tried for each parameter.
@@ -94,11 +94,11 @@ def tune(spec: Path, case: Case, say: Callable[[str], None]) -> dict[str, Parame
 def _constants(spec: Path) -> dict[str, tuple[tuple[str, int, str], ...]]:
     from fusegen.lower.launch import choose_launch
 
-    kernels = pipeline.derive(spec).modes[0].kernels
-    return {
-        passed: choose_launch(kernel).constants
-        for passed, kernel in zip(("forward", "backward"), kernels, strict=False)
-    }
+    found: dict[str, tuple[tuple[str, int, str], ...]] = {}
+    for leg in pipeline.derive(spec).legs:
+        for passed, kernel in zip(("forward", "backward"), leg.modes[0].kernels, strict=False):
+            found[passed] = (*found.get(passed, ()), *choose_launch(kernel).constants)
+    return found
 
 
 def _measure(
@@ -132,7 +132,7 @@ def _measure(
 def _calls(chain: Chain, package: Any, name: str, case: Case) -> Iterator[tuple[str, Prepare]]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(case.rows, case.cols, device=case.device, dtype=case.dtype)
-    leaves = [x, *(random_operand(o, x, chain.layout, generator) for o in chain.operands)]
+    leaves = [x, *random_operands(chain, x, generator).values()]
     leaves = [t.detach().requires_grad_() for t in leaves]
     cotangent = torch.randn_like(x)
     options: dict[str, Any] = {
@@ -140,7 +140,7 @@ def _calls(chain: Chain, package: Any, name: str, case: Case) -> Iterator[tuple[
         for a in chain.spec.arguments
         if a.name in chain.attributes
     }
-    if len(chain.modes) == 2:
+    if chain.moded:
         options["training"] = True
 
     def forward() -> Callable[[], object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fusegen import chain, pipeline
-from fusegen.eager import random_operand, run_chain
+from fusegen.eager import random_operands, run_chain
 from fusegen.program import Kind
 from fusegen.runtime.loading import load_package
 
@@ -93,21 +94,18 @@ def make_case(
     """Return a random call: x from a normal distribution, operands in [0.5, 1.5)."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(tuple(shape), generator=generator, dtype=torch.float64)
-    operands = {
-        o.name: random_operand(o, x, derived.layout, generator).to(device) for o in derived.operands
-    }
+    operands = {n: t.to(device) for n, t in random_operands(derived, x, generator).items()}
     options: dict[str, Any] = {
         a.name: a.default if a.default is not None else 1.5
         for a in derived.spec.arguments
         if a.name in derived.attributes
     }
-    groups = derived.layout.groups
-    if isinstance(groups, str):  # two or more of two channels or more, if that can be
+    for groups in derived.groups:  # two or more of two channels or more, if that can be
         channels = int(x.shape[1])
         options[groups] = next((n for n in range(2, channels) if channels % n == 0), 1)
-    if len(derived.modes) == 2:
+    if derived.moded:
         options["training"] = training
-    if any(mode.random for mode in derived.modes):
+    if derived.random:
         options["seed"] = 1234 + seed
     return Case(x.to(device), operands, options, 1234 + seed)
 
@@ -123,6 +121,24 @@ def gradients(
     rounded = cotangent.bfloat16().to(value.dtype)  # the same cotangent in every dtype
     found = torch.autograd.grad(value, leaves, rounded, materialize_grads=True)
     return [value.detach(), *found]
+
+
+class _Rounded(torch.autograd.Function):
+    """A tensor and its cotangent rounded to a dtype, and back."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.dtype = dtype
+        return tensor.to(dtype).to(tensor.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        return cotangent.to(ctx.dtype).to(cotangent.dtype), None
+
+
+def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    rounded: Tensor = _Rounded.apply(tensor, dtype)  # type: ignore[no-untyped-call]
+    return rounded
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -152,7 +168,8 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
 
     The output is computed once more without gradients, which another operator does.
 
-    The bound is `BOUND_ULP`, and four times the error that eager makes in the type computed in: where
+    The bound is `BOUND_ULP`, and four times the error that eager makes in the type computed in, with what a
+    leg hands on to the next rounded as the package rounds it: where
     a problem is ill-conditioned (exp of large numbers, y (g - d) where y is nearly 1) no order of
     operations is exact, and eager's error is one draw of noise that another order draws anew.
 
@@ -165,7 +182,7 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
     tensors = {"x": case.x, **case.operands}
     rounded = {name: _cast(t, dtype) for name, t in tensors.items()}
     moving = ["x", *(o.name for o in derived.operands if o.differentiable)]
-    known = (*derived.attributes, derived.layout.groups)
+    known = (*derived.attributes, *derived.groups)
     numbers = {k: v for k, v in case.options.items() if k in known}
     training = bool(case.options.get("training", False))
 
@@ -187,9 +204,17 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
     def eager(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
         return run_chain(derived.spec, x, operands, numbers, training=training, seed=case.seed)
 
+    def as_computed(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
+        return run_chain(
+            *(derived.spec, x, operands, numbers),
+            training=training,
+            seed=case.seed,
+            handed=functools.partial(_rounded, dtype=dtype),
+        )
+
     computed = torch.promote_types(dtype, torch.float32)
     truths = run(eager, torch.float64)
-    found, same = run(ours, dtype), run(eager, computed)
+    found, same = run(ours, dtype), run(as_computed, computed)
     with torch.no_grad():
         alone = ours(rounded["x"], {name: rounded[name] for name in case.operands})
     names = ["output", *(f"grad_{n}" for n in moving)]
@@ -202,9 +227,9 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
     # Where rows know of one another, a gradient is what is left once the means over the batch are subtracted:
     # less than what the functions' errors are relative to. Of two or three rows next to nothing is left, and
     # in float64 truth and result each have their own rounding there.
-    statistics = derived.modes[0].saved if training else ()
+    trained = [leg.modes[0].saved for leg in derived.legs if training and leg.moded]
     spread = 1
-    if any(Kind.COL in v.kind for v in statistics):
+    if any(Kind.COL in v.kind for statistics in trained for v in statistics):
         spread = 32 if dtype == torch.float64 else 2
     errors = []
     for name, got, expected, truth in results:
@@ -280,7 +305,7 @@ def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
         if torch.cuda.is_available() and (out / derived.spec.name / "_cuda.so").exists():
             devices.append("cuda")
         for device in devices:
-            for training in (False, True) if len(derived.modes) == 2 else (False,):
+            for training in (False, True) if derived.moded else (False,):
                 verdicts += _check_mode(package, derived, training, device)
     return verdicts
 

@@ -16,7 +16,7 @@ from fusegen.bench import compiling, plain
 from fusegen.bench.cells import Group
 from fusegen.bench.timing import Prepare, sets_beyond_caches
 from fusegen.chain import Chain
-from fusegen.eager import random_operand
+from fusegen.eager import random_operands
 from fusegen.runtime.loading import load_package
 
 #: A value or its derivative, as a function of the tensors of a `Set`.
@@ -156,7 +156,7 @@ def _tail(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
         if a.type == "float"
     }
     options: dict[str, Any] = {name: numbers[name] for name in chain.attributes}
-    if len(chain.modes) == 2:
+    if chain.moded:
         options["training"] = True
 
     def ours(x: Tensor, *operands: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ def _tail(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
 
     def tensors() -> Set:
         x = _randn(group, choice, group.rows, group.cols, *group.behind)
-        operands = [random_operand(o, x, chain.layout, generator) for o in chain.operands]
+        operands = [*random_operands(chain, x, generator).values()]
         trained = [o.differentiable for o in chain.operands]
         moving = [x, *(t for t, moves in zip(operands, trained, strict=True) if moves)]
         for tensor in moving:
@@ -207,11 +207,8 @@ def _model(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
         assert group.in_features is not None
         x = _randn(group, choice, group.rows, group.in_features)
         cotangent = _randn(group, choice, group.rows, group.cols)
-        inputs = [
-            random_operand(o, cotangent, chain.layout, generator)
-            for o in chain.operands
-            if not o.owner
-        ]
+        drawn = random_operands(chain, cotangent, generator)
+        inputs = [drawn[o.name] for o in chain.operands if not o.owner]
         for tensor in (x, *inputs):
             tensor.requires_grad_()
         given = (x, *inputs)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fusegen.runtime.passes import BoundPass
 
-_BY_ROW = frozenset({"full", "row"})
+_BY_ROW = frozenset({"full", "row", "dropped"})
 
 
 def batched(

@@ -67,6 +67,7 @@ class Chain:
         rank: the number of dims that x must have, or 0 for any.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
+        reaching: what messages call the activation, where the chain is a leg of a longer one.
 
     Raises:
         ImportError: where the binaries were not built.
@@ -81,10 +82,11 @@ class Chain:
         rank: int = 0,
         columns: tuple[int, int] = (-1, -1),
         grouped: bool = False,
+        reaching: str = "x",
     ) -> None:
         self._has_cuda = load_binaries(package, Path(file).parent)
         self.package, self.operands = package, tuple(operands)
-        self.rank, self.columns, self.grouped = rank, columns, grouped
+        self.rank, self.columns, self.grouped, self.reaching = rank, columns, grouped, reaching
         namespace = getattr(torch.ops, f"fusegen_{package}")
         self._modes = {}
         for name, mode in modes.items():
@@ -99,10 +101,10 @@ class Chain:
                 grouped=grouped,
             )
             self._modes[name] = _Bound(mode, passes, self.operands)
-            if package not in _registered:
-                for pass_ in passes:
+            for pass_ in passes:
+                if pass_.name not in _registered:
                     register(pass_)
-        _registered.add(package)
+                    _registered.add(pass_.name)
 
     def __call__(
         self,
@@ -141,8 +143,8 @@ class Chain:
         out = call(bound.forward, self._arguments(bound, x, operands, attributes, seed, groups))
         if x.numel() == x.shape[1]:
             raise ValueError(
-                f"{self.package}: x: expected more than one value a channel in training, got shape "
-                f"{tuple(x.shape)}"
+                f"{self.package}: {self.reaching}: expected more than one value a channel in training, "
+                f"got shape {tuple(x.shape)}"
             )
         return tuple(out)
 
@@ -160,7 +162,10 @@ class Chain:
         if not fits(x, bound.operands, given, self.rank, self.columns):
             given = _autocast(x, given)
             if not fits(x, bound.operands, given, self.rank, self.columns):
-                explain(self.package, x, bound.operands, given, self.rank, self.columns)
+                explain(
+                    *(self.package, x, bound.operands, given, self.rank, self.columns),
+                    reaching=self.reaching,
+                )
         if x.is_cuda and not self._has_cuda:
             raise ValueError(
                 f"{self.package}: x: expected a tensor on cpu, for which alone the package was built, got "
@@ -168,7 +173,8 @@ class Chain:
             )
         if self.grouped and (groups < 1 or x.shape[1] % groups):
             raise ValueError(
-                f"{self.package}: x: expected channels that {groups} groups divide, got {x.shape[1]}"
+                f"{self.package}: {self.reaching}: expected channels that {groups} groups divide, "
+                f"got {x.shape[1]}"
             )
         mode = bound.mode
         args: tuple[Any, ...] = (x, *given)

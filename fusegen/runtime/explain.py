@@ -56,6 +56,8 @@ def explain(
     given: Sequence[Any],
     rank: int,
     columns: tuple[int, int],
+    *,
+    reaching: str = "x",
 ) -> NoReturn:
     """Raise an error that names the argument at fault.
 
@@ -66,19 +68,22 @@ def explain(
         given: these operands.
         rank: the number of dims that x must have, or 0 for any.
         columns: the first and the last dim along which a row runs, counted from the end.
+        reaching: what to call x.
 
     Raises:
         TypeError: an argument that is no tensor, or of the wrong dtype.
         ValueError: an argument on the wrong device or of the wrong shape.
     """
     if not isinstance(x, Tensor):
-        raise TypeError(f"{package}: x: expected a tensor, got {type(x).__name__}")
+        raise TypeError(f"{package}: {reaching}: expected a tensor, got {type(x).__name__}")
     if x.dtype not in _DTYPES:
         names = ", ".join(str(d).removeprefix("torch.") for d in _DTYPES)
-        raise TypeError(f"{package}: x: expected one of {names}, got {_dtype(x)}")
+        raise TypeError(f"{package}: {reaching}: expected one of {names}, got {_dtype(x)}")
     if rank and x.dim() != rank:
         why = " (the spec says `dim: 1`; `dim: -1` takes any number)" if rank == 2 else ""
-        raise ValueError(f"{package}: x: expected {rank} dims{why}, got shape {tuple(x.shape)}")
+        raise ValueError(
+            f"{package}: {reaching}: expected {rank} dims{why}, got shape {tuple(x.shape)}"
+        )
     for operand, tensor in zip(operands, given, strict=True):
         place = f"{package}: {operand.name}"
         if not isinstance(tensor, Tensor):
@@ -86,17 +91,21 @@ def explain(
         if operand.integer and tensor.dtype != torch.int64:
             raise TypeError(f"{place}: expected int64, got {_dtype(tensor)}")
         if not operand.integer and tensor.dtype != x.dtype:
-            raise TypeError(f"{place}: expected {_dtype(x)} as x has, got {_dtype(tensor)}")
+            raise TypeError(
+                f"{place}: expected {_dtype(x)} as {reaching} has, got {_dtype(tensor)}"
+            )
         if tensor.device != x.device:
             raise ValueError(
-                f"{place}: expected a tensor on {x.device} as x is, got one on {tensor.device}"
+                f"{place}: expected a tensor on {x.device} as {reaching} is, got one on {tensor.device}"
             )
         if not _fits(operand, tensor, x, columns):
             raise ValueError(
-                f"{place}: expected {_expected(operand, x, columns)} for x of shape {tuple(x.shape)}, "
-                f"got {tuple(tensor.shape)}"
+                f"{place}: expected {_expected(operand, x, columns)} for {reaching} of shape "
+                f"{tuple(x.shape)}, got {tuple(tensor.shape)}"
             )
-    raise ValueError(f"{package}: x: expected a tensor on cpu or cuda, got one on {x.device}")
+    raise ValueError(
+        f"{package}: {reaching}: expected a tensor on cpu or cuda, got one on {x.device}"
+    )
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -19,6 +19,9 @@ from fusegen.runtime.sharding import know_shardings
 #: The most derivatives that a spec can ask for.
 HIGHEST = 3
 
+#: The kind of the forward pass's value by its outline: "dropped" is x's shape without its columns.
+_REDUCED = {"keepdim": "row", "row": "dropped", "scalar": "scalar"}
+
 _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _CUDA = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
 _modes_active = torch._C._len_torch_dispatch_stack
@@ -37,6 +40,8 @@ class Pass:
         order: how the elements of x may lie: "contiguous", "any", "packed" or "strided"; see `memory.py`.
         value: whether there is an operator of the same name with "_value" behind it, which leaves out the
             statistics.
+        outline: of the forward pass, the shape of its value: "like" x, or x's with its columns reduced:
+            "keepdim" with size 1, "row" dropped; "scalar" is one number.
     """
 
     operator: str
@@ -44,6 +49,7 @@ class Pass:
     by_column: bool = False
     order: str = "contiguous"
     value: bool = False
+    outline: str = "like"
 
 
 class BoundPass:
@@ -61,8 +67,10 @@ class BoundPass:
         random: whether it takes a seed.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
+        outline: the shape of the forward pass's value.
 
     Attributes:
+        name: the operator's name, "fusegen_<package>::…".
         count: how many tensors it takes, `cotangents` of them for outputs of the pass before.
         statistics: how many statistics there are.
         leads: whether its outputs belong to its first inputs, in order.
@@ -81,8 +89,10 @@ class BoundPass:
         random: bool,
         columns: tuple[int, int],
         grouped: bool,
+        outline: str,
     ) -> None:
         self.package, self.order, self.operator = package, order, operator
+        self.name: str = operator.name()  # type: ignore[attr-defined]
         self._kernel = _below_autograd(operator)
         self._value = self._kernel if value is None else _below_autograd(value)
         self.like, self.kinds, self.random, self.columns = declared.like, kinds, random, columns
@@ -93,10 +103,13 @@ class BoundPass:
         )
         self.count, self.statistics = len(kinds), len(statistic_kinds)
         self.statistic_kinds, statistics = statistic_kinds, len(statistic_kinds)
-        self.mixes_rows = "col" in statistic_kinds
+        # One number is of all rows, and how many those are may be in it.
+        self.mixes_rows = "col" in statistic_kinds or outline == "scalar"
         self.cotangents = 0
         self.given_tensors = self.count + (statistics if order else 0) + random
         self.output_kinds = tuple(kinds[place] for place in declared.like)
+        if order == 0 and outline != "like":
+            self.output_kinds = (_REDUCED[outline],)
         self.leads = self.like == tuple(range(len(self.like)))
         self.returned = len(declared.like) + (0 if order else statistics)
         self._next: BoundPass | None = None
@@ -117,6 +130,17 @@ class BoundPass:
                 f"{self.package}: its derivatives were generated to order {self.order}; {remedy}"
             )
         return self._next
+
+    def shape(self, place: int, tensors: Sequence[Tensor]) -> Sequence[int]:
+        """Return the shape of an output, from the tensors that the pass takes."""
+        like = tensors[self.like[place]].shape
+        if self.order or self.output_kinds[place] == "full":
+            return like
+        if self.output_kinds[place] == "scalar" or not like:
+            return ()
+        first, last = (dim % len(like) for dim in self.columns)
+        kept = () if self.output_kinds[place] == "dropped" else (1,) * (last + 1 - first)
+        return (*like[:first], *kept, *like[last + 1 :])
 
     def arguments(
         self,
@@ -201,7 +225,8 @@ def bind_passes(
         operator = getattr(namespace, said.operator).default
         value = getattr(namespace, f"{said.operator}_value").default if said.value else None
         made = BoundPass(
-            package, order, operator, value, said, taken, statistics, random, columns, grouped
+            *(package, order, operator, value, said, taken, statistics, random, columns, grouped),
+            outline=declared[0].outline,
         )
         if bound:
             bound[-1]._next = made

@@ -20,16 +20,16 @@ from fusegen.runtime.sharding import know_shardings
 
 def register(pass_: BoundPass) -> None:
     """Register the fake kernel and the autograd of a pass's operator."""
-    name = pass_.operator.name()  # type: ignore[attr-defined]
+    name = pass_.name
 
     def fake(*args: Any) -> Any:
         x, tensors = args[0], args[: pass_.count]
         lies = keeps_order(x, pass_.order_in_memory, pass_.columns)
         outputs = [
             torch.empty_like(x)
-            if lies and pass_.kinds[place] == "full"
-            else x.new_empty(tensors[place].shape)
-            for place in pass_.like
+            if lies and kind == "full"
+            else x.new_empty(pass_.shape(number, tensors))
+            for number, kind in enumerate(pass_.output_kinds)
         ]
         if pass_.order == 0:
             groups = args[-1] if pass_.grouped else 1

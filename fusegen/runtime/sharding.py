@@ -21,7 +21,7 @@ _known: set[str] = set()
 
 def know_shardings(pass_: BoundPass) -> None:
     """Register a pass's sharding rules, once DTensor is imported: that takes a second, and few need it."""
-    name = pass_.operator.name()  # type: ignore[attr-defined]
+    name = pass_.name
     if name in _known or _MODULE not in sys.modules:
         return
     from torch.distributed.tensor.experimental import register_sharding
@@ -76,13 +76,18 @@ def _split(
     def place(kind: str, shape: Any, summed: Any) -> Any:
         if kind in ("scalar", across) or (kind == "channel" and dim != 1):
             return summed
+        if kind == "dropped":  # x's shape without its columns
+            gone = range(dims + pass_.columns[0], dims + pass_.columns[1] + 1)
+            return summed if dim in gone else Shard(dim - (len(gone) if dim > gone[-1] else 0))
         if kind == "channel":  # [C, 1, 1] or [C]: the dim before those that are all ones
             return Shard(max(0, len(shape) - (dims - 1)))
         return Shard(dim - (dims - len(shape)))  # leading dims may be missing
 
     shapes = [args[n].shape for n in range(pass_.count)]
     inputs = [place(k, s, Replicate()) for k, s in zip(pass_.kinds, shapes, strict=True)]
-    outputs = [place(pass_.kinds[n], shapes[n], Partial()) for n in pass_.like]
+    outputs = [
+        place(k, shapes[n], Partial()) for k, n in zip(pass_.output_kinds, pass_.like, strict=True)
+    ]
     if pass_.order == 0:
         outputs += [Shard(0)] * pass_.statistics
     return outputs, _padded(pass_, args, inputs, Shard(0))

@@ -1,0 +1,164 @@
+"""Steps of one layout -> programs: as they run in training and in evaluation, with their derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fusegen.calculus import vjp
+from fusegen.chain_layout import Stretch
+from fusegen.errors import SpecError
+from fusegen.layout import Layout, Size
+from fusegen.leg_operands import Tensors, operands_of
+from fusegen.leg_program import forward_program
+from fusegen.lower import Kernel, LoweringError, lower
+from fusegen.program import Outline, Program, Reduce, Value
+from fusegen.spec_types import PASSES, Ref, Spec, Step
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A leg in training ("train"), in evaluation ("eval"), or in both ("same").
+
+    Args:
+        name: which of them.
+        steps: the steps that the kernels compute.
+        programs: the forward pass and its derivatives, by order.
+        kernels: the same, lowered.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    programs: tuple[Program, ...]
+    kernels: tuple[Kernel, ...]
+
+    @property
+    def saved(self) -> tuple[Value, ...]:
+        """The row and column statistics that the forward pass saves, and what running averages follow."""
+        return self.programs[0].saved
+
+    @property
+    def random(self) -> bool:
+        """Whether the mode draws random numbers."""
+        return any(i.source == "random" for i in self.programs[0].inputs)
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Steps that run as one kernel a pass: those of one layout.
+
+    Args:
+        name: "" for a chain's only leg, else "leg1", "leg2", …, which stands in its operators' names.
+        steps: the steps, of which the first leg's may start with a source.
+        operands: every tensor that the steps name, in order.
+        attributes: the float arguments that the steps take, in the spec's order.
+        modes: "same" alone, or "train" and "eval".
+        layout: how the dims of what it starts from become rows and columns.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    operands: tuple[Tensors, ...]
+    attributes: tuple[str, ...]
+    modes: tuple[Mode, ...]
+    layout: Layout
+
+    @property
+    def outline(self) -> Outline:
+        """The shape of what it hands on, beside that of what it starts from."""
+        return self.modes[0].programs[0].outputs["y"].outline
+
+    @property
+    def moded(self) -> bool:
+        """Whether training differs from evaluation."""
+        return len(self.modes) == 2
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws random numbers in training."""
+        return any(mode.random for mode in self.modes)
+
+    def behind(self, shape: Sequence[Size]) -> tuple[Size | int, ...]:
+        """Return the shape of what it hands on, from that of what it starts from."""
+        return self.layout.behind(shape, self.outline)
+
+
+def make_leg(spec: Spec, stretch: Stretch, name: str, draws: int) -> Leg:
+    """Derive the programs and kernels of some steps.
+
+    Args:
+        spec: the spec.
+        stretch: the steps, and their layout.
+        name: that of the leg.
+        draws: how many steps of the legs before it draw random numbers.
+
+    Raises:
+        SpecError: where the steps have a form that is not supported.
+    """
+    steps, layout = stretch.steps, stretch.layout
+    operands = operands_of(spec, steps, layout)
+    differs = any(s.op and (s.op.eval_mode == "identity" or s.op.trained) for s in steps)
+    modes = []
+    for mode in ("train", "eval") if differs else ("same",):
+        kept = _steps_of(steps, mode)
+        modes.append(_mode(spec, (name, mode), kept, operands, layout, draws))
+    used = {i.name for m in modes for p in m.programs for i in p.inputs if i.source == "attribute"}
+    exposed = used | {
+        value.name
+        for step in steps
+        if step.op and step.op.tracked
+        for value in step.attributes.values()
+        if isinstance(value, Ref) and value.is_argument
+    }
+    attributes = tuple(a.name for a in spec.arguments if a.name in exposed)
+    return Leg(name, steps, operands, attributes, tuple(modes), layout)
+
+
+def _steps_of(steps: Sequence[Step], mode: str) -> tuple[Step, ...]:
+    if mode == "eval":
+        return tuple(s for s in steps if not (s.op and s.op.eval_mode == "identity"))
+    return tuple(steps)
+
+
+def _mode(
+    spec: Spec,
+    names: tuple[str, str],
+    steps: Sequence[Step],
+    operands: Sequence[Tensors],
+    layout: Layout,
+    draws: int,
+) -> Mode:
+    """Return a mode; `names` are those of the leg and of the mode."""
+    suffix = "".join(f"_{name}" for name in names if name not in ("", "same"))
+    forward = forward_program(spec, f"forward{suffix}", steps, operands, layout, draws)
+    programs = [forward]
+    for order in range(1, spec.order + 1):
+        programs.append(vjp(programs[-1], f"{PASSES[order]}{suffix}"))
+    tracked = {f"{s.label}_{part}" for s in steps if s.op for part in s.op.tracked.values()}
+    followed = [v for v in forward.nodes() if names[1] == "train" and v.name in tracked]
+    later = {v for p in programs[1:] for v in p.nodes(followed)}
+    saved = tuple(
+        v for v in forward.nodes() if v in followed or (isinstance(v, Reduce) and v in later)
+    )
+    programs[0] = replace(forward, saved=saved)
+    kernels = [
+        _lowered(spec, steps[-1], order, program, saved if order else (), layout)
+        for order, program in enumerate(programs)
+    ]
+    return Mode(names[1], tuple(steps), tuple(programs), tuple(kernels))
+
+
+def _lowered(
+    spec: Spec,
+    last: Step,
+    order: int,
+    program: Program,
+    saved: Sequence[Value],
+    layout: Layout,
+) -> Kernel:
+    try:
+        return lower(program, given=saved, strided=layout.strided)
+    except LoweringError as error:
+        remedy = f"set order: {order - 1}" if order > 1 else "reduce over a dim"
+        message = f"{error}, which one kernel cannot do; {remedy}"
+        raise SpecError(message, spec.path, last.line) from None

@@ -1,0 +1,89 @@
+"""The tensors beside x that the steps of a leg name: their kinds, their shapes, and who holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fusegen.layout import CHANNEL_DIM, Layout, Size
+from fusegen.program import Kind
+from fusegen.spec_types import Ref, Spec, Step
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A tensor that the chain names.
+
+    Args:
+        name: its name in `apply`.
+        kind: its kind.
+        differentiable: whether it gets a gradient.
+        owner: where a `Module` finds it, such as "matmul.bias", or None for an input of `forward`.
+        integer: whether it holds int64 numbers.
+    """
+
+    name: str
+    kind: Kind
+    differentiable: bool
+    owner: str | None
+    integer: bool = False
+
+    def shape(self, activation: Sequence[Size], layout: Layout) -> tuple[Size | int, ...]:
+        """Return its shape for an activation of a shape; what a submodule holds of each channel is [C]."""
+        if self.integer:
+            return tuple(activation[:-1])
+        if self.kind is Kind.SCALAR:
+            return (1,)
+        if self.kind is Kind.CHANNEL:
+            held = self.owner is not None and self.owner != self.name
+            return (activation[CHANNEL_DIM], *[1] * (0 if held else layout.rank - 2))
+        dims = range(-len(activation), 0)
+        if self.kind is Kind.COL:
+            columns = [activation[d] for d in dims if d in layout.columns]
+            return (*columns, *[1] * (-1 - layout.last))
+        across = self.kind is Kind.ROW
+        return tuple(1 if across and d in layout.columns else activation[d] for d in dims)
+
+
+def operands_of(spec: Spec, steps: Sequence[Step], layout: Layout) -> tuple[Tensors, ...]:
+    """Return the tensors that the steps name, each at its first use."""
+    declared = {o.name: o for o in spec.operands}
+    found: dict[str, Tensors] = {}
+    for step in steps:
+        if step.op and step.op.submodule:
+            held = step.op.submodule
+            for name, attribute in step.held.items():
+                full = f"{step.label}_{attribute}"
+                kind = _resolved(step.op.operands[name] or Kind.CHANNEL, layout)
+                trained = attribute not in held.buffers
+                found[full] = Tensors(full, kind, trained, f"{step.label}.{attribute}")
+        for name in names_in(step):
+            if name in declared:
+                operand = declared[name]
+                owner = name if operand.init else None
+                kind = _resolved(operand.kind, layout)
+                moves = name not in _constants_of(step)
+                before = found.get(name)
+                moves = moves or (before is not None and before.differentiable)
+                found[name] = Tensors(name, kind, moves, owner, operand.integer)
+    return tuple(found.values())
+
+
+def _constants_of(step: Step) -> list[str]:
+    """Return the operands of a step through which no gradient runs."""
+    constant = step.op.constant if step.op else ()
+    return [r.name for n, r in step.operands.items() if n in constant and isinstance(r, Ref)]
+
+
+def _resolved(kind: Kind, layout: Layout) -> Kind:
+    """Return an operand's kind; where the channel is the last dim and is not cut, it is that of a column."""
+    if layout.rank < 3 and kind in (Kind.CHANNEL, Kind.COL):
+        return Kind.COL if layout.groups is None else Kind.CHANNEL
+    return kind
+
+
+def names_in(step: Step) -> list[str]:
+    """Return the operands that a step names."""
+    return [
+        ref.name for ref in step.operands.values() if isinstance(ref, Ref) and not ref.is_argument
+    ]

@@ -1,0 +1,128 @@
+"""The steps of a leg -> the program of their forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import sympy as sp
+
+from fusegen import ops
+from fusegen.chain_layout import reduces
+from fusegen.errors import SpecError
+from fusegen.formula_constants import number
+from fusegen.formula_nodes import formula_value
+from fusegen.layout import Layout
+from fusegen.leg_operands import Tensors, names_in
+from fusegen.lower.ranges import simplify
+from fusegen.program import Input, Kind, Outline, Output, Program, Value
+from fusegen.program_builder import Builder
+from fusegen.spec_types import Ref, Spec, Step
+
+
+def forward_program(
+    spec: Spec,
+    name: str,
+    steps: Sequence[Step],
+    operands: Sequence[Tensors],
+    layout: Layout,
+    draws: int,
+) -> Program:
+    """Return the program of some steps; its inputs are x and what those steps name."""
+    builder = Builder(draws)
+    x = builder.input("x", Kind.FULL)
+    training = name.endswith("_train")
+    named = {n for step in steps for n in _tensors_of(step, training=training)}
+    for operand in operands:
+        if operand.name in named:
+            per_channel = operand.kind is Kind.CHANNEL
+            builder.input(
+                operand.name,
+                layout.channel_kind if per_channel else operand.kind,
+                differentiable=operand.differentiable,
+                per_channel=per_channel and layout.spreads,
+                integer=operand.integer,
+            )
+    for argument in spec.arguments:
+        if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
+            builder.input(argument.name, Kind.SCALAR, "attribute")
+    value, outline = _run(spec, builder, x, steps, training=training)
+    tensors: list[Input] = [i for i in builder.inputs if i.source == "tensor"]
+    rest = [i for i in builder.inputs if i.source != "tensor"]
+    return simplify(Program(name, (*tensors, *rest), {"y": Output(value, x, outline)}))
+
+
+def _run(
+    spec: Spec, builder: Builder, x: Value, steps: Sequence[Step], *, training: bool
+) -> tuple[Value, Outline]:
+    """Return the value behind the steps, and its shape.
+
+    Raises:
+        SpecError: where a step needs dims that an earlier one has reduced.
+    """
+    value = x
+    outline: Outline = "like"
+    for step in steps:
+        before, value = value, _apply(builder, step, value, training=training)
+        if outline in ("row", "scalar") and (value.kind not in before.kind or reduces(step)):
+            raise reduced_already(spec, step)
+        outline = _outline(step, value, outline)
+    return value, outline
+
+
+def reduced_already(spec: Spec, step: Step) -> SpecError:
+    """Return the refusal of a step that needs what an earlier one has reduced."""
+    return SpecError(
+        f"{step.label}: an earlier step has reduced the columns; reduce with keepdim: true to go "
+        "on with them, or take operands that have none",
+        spec.path,
+        step.line,
+    )
+
+
+def _outline(step: Step, value: Value, before: Outline) -> Outline:
+    """Return the shape of a step's value, given that of what it started from."""
+    if Kind.COL in value.kind:
+        return "like"
+    if Kind.ROW not in value.kind:
+        return "scalar"
+    if step.op is None or (before != "like" and not step.op.dims):
+        return "keepdim" if before == "like" else before
+    return "keepdim" if step.attributes.get("keepdim") else "row"
+
+
+def _tensors_of(step: Step, *, training: bool) -> list[str]:
+    idle = step.op.tracked if training and step.op else ()
+    held = [attribute for name, attribute in step.held.items() if name not in idle]
+    return [f"{step.label}_{attribute}" for attribute in held] + names_in(step)
+
+
+def _arguments_of(step: Step) -> set[str]:
+    """Return the arguments in a step's value; a `momentum` is in its running averages alone."""
+    values = {**step.operands, **step.attributes}
+    if step.op and step.op.tracked:
+        del values["momentum"]
+    return {v.name for v in values.values() if isinstance(v, Ref) and v.is_argument}
+
+
+def _apply(builder: Builder, step: Step, x: Value, *, training: bool) -> Value:
+    """Return the value of one step."""
+    cols = None if Kind.COL in x.kind else 1
+    if step.formula is not None:
+        formula = step.formula.xreplace({sp.Symbol("x", real=True): x.symbol})
+        return formula_value(builder, step.label, formula, step.text, cols=cols)
+    assert step.op is not None
+    bound: dict[str, sp.Expr] = {k: _symbol(v) for k, v in step.operands.items()}
+    for name, attribute in step.held.items():
+        bound[name] = sp.Symbol(f"{step.label}_{attribute}", real=True)
+    attributes: Mapping[str, object] = {k: _constant(v) for k, v in step.attributes.items()}
+    expr = ops.call(step.op, x.symbol, bound, attributes, training=training)
+    note = f"{step.label}: {step.op.statement}"
+    return formula_value(builder, step.label, expr, note, cols=cols)
+
+
+def _symbol(value: Ref | float) -> sp.Expr:
+    return sp.Symbol(value.name, real=True) if isinstance(value, Ref) else number(value)
+
+
+def _constant(value: object) -> object:
+    return sp.Symbol(value.name, real=True) if isinstance(value, Ref) else value

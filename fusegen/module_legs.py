@@ -1,0 +1,139 @@
+"""Leg -> what the template of `__init__.py` needs: its runtime chain, and the running averages it moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fusegen.chain import Chain, Leg, Mode
+from fusegen.program import Input, Kind, Program, Reduce, Take
+from fusegen.spec_types import Ref
+
+
+@dataclass(frozen=True)
+class LegContext:
+    """A leg as the template needs it.
+
+    Args:
+        chain: what the package calls its runtime chain.
+        leg: the leg.
+        reaching: what messages call its activation.
+        modes: see `_mode_context`.
+        statistics: what its forward pass saves in training.
+        tracked: its steps that keep running averages.
+    """
+
+    chain: str
+    leg: Leg
+    reaching: str
+    modes: list[dict[str, object]]
+    statistics: list[str]
+    tracked: list[Tracked]
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A step whose submodule keeps running averages.
+
+    Args:
+        label: the submodule's name.
+        place: which of the chain's such steps it is.
+        averages: each buffer's name among the operands, with the saved statistic that it follows.
+        momentum: the weight of a batch, as Python text.
+    """
+
+    label: str
+    place: int
+    averages: tuple[tuple[str, str], ...]
+    momentum: str
+
+
+def leg_contexts(chain: Chain) -> list[LegContext]:
+    """Return what the template needs of each leg."""
+    found: list[LegContext] = []
+    for leg in chain.legs:
+        found.append(
+            LegContext(
+                chain=f"_{leg.name or 'chain'}",
+                leg=leg,
+                reaching=f"what reaches {leg.steps[0].label}" if found else "x",
+                modes=[_mode_context(leg, mode) for mode in leg.modes],
+                statistics=[v.name for v in leg.modes[0].saved],
+                tracked=_tracked(leg, sum(len(before.tracked) for before in found)),
+            )
+        )
+    return found
+
+
+def _mode_context(leg: Leg, mode: Mode) -> dict[str, object]:
+    """Return the text of one `Mode(...)`: which operands and attributes it takes, its passes."""
+    forward = mode.programs[0]
+    taken = {i.name for i in forward.inputs}
+    operands = [n for n, o in enumerate(leg.operands) if o.name in taken]
+    attributes = [n for n, a in enumerate(leg.attributes) if a in taken]
+    passes = []
+    for program, kernel in zip(mode.programs, mode.kernels, strict=True):
+        tensors = [i.name for i in program.inputs if i.source == "tensor"]
+        like = tuple(tensors.index(o.like.name) for o in program.outputs.values())
+        by_column = ", by_column=True" if _by_column(program) else ""
+        order = "contiguous" if leg.layout.groups is not None else kernel.order
+        lies = f', order="{order}"' if order != "contiguous" else ""
+        value = ", value=True" if kernel.droppable else ""
+        outline = program.outputs["y"].outline if "y" in program.outputs else "like"
+        shaped = f', outline="{outline}"' if outline != "like" else ""
+        passes.append(f'Pass("{program.name}", {like}{by_column}{lies}{value}{shaped})')
+    return {
+        "name": mode.name,
+        "operands": tuple(operands),
+        "attributes": tuple(attributes),
+        "passes": passes,
+        "saved": tuple_text([f'"{v.kind.label}"' for v in mode.saved]),
+        "random": mode.random,
+    }
+
+
+#: Inputs that say which column of the whole row one is.
+_OF_COLUMNS = (("index", "column"), ("extent", "cols"))
+
+
+def _by_column(program: Program) -> bool:
+    """Whether no value depends on a whole row: nothing is reduced along it but what leaves as a result, and
+    no column is known by its number."""
+    last = {o.value for o in program.outputs.values()}
+    return not any(
+        (
+            isinstance(v, Reduce)
+            and Kind.COL in v.arg.kind & ~v.kind
+            and (v not in last or v.op == "max")
+        )
+        or isinstance(v, Take)
+        or (isinstance(v, Input) and (v.source, v.name) in _OF_COLUMNS)
+        for v in program.nodes()
+    )
+
+
+def _tracked(leg: Leg, before: int) -> list[Tracked]:
+    """Return the steps that keep running averages in training, behind so many of earlier legs."""
+    found: list[Tracked] = []
+    for step in leg.steps:
+        if step.op is None or not step.op.tracked:
+            continue
+        averages = [
+            (f"{step.label}_{step.held[buffer]}", f"{step.label}_{part}")
+            for buffer, part in step.op.tracked.items()
+        ]
+        momentum = step.attributes["momentum"]
+        found.append(
+            Tracked(
+                step.label,
+                before + len(found),
+                tuple(averages),
+                momentum.name if isinstance(momentum, Ref) else repr(momentum),
+            )
+        )
+    return found
+
+
+def tuple_text(items: Sequence[int | str]) -> str:
+    """Return a tuple as Python text."""
+    return f"({', '.join(map(str, items))}{',' if len(items) == 1 else ''})"

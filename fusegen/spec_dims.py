@@ -1,0 +1,57 @@
+"""The dims that a step names: whether the activation has them, and several as a run of neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class DimError(ValueError):
+    """Dims that a step cannot reduce over; the message is a spec's."""
+
+
+def check_dim(name: str, dim: int, dims: int) -> None:
+    """Refuse a dim that an activation of so many dims, or of any (0), does not have.
+
+    Raises:
+        DimError: it has none such, or it is not the last of [rows, cols].
+    """
+    if dim in (-1, 1):
+        return
+    if dims >= 3:
+        if not -dims <= dim < dims:
+            raise DimError(f"{name} {dim} does not exist: the activation has {dims} dims")
+    elif dim in (0, -2):
+        raise DimError(f"reductions run over the last dim for now: {name} is -1 or 1, not {dim}")
+    else:
+        raise DimError(f"{name} {dim} does not exist: of [rows, cols], the last dim is -1 or 1")
+
+
+def neighbours(name: str, given: Sequence[int], dims: int) -> tuple[int, ...]:
+    """Return neighbouring dims in order, counted from the end.
+
+    Raises:
+        DimError: the activation does not have them all, or another lies between them.
+    """
+    listed = list(given)
+    if dims < 3:
+        raise DimError(
+            f"{name} {listed} needs an activation of several dims: say how many with `dims:`"
+        )
+    for dim in listed:
+        check_dim(name, dim, dims)
+    named = sorted(dim % dims - dims for dim in listed)
+    if named != list(range(named[0], named[0] + len(named))):
+        raise DimError(
+            f"the dims {listed} are not neighbours: a row is one dim or several that follow one another; "
+            "give those between them too, or reduce in two steps"
+        )
+    return tuple(named)
+
+
+def are_dims(value: object) -> bool:
+    """Return whether a value is a list of dims."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    )

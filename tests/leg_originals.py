@@ -1,0 +1,155 @@
+"""Models whose steps reduce over different dims, as their users have them today."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvTranspose2dMinSumGeluAdd(nn.Module):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, bias_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size)
+        self.bias = nn.Parameter(torch.randn(bias_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.min(self.conv(x), dim=1, keepdim=True)[0]
+        x = torch.sum(x, dim=2, keepdim=True)
+        return F.gelu(x) + self.bias
+
+
+class Conv3dMinSoftmax(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(torch.min(self.conv(x), dim=2)[0], dim=1)
+
+
+class Conv3dHardswishGroupNormMean(nn.Module):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, num_groups: int
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size)
+        self.group_norm = nn.GroupNorm(num_groups, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.mean(self.group_norm(F.hardswish(self.conv(x))), dim=[2, 3, 4])
+
+
+class ConvTranspose2dMeanBiasLogsumexpSumMul(nn.Module):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, bias_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.conv_transpose = nn.ConvTranspose2d(in_channels, out_channels, kernel_size)
+        self.bias = nn.Parameter(torch.randn(bias_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.mean(self.conv_transpose(x), dim=(2, 3), keepdim=True) + self.bias
+        x = torch.logsumexp(x, dim=1, keepdim=True)
+        return torch.sum(x, dim=(2, 3)) * 10.0
+
+
+class LinearGroupNormMinAdd(nn.Module):
+    def __init__(
+        self, in_features: int, out_features: int, num_groups: int, bias_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.gemm = nn.Linear(in_features, out_features)
+        self.group_norm = nn.GroupNorm(num_groups, out_features)
+        self.bias = nn.Parameter(torch.randn(bias_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.min(self.group_norm(self.gemm(x)), dim=1, keepdim=True)[0] + self.bias
+
+
+class ConvTranspose3dScaleBatchNormSubtract(nn.Module):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, scale_factor: float
+    ) -> None:
+        super().__init__()
+        self.conv_transpose3d = nn.ConvTranspose3d(in_channels, out_channels, kernel_size)
+        self.scale_factor = scale_factor
+        self.batch_norm = nn.BatchNorm3d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.batch_norm(self.conv_transpose3d(x) * self.scale_factor)
+        return x - torch.mean(x, dim=(2, 3, 4), keepdim=True)
+
+
+class Conv2dAmaxBatchNormDropout(nn.Module):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        gate_shape: tuple[int, ...],
+        dropout_p: float = 0.25,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size)
+        self.gate = nn.Parameter(torch.randn(gate_shape))
+        self.early = nn.Dropout(dropout_p)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.late = nn.Dropout(dropout_p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.amax(self.early(self.conv(x) * self.gate), dim=3, keepdim=True)
+        return self.late(self.bn(x * torch.sigmoid(x)) * self.gate)
+
+
+#: Original by spec name, with the constructor's arguments, the shape of a small call's input, and those of
+#: activations behind the product.
+LEGS: dict[
+    str,
+    tuple[type[nn.Module], tuple[object, ...], tuple[int, ...], tuple[tuple[int, ...], ...]],
+] = {
+    "conv_transpose2d_min_sum_gelu_add": (
+        ConvTranspose2dMinSumGeluAdd,
+        (3, 8, 3, (1, 1, 1)),
+        (4, 3, 5, 6),
+        ((1, 1, 1, 1), (3, 33, 5, 7), (2, 5, 65, 8)),
+    ),
+    "conv3d_min_softmax": (
+        Conv3dMinSoftmax,
+        (2, 5, 3),
+        (2, 2, 5, 4, 6),
+        ((1, 1, 1, 1, 1), (2, 17, 5, 3, 7), (3, 65, 4, 2, 8)),
+    ),
+    "conv3d_hardswish_group_norm_mean": (
+        Conv3dHardswishGroupNormMean,
+        (2, 12, 3, 4),
+        (2, 2, 4, 5, 6),
+        ((2, 4, 1, 1, 1), (2, 9, 3, 5, 7), (3, 32, 2, 4, 8)),
+    ),
+    "conv_transpose2d_mean_bias_logsumexp_sum_mul": (
+        ConvTranspose2dMeanBiasLogsumexpSumMul,
+        (3, 9, 3, (9, 1, 1)),
+        (4, 3, 5, 6),
+        ((1, 1, 1, 1), (3, 33, 5, 7), (2, 8, 33, 33)),
+    ),
+    "linear_group_norm_min_add": (
+        LinearGroupNormMinAdd,
+        (5, 12, 3, (12,)),
+        (7, 5),
+        ((2, 4), (5, 33), (3, 1024)),
+    ),
+    "conv_transpose3d_scale_batch_norm_subtract": (
+        ConvTranspose3dScaleBatchNormSubtract,
+        (2, 5, 3, 1.5),
+        (3, 2, 3, 4, 2),
+        ((2, 1, 1, 1, 1), (3, 5, 2, 3, 7), (2, 33, 4, 4, 8)),
+    ),
+    "conv2d_amax_batch_norm_dropout": (
+        Conv2dAmaxBatchNormDropout,
+        (3, 6, 3, (6, 1, 1)),
+        (4, 3, 6, 7),
+        ((2, 1, 1, 1), (3, 5, 7, 9), (2, 33, 8, 64)),
+    ),
+}

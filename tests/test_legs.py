@@ -1,0 +1,265 @@
+"""Chains whose steps reduce over different dims: each leg a kernel of its own, together one Module."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from conftest import DEVICES, DTYPES, ROOT, dtype_name, once
+from leg_originals import LEGS
+from torch import Tensor, nn
+from torch.func import grad, jvp, vmap
+
+from fusegen import builder, load, pipeline, verify
+from fusegen.chain import Chain
+from fusegen.eager import run_chain
+from fusegen.errors import SpecError
+from fusegen.spec import parse
+
+Built = Callable[[str], tuple[Chain, ModuleType]]
+SPECS = ROOT / "tests" / "legs"
+#: Those with a second derivative.
+TWICE = [name for name in LEGS if "order: 1" not in (SPECS / f"{name}.yaml").read_text()]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Gives the chain and the package of a spec in tests/legs, built once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    out = (base.parent if base.name.startswith("popen-") else base) / "legs"
+    once(tmp_path_factory, "legs", lambda: builder.build([SPECS], out=out))
+    return lambda name: (pipeline.derive(SPECS / f"{name}.yaml"), load(name, out))
+
+
+def modes(chain: Chain) -> tuple[bool, ...]:
+    return (False, True) if chain.moded else (False,)
+
+
+def pair(name: str, package: ModuleType, device: str = "cpu") -> tuple[nn.Module, nn.Module]:
+    """Return the original and the generated module, made from the same seed."""
+    cls, arguments, *_ = LEGS[name]
+    models = []
+    for made in (cls, package.Module):
+        torch.manual_seed(0)
+        models.append(made(*arguments).double().to(device))
+    return models[0], models[1]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", LEGS)
+def test_a_module_is_the_original(name: str, device: str, built: Built) -> None:
+    """Constructor, state for a seed, value, every gradient and running averages, in both modes."""
+    chain, package = built(name)
+    wanted, got = (inspect.signature(c).parameters for c in (LEGS[name][0], package.Module))
+    assert [(p.name, p.default) for p in got.values()] == [
+        (p.name, p.default) for p in wanted.values()
+    ]
+    for training in modes(chain):
+        original, fused = pair(name, package, device)
+        assert list(original.state_dict()) == list(fused.state_dict())
+        for key, value in original.state_dict().items():
+            assert torch.equal(value, fused.state_dict()[key]), key
+        x = torch.randn(LEGS[name][2], dtype=torch.float64).to(device)
+        for model in (original, fused):
+            model.train(training)
+            for part in model.modules():
+                if isinstance(part, nn.Dropout):
+                    part.p = 0.0  # what it draws is not torch's
+        for _ in range(2):  # twice: running averages move
+            found = []
+            for model in (original, fused):
+                given = x.clone().requires_grad_()
+                out = model(given)
+                cotangent = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).to(device)
+                along = cotangent.reshape(out.shape)
+                found.append([out, *torch.autograd.grad(out, [given, *model.parameters()], along)])
+            for expected, result in zip(*found, strict=True):
+                torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-12)
+        for (key, a), b in zip(fused.named_buffers(), original.buffers(), strict=True):
+            torch.testing.assert_close(a, b, msg=key)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize("name", LEGS)
+def test_against_truth(name: str, dtype: torch.dtype, device: str, built: Built) -> None:
+    """Every shape, mode and dtype, dropout's draws included: each leg has streams of its own."""
+    chain, package = built(name)
+    assert len(chain.legs) > 1
+    for shape in LEGS[name][3]:
+        for training in modes(chain):
+            case = verify.make_case(chain, shape, training=training, device=device)
+            for error in verify.compare(package, chain, case, dtype):
+                assert error.within, f"{shape}, training={training}: {error}"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", LEGS)
+def test_gradcheck(name: str, device: str, built: Built) -> None:
+    chain, package = built(name)
+    for training in modes(chain):
+        verify.gradcheck(package, chain, training=training, device=device)
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_transforms_and_compilers_see_through_the_legs(name: str, built: Built) -> None:
+    """Forward mode, batches, batches of gradients and Hessian products are eager's; one graph compiled."""
+    chain, package = built(name)
+    case = verify.make_case(chain, LEGS[name][3][1], training=False)
+    numbers = {k: v for k, v in case.options.items() if k in (*chain.attributes, *chain.groups)}
+
+    def fused(x: Tensor) -> Tensor:
+        result: Tensor = package.apply(x, *case.operands.values(), **case.options)
+        return result
+
+    def eager(x: Tensor) -> Tensor:
+        return run_chain(chain.spec, x, case.operands, numbers)
+
+    functions = []
+    for run in (fused, eager):
+        loss = grad(lambda x, run=run: run(x).square().sum())
+        product = lambda x, of=loss: jvp(of, (x,), (x.cos(),))[1]  # noqa: E731
+        push = lambda x, of=run: jvp(of, (x,), (x.cos(),))[1]  # noqa: E731
+        functions.append((run, loss, product, push))
+    stack = torch.stack([case.x, case.x - 0.5, 2 * case.x])
+    for ours, theirs in zip(*functions, strict=True):
+        wanted = torch.stack([theirs(x) for x in stack])
+        torch.testing.assert_close(vmap(ours)(stack), wanted, rtol=1e-8, atol=1e-10)
+    torch._dynamo.reset()
+    compiled = torch.compile(fused, backend="aot_eager", fullgraph=True)
+    leaves = [case.x.clone().requires_grad_() for _ in range(2)]
+    values = [compiled(leaves[0]), fused(leaves[1])]
+    for value in values:
+        value.square().sum().backward()
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(leaves[0].grad, leaves[1].grad)
+
+
+@pytest.mark.parametrize("name", LEGS)
+def test_strides_and_threads_do_not_matter(name: str, built: Built) -> None:
+    chain, package = built(name)
+    case = verify.make_case(chain, LEGS[name][3][1], training=False)
+    operands = list(case.operands.values())
+    wanted = package.apply(case.x, *operands, **case.options)
+    moved = case.x.transpose(0, 1).contiguous().transpose(0, 1)
+    last = case.x.movedim(1, -1).contiguous().movedim(-1, 1)
+    for x in (moved, last, torch.stack([case.x, case.x], -1)[..., 0]):
+        got = package.apply(x, *operands, **case.options)
+        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        again = package.apply(case.x, *operands, **case.options)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(again, wanted)
+
+
+def test_a_batch_of_nothing(built: Built) -> None:
+    for name in ("conv_transpose2d_min_sum_gelu_add", "conv3d_min_softmax"):
+        chain, package = built(name)
+        case = verify.make_case(chain, (0, *LEGS[name][3][1][1:]), training=False)
+        x = case.x.requires_grad_()
+        out = package.apply(x, *case.operands.values())
+        out.sum().backward()
+        assert out.shape[0] == 0
+        assert x.grad is not None
+        assert x.grad.shape == x.shape
+
+
+def test_what_is_drawn_in_one_leg_is_not_drawn_again_in_the_next(built: Built) -> None:
+    """With one seed for both, a leg behind that counted its streams from 0 would drop alike."""
+    chain, _ = built("conv2d_amax_batch_norm_dropout")
+    streams = [
+        [i.stream for i in leg.modes[0].programs[0].inputs if i.source == "random"]
+        for leg in chain.legs
+    ]
+    assert streams == [[0], [1]]
+
+
+def test_an_operand_of_a_later_leg_is_refused_in_its_terms(built: Built) -> None:
+    chain, package = built("linear_group_norm_min_add")
+    case = verify.make_case(chain, (3, 8), training=False)
+    given = {**case.operands, "bias": torch.ones(7, dtype=torch.float64)}
+    message = r"bias: expected shape \(8,\) for what reaches min of shape \(3, 8\), got \(7,\)"
+    with pytest.raises(ValueError, match=message):
+        package.apply(case.x, *given.values(), **case.options)
+
+
+def legs_of(chain: str, head: str = "dims: 4\n") -> list[str]:
+    """Return the labels of each leg's steps."""
+    derived = pipeline.chain.derive(parse(f"order: 1\n{head}chain: [{chain}]\n", "example"))
+    return [" ".join(step.label for step in leg.steps) for leg in derived.legs]
+
+
+@pytest.mark.parametrize(
+    ("chain", "legs"),
+    [
+        ("relu, softmax: 1, tanh, softmax: -3, exp", ["relu softmax tanh softmax_2 exp"]),
+        ("relu, softmax: 1, tanh, softmax: 2, exp", ["relu softmax tanh", "softmax_2 exp"]),
+        ("sum: {dim: [2, 3]}, relu, logsumexp: {dim: 1}, exp", ["sum relu", "logsumexp exp"]),
+        ("sum: {dim: 1}, amax: {dim: 1}, amax: {dim: 1}", ["sum", "amax", "amax_2"]),
+        ("sum: {dim: 3}, layer_norm, normalize", ["sum", "layer_norm", "normalize"]),
+        ('softmax: 1, expr: "x - mean(x)", softmax: 2', ["softmax expr", "softmax_2"]),
+        ('softmax: 1, expr: {formula: "x - mean(x)", dim: [2, 3]}', ["softmax", "expr"]),
+        (
+            'group_norm: {features: 8, num_groups: 2}, expr: {formula: "max(x)", dim: 2}, tanh',
+            ["group_norm", "expr tanh"],
+        ),
+    ],
+)
+def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> None:
+    assert legs_of(chain) == legs
+
+
+@pytest.mark.parametrize(
+    ("chain", "head", "message"),
+    [
+        (
+            "sum: {dim: 1, keepdim: true}, mul: gate, softmax: 2, mul: gate",
+            "dims: 4\noperands: {gate: row}\n",
+            "'gate' is of kind row, which is another shape for softmax and the steps behind it than for sum",
+        ),
+        (
+            "sum: {dim: [2, 3]}, amax: {dim: 1}, softmax",
+            "dims: 4\n",
+            "softmax: an earlier step has reduced",
+        ),
+        ("mean, softmax: 1", "dims: 4\n", "softmax: an earlier step has reduced the columns"),
+        ("softmax: 1, sum, softmax: 2", "dims: 4\n", "softmax_2: an earlier step has reduced"),
+        (
+            "sum: {dim: 1}, softmax: 3",
+            "dims: 4\n",
+            "dim 3 does not exist: the activation has 3 dims",
+        ),
+        ('expr: {formula: "x - 1", dim: 2}', "dims: 4\n", "its formula reduces nothing; leave the"),
+        ('expr: {formula: "mean(x)", dim: 4}', "dims: 4\n", "dim 4 does not exist"),
+        ('expr: {formula: "mean(x)", dim: [1, 3]}', "dims: 4\n", "are not neighbours"),
+        (
+            'expr: {formula: "mean(x)", dim: x}',
+            "dims: 4\n",
+            "'dim' of expr must be a dim, or a list",
+        ),
+        ('expr: {formula: "mean(x)", dims: 1}', "", "expr has no 'dims'; did you mean 'dim'"),
+        ("expr: {dim: 1}", "", "expr takes a formula in quotes"),
+        ("sum: {dim: -1}, layer_norm", "", "layer_norm: an earlier step has reduced the columns"),
+        (
+            "sum: {dim: [2, 3]}, instance_norm: {features: 3}",
+            "dims: 4\n",
+            "instance_norm needs dims behind the channel",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(chain: str, head: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        legs_of(chain, head)
+
+
+def test_show_names_the_legs() -> None:
+    text = pipeline.derive(Path(SPECS / "conv3d_min_softmax.yaml")).describe()
+    assert "forward_leg1(x: full, conv_bias: " in text
+    assert "double_backward_leg2(x: full, " in text
