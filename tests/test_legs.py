@@ -259,6 +259,19 @@ def test_what_cannot_be_is_refused(chain: str, head: str, message: str) -> None:
         legs_of(chain, head)
 
 
+def test_each_batch_norm_has_its_own_weight(tmp_path: Path) -> None:
+    """Running averages that two legs move: the second takes the second batch weight, and its own sums."""
+    (tmp_path / "two_norms.yaml").write_text(
+        "order: 1\narguments: {in_channels: int, out_channels: int, kernel_size: int}\nchain: [conv2d, "
+        "batch_norm: {name: bn}, sum: {dim: [2, 3], keepdim: true}, batch_norm: {name: bn_2}]\n"
+    )
+    text = pipeline.render_package(tmp_path / "two_norms.yaml").files["__init__.py"]
+    front, behind = text.split("_leg2(\n")
+    for number, (part, norm) in enumerate(((front, "bn"), (behind, "bn_2"))):
+        assert f"batch_weights[{number}]\n        follow(\n            {norm}_running_mean" in part
+        assert f"(1/rows, {norm}_column_sum)" in part
+
+
 def test_show_names_the_legs() -> None:
     text = pipeline.derive(Path(SPECS / "conv3d_min_softmax.yaml")).describe()
     assert "forward_leg1(x: full, conv_bias: " in text
