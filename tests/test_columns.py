@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import sympy as sp
 
 from fusegen.atoms import rsqrt
-from fusegen.lower import lower
+from fusegen.lower import LoweringError, lower
 from fusegen.lower.columns import columns_apart
 from fusegen.program import Kind, Output, Program
 from fusegen.program_builder import Builder
@@ -68,4 +69,7 @@ def test_a_name_that_an_earlier_part_uses_otherwise_is_left_in_place() -> None:
     whole = replace(rows, col=(*first.col, *rows.col), saved=(), col_lines=first.col_lines)
     other = replace(first, col_lines=tuple(replace(n, code="T(1)") for n in first.col_lines))
     assert columns_apart(whole, [other]) == (whole,)
+    statistic = replace(first.results[0], name="var")
+    with pytest.raises(LoweringError, match="names two values of columns"):
+        columns_apart(replace(whole, results=(*whole.results, statistic)), [other])
     assert [k.form for k in columns_apart(whole, [first])] == ["rows"]

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from fusegen.lower.kernel import Kernel
+from fusegen.lower.schedule import LoweringError
 from fusegen.lower.stage import Field, Line, Result
 from fusegen.program import Kind
 
@@ -24,13 +25,18 @@ def columns_apart(kernel: Kernel, before: Sequence[Kernel]) -> tuple[Kernel, ...
     Args:
         kernel: a kernel.
         before: those that run before it in the same call; what they hand on is not computed again.
+
+    Raises:
+        LoweringError: where a result follows from what has the name of something else before it.
     """
     results = tuple(r for r in kernel.results if r.how == "store" and r.kind == Kind.COL)
     dear = kernel.form == "rows" and any("Math::" in line.code for line in kernel.col_lines)
     lines = _by_field(kernel.col_lines)
     known = _known(lines, before)
-    taken = {r.name for k in before for r in k.results} - known
-    if not (results or dear) or taken & set(lines):
+    taken = ({r.name for k in before for r in k.results} - known) & set(lines)
+    if results and taken:
+        raise LoweringError(f"{kernel.name}: {min(taken)} names two values of columns")
+    if taken or not (results or dear):
         return (kernel,)
     reads = _read(code for stage in kernel.stages for code in stage.element_code)
     handed = [name for name in lines if name in reads]
