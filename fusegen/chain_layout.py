@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fusegen.atoms import ROW_FUNCTIONS
 from fusegen.errors import SpecError
@@ -15,8 +16,24 @@ def layout_of(spec: Spec) -> Layout:
     """Return the layout that the steps' dims ask for.
 
     Raises:
-        SpecError: where two steps reduce over different dims, or one takes a matrix alone.
+        SpecError: where two steps reduce over different dims, one takes a matrix alone, or halves lie within
+            a row.
     """
+    layout, step = _layout(spec), spec.halving
+    if step is None:
+        return layout
+    if spec.halved > layout.first:
+        dim = layout.rank + spec.halved
+        raise SpecError(
+            f"{step.label} halves dim {dim}, but the chain's rows run over {layout.shape}: halve the first "
+            "of these or a dim in front of them, or end the chain there",
+            spec.path,
+            step.line,
+        )
+    return replace(layout, halved=spec.halved)
+
+
+def _layout(spec: Spec) -> Layout:
     grouped = [s for s in spec.steps if s.op and s.op.groups]
     if grouped:
         return _grouped_layout(spec, grouped)
@@ -36,7 +53,8 @@ def layout_of(spec: Spec) -> Layout:
                 needy.line,
             )
         batch = any(s.op and s.op.trained for s in spec.steps)
-        two = spec.dims or wide or batch or any(dim == 1 for _, dim in dims)
+        halves = spec.halving is not None and spec.halving.attributes["dim"] == 1
+        two = spec.dims or wide or batch or halves or any(dim == 1 for _, dim in dims)
         return Layout(2 if two else 0)
     asked = [(s, _over(s, spec.dims)) for s in spec.steps]
     found: Layout | None = None
@@ -53,7 +71,7 @@ def layout_of(spec: Spec) -> Layout:
         found = layout
     if found is None and any(map(_has_row_functions, spec.steps)):
         return Layout(spec.dims)
-    return found or pointwise_layout(spec.dims, (o.kind for o in spec.operands))
+    return found or pointwise_layout(spec.dims, (o.kind for o in spec.operands), spec.halved)
 
 
 def _grouped_layout(spec: Spec, grouped: Sequence[Step]) -> Layout:

@@ -20,7 +20,7 @@ from fusegen import atoms, ops
 from fusegen.chain import Tensors
 from fusegen.chain_layout import layout_of
 from fusegen.layout import CHANNEL_DIM, Layout
-from fusegen.program import Input, Kind, Map, Program, Reduce, Take
+from fusegen.program import SECOND, Input, Kind, Map, Program, Reduce, Take
 from fusegen.spec_types import Ref, Spec, Step
 from fusegen.torch_call import Given, torch_call
 
@@ -148,7 +148,8 @@ def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -
             values[node.name] = reduce(whole, dim=dims, keepdim=node.kind == Kind.ROW)
     found = {}
     for name, out in program.outputs.items():
-        shapes = {"like": inputs[out.like.name].shape, "scalar": ()}
+        own = inputs[out.like.name].shape
+        shapes = {"like": own, "half": own, "scalar": ()}
         value = values[out.value.name]
         found[name] = value.reshape(()) if out.outline == "scalar" else value
         found[name] = found[name].expand(shapes.get(out.outline, (rows, 1)))
@@ -207,6 +208,9 @@ def run_chain(
                 drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
                 x = _run_formula(step, x, operands, attributes, drawn, columns)
                 stream += 1
+        elif step.halves:
+            x, second = x.chunk(2, spec.halved)
+            x = _run_formula(step, x, {**operands, SECOND: second}, attributes, _no_draws, columns)
         elif step.op is not None:
             call = torch_call(step.op, _attributes(step, attributes), training=training)
             if call is None:
@@ -251,7 +255,7 @@ def _run_formula(
 def _operand(
     step: Step, name: str, operands: Mapping[str, Tensor], attributes: Mapping[str, float]
 ) -> Given:
-    value = step.operand(name)
+    value = Ref(SECOND, is_argument=False) if name == step.halves else step.operand(name)
     if isinstance(value, Ref):
         return attributes[value.name] if value.is_argument else operands[value.name]
     return value
@@ -308,10 +312,11 @@ def operand_shape(operand: Tensors, x: Tensor, layout: Layout) -> tuple[int, ...
     if operand.kind is Kind.SCALAR:
         return (1,)
     dims = range(-x.dim(), 0)
+    shape = tuple(x.shape) if operand.halves else layout.half(x.shape)
     if operand.kind is Kind.CHANNEL:
         held = operand.owner is not None and operand.owner != operand.name
-        return (x.shape[CHANNEL_DIM], *[1] * (0 if held else layout.rank - 2))
-    sizes = {d: x.shape[d] for d in dims}
+        return (shape[CHANNEL_DIM], *[1] * (0 if held else layout.rank - 2))
+    sizes = {d: shape[d] for d in dims}
     columns = [d for d in dims if layout.first <= d <= layout.last]
     if operand.kind is Kind.COL:
         return tuple(sizes[d] for d in columns) + (1,) * (-1 - layout.last)
@@ -323,7 +328,8 @@ def random_operand(
 ) -> Tensor:
     """Return a random operand for `x`: all in [0.5, 1.5), as variances are positive; classes are columns."""
     if operand.integer:
-        drawn = torch.randint(max(x.shape[-1], 1), x.shape[:-1], generator=generator)
+        shape = layout.half(x.shape)
+        drawn = torch.randint(max(shape[-1], 1), shape[:-1], generator=generator)
         return drawn.to(x.device)
     shape = operand_shape(operand, x, layout)
     return torch.rand(shape, generator=generator, dtype=torch.float64).add(0.5).to(x)

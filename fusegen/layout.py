@@ -8,7 +8,7 @@ for its columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fusegen.program import Kind
@@ -27,12 +27,25 @@ class Layout:
             the last.
         groups: where the channel is cut into groups, and `first` is the channel: the number of groups, or
             the argument that holds it. A row is then a group, and there are so many times more of them.
+        halved: the dim along which the tensor has two halves, of which the activation is made, counted from
+            the end; 0 where the tensor is the activation.
     """
 
     rank: int = 0
     first: int = -1
     last: int = -1
     groups: int | str | None = None
+    halved: int = 0
+
+    @property
+    def alternates(self) -> bool:
+        """Whether each row of one half is followed by one of the other."""
+        return self.halved == self.first and self.groups is None and self.last == -1
+
+    def half(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the activation's shape, given that of the tensor."""
+        place = len(shape) + self.halved
+        return tuple(n // 2 if self.halved and d == place else n for d, n in enumerate(shape))
 
     @property
     def channel_kind(self) -> Kind:
@@ -72,13 +85,14 @@ class Layout:
         return f"dims {self.rank + self.first} to {self.rank + self.last}"
 
 
-def pointwise_layout(rank: int, kinds: Iterable[Kind]) -> Layout:
+def pointwise_layout(rank: int, kinds: Iterable[Kind], halved: int = 0) -> Layout:
     """Return the layout of a chain without reductions.
 
     Args:
         rank: the number of dims, or 0 for any.
         kinds: those of its operands.
+        halved: see `Layout`; the halves of a row lie behind one another.
     """
     if rank < 3 or Kind.COL in set(kinds):
         return Layout(rank if rank >= 3 else 0)
-    return Layout(rank, first=CHANNEL_DIM + 1 - rank)
+    return Layout(rank, first=max(CHANNEL_DIM + 1 - rank, halved or -rank))

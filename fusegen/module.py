@@ -90,13 +90,15 @@ def _mode_context(chain: Chain, mode: Mode) -> dict[str, object]:
     attributes = [n for n, a in enumerate(chain.attributes) if a in taken]
     passes = []
     for program, kernel in zip(mode.programs, mode.kernels, strict=True):
-        tensors = [i.name for i in program.inputs if i.source == "tensor"]
-        like = tuple(tensors.index(o.like.name) for o in program.outputs.values())
+        tensors = program.tensors
+        like = tuple(tensors.index(o.like.tensor) for o in program.returned.values())
         by_column = ", by_column=True" if _by_column(program) else ""
         order = "contiguous" if chain.layout.groups is not None else kernel.order
         lies = f', order="{order}"' if order != "contiguous" else ""
         value = ", value=True" if kernel.droppable else ""
-        passes.append(f'Pass("{program.name}", {like}{by_column}{lies}{value})')
+        outline = "" if program is not forward else forward.outputs["y"].outline
+        shape = f', outline="{outline}"' if outline not in ("", "like") else ""
+        passes.append(f'Pass("{program.name}", {like}{by_column}{lies}{value}{shape})')
     return {
         "name": mode.name,
         "operands": tuple(operands),
@@ -258,7 +260,7 @@ def _submodule(step: Step, rank: int) -> str:
 def _size(step: Step, size: str) -> str:
     """Return the text of a size that the step's submodule takes."""
     setting = step.settings.get(size, step.attributes.get(size))
-    return setting.name if isinstance(setting, Ref) else str(setting)
+    return str(setting)
 
 
 def _parameter(operand: Operand) -> str:

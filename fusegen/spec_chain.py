@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fusegen.errors import nearest
@@ -153,9 +153,16 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         return Step(label, None, formula, text, refs, {}, {}, line)
     bound = bind(names, draft.place, draft.op, draft.given, _sizes(before))
     check_op(names, draft.place, draft.op, bound)
-    return Step(
+    step = Step(
         label, draft.op, None, bound.text, bound.operands, bound.attributes, bound.settings, line
     )
+    if step.halves and not all(s.op and s.op.source for s in before):
+        message = (
+            f"{draft.word} without {step.halves!r} takes the halves of x or of the product: put it first, or "
+            f"directly behind the source, or give it a second input: {{{step.halves}: ...}}"
+        )
+        raise names.document.error(draft.place, message)
+    return step
 
 
 def _sizes(before: Sequence[Step]) -> Mapping[str, Setting]:
@@ -164,4 +171,16 @@ def _sizes(before: Sequence[Step]) -> Mapping[str, Setting]:
     if source is None:
         return {}
     width = next((k for k in ("out_features", "out_channels") if k in source.settings), None)
-    return {**source.settings, "features": source.settings[width]} if width else source.settings
+    if width is None:
+        return source.settings
+    features: Setting | None = source.settings[width]
+    if any(step.halves for step in before):
+        features = _half(features)
+    return source.settings if features is None else {**source.settings, "features": features}
+
+
+def _half(size: Setting | None) -> Setting | None:
+    """Return half a width, or None where that is not known to be whole."""
+    if isinstance(size, Ref):
+        return replace(size, times=size.times // 2) if size.times % 2 == 0 else None
+    return size // 2 if isinstance(size, int) and size % 2 == 0 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ __all__ = ["Bound", "Names", "bind", "shown"]
 #: The settings of a submodule, by name.
 Settings = Mapping[str, Setting]
 
+#: A size that is several times an int argument: `2 * hidden`.
+_PRODUCT = re.compile(r"(\d{1,9}) ?\* ?(\w+)|(\w+) ?\* ?(\d{1,9})")
 _WANTED = {
     "float": "a number or a float argument",
     "int": "a whole number",
@@ -103,7 +106,13 @@ class _Binder:
         for key in values:
             self._check_key(key)
         bound = Bound(self._text(values, sole=not isinstance(given, dict)))
+        halves = self._op.halves
+        if halves and halves in values and "dim" in values:
+            message = f"{self._word} takes dim for the halves of one tensor: drop it, or {halves!r}"
+            raise self._error("dim", message)
         for slot in self._slots:
+            if slot == halves and slot not in values:
+                continue
             if values.get(slot) is not None or slot not in self._op.optional:
                 bound.operands[slot] = self._operand(slot, values.get(slot))
         for name, default in self._op.attributes.items():
@@ -263,7 +272,8 @@ class _Binder:
 
     def _check_dim(self, name: str, value: int) -> None:
         dims = self._names.dims
-        if name not in self._op.dims or value in (-1, 1):
+        halves = self._op.halves and name == "dim"
+        if not (halves or name in self._op.dims) or value in (-1, 1):
             return
         if dims >= 3:
             if -dims <= value < dims:
@@ -271,7 +281,11 @@ class _Binder:
             message = f"{name} {value} does not exist: the activation has {dims} dims"
             raise self._error(name, message)
         message = f"{name} {value} does not exist: of [rows, cols], the last dim is -1 or 1"
-        if value in (0, -2):
+        if halves:
+            message = (
+                f"the halves of [rows, cols] lie along the last dim: {name} is -1 or 1, not {value}"
+            )
+        elif value in (0, -2):
             message = f"reductions run over the last dim for now: {name} is -1 or 1, not {value}"
         raise self._error(name, message)
 
@@ -292,11 +306,16 @@ class _Binder:
         ints = self._names.of_type("int") + (self._names.of_type("shape") if per_dim else [])
         if isinstance(value, str) and value in ints:
             return Ref(value, is_argument=True)
+        if isinstance(value, str) and (product := _PRODUCT.fullmatch(value)):
+            times, argument = int(product[1] or product[4]), product[2] or product[3]
+            if argument in self._names.of_type("int") and times:
+                return Ref(argument, is_argument=True, times=times)
         if name not in values:
             message = f"{self._word} needs {name!r}: declare `{name}: int` under `arguments:`"
             raise self._error(name, message)
         near = nearest(value[:64], ints) if isinstance(value, str) else ""
-        raise self._unfit(name, "an int argument or a size", value, near)
+        wanted = "an int argument, a size, or a number times an argument"
+        raise self._unfit(name, wanted, value, near)
 
     def _example(self) -> str:
         slots = [s for s in self._slots if s not in self._op.optional]

@@ -103,10 +103,13 @@ def _allowed(function: str) -> int:
         "conv1d_mish_softmax",
         "linear_group_norm_swish_mul",
         "conv_transpose2d_batch_norm_tanh",
+        "conv2d_glu_channel_softmax",
+        "conv2d_reglu_scale",
+        "linear_swiglu_scale",
     ],
 )
 def test_layouts_compile(name: str, tmp_path: Path) -> None:
-    """Columns that lie apart, and sums by channel: with every warning an error."""
+    """Columns that lie apart, sums by channel, and halves of a tensor: with every warning an error."""
     rendered = pipeline.render_package(ROOT / "tests" / "chains" / f"{name}.yaml")
     for file in ("kernel.cu", "kernel.h", "element.h"):
         (tmp_path / file).write_text(rendered.files[file])

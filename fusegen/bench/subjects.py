@@ -206,9 +206,10 @@ def _model(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
     def tensors() -> Set:
         assert group.in_features is not None
         x = _randn(group, choice, group.rows, group.in_features)
-        cotangent = _randn(group, choice, group.rows, group.cols)
+        product = _randn(group, choice, group.rows, group.cols)
+        cotangent = _randn(group, choice, *chain.layout.half(product.shape))
         inputs = [
-            random_operand(o, cotangent, chain.layout, generator)
+            random_operand(o, product, chain.layout, generator)
             for o in chain.operands
             if not o.owner
         ]

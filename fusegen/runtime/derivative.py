@@ -84,12 +84,13 @@ def push(ctx: Any, pass_: BoundPass, tangents: Sequence[Tensor | None]) -> Any:
     along = [_or_zeros(t, x) for t, x in zip(tangents[: pass_.count], tensors, strict=True)]
     if pass_.order == 0:
         last = following.following
-        unused = [torch.zeros_like(tensors[place]) for place in pass_.like]
+        unused = [
+            tensors[0].new_zeros(pass_.output_shape(tensors, n)) for n in range(len(pass_.like))
+        ]
         moved = [along[place] for place in following.like]
         found = _call(last, (*tensors, *unused, *moved), statistics, extras)
         pushed = [
-            found.get(pass_.count + number, torch.zeros_like(tensors[place]))
-            for number, place in enumerate(pass_.like)
+            found.get(pass_.count + number, unused[number]) for number in range(len(pass_.like))
         ]
         return (*pushed, *([None] * pass_.statistics)) if pass_.statistics else pushed[0]
     base = pass_.count - pass_.cotangents

@@ -37,6 +37,8 @@ class Pass:
         order: how the elements of x may lie: "contiguous", "any", "packed" or "strided"; see `memory.py`.
         value: whether there is an operator of the same name with "_value" behind it, which leaves out the
             statistics.
+        outline: the shape of a forward pass's value: "like" x, x's without its columns' dims ("row"), with
+            size 1 for them ("keepdim"), "scalar", or that of one "half" of x.
     """
 
     operator: str
@@ -44,6 +46,7 @@ class Pass:
     by_column: bool = False
     order: str = "contiguous"
     value: bool = False
+    outline: str = "like"
 
 
 class BoundPass:
@@ -61,6 +64,7 @@ class BoundPass:
         random: whether it takes a seed.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
+        halved: the dim along which x has two halves, counted from the end; 0 where it has none.
 
     Attributes:
         count: how many tensors it takes, `cotangents` of them for outputs of the pass before.
@@ -81,6 +85,7 @@ class BoundPass:
         random: bool,
         columns: tuple[int, int],
         grouped: bool,
+        halved: int,
     ) -> None:
         self.package, self.order, self.operator = package, order, operator
         self._kernel = _below_autograd(operator)
@@ -91,6 +96,7 @@ class BoundPass:
             grouped,
             declared.order,
         )
+        self.outline, self.halved = declared.outline, halved
         self.count, self.statistics = len(kinds), len(statistic_kinds)
         self.statistic_kinds, statistics = statistic_kinds, len(statistic_kinds)
         self.mixes_rows = "col" in statistic_kinds
@@ -117,6 +123,26 @@ class BoundPass:
                 f"{self.package}: its derivatives were generated to order {self.order}; {remedy}"
             )
         return self._next
+
+    def rows_shape(self, x: Tensor) -> tuple[int, ...]:
+        """Return the shape of the activation whose rows the kernels see: x's, or that of one half."""
+        return half_shape(x.shape, self.halved)
+
+    def output_shape(self, args: Sequence[Any], number: int) -> Sequence[int]:
+        """Return the shape of an output, given the tensors of a call."""
+        like: Tensor = args[self.like[number]]
+        if self.order or self.outline == "like":
+            return like.shape
+        if self.outline == "scalar":
+            return ()
+        shape = self.rows_shape(like)
+        if self.outline == "half":
+            return shape
+        first, last = (dim % max(len(shape), 1) for dim in self.columns)
+        kept = [1 if first <= d <= last else n for d, n in enumerate(shape)]
+        if self.outline == "row":
+            del kept[first : last + 1]
+        return tuple(kept)
 
     def arguments(
         self,
@@ -161,6 +187,12 @@ def _below_autograd(operator: Callable[..., Any]) -> Callable[..., Any]:
     return found
 
 
+def half_shape(shape: Sequence[int], halved: int) -> tuple[int, ...]:
+    """Return the shape of one half of a tensor, along a dim counted from the end; its own where that is 0."""
+    place = len(shape) + halved
+    return tuple([n // 2 if d == place else n for d, n in enumerate(shape)])
+
+
 def is_plain(tensors: Sequence[Any]) -> bool:
     """Return whether nothing but torch's own CPU or CUDA backend wants to see a call."""
     if _modes_active() or _profiled():
@@ -182,6 +214,7 @@ def bind_passes(
     random: bool,
     columns: tuple[int, int],
     grouped: bool,
+    halved: int = 0,
 ) -> tuple[BoundPass, ...]:
     """Return the passes of a mode, each with its operator and its derivative.
 
@@ -194,6 +227,7 @@ def bind_passes(
         random: whether the mode draws random numbers.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
+        halved: the dim along which x has two halves, counted from the end; 0 where it has none.
     """
     bound: list[BoundPass] = []
     taken = tuple(kinds)
@@ -201,7 +235,17 @@ def bind_passes(
         operator = getattr(namespace, said.operator).default
         value = getattr(namespace, f"{said.operator}_value").default if said.value else None
         made = BoundPass(
-            package, order, operator, value, said, taken, statistics, random, columns, grouped
+            package,
+            order,
+            operator,
+            value,
+            said,
+            taken,
+            statistics,
+            random,
+            columns,
+            grouped,
+            halved,
         )
         if bound:
             bound[-1]._next = made

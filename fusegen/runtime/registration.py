@@ -23,13 +23,13 @@ def register(pass_: BoundPass) -> None:
     name = pass_.operator.name()  # type: ignore[attr-defined]
 
     def fake(*args: Any) -> Any:
-        x, tensors = args[0], args[: pass_.count]
+        x = args[0]
         lies = keeps_order(x, pass_.order_in_memory, pass_.columns)
         outputs = [
             torch.empty_like(x)
-            if lies and pass_.kinds[place] == "full"
-            else x.new_empty(tensors[place].shape)
-            for place in pass_.like
+            if lies and pass_.kinds[place] == "full" and (pass_.order or pass_.outline == "like")
+            else x.new_empty(pass_.output_shape(args, number))
+            for number, place in enumerate(pass_.like)
         ]
         if pass_.order == 0:
             groups = args[-1] if pass_.grouped else 1
@@ -53,7 +53,7 @@ def _statistic(x: Tensor, pass_: BoundPass, kind: str, groups: int) -> Tensor:
     """Return a statistic of each row, of each column or of all, in the type that the kernels compute in."""
     first, last = (dim % x.dim() for dim in pass_.columns) if x.dim() else (0, -1)
     count = groups if kind == "row" else 1
-    for dim, size in enumerate(x.shape):
+    for dim, size in enumerate(pass_.rows_shape(x)):
         if kind != "scalar" and (first <= dim <= last) == (kind == "col"):
             count *= size
     return x.new_empty((count,), dtype=torch.promote_types(x.dtype, torch.float32))
