@@ -141,7 +141,8 @@ def _operands(spec: Spec) -> tuple[Tensors, ...]:
             held = step.op.submodule
             for name, attribute in step.held.items():
                 full = f"{step.label}_{attribute}"
-                kind = _resolved(step.op.operands[name] or Kind.CHANNEL, spec)
+                own = Kind.CHANNEL if step.by_channel else step.op.operands[name]
+                kind = _resolved(own or Kind.CHANNEL, spec)
                 trained = attribute not in held.buffers
                 halves = step.op.source and spec.halved == spec.channel_dim
                 found[full] = Tensors(

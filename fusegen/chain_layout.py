@@ -54,7 +54,9 @@ def _layout(spec: Spec) -> Layout:
             )
         batch = any(s.op and s.op.trained for s in spec.steps)
         halves = spec.halving is not None and spec.halving.attributes["dim"] == 1
-        two = spec.dims or wide or batch or halves or any(dim == 1 for _, dim in dims)
+        by_channel = any(s.by_channel for s in spec.steps)  # of dim 1, as torch has it
+        named = halves or any(dim == 1 for _, dim in dims)
+        two = spec.dims or wide or batch or by_channel or named
         return Layout(2 if two else 0)
     asked = [(s, _over(s, spec.dims)) for s in spec.steps]
     found: Layout | None = None

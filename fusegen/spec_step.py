@@ -298,8 +298,9 @@ class _Binder:
         the sizes of a source's kernel.
         """
         value = values.get(name, name)
-        per_dim = default is not None or name == "kernel_size"
-        if _is_size(value, 1 if default is None else 0):
+        counts = self._op.submodule.channels if self._op.submodule else ""
+        per_dim = (default is not None or name == "kernel_size") and name != counts
+        if _is_size(value, 1 if default is None or name == counts else 0):
             return value  # type: ignore[no-any-return]
         if per_dim and isinstance(value, list) and all(_is_size(v, 0) for v in value):
             return tuple(value)

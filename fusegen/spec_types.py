@@ -132,6 +132,12 @@ class Step:
         return dict(zip(self.op.operands, self.op.submodule.operands, strict=False))
 
     @property
+    def by_channel(self) -> bool:
+        """Whether what lives in the op's submodule holds one number a channel because a setting says so."""
+        named = self.op.submodule.channels if self.op and self.op.submodule else ""
+        return self.settings.get(named, 1) != 1
+
+    @property
     def halves(self) -> str:
         """The op's operand that is the second half of the step's tensor; none where it has its own."""
         return "" if self.op is None or self.op.halves in self.operands else self.op.halves

@@ -225,6 +225,16 @@ class Conv2dGluGroupNorm(nn.Module):
         return result
 
 
+class Conv2dPreluTanh(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size)
+        self.act = nn.PReLU(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.act(self.conv(x)))
+
+
 #: Original by spec name, with the constructor's arguments and the shapes of a small call's inputs.
 SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ...], ...]]] = {
     "conv3d_leaky_relu_sum_gelu": (
@@ -264,6 +274,7 @@ SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ..
     "conv2d_reglu_scale": (Conv2dRegluScale, (3, 10, 3, (5, 1, 1)), ((2, 3, 6, 7),)),
     "conv1d_geglu_batch_norm": (Conv1dGegluBatchNorm, (3, 5, 3), ((4, 3, 9),)),
     "conv2d_glu_group_norm": (Conv2dGluGroupNorm, (3, 6, 3, 2), ((2, 3, 6, 7),)),
+    "conv2d_prelu_tanh": (Conv2dPreluTanh, (3, 5, 3), ((2, 3, 6, 7),)),
     "bmm_bias_softmax": (BmmBiasSoftmax, (), ((3, 5, 4), (3, 4, 7), (7,), (3, 5, 1))),
     "conv1d_mish_softmax": (Conv1dMishSoftmax, (4, 6, 3), ((3, 4, 15), (3, 6, 11))),
 }

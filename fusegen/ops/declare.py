@@ -61,6 +61,8 @@ class Submodule:
         flag: the constructor parameter that says whether the module has the operands, if it has one;
             where it has not, each is what the formula's parameters have for a default.
         flagged: the flag's default.
+        channels: the constructor parameter that says how many numbers the operands hold: one a channel, where
+            it is not 1.
 
     `module` may hold `{n}`, which is the number of the activation's dims behind the channel.
     """
@@ -73,6 +75,7 @@ class Submodule:
     buffers: tuple[str, ...] = ()
     flag: str = ""
     flagged: bool = True
+    channels: str = ""
 
     def module_for(self, dims: int) -> str:
         """Return the module's name for an activation of so many dims, or of any (0)."""
