@@ -141,8 +141,10 @@ def _operands(spec: Spec) -> tuple[Tensors, ...]:
             held = step.op.submodule
             for name, attribute in step.held.items():
                 full = f"{step.label}_{attribute}"
-                own = Kind.CHANNEL if step.by_channel else step.op.operands[name]
-                kind = _resolved(own or Kind.CHANNEL, spec)
+                own = step.op.operands[name]
+                if step.by_channel or own is None:  # not falsy: that is a scalar's kind
+                    own = Kind.CHANNEL
+                kind = _resolved(own, spec)
                 trained = attribute not in held.buffers
                 halves = step.op.source and spec.halved == spec.channel_dim
                 found[full] = Tensors(

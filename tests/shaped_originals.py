@@ -230,9 +230,11 @@ class Conv2dPreluTanh(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size)
         self.act = nn.PReLU(out_channels)
+        self.act2 = nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.tanh(self.act(self.conv(x)))
+        result: Tensor = self.act2(torch.tanh(self.act(self.conv(x))))
+        return result
 
 
 #: Original by spec name, with the constructor's arguments and the shapes of a small call's inputs.
