@@ -9,7 +9,18 @@ from __future__ import annotations
 
 import sympy as sp
 
-from fusegen.program import Input, Kind, Map, Output, Program, Reduce, Take, Value, arguments
+from fusegen.program import (
+    SECOND,
+    Input,
+    Kind,
+    Map,
+    Output,
+    Program,
+    Reduce,
+    Take,
+    Value,
+    arguments,
+)
 from fusegen.program_builder import Builder
 
 
@@ -29,9 +40,9 @@ def vjp(program: Program, name: str) -> Program:
     builder.inputs = list(program.inputs)
     active = _active(nodes)
     adjoints: dict[Value, list[sp.Expr]] = {}
+    cotangents = _cotangents(builder, program)
     for output_name, output in program.outputs.items():
-        spread = output.outline == "like" and output.like.per_channel
-        cotangent = builder.input(f"grad_{output_name}", output.kind, per_channel=spread)
+        cotangent = cotangents[output_name]
         arrived = builder.sum_to(
             f"grad_{output_name}", cotangent, output.value.kind, cotangent.kind
         )
@@ -56,7 +67,37 @@ def vjp(program: Program, name: str) -> Program:
         zero = builder.map("zero", sp.Integer(0), "no output varies with any input")
         full = [i for i in program.inputs if i.differentiable and i.kind == Kind.FULL]
         found = {f"grad_{i.name}": Output(zero, i) for i in full}
-    return Program(name, tuple(builder.inputs), found)
+    return Program(name, tuple(builder.inputs), _with_both_halves(builder, program, found))
+
+
+def _cotangents(builder: Builder, program: Program) -> dict[str, Input]:
+    """Return the cotangent of each output, as an input: of two halves, two halves of one tensor."""
+    found: dict[str, Input] = {}
+    for name, output in program.outputs.items():
+        spread = output.outline == "like" and output.like.per_channel
+        half = output.half(name)
+        if half is None:
+            found[name] = builder.input(f"grad_{name}", output.kind, per_channel=spread)
+        elif half.place == 0:
+            halves = builder.halves(f"grad_{name}", output.kind, per_channel=spread)
+            found[name], found[f"{name}{SECOND}"] = halves
+    return found
+
+
+def _with_both_halves(
+    builder: Builder, program: Program, found: dict[str, Output]
+) -> dict[str, Output]:
+    """Return the outputs of a derivative, and where one half of a tensor is one, the other too, be it 0."""
+    known = {o.like.tensor for o in found.values() if o.like.half}
+    outputs = {}
+    for source in program.inputs:
+        name = f"grad_{source.name}"
+        if name in found:
+            outputs[name] = found[name]
+        elif source.half and source.tensor in known:
+            zero = builder.map("zero", sp.Integer(0), "nothing varies with this half")
+            outputs[name] = Output(_spread(builder, source, zero), source)
+    return outputs
 
 
 def jvp(program: Program, name: str) -> Program:

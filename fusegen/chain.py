@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from fusegen.chain_layout import stretches_of
 from fusegen.errors import SpecError
-from fusegen.layout import Layout, Size
+from fusegen.layout import Layout
 from fusegen.leg import Leg, Mode, make_leg
 from fusegen.leg_operands import Tensors
 from fusegen.leg_program import reduced_already
@@ -61,9 +61,9 @@ class Chain:
         named = [leg.layout.groups for leg in self.legs]
         return tuple(dict.fromkeys(n for n in named if isinstance(n, str)))
 
-    def reached(self, x: Sequence[Size]) -> tuple[tuple[Size | int, ...], ...]:
+    def reached(self, x: Sequence[int]) -> tuple[tuple[int, ...], ...]:
         """Return the shape of what reaches each leg, for an `x` of a shape."""
-        found: list[tuple[Size | int, ...]] = [tuple(x)]
+        found: list[tuple[int, ...]] = [tuple(x)]
         for leg in self.legs[:-1]:
             found.append(leg.behind(found[-1]))
         return tuple(found)
@@ -110,8 +110,9 @@ def _check_shared(chain: Chain) -> None:
     Raises:
         SpecError: there is one.
     """
-    reached = chain.reached([f"size {dim}" for dim in range(chain.layout.rank or 2)])
-    wanted: dict[str, tuple[Leg, tuple[str | int, ...]]] = {}
+    # Sizes of which each is another, and so is the half of each.
+    reached = chain.reached([4 * dim + 6 for dim in range(chain.layout.rank or 2)])
+    wanted: dict[str, tuple[Leg, tuple[int, ...]]] = {}
     for leg, start in zip(chain.legs, reached, strict=True):
         for operand in leg.operands:
             shape = operand.shape(start, leg.layout)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from fusegen.atoms import ROW_FUNCTIONS
 from fusegen.errors import SpecError
@@ -24,13 +25,14 @@ def stretches_of(spec: Spec) -> tuple[Stretch, ...]:
 
     What does not reduce stays with what is in front of it, where it costs no access to memory: a pointwise
     step makes nothing smaller that is handed on, and one that makes it larger, as a full operand behind a
-    mean does, can do so only where the mean was taken.
+    mean does, can do so only where the mean was taken. Two halves of one tensor are those of what the first
+    stretch starts from.
 
     Raises:
         SpecError: where a step can have no layout at all.
     """
     if spec.dims < 3 and not any(s.op and s.op.groups for s in spec.steps):
-        return (Stretch(spec.steps, _flat_layout(spec)),)
+        return (Stretch(spec.steps, replace(_flat_layout(spec), halved=spec.halved)),)
     found: list[tuple[list[Step], Layout | None]] = [([], None)]
     for step in spec.steps:
         steps, layout = found[-1]
@@ -39,19 +41,26 @@ def stretches_of(spec: Spec) -> tuple[Stretch, ...]:
             found[-1] = ([*steps, step], layout or wanted)
         else:
             found.append(([step], wanted))
-    if len(found) == 1 and found[0][1] is None:
-        formulas = any(map(_has_row_functions, spec.steps))
-        kinds = (o.kind for o in spec.operands)
-        return (
-            Stretch(
-                spec.steps, Layout(spec.dims) if formulas else pointwise_layout(spec.dims, kinds)
-            ),
-        )
-    stretches = tuple(Stretch(tuple(steps), layout) for steps, layout in found if layout)
+    steps, layout = found[0]
+    if layout is None:
+        formulas = any(map(_has_row_functions, steps))
+        found[0] = (steps, Layout(spec.dims) if formulas else _pointwise(spec, steps))
+    elif spec.halving and spec.halved > layout.first:  # no row of a half would lie together
+        count = next(n for n, step in enumerate(steps) if reduces(step))
+        found[:1] = [(steps[:count], _pointwise(spec, steps[:count])), (steps[count:], layout)]
+    stretches = [Stretch(tuple(steps), layout) for steps, layout in found if layout]
     for stretch in stretches:
         if stretch.layout.groups is not None:
             _check_grouped(spec, stretch)
-    return stretches
+    first = replace(stretches[0], layout=replace(stretches[0].layout, halved=spec.halved))
+    return (first, *stretches[1:])
+
+
+def _pointwise(spec: Spec, steps: Sequence[Step]) -> Layout:
+    """Return the layout of steps that reduce nothing."""
+    named = {r.name for s in steps for r in s.operands.values() if isinstance(r, Ref)}
+    kinds = (o.kind for o in spec.operands if o.name in named)
+    return pointwise_layout(spec.dims, kinds, spec.halved)
 
 
 def reduces(step: Step) -> bool:
@@ -69,8 +78,11 @@ def _flat_layout(spec: Spec) -> Layout:
         raise _needs_inner(spec, needy)
     wide = any(map(_wants_matrix, spec.steps))
     batch = any(s.op and s.op.trained for s in spec.steps)
-    named = any(s.attributes.get("dim") == 1 for s in spec.steps if not s.op or s.op.dims)
-    return Layout(2 if spec.dims or wide or batch or named else 0)
+    named = any(
+        s.attributes.get("dim") == 1 for s in spec.steps if not s.op or s.op.dims or s.halves
+    )
+    by_channel = any(s.by_channel for s in spec.steps)  # of dim 1, as torch has it
+    return Layout(2 if spec.dims or wide or batch or by_channel or named else 0)
 
 
 def _needs_inner(spec: Spec, step: Step) -> SpecError:

@@ -19,7 +19,7 @@ from torch import Tensor
 from fusegen import atoms, ops
 from fusegen.chain import Chain
 from fusegen.chain_layout import stretches_of
-from fusegen.program import Input, Kind, Map, Program, Reduce, Take
+from fusegen.program import SECOND, Input, Kind, Map, Program, Reduce, Take
 from fusegen.spec_types import Ref, Spec, Step
 from fusegen.torch_call import Given, torch_call
 
@@ -147,7 +147,8 @@ def run_program(program: Program, inputs: Mapping[str, Tensor], seed: int = 0) -
             values[node.name] = reduce(whole, dim=dims, keepdim=node.kind == Kind.ROW)
     found = {}
     for name, out in program.outputs.items():
-        shapes = {"like": inputs[out.like.name].shape, "scalar": ()}
+        own = inputs[out.like.name].shape
+        shapes = {"like": own, "half": own, "scalar": ()}
         value = values[out.value.name]
         found[name] = value.reshape(()) if out.outline == "scalar" else value
         found[name] = found[name].expand(shapes.get(out.outline, (rows, 1)))
@@ -230,6 +231,10 @@ def _run_step(
     if step.op.source:
         bias = operands.get(f"{step.label}_bias")
         return x if bias is None else x + bias.reshape(-1, *[1] * max(spec.dims - 2, 0))
+    if step.halves:
+        x, second = x.chunk(2, spec.halved)
+        given = {**operands, SECOND: second}
+        return _run_formula(step, x, given, attributes, _no_draws, columns)
     call = torch_call(step.op, _attributes(step, attributes), training=training)
     if call is None:
         return _run_formula(step, x, operands, attributes, _no_draws, columns)
@@ -267,7 +272,7 @@ def _run_formula(
 def _operand(
     step: Step, name: str, operands: Mapping[str, Tensor], attributes: Mapping[str, float]
 ) -> Given:
-    value = step.operand(name)
+    value = Ref(SECOND, is_argument=False) if name == step.halves else step.operand(name)
     if isinstance(value, Ref):
         return attributes[value.name] if value.is_argument else operands[value.name]
     return value
@@ -329,7 +334,9 @@ def random_operands(chain: Chain, x: Tensor, generator: torch.Generator) -> dict
                 continue
             shape = operand.shape(reached, leg.layout)
             if operand.integer:
-                drawn = torch.randint(max(reached[-1], 1), shape, generator=generator)
+                drawn = torch.randint(
+                    max(leg.layout.half(reached)[-1], 1), shape, generator=generator
+                )
                 found[operand.name] = drawn.to(x.device)
             else:
                 drawn = torch.rand(shape, generator=generator, dtype=torch.float64)

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from fusegen.program import Kind, Outline
 
 #: The dim of the channels in an activation of three dims or more, as torch has it.
 CHANNEL_DIM = 1
-
-#: The size of a dim, or what stands for it.
-Size = TypeVar("Size")
 
 
 @dataclass(frozen=True)
@@ -31,12 +27,30 @@ class Layout:
             the last.
         groups: where the channel is cut into groups, and `first` is the channel: the number of groups, or
             the argument that holds it. A row is then a group, and there are so many times more of them.
+        halved: the dim along which the tensor has two halves, of which the activation is made, counted from
+            the end; 0 where the tensor is the activation.
     """
 
     rank: int = 0
     first: int = -1
     last: int = -1
     groups: int | str | None = None
+    halved: int = 0
+
+    @property
+    def alternates(self) -> bool:
+        """Whether each row of one half is followed by one of the other."""
+        return self.halved == self.first and self.groups is None and self.last == -1
+
+    @property
+    def halves_channels(self) -> bool:
+        """Whether the halves are of the channels."""
+        return self.halved == (CHANNEL_DIM - self.rank if self.rank >= 3 else -1)
+
+    def half(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the activation's shape, given that of the tensor."""
+        place = len(shape) + self.halved
+        return tuple(n // 2 if self.halved and d == place else n for d, n in enumerate(shape))
 
     @property
     def channel_kind(self) -> Kind:
@@ -66,12 +80,15 @@ class Layout:
         behind = self.rank >= 3 and self.rank + self.first == CHANNEL_DIM + 1
         return self.last < -1 or (behind and self.groups is None)
 
-    def behind(self, shape: Sequence[Size], outline: Outline) -> tuple[Size | int, ...]:
-        """Return the shape of an outline, from that of the activation."""
+    def behind(self, shape: Sequence[int], outline: Outline) -> tuple[int, ...]:
+        """Return the shape of an outline, from that of the tensor."""
         if outline == "like":
             return tuple(shape)
         if outline == "scalar":
             return ()
+        shape = self.half(shape)
+        if outline == "half":
+            return shape
         columns = {dim % len(shape) for dim in self.columns}
         if outline == "row":
             return tuple(s for d, s in enumerate(shape) if d not in columns)
@@ -87,13 +104,14 @@ class Layout:
         return f"dims {self.rank + self.first} to {self.rank + self.last}"
 
 
-def pointwise_layout(rank: int, kinds: Iterable[Kind]) -> Layout:
+def pointwise_layout(rank: int, kinds: Iterable[Kind], halved: int = 0) -> Layout:
     """Return the layout of a chain without reductions.
 
     Args:
         rank: the number of dims, or 0 for any.
         kinds: those of its operands.
+        halved: see `Layout`; the halves of a row lie behind one another.
     """
     if rank < 3 or Kind.COL in set(kinds):
         return Layout(rank if rank >= 3 else 0)
-    return Layout(rank, first=CHANNEL_DIM + 1 - rank)
+    return Layout(rank, first=max(CHANNEL_DIM + 1 - rank, halved or -rank))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fusegen.calculus import vjp
 from fusegen.chain_layout import Stretch
 from fusegen.errors import SpecError
-from fusegen.layout import Layout, Size
+from fusegen.layout import Layout
 from fusegen.leg_operands import Tensors, operands_of
 from fusegen.leg_program import forward_program
 from fusegen.lower import Kernel, LoweringError, lower
@@ -78,7 +78,7 @@ class Leg:
         """Whether it draws random numbers in training."""
         return any(mode.random for mode in self.modes)
 
-    def behind(self, shape: Sequence[Size]) -> tuple[Size | int, ...]:
+    def behind(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the shape of what it hands on, from that of what it starts from."""
         return self.layout.behind(shape, self.outline)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusegen.layout import CHANNEL_DIM, Layout, Size
+from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Kind
 from fusegen.spec_types import Ref, Spec, Step
 
@@ -20,6 +20,7 @@ class Tensors:
         differentiable: whether it gets a gradient.
         owner: where a `Module` finds it, such as "matmul.bias", or None for an input of `forward`.
         integer: whether it holds int64 numbers.
+        halves: whether it has a half for each of x's, one behind the other.
     """
 
     name: str
@@ -27,11 +28,13 @@ class Tensors:
     differentiable: bool
     owner: str | None
     integer: bool = False
+    halves: bool = False
 
-    def shape(self, activation: Sequence[Size], layout: Layout) -> tuple[Size | int, ...]:
-        """Return its shape for an activation of a shape; what a submodule holds of each channel is [C]."""
+    def shape(self, x: Sequence[int], layout: Layout) -> tuple[int, ...]:
+        """Return its shape for an x of a shape; what a submodule holds of each channel is [C]."""
+        activation = tuple(x) if self.halves else layout.half(x)
         if self.integer:
-            return tuple(activation[:-1])
+            return activation[:-1]
         if self.kind is Kind.SCALAR:
             return (1,)
         if self.kind is Kind.CHANNEL:
@@ -54,9 +57,15 @@ def operands_of(spec: Spec, steps: Sequence[Step], layout: Layout) -> tuple[Tens
             held = step.op.submodule
             for name, attribute in step.held.items():
                 full = f"{step.label}_{attribute}"
-                kind = _resolved(step.op.operands[name] or Kind.CHANNEL, layout)
+                own = step.op.operands[name]
+                if step.by_channel or own is None:  # not falsy: that is a scalar's kind
+                    own = Kind.CHANNEL
+                kind = _resolved(own, layout)
                 trained = attribute not in held.buffers
-                found[full] = Tensors(full, kind, trained, f"{step.label}.{attribute}")
+                halves = step.op.source and layout.halves_channels
+                found[full] = Tensors(
+                    full, kind, trained, f"{step.label}.{attribute}", halves=halves
+                )
         for name in names_in(step):
             if name in declared:
                 operand = declared[name]

@@ -14,7 +14,7 @@ from fusegen.formula_nodes import formula_value
 from fusegen.layout import Layout
 from fusegen.leg_operands import Tensors, names_in
 from fusegen.lower.ranges import simplify
-from fusegen.program import Input, Kind, Outline, Output, Program, Value
+from fusegen.program import SECOND, Input, Kind, Outline, Output, Program, Value
 from fusegen.program_builder import Builder
 from fusegen.spec_types import Ref, Spec, Step
 
@@ -29,40 +29,73 @@ def forward_program(
 ) -> Program:
     """Return the program of some steps; its inputs are x and what those steps name."""
     builder = Builder(draws)
-    x = builder.input("x", Kind.FULL)
+    x, second = _activation(builder, layout)
     training = name.endswith("_train")
     named = {n for step in steps for n in _tensors_of(step, training=training)}
     for operand in operands:
         if operand.name in named:
             per_channel = operand.kind is Kind.CHANNEL
+            kind = layout.channel_kind if per_channel else operand.kind
+            spread = per_channel and layout.spreads
+            moves = operand.differentiable
+            if operand.halves:
+                builder.halves(operand.name, kind, differentiable=moves, per_channel=spread)
+                continue
             builder.input(
                 operand.name,
-                layout.channel_kind if per_channel else operand.kind,
-                differentiable=operand.differentiable,
-                per_channel=per_channel and layout.spreads,
+                kind,
+                differentiable=moves,
+                per_channel=spread,
                 integer=operand.integer,
             )
     for argument in spec.arguments:
         if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
             builder.input(argument.name, Kind.SCALAR, "attribute")
-    value, outline = _run(spec, builder, x, steps, training=training)
+    value, outline = _run(spec, builder, (x, second), steps, training=training)
+    if second is not None and outline == "like":
+        outline = "half"
     tensors: list[Input] = [i for i in builder.inputs if i.source == "tensor"]
     rest = [i for i in builder.inputs if i.source != "tensor"]
     return simplify(Program(name, (*tensors, *rest), {"y": Output(value, x, outline)}))
 
 
+def _activation(builder: Builder, layout: Layout) -> tuple[Input, Input | None]:
+    """Return x as an input, or its two halves."""
+    if layout.halved:
+        return builder.halves("x", Kind.FULL)
+    return builder.input("x", Kind.FULL), None
+
+
 def _run(
-    spec: Spec, builder: Builder, x: Value, steps: Sequence[Step], *, training: bool
+    spec: Spec,
+    builder: Builder,
+    halves: tuple[Value, Value | None],
+    steps: Sequence[Step],
+    *,
+    training: bool,
 ) -> tuple[Value, Outline]:
     """Return the value behind the steps, and its shape.
+
+    Args:
+        spec: the spec.
+        builder: where the nodes are made.
+        halves: the activation, or its first half and its second, which goes through the same steps up to that
+            which takes both.
+        steps: the steps.
+        training: the mode.
 
     Raises:
         SpecError: where a step needs dims that an earlier one has reduced.
     """
-    value = x
+    value, second = halves
     outline: Outline = "like"
     for step in steps:
-        before, value = value, _apply(builder, step, value, training=training)
+        before = value
+        value = _apply(builder, step, value, training=training, second=second)
+        if step.halves:
+            second = None
+        elif second is not None:
+            second = _apply(builder, step, second, training=training, ending=SECOND)
         if outline in ("row", "scalar") and (value.kind not in before.kind or reduces(step)):
             raise reduced_already(spec, step)
         outline = _outline(step, value, outline)
@@ -104,8 +137,25 @@ def _arguments_of(step: Step) -> set[str]:
     return {v.name for v in values.values() if isinstance(v, Ref) and v.is_argument}
 
 
-def _apply(builder: Builder, step: Step, x: Value, *, training: bool) -> Value:
-    """Return the value of one step."""
+def _apply(
+    builder: Builder,
+    step: Step,
+    x: Value,
+    *,
+    training: bool,
+    second: Value | None = None,
+    ending: str = "",
+) -> Value:
+    """Return the value of one step.
+
+    Args:
+        builder: where the nodes are made.
+        step: the step.
+        x: the activation in front of it.
+        training: the mode.
+        second: the second half of what x is the first half of.
+        ending: what the names of a half end in, where x is the second.
+    """
     cols = None if Kind.COL in x.kind else 1
     if step.formula is not None:
         formula = step.formula.xreplace({sp.Symbol("x", real=True): x.symbol})
@@ -113,11 +163,16 @@ def _apply(builder: Builder, step: Step, x: Value, *, training: bool) -> Value:
     assert step.op is not None
     bound: dict[str, sp.Expr] = {k: _symbol(v) for k, v in step.operands.items()}
     for name, attribute in step.held.items():
-        bound[name] = sp.Symbol(f"{step.label}_{attribute}", real=True)
+        whole = f"{step.label}_{attribute}"
+        own = sp.Symbol(f"{whole}{ending}", real=True)
+        bound[name] = own if builder.knows(own) else sp.Symbol(whole, real=True)
+    if step.halves:
+        assert second is not None
+        bound[step.halves] = second.symbol
     attributes: Mapping[str, object] = {k: _constant(v) for k, v in step.attributes.items()}
     expr = ops.call(step.op, x.symbol, bound, attributes, training=training)
     note = f"{step.label}: {step.op.statement}"
-    return formula_value(builder, step.label, expr, note, cols=cols)
+    return formula_value(builder, f"{step.label}{ending}", expr, note, cols=cols)
 
 
 def _symbol(value: Ref | float) -> sp.Expr:

@@ -151,7 +151,7 @@ def _submodule(step: Step) -> str:
 def _size(step: Step, size: str) -> str:
     """Return the text of a size that the step's submodule takes."""
     setting = step.settings.get(size, step.attributes.get(size))
-    return setting.name if isinstance(setting, Ref) else str(setting)
+    return str(setting)
 
 
 def _parameter(operand: Operand) -> str:

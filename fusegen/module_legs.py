@@ -73,8 +73,8 @@ def _mode_context(leg: Leg, mode: Mode) -> dict[str, object]:
     attributes = [n for n, a in enumerate(leg.attributes) if a in taken]
     passes = []
     for program, kernel in zip(mode.programs, mode.kernels, strict=True):
-        tensors = [i.name for i in program.inputs if i.source == "tensor"]
-        like = tuple(tensors.index(o.like.name) for o in program.outputs.values())
+        tensors = program.tensors
+        like = tuple(tensors.index(o.like.tensor) for o in program.returned.values())
         by_column = ", by_column=True" if _by_column(program) else ""
         order = "contiguous" if leg.layout.groups is not None else kernel.order
         lies = f', order="{order}"' if order != "contiguous" else ""

@@ -62,8 +62,27 @@ class Value:
 #: activation's own extent, or the number of the column.
 Source = Literal["tensor", "attribute", "random", "extent", "index"]
 #: The shape of an output: that of an input, the activation's without its columns (the dim dropped, or
-#: kept with size 1), or one number.
-Outline = Literal["like", "row", "keepdim", "scalar"]
+#: kept with size 1), one number, or that of one half of a tensor with two.
+Outline = Literal["like", "row", "keepdim", "scalar", "half"]
+
+
+#: What the name of a second half ends in.
+SECOND = "_half"
+
+
+@dataclass(frozen=True)
+class Half:
+    """Which half of a tensor a value is: the tensor has a dim twice as long, with one half behind the other.
+
+    Both halves are inputs of a program, and where one is an output, so is the other.
+
+    Args:
+        tensor: the tensor's name, which is the first half's too.
+        place: 0 for the first half, 1 for the second.
+    """
+
+    tensor: str
+    place: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +96,7 @@ class Input(Value):
         integer: whether the tensor holds int64 numbers.
         per_channel: whether the tensor holds one number a channel, which is spread along `kind`.
             An output like this input is added up over all that its channel was spread to.
+        half: which half of a tensor it is, where it is one.
     """
 
     source: Source = "tensor"
@@ -84,11 +104,17 @@ class Input(Value):
     stream: int = 0
     integer: bool = False
     per_channel: bool = False
+    half: Half | None = None
 
     @property
     def declared(self) -> Kind:
         """The kind of the tensor itself."""
         return Kind.CHANNEL if self.per_channel else self.kind
+
+    @property
+    def tensor(self) -> str:
+        """The name of the tensor that holds it."""
+        return self.half.tensor if self.half else self.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +179,7 @@ class Output:
     @property
     def kind(self) -> Kind:
         """The kind of what is returned."""
-        if self.outline == "like":
+        if self.outline in ("like", "half"):
             return self.like.kind
         return Kind.SCALAR if self.outline == "scalar" else Kind.ROW
 
@@ -161,6 +187,13 @@ class Output:
     def declared(self) -> Kind:
         """The kind of the tensor itself."""
         return self.like.declared if self.outline == "like" else self.kind
+
+    def half(self, name: str) -> Half | None:
+        """Return which half of a tensor the output of a name is, where it is one."""
+        if self.outline != "like" or self.like.half is None:
+            return None
+        place = self.like.half.place
+        return Half(name.removesuffix(SECOND) if place else name, place)
 
 
 @dataclass(frozen=True)
@@ -188,6 +221,17 @@ class Program:
             (*(out.value for out in self.outputs.values()), *self.saved),
             lambda value: () if value in given else arguments(value),
         )
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors that hold the inputs which are one, by name and in order."""
+        return tuple(dict.fromkeys(i.tensor for i in self.inputs if i.source == "tensor"))
+
+    @property
+    def returned(self) -> Mapping[str, Output]:
+        """The outputs by the tensor that holds them: of two halves the first."""
+        halves = {name: output.half(name) for name, output in self.outputs.items()}
+        return {n: o for n, o in self.outputs.items() if not ((half := halves[n]) and half.place)}
 
     def __str__(self) -> str:
         head = ", ".join(f"{v.name}: {v.declared.label}" for v in self.inputs)

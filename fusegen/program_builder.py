@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 import sympy as sp
 
-from fusegen.program import Input, Kind, Map, Reduce, Source, Take, Value
+from fusegen.program import SECOND, Half, Input, Kind, Map, Reduce, Source, Take, Value
 
 __all__ = ["Builder"]
 
@@ -32,6 +32,10 @@ class Builder:
     def value(self, symbol: sp.Symbol) -> Value:
         """Return the value that a symbol stands for."""
         return self._by_symbol[symbol]
+
+    def knows(self, symbol: sp.Symbol) -> bool:
+        """Return whether a symbol stands for a value."""
+        return symbol in self._by_symbol
 
     def adopt(self, values: Iterable[Value]) -> None:
         """Take over the values of another program, so that this one can build on them."""
@@ -72,6 +76,25 @@ class Builder:
         made = Input(self._unique(name), kind, source, differentiable, stream, integer, per_channel)
         self.inputs.append(made)
         return self._keep(made)
+
+    def halves(
+        self, name: str, kind: Kind, *, differentiable: bool = True, per_channel: bool = False
+    ) -> tuple[Input, Input]:
+        """Add the two halves of a tensor as inputs."""
+        first = self._unique(name)
+        found = []
+        for place, own in enumerate((first, f"{first}{SECOND}")):
+            found.append(
+                Input(
+                    own,
+                    kind,
+                    differentiable=differentiable,
+                    per_channel=per_channel,
+                    half=Half(first, place),
+                )
+            )
+            self.inputs.append(self._keep(found[-1]))
+        return found[0], found[1]
 
     def extent(self, axis: Literal["rows", "cols", "sample"]) -> Input:
         """Return the input that holds the number of rows, of columns, or of the rows of a sample."""

@@ -40,7 +40,9 @@ class Operator:
         name: its name.
         kernel: what it runs, behind those before it.
         dropped: the results that it does not return.
-        tensors, saved: the inputs that any of these kernels reads.
+        results: those that it does, a half's with the other half.
+        held: the tensor inputs that any of these kernels reads, by the first of them that each tensor holds.
+        saved: the statistics that any of them reads.
         order: how the elements may lie; see `Kernel.order`.
         passed: which pass that is, such as "backward".
         layout: the rows and columns of its activation.
@@ -51,9 +53,10 @@ class Operator:
     name: str
     kernel: Kernel
     dropped: tuple[Result, ...]
+    results: tuple[Result, ...]
     passed: str
     layout: Layout
-    tensors: tuple[Field, ...]
+    held: tuple[Field, ...]
     saved: tuple[Field, ...]
     order: str
     schema: str
@@ -153,23 +156,26 @@ def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = Fal
     """
     program, kernel = mode.programs[order], mode.kernels[order]
     grouped = layout.groups is not None
-    tensors = [i.name for i in program.inputs if i.source == "tensor"]
+    tensors = list(program.tensors)
     if order:
         tensors += [v.name for v in mode.saved]
     tensors += ["seed"] if mode.random else []
     numbers = [i.name for i in program.inputs if i.source == "attribute"]
-    results = [*program.outputs, *(() if value_alone else (v.name for v in program.saved))]
+    results = [*program.returned, *(() if value_alone else (v.name for v in program.saved))]
     name = f"{kernel.name}_value" if value_alone else kernel.name
     typed = [f"Tensor {t}" for t in tensors] + [f"float {n}" for n in numbers]
     typed += ["int groups"] if grouped else []
     returned = ["Tensor"] * len(results)
     one = len(results) == 1
     together = ", ".join(returned)
+    dropped = kernel.droppable if value_alone else ()
+    written = [r for part in kernel.parts for r in part.results if r not in dropped]
     return Operator(
         name=name,
         kernel=kernel,
-        dropped=kernel.droppable if value_alone else (),
-        tensors=tuple(dict.fromkeys(f for part in kernel.parts for f in part.tensors)),
+        dropped=dropped,
+        results=tuple(r for r in written if not (r.half and r.half.place)),
+        held=tuple({f.tensor: f for part in kernel.parts for f in part.tensors}.values()),
         order="contiguous" if grouped else kernel.order,
         saved=tuple(dict.fromkeys(f for part in kernel.parts for f in part.saved if not f.handed)),
         passed=PASSES[order],

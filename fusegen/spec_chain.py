@@ -154,7 +154,7 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         return Step(label, None, formula, text, refs, over, {}, line, names.dims)
     bound = bind(names, draft.place, draft.op, draft.given, _sizes(before))
     check_op(names, draft.place, draft.op, bound)
-    return Step(
+    step = Step(
         *(
             label,
             draft.op,
@@ -167,6 +167,13 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
         ),
         dims=names.dims,
     )
+    if step.halves and not all(s.op and s.op.source for s in before):
+        message = (
+            f"{draft.word} without {step.halves!r} takes the halves of x or of the product: put it first, or "
+            f"directly behind the source, or give it a second input: {{{step.halves}: ...}}"
+        )
+        raise names.document.error(draft.place, message)
+    return step
 
 
 def _dims_behind(step: Step) -> int:
@@ -184,4 +191,16 @@ def _sizes(before: Sequence[Step]) -> Mapping[str, Setting]:
     if source is None:
         return {}
     width = next((k for k in ("out_features", "out_channels") if k in source.settings), None)
-    return {**source.settings, "features": source.settings[width]} if width else source.settings
+    if width is None:
+        return source.settings
+    features: Setting | None = source.settings[width]
+    if any(step.halves_channels for step in before):
+        features = _half(features)
+    return source.settings if features is None else {**source.settings, "features": features}
+
+
+def _half(size: Setting | None) -> Setting | None:
+    """Return half a width, or None where that is not known to be whole."""
+    if isinstance(size, Ref):
+        return replace(size, times=size.times // 2) if size.times % 2 == 0 else None
+    return size // 2 if isinstance(size, int) and size % 2 == 0 else None

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_OVER_LAST = "reductions run over the last dim for now"
+
 
 class DimError(ValueError):
     """Dims that a step cannot reduce over; the message is a spec's."""
 
 
-def check_dim(name: str, dim: int, dims: int) -> None:
+def check_dim(name: str, dim: int, dims: int, why: str = _OVER_LAST) -> None:
     """Refuse a dim that an activation of so many dims, or of any (0), does not have.
+
+    Args:
+        name: what the spec calls it.
+        dim: the dim.
+        dims: how many there are.
+        why: why it can only be the last of [rows, cols].
 
     Raises:
         DimError: it has none such, or it is not the last of [rows, cols].
@@ -21,7 +29,7 @@ def check_dim(name: str, dim: int, dims: int) -> None:
         if not -dims <= dim < dims:
             raise DimError(f"{name} {dim} does not exist: the activation has {dims} dims")
     elif dim in (0, -2):
-        raise DimError(f"reductions run over the last dim for now: {name} is -1 or 1, not {dim}")
+        raise DimError(f"{why}: {name} is -1 or 1, not {dim}")
     else:
         raise DimError(f"{name} {dim} does not exist: of [rows, cols], the last dim is -1 or 1")
 

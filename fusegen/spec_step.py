@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ __all__ = ["Bound", "Names", "bind", "shown"]
 #: The settings of a submodule, by name.
 Settings = Mapping[str, Setting]
 
+#: A size that is several times an int argument: `2 * hidden`.
+_PRODUCT = re.compile(r"(\d{1,9}) ?\* ?(\w+)|(\w+) ?\* ?(\d{1,9})")
 _WANTED = {
     "float": "a number or a float argument",
     "int": "a whole number",
@@ -104,7 +107,13 @@ class _Binder:
         for key in values:
             self._check_key(key)
         bound = Bound(self._text(values, sole=not isinstance(given, dict)))
+        halves = self._op.halves
+        if halves and halves in values and "dim" in values:
+            message = f"{self._word} takes dim for the halves of one tensor: drop it, or {halves!r}"
+            raise self._error("dim", message)
         for slot in self._slots:
+            if slot == halves and slot not in values:
+                continue
             if values.get(slot) is not None or slot not in self._op.optional:
                 bound.operands[slot] = self._operand(slot, values.get(slot))
         for name, default in self._op.attributes.items():
@@ -251,9 +260,11 @@ class _Binder:
             raise self._error(name, str(error)) from None
 
     def _check_dim(self, name: str, value: int) -> None:
-        if name in self._op.dims:
+        halves = self._op.halves and name == "dim"
+        if halves or name in self._op.dims:
+            why = ("the halves of [rows, cols] lie along the last dim",) if halves else ()
             try:
-                check_dim(name, value, self._names.dims)
+                check_dim(name, value, self._names.dims, *why)
             except DimError as error:
                 raise self._error(name, str(error)) from None
 
@@ -266,19 +277,25 @@ class _Binder:
         the sizes of a source's kernel.
         """
         value = values.get(name, name)
-        per_dim = default is not None or name == "kernel_size"
-        if _is_size(value, 1 if default is None else 0):
+        counts = self._op.submodule.channels if self._op.submodule else ""
+        per_dim = (default is not None or name == "kernel_size") and name != counts
+        if _is_size(value, 1 if default is None or name == counts else 0):
             return value  # type: ignore[no-any-return]
         if per_dim and isinstance(value, list) and all(_is_size(v, 0) for v in value):
             return tuple(value)
         ints = self._names.of_type("int") + (self._names.of_type("shape") if per_dim else [])
         if isinstance(value, str) and value in ints:
             return Ref(value, is_argument=True)
+        if isinstance(value, str) and (product := _PRODUCT.fullmatch(value)):
+            times, argument = int(product[1] or product[4]), product[2] or product[3]
+            if argument in self._names.of_type("int") and times:
+                return Ref(argument, is_argument=True, times=times)
         if name not in values:
             message = f"{self._word} needs {name!r}: declare `{name}: int` under `arguments:`"
             raise self._error(name, message)
         near = nearest(value[:64], ints) if isinstance(value, str) else ""
-        raise self._unfit(name, "an int argument or a size", value, near)
+        wanted = "an int argument, a size, or a number times an argument"
+        raise self._unfit(name, wanted, value, near)
 
     def _example(self) -> str:
         slots = [s for s in self._slots if s not in self._op.optional]

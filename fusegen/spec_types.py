@@ -74,10 +74,20 @@ class Operand:
 
 @dataclass(frozen=True)
 class Ref:
-    """What an operand's or attribute's place points to: an argument, or an operand."""
+    """What an operand's or attribute's place points to: an argument, or an operand.
+
+    Args:
+        name: its name.
+        is_argument: which of the two.
+        times: a size may be so many times an int argument.
+    """
 
     name: str
     is_argument: bool
+    times: int = 1
+
+    def __str__(self) -> str:
+        return self.name if self.times == 1 else f"{self.times} * {self.name}"
 
 
 #: What construction needs beside operands and attributes.
@@ -123,6 +133,31 @@ class Step:
         if self.settings.get(self.op.submodule.flag) is False:
             return {}
         return dict(zip(self.op.operands, self.op.submodule.operands, strict=False))
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether what lives in the op's submodule holds one number a channel because a setting says so."""
+        named = self.op.submodule.channels if self.op and self.op.submodule else ""
+        return self.settings.get(named, 1) != 1
+
+    @property
+    def halves(self) -> str:
+        """The op's operand that is the second half of the step's tensor; none where it has its own."""
+        return "" if self.op is None or self.op.halves in self.operands else self.op.halves
+
+    @property
+    def halved(self) -> int:
+        """The dim of these halves, counted from the end; 0 where it takes none."""
+        if not self.halves:
+            return 0
+        dim = self.attributes["dim"]
+        assert isinstance(dim, int)
+        return dim % self.dims - self.dims if self.dims >= 3 else -1
+
+    @property
+    def halves_channels(self) -> bool:
+        """Whether these halves are of the channels."""
+        return self.halved == (1 - self.dims if self.dims >= 3 else -1)
 
     def operand(self, name: str) -> Ref | float | None:
         """Return what fills the place of one of the op's operands: a Ref, a number, or nothing.
@@ -171,3 +206,13 @@ class Spec:
     dims: int
     order: int
     launch: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def halving(self) -> Step | None:
+        """The step that takes the two halves of x or of the product behind it, if there is one."""
+        return next((step for step in self.steps if step.halves), None)
+
+    @property
+    def halved(self) -> int:
+        """The dim of these halves, counted from the end; 0 where there are none."""
+        return self.halving.halved if self.halving else 0

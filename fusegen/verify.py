@@ -101,7 +101,7 @@ def make_case(
         if a.name in derived.attributes
     }
     for groups in derived.groups:  # two or more of two channels or more, if that can be
-        channels = int(x.shape[1])
+        channels = derived.layout.half(shape)[1]
         options[groups] = next((n for n in range(2, channels) if channels % n == 0), 1)
     if derived.moded:
         options["training"] = training
@@ -287,7 +287,10 @@ def gradcheck(
 def example_shape(derived: chain.Chain, rows: int, cols: int) -> tuple[int, ...]:
     """Return the shape of an activation with about so many rows and columns."""
     dims = max(derived.layout.rank - 2, 0)
-    return (rows // 2**dims or 2, *[2] * dims, cols) if dims else (rows, cols)
+    shape = [rows // 2**dims or 2, *[2] * dims, cols] if dims else [rows, cols]
+    if derived.layout.halved:
+        shape[derived.layout.halved] *= 2
+    return tuple(shape)
 
 
 def check(specs: Sequence[Path], out: Path) -> list[Verdict]:

@@ -104,6 +104,29 @@ class Conv2dAmaxBatchNormDropout(nn.Module):
         return self.late(self.bn(x * torch.sigmoid(x)) * self.gate)
 
 
+class Conv2dGegluBatchNormMeanPrelu(nn.Module):
+    def __init__(self, in_channels: int, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 2 * channels, kernel_size)
+        self.norm = nn.BatchNorm2d(channels)
+        self.act = nn.PReLU(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, gate = self.conv(x).chunk(2, dim=1)
+        result: Tensor = self.act(torch.mean(self.norm(x * F.gelu(gate)), dim=(2, 3)))
+        return result
+
+
+class Conv2dGluChannelSoftmaxAmax(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.hardswish(F.glu(self.conv(x), dim=3))
+        return torch.amax(torch.softmax(x, dim=1), dim=(2, 3))
+
+
 #: Original by spec name, with the constructor's arguments, the shape of a small call's input, and those of
 #: activations behind the product.
 LEGS: dict[
@@ -151,5 +174,17 @@ LEGS: dict[
         (3, 6, 3, (6, 1, 1)),
         (4, 3, 6, 7),
         ((2, 1, 1, 1), (3, 5, 7, 9), (2, 33, 8, 64)),
+    ),
+    "conv2d_geglu_batch_norm_mean_prelu": (
+        Conv2dGegluBatchNormMeanPrelu,
+        (3, 5, 3),
+        (4, 3, 5, 6),
+        ((2, 2, 1, 1), (3, 10, 5, 7), (2, 66, 8, 16)),
+    ),
+    "conv2d_glu_channel_softmax_amax": (
+        Conv2dGluChannelSoftmaxAmax,
+        (3, 6, 3),
+        (4, 3, 5, 8),
+        ((1, 1, 1, 2), (3, 5, 7, 6), (2, 33, 8, 64)),
     ),
 }

@@ -165,6 +165,78 @@ class Conv2dScaleNormalize(nn.Module):
         return F.normalize(self.conv(x) * self.scale, dim=(1, 2))
 
 
+class LinearSwigluScale(nn.Module):
+    def __init__(self, in_features: int, hidden_features: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(in_features, 2 * hidden_features)
+        self.scale = nn.Parameter(torch.ones(hidden_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, gate = self.fc(x).chunk(2, dim=-1)
+        return x * F.silu(gate) * self.scale
+
+
+class Conv2dGluChannelSoftmax(nn.Module):
+    def __init__(self, in_channels: int, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 2 * channels, kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(F.glu(self.conv(x), dim=1), dim=1)
+
+
+class Conv2dRegluScale(nn.Module):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        scale_shape: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size)
+        self.scale = nn.Parameter(torch.randn(scale_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, gate = self.conv(x).chunk(2, dim=1)
+        return x * F.relu(gate) * self.scale
+
+
+class Conv1dGegluBatchNorm(nn.Module):
+    def __init__(self, in_channels: int, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(in_channels, 2 * channels, kernel_size)
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, gate = self.conv(x).chunk(2, dim=1)
+        result: Tensor = self.norm(x * F.gelu(gate, approximate="tanh"))
+        return result
+
+
+class Conv2dGluGroupNorm(nn.Module):
+    def __init__(self, in_channels: int, channels: int, kernel_size: int, num_groups: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 2 * channels, kernel_size)
+        self.norm = nn.GroupNorm(num_groups, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.norm(F.glu(self.conv(x), dim=1))
+        return result
+
+
+class Conv2dPreluTanh(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size)
+        self.act = nn.PReLU(out_channels)
+        self.act2 = nn.PReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.act2(torch.tanh(self.act(self.conv(x))))
+        return result
+
+
 #: Original by spec name, with the constructor's arguments and the shapes of a small call's inputs.
 SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ...], ...]]] = {
     "conv3d_leaky_relu_sum_gelu": (
@@ -199,6 +271,12 @@ SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ..
     ),
     "conv2d_scale_normalize": (Conv2dScaleNormalize, (3, 6, 3, (6, 1, 1)), ((2, 3, 6, 7),)),
     "linear_group_norm_swish_mul": (LinearGroupNormSwishMul, (5, 12, 3, (12,)), ((7, 5),)),
+    "linear_swiglu_scale": (LinearSwigluScale, (5, 7), ((3, 4, 5),)),
+    "conv2d_glu_channel_softmax": (Conv2dGluChannelSoftmax, (3, 5, 3), ((2, 3, 6, 7),)),
+    "conv2d_reglu_scale": (Conv2dRegluScale, (3, 10, 3, (5, 1, 1)), ((2, 3, 6, 7),)),
+    "conv1d_geglu_batch_norm": (Conv1dGegluBatchNorm, (3, 5, 3), ((4, 3, 9),)),
+    "conv2d_glu_group_norm": (Conv2dGluGroupNorm, (3, 6, 3, 2), ((2, 3, 6, 7),)),
+    "conv2d_prelu_tanh": (Conv2dPreluTanh, (3, 5, 3), ((2, 3, 6, 7),)),
     "bmm_bias_softmax": (BmmBiasSoftmax, (), ((3, 5, 4), (3, 4, 7), (7,), (3, 5, 1))),
     "conv1d_mish_softmax": (Conv1dMishSoftmax, (4, 6, 3), ((3, 4, 15), (3, 6, 11))),
 }

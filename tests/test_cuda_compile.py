@@ -99,15 +99,19 @@ def _allowed(function: str) -> int:
 @pytest.mark.parametrize(
     "name",
     [
-        "conv2d_channel_softmax_sigmoid",
-        "conv1d_mish_softmax",
-        "linear_group_norm_swish_mul",
-        "conv_transpose2d_batch_norm_tanh",
+        "chains/conv2d_channel_softmax_sigmoid",
+        "chains/conv1d_mish_softmax",
+        "chains/linear_group_norm_swish_mul",
+        "chains/conv_transpose2d_batch_norm_tanh",
+        "chains/conv2d_glu_channel_softmax",
+        "chains/conv2d_reglu_scale",
+        "chains/linear_swiglu_scale",
+        "legs/conv2d_geglu_batch_norm_mean_prelu",
     ],
 )
 def test_layouts_compile(name: str, tmp_path: Path) -> None:
-    """Columns that lie apart, and sums by channel: with every warning an error."""
-    rendered = pipeline.render_package(ROOT / "tests" / "chains" / f"{name}.yaml")
+    """Columns that lie apart, sums by channel, halves of a tensor, and legs: with every warning an error."""
+    rendered = pipeline.render_package(ROOT / "tests" / f"{name}.yaml")
     for file in ("kernel.cu", "kernel.h", "element.h"):
         (tmp_path / file).write_text(rendered.files[file])
     command = [

@@ -49,6 +49,16 @@ def modes(chain: Chain) -> tuple[bool, ...]:
     return (False, True) if len(chain.modes) == 2 else (False,)
 
 
+def shapes(chain: Chain) -> list[tuple[int, ...]]:
+    """Return the shapes of a chain's x; a tensor of two halves is twice as long."""
+    return [doubled(chain, shape) for shape in SHAPES[chain.layout.rank or 2]]
+
+
+def doubled(chain: Chain, shape: tuple[int, ...]) -> tuple[int, ...]:
+    place = len(shape) + chain.layout.halved
+    return tuple(2 * n if d == place else n for d, n in enumerate(shape))
+
+
 def usable(name: str, shape: tuple[int, ...], training: bool) -> bool:
     """Whether torch takes the shape: it refuses the variance of one value."""
     behind = torch.Size(shape[2:]).numel()
@@ -64,9 +74,9 @@ def usable(name: str, shape: tuple[int, ...], training: bool) -> bool:
 @pytest.mark.parametrize("name", SHAPED)
 def test_every_shape(name: str, dtype: torch.dtype, device: str, shaped: Shaped) -> None:
     chain, package = shaped(name)
-    for shape in SHAPES[chain.layout.rank]:
+    for shape in shapes(chain):
         for training in modes(chain):
-            if not usable(name, shape, training):
+            if not usable(name, chain.layout.half(shape), training):
                 continue
             case = verify.make_case(chain, shape, training=training, device=device)
             for error in verify.compare(package, chain, case, dtype):
@@ -138,7 +148,7 @@ def call(package: ModuleType, case: verify.Case, x: Tensor) -> Tensor:
 def test_memory_formats_do_not_matter(name: str, device: str, shaped: Shaped) -> None:
     """Channels-last, permuted and strided activations give what a contiguous one does."""
     chain, package = shaped(name)
-    shape = SHAPES[chain.layout.rank][2]
+    shape = shapes(chain)[2]
     case = verify.make_case(chain, shape, training=False, device=device)
     x = case.x.float()
     wanted = call(package, case, x)
@@ -168,7 +178,7 @@ def test_channels_last_takes_no_copy(name: str, training: bool, shaped: Shaped) 
     chain, package = shaped(name)
     if training and len(chain.modes) == 1:
         return
-    shape = SHAPES[chain.layout.rank][1]
+    shape = shapes(chain)[1]
     case = verify.make_case(chain, shape, training=training)
     cotangent = torch.linspace(-1, 1, case.x.numel(), dtype=torch.float64).reshape(shape)
 
@@ -197,9 +207,9 @@ def test_channels_last_takes_no_copy(name: str, training: bool, shaped: Shaped) 
 @pytest.mark.parametrize("name", SHAPED)
 def test_empty_activations(name: str, device: str, shaped: Shaped) -> None:
     chain, package = shaped(name)
-    for empty in range(chain.layout.rank):
-        shape = tuple(0 if d == empty else s for d, s in enumerate(SHAPES[chain.layout.rank][1]))
-        if not usable(name, shape, training=False):
+    for empty in range(chain.layout.rank or 2):
+        shape = tuple(0 if d == empty else s for d, s in enumerate(shapes(chain)[1]))
+        if not usable(name, chain.layout.half(shape), training=False):
             continue
         case = verify.make_case(chain, shape, training=False, device=device)
         x = case.x.clone().requires_grad_()
@@ -207,7 +217,7 @@ def test_empty_activations(name: str, device: str, shaped: Shaped) -> None:
             case.operands[o.name].clone().requires_grad_(o.differentiable) for o in chain.operands
         ]
         out = package.apply(x, *operands, **case.options)
-        assert out.shape == shape
+        assert out.shape == chain.layout.half(shape)
         out.sum().backward()
         for leaf in (x, *(o for o in operands if o.requires_grad)):
             assert leaf.grad is not None
@@ -220,7 +230,7 @@ def test_empty_activations(name: str, device: str, shaped: Shaped) -> None:
 def test_results_are_the_same_from_run_to_run(name: str, device: str, shaped: Shaped) -> None:
     """Sums have a fixed order: bits repeat, on the CPU for any number of threads too."""
     chain, package = shaped(name)
-    shape = (*(7, 19, 33, 5, 3)[: chain.layout.rank - 1], 7)
+    shape = doubled(chain, (*(7, 19, 33, 5, 3)[: (chain.layout.rank or 2) - 1], 7))
     case = verify.make_case(chain, shape, training=False, device=device)
     moving = [True, *(o.differentiable for o in chain.operands)]
     leaves = [t.float().requires_grad_(m) for t, m in zip(

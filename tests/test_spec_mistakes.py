@@ -70,6 +70,10 @@ MISTAKES: list[tuple[str, str, int]] = [
         "'b' has no default but follows one",
         3,
     ),
+    # sizes
+    ("chain:\n  - prelu: {num_parameters: 0}\n", "'num_parameters' of prelu must be an int", 2),
+    ("chain:\n  - prelu: {num_parameters: [2]}\n", "'num_parameters' of prelu must be an int", 2),
+    ("chain:\n  - prelu: {weight: 3}\n", "'weight' of prelu lives in its torch.nn.PReLU", 2),
     # names
     ("arguments:\n  2nd: int\nchain: [swish]\n", "'2nd' is no name", 2),
     ("arguments:\n  a-b: int\nchain: [swish]\n", "'a-b' is no name", 2),

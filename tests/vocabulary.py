@@ -150,6 +150,14 @@ CHAINS = {
           - expr: "std(x)"
           - gelu
         """,
+    "prelu_by_channel": """
+        arguments: {num_parameters: int}
+        operands: {bias: col}
+        chain:
+          - add: bias
+          - prelu
+          - softmax: {dim: 1}
+        """,
     "squared_total": """
         operands: {target: full}
         chain:

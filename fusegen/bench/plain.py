@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from fusegen import ops
 from fusegen.chain import Chain
+from fusegen.program import SECOND
 from fusegen.spec_types import Ref, Step
 from fusegen.torch_call import Given, torch_call
 
@@ -125,7 +126,10 @@ def _step(step: Step, numbers: Mapping[str, float]) -> Call:
         name: numbers[value.name] if isinstance(value, Ref) else value
         for name, value in step.attributes.items()
     }
-    taken = [_operand(step, name, numbers) for name in step.op.operands]
+    taken = [
+        SECOND if name == step.halves else _operand(step, name, numbers)
+        for name in step.op.operands
+    ]
     function = torch_call(step.op, attributes, training=True)
     if function is not None:
         return lambda x, operands: function(x, [_value(t, operands) for t in taken])
@@ -141,7 +145,11 @@ def _step(step: Step, numbers: Mapping[str, float]) -> Call:
         result: Tensor = formula({"x": x, **given})
         return result
 
-    return run
+    def of_halves(x: Tensor, operands: Mapping[str, Tensor]) -> Tensor:
+        first, second = x.chunk(2, attributes["dim"])
+        return run(first, {**operands, SECOND: second})
+
+    return of_halves if step.halves else run
 
 
 def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float | None:

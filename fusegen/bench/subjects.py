@@ -206,8 +206,9 @@ def _model(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
     def tensors() -> Set:
         assert group.in_features is not None
         x = _randn(group, choice, group.rows, group.in_features)
-        cotangent = _randn(group, choice, group.rows, group.cols)
-        drawn = random_operands(chain, cotangent, generator)
+        product = _randn(group, choice, group.rows, group.cols)
+        cotangent = _randn(group, choice, *chain.layout.half(product.shape))
+        drawn = random_operands(chain, product, generator)
         inputs = [drawn[o.name] for o in chain.operands if not o.owner]
         for tensor in (x, *inputs):
             tensor.requires_grad_()

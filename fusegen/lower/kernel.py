@@ -71,11 +71,11 @@ class Kernel:
     def order(self) -> Order:
         """How elements may lie in memory.
 
-        Draws, and channels spread along rows and columns, are known by an element's place where the tensor is
-        contiguous.
+        Draws, channels spread along rows and columns, and halves are known by an element's place where the
+        tensor is contiguous.
         """
         parts = [k for k in self.parts if k.form != "columns"]
-        if any(k.random or k.spread or k.run_sums for k in parts):
+        if any(k.random or k.spread or k.run_sums or k.halved for k in parts):
             return "contiguous"
         if all(k.flat for k in parts):
             return "any"
@@ -356,4 +356,9 @@ class Kernel:
         """Whether no value depends on where a row ends, so that the tensor is one long row."""
         by_row = self.row or self.saved_rows or self.reduces_rows or self.spread or self.run_sums
         by_col = self.col or self.saved_cols or self.indices or self.col_sums
-        return not (by_row or by_col or self.extents or self.sampled)
+        return not (by_row or by_col or self.extents or self.sampled or self.halved)
+
+    @property
+    def halved(self) -> bool:
+        """Whether it reads or writes halves of a tensor, whose runs of rows lie apart."""
+        return any(f.apart for f in (*self.full, *self.aside)) or any(r.apart for r in self.stores)

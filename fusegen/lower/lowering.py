@@ -229,7 +229,7 @@ class _Lowering:
         needed = {v.name for v in self.plan.needed} if read is None else read
         inputs = (i for i in self.program.inputs if i.source == "tensor" and i.kind == kind)
         return tuple(
-            Field(i.name, kind, integer=i.integer, per_channel=i.per_channel)
+            Field(i.name, kind, integer=i.integer, per_channel=i.per_channel, half=i.half)
             for i in inputs
             if i.name in needed
         )
@@ -242,7 +242,7 @@ class _Lowering:
         results = []
         for name, output in self.program.outputs.items():
             result = self._result(name, output.value, output.declared, output.like)
-            results.append(replace(result, outline=output.outline))
+            results.append(replace(result, outline=output.outline, half=output.half(name)))
         for value in self.program.saved:
             results.append(self._result(value.name, value, value.kind))
         for value in self.plan.totals:

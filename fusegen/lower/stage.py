@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from fusegen.program import Kind, Outline
+from fusegen.program import Half, Kind, Outline
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Field:
         integer: whether it is stored as int64.
         per_channel: whether the tensor holds one number a channel, spread along `kind`.
         handed: whether a kernel that runs before leaves it.
+        half: which half of a tensor it is, where it is one.
     """
 
     name: str
@@ -37,11 +38,22 @@ class Field:
     integer: bool = False
     per_channel: bool = False
     handed: bool = False
+    half: Half | None = None
 
     @property
     def declared(self) -> Kind:
         """The kind of the tensor itself."""
         return Kind.CHANNEL if self.per_channel else self.kind
+
+    @property
+    def tensor(self) -> str:
+        """The name of the tensor that holds it."""
+        return self.half.tensor if self.half else self.name
+
+    @property
+    def apart(self) -> bool:
+        """Whether between its runs of rows lie those of another half."""
+        return self.half is not None and self.kind == Kind.FULL and not self.per_channel
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,7 @@ class Result:
         summed_as: the result whose sum this one is too; itself, where no earlier one adds up the same.
         outline: the shape it has where that is not `like`'s.
         hidden: whether it is only what final results follow from.
+        half: which half of a tensor it is, where it is one.
     """
 
     name: str
@@ -89,6 +102,17 @@ class Result:
     summed_as: str = ""
     outline: Outline = "like"
     hidden: bool = False
+    half: Half | None = None
+
+    @property
+    def tensor(self) -> str:
+        """The name of the tensor that holds it."""
+        return self.half.tensor if self.half else self.name
+
+    @property
+    def apart(self) -> bool:
+        """Whether between its runs of rows lie those of another half."""
+        return self.half is not None and self.kind == Kind.FULL
 
     @property
     def adds(self) -> bool:

@@ -93,6 +93,7 @@ def _operand(op: Op, name: str) -> str:
         notes.append("held by `Module`")
     notes += ["no gradient"] if name in op.constant and name != op.classes else []
     notes += ["may be left out"] if name in op.optional else []
+    notes += ["without it, the second half of x"] if name == op.halves else []
     return f"`{name}`" + (f" ({', '.join(notes)})" if notes else "")
 
 

@@ -34,15 +34,16 @@ def leaky_relu(x: sp.Expr, *, negative_slope: float = 0.01) -> sp.Expr:
 @op(
     "nn.functional.prelu",
     kinds={"weight": Kind.SCALAR},
-    submodule=Submodule("nn.PReLU", operands=("weight",)),
-    refused={
-        "num_parameters": "it is 1; for more, declare an operand w of kind channel and write "
-        'expr: "where(x > 0, x, w * x)"',
-        "init": "fill the Module's weight when it is made",
-    },
+    submodule=Submodule(
+        "nn.PReLU",
+        geometry={"num_parameters": 1},
+        operands=("weight",),
+        channels="num_parameters",
+    ),
+    refused={"init": "fill the Module's weight when it is made"},
 )
 def prelu(x: sp.Expr, weight: sp.Expr) -> sp.Expr:
-    """x above 0, weight x elsewhere, with one learnable weight. He et al. 2015, arXiv:1502.01852."""
+    """x above 0, weight x elsewhere, with one weight or one a channel. He et al. 2015, arXiv:1502.01852."""
     return where(x > 0, x, weight * x)
 
 

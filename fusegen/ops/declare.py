@@ -61,6 +61,8 @@ class Submodule:
         flag: the constructor parameter that says whether the module has the operands, if it has one;
             where it has not, each is what the formula's parameters have for a default.
         flagged: the flag's default.
+        channels: the constructor parameter that says how many numbers the operands hold: one a channel, where
+            it is not 1.
 
     `module` may hold `{n}`, which is the number of the activation's dims behind the channel.
     """
@@ -73,6 +75,7 @@ class Submodule:
     buffers: tuple[str, ...] = ()
     flag: str = ""
     flagged: bool = True
+    channels: str = ""
 
     def module_for(self, dims: int) -> str:
         """Return the module's name for an activation of so many dims, or of any (0)."""
@@ -108,6 +111,8 @@ class Op:
         over: the dims that it reduces over where no attribute names them.
         groups: the attribute that says into how many groups the channel is cut: a row is then the channels of
             a group with all dims behind them.
+        halves: the operand in whose place may be the second half of one tensor, x being its first; the
+            attribute `dim` says along which dim.
         choices: the valid values of string attributes.
         refused: parameters of the torch function that it does not take, beside `REFUSED`, each with
             what to do instead.
@@ -135,6 +140,7 @@ class Op:
     several: bool = False
     over: Over | None = None
     groups: str = ""
+    halves: str = ""
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
@@ -174,6 +180,7 @@ def op(
     several: bool = False,
     over: Over | None = None,
     groups: str = "",
+    halves: str = "",
     choices: Mapping[str, tuple[str, ...]] | None = None,
     refused: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
@@ -217,6 +224,7 @@ def op(
             several=several,
             over=over,
             groups=groups,
+            halves=halves,
             choices=choices or {},
             refused=refused or {},
             aliases=aliases,

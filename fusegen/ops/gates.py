@@ -1,6 +1,6 @@
-"""Gated linear units of two inputs: the activation times a function of the gate.
+"""Gated linear units: the activation times a function of the gate.
 
-torch has glu alone, and of one tensor whose second half is the gate: `apply(*x.chunk(2, -1))` is it.
+Without a gate of its own, an op takes the two halves of one tensor along `dim`: the value, then the gate.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from fusegen.ops.activations import gelu, relu, swish
 from fusegen.ops.declare import op
 
 
-@op()
-def glu(x: sp.Expr, gate: sp.Expr) -> sp.Expr:
-    """x sigmoid(gate). Dauphin et al. 2016, arXiv:1612.08083; torch.nn.GLU of two halves."""
+@op(halves="gate")
+def glu(x: sp.Expr, gate: sp.Expr, *, dim: int = -1) -> sp.Expr:
+    """x sigmoid(gate). Dauphin et al. 2016, arXiv:1612.08083; torch.nn.GLU."""
     return x * sigmoid(gate)
 
 
-@op(choices={"approximate": ("none", "tanh")})
-def geglu(x: sp.Expr, gate: sp.Expr, *, approximate: str = "none") -> sp.Expr:
+@op(halves="gate", choices={"approximate": ("none", "tanh")})
+def geglu(x: sp.Expr, gate: sp.Expr, *, dim: int = -1, approximate: str = "none") -> sp.Expr:
     """x gelu(gate). Shazeer 2020, arXiv:2002.05202."""
     return x * gelu.formula(gate, approximate=approximate)
 
 
-@op()
-def swiglu(x: sp.Expr, gate: sp.Expr, *, beta: float = 1.0) -> sp.Expr:
+@op(halves="gate")
+def swiglu(x: sp.Expr, gate: sp.Expr, *, dim: int = -1, beta: float = 1.0) -> sp.Expr:
     """x swish(gate), swish(y) = y sigmoid(beta y). Shazeer 2020, arXiv:2002.05202."""
     return x * swish.formula(gate, beta=beta)
 
 
-@op()
-def reglu(x: sp.Expr, gate: sp.Expr) -> sp.Expr:
+@op(halves="gate")
+def reglu(x: sp.Expr, gate: sp.Expr, *, dim: int = -1) -> sp.Expr:
     """x max(gate, 0). Shazeer 2020, arXiv:2002.05202."""
     return x * relu.formula(gate)

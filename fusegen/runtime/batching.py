@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fusegen.runtime.passes import BoundPass
 
-_BY_ROW = frozenset({"full", "row", "dropped"})
+_BY_ROW = frozenset({"full", "row", "dropped", "half"})
 
 
 def batched(
@@ -65,8 +65,9 @@ def _folds(dims: Sequence[int | None], pass_: BoundPass, args: tuple[Any, ...]) 
 
 
 def _merges(dims: Sequence[int | None], pass_: BoundPass, args: tuple[Any, ...]) -> bool:
-    """Whether the first dim of an activation is of its rows, so that the batch can join it."""
-    return bool(args[0].dim() - (dims[0] is not None) > -pass_.columns[0])
+    """Whether the first dim of an activation is of its rows, and of one half of x, so that the batch can join
+    it."""
+    return bool(args[0].dim() - (dims[0] is not None) > max(-pass_.columns[0], -pass_.halved))
 
 
 def _fold(

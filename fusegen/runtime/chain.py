@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
-from fusegen.runtime.passes import BoundPass, Pass, bind_passes
+from fusegen.runtime.passes import BoundPass, Pass, bind_passes, half_shape
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
 
@@ -29,11 +30,13 @@ class Operand:
         kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with a last dim of 1) or
             "scalar" (one element); "channel": one number a channel, [C, 1, 1] or [C].
         integer: whether it holds int64 numbers: one a row, in x's shape without the last dim.
+        halves: whether it has a half for each of x's, one behind the other.
     """
 
     name: str
     kind: Literal["full", "col", "row", "channel", "scalar"]
     integer: bool = False
+    halves: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Chain:
         rank: the number of dims that x must have, or 0 for any.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
+        halved: the dim along which x has two halves, counted from the end; 0 where it has none. What else
+            varies along that dim is as long as one half.
         reaching: what messages call the activation, where the chain is a leg of a longer one.
 
     Raises:
@@ -82,11 +87,13 @@ class Chain:
         rank: int = 0,
         columns: tuple[int, int] = (-1, -1),
         grouped: bool = False,
+        halved: int = 0,
         reaching: str = "x",
     ) -> None:
         self._has_cuda = load_binaries(package, Path(file).parent)
         self.package, self.operands = package, tuple(operands)
-        self.rank, self.columns, self.grouped, self.reaching = rank, columns, grouped, reaching
+        self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
+        self.reaching = reaching
         namespace = getattr(torch.ops, f"fusegen_{package}")
         self._modes = {}
         for name, mode in modes.items():
@@ -99,6 +106,7 @@ class Chain:
                 random=mode.random,
                 columns=columns,
                 grouped=grouped,
+                halved=halved,
             )
             self._modes[name] = _Bound(mode, passes, self.operands)
             for pass_ in passes:
@@ -141,7 +149,8 @@ class Chain:
         """
         bound = self._modes[mode]
         out = call(bound.forward, self._arguments(bound, x, operands, attributes, seed, groups))
-        if x.numel() == x.shape[1]:
+        shape = half_shape(x.shape, self.halved) if self.halved else x.shape
+        if math.prod(shape) == shape[1]:
             raise ValueError(
                 f"{self.package}: {self.reaching}: expected more than one value a channel in training, "
                 f"got shape {tuple(x.shape)}"
@@ -159,11 +168,12 @@ class Chain:
     ) -> tuple[Any, ...]:
         """Return the arguments of the forward pass's operator."""
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
-        if not fits(x, bound.operands, given, self.rank, self.columns):
+        if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
             given = _autocast(x, given)
-            if not fits(x, bound.operands, given, self.rank, self.columns):
+            if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
                 explain(
-                    *(self.package, x, bound.operands, given, self.rank, self.columns),
+                    *(self.package, x, bound.operands, given),
+                    *(self.rank, self.columns, self.halved),
                     reaching=self.reaching,
                 )
         if x.is_cuda and not self._has_cuda:
@@ -171,10 +181,10 @@ class Chain:
                 f"{self.package}: x: expected a tensor on cpu, for which alone the package was built, got "
                 f"one on {x.device}; run `fusegen build --backend cuda`"
             )
-        if self.grouped and (groups < 1 or x.shape[1] % groups):
+        if self.grouped and (groups < 1 or half_shape(x.shape, self.halved)[1] % groups):
             raise ValueError(
                 f"{self.package}: {self.reaching}: expected channels that {groups} groups divide, "
-                f"got {x.shape[1]}"
+                f"got {half_shape(x.shape, self.halved)[1]}"
             )
         mode = bound.mode
         args: tuple[Any, ...] = (x, *given)

@@ -12,6 +12,8 @@ from typing import Any, NoReturn, Protocol
 import torch
 from torch import Tensor
 
+from fusegen.runtime.passes import half_shape
+
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -22,6 +24,8 @@ class _Operand(Protocol):
     def kind(self) -> str: ...
     @property
     def integer(self) -> bool: ...
+    @property
+    def halves(self) -> bool: ...
 
 
 def fits(
@@ -30,6 +34,7 @@ def fits(
     given: Sequence[Any],
     rank: int,
     columns: tuple[int, int],
+    halved: int = 0,
 ) -> bool:
     """Return whether a call is one that the operators take; see `explain` for the arguments."""
     if not isinstance(x, Tensor) or (rank and x.dim() != rank):
@@ -37,6 +42,12 @@ def fits(
     dtype, on_cpu = x.dtype, x.is_cpu  # a device takes longer to ask for and to compare
     if dtype not in _DTYPES or not (on_cpu or x.is_cuda):
         return False
+    whole = x.shape
+    half: Sequence[int] = whole
+    if halved:
+        if len(whole) < -halved or whole[halved] % 2:
+            return False
+        half = half_shape(whole, halved)
     for operand, tensor in zip(operands, given, strict=True):
         if not isinstance(tensor, Tensor):
             return False
@@ -44,7 +55,7 @@ def fits(
             return False
         if tensor.dtype is not (torch.int64 if operand.integer else dtype):
             return False
-        if not _fits(operand, tensor, x, columns):
+        if not _fits(operand, tensor, whole if operand.halves else half, columns):
             return False
     return True
 
@@ -56,6 +67,7 @@ def explain(
     given: Sequence[Any],
     rank: int,
     columns: tuple[int, int],
+    halved: int = 0,
     *,
     reaching: str = "x",
 ) -> NoReturn:
@@ -68,6 +80,7 @@ def explain(
         given: these operands.
         rank: the number of dims that x must have, or 0 for any.
         columns: the first and the last dim along which a row runs, counted from the end.
+        halved: the dim along which x has two halves, counted from the end; 0 where it has none.
         reaching: what to call x.
 
     Raises:
@@ -84,6 +97,13 @@ def explain(
         raise ValueError(
             f"{package}: {reaching}: expected {rank} dims{why}, got shape {tuple(x.shape)}"
         )
+    whole = x.shape
+    half: Sequence[int] = whole
+    if halved:
+        if len(whole) < -halved or whole[halved] % 2:
+            message = f"expected two halves along dim {halved}, got shape {tuple(whole)}"
+            raise ValueError(f"{package}: {reaching}: {message}")
+        half = half_shape(whole, halved)
     for operand, tensor in zip(operands, given, strict=True):
         place = f"{package}: {operand.name}"
         if not isinstance(tensor, Tensor):
@@ -98,10 +118,11 @@ def explain(
             raise ValueError(
                 f"{place}: expected a tensor on {x.device} as {reaching} is, got one on {tensor.device}"
             )
-        if not _fits(operand, tensor, x, columns):
+        shape = whole if operand.halves else half
+        if not _fits(operand, tensor, shape, columns):
             raise ValueError(
-                f"{place}: expected {_expected(operand, x, columns)} for {reaching} of shape "
-                f"{tuple(x.shape)}, got {tuple(tensor.shape)}"
+                f"{place}: expected {_expected(operand, shape, columns)} for {reaching} of shape "
+                f"{tuple(whole)}, got {tuple(tensor.shape)}"
             )
     raise ValueError(
         f"{package}: {reaching}: expected a tensor on cpu or cuda, got one on {x.device}"
@@ -112,29 +133,29 @@ def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _shape(kind: str, x: Tensor, columns: tuple[int, int]) -> tuple[int, ...]:
-    """Return the shape of an operand that broadcasts with x; ones in front may be missing."""
-    if kind == "full" or not x.dim():
-        return tuple(x.shape)
-    first, last = columns[0] % x.dim(), columns[1] % x.dim()
+def _shape(kind: str, x: Sequence[int], columns: tuple[int, int]) -> tuple[int, ...]:
+    """Return the shape of an operand that broadcasts with an activation's; ones in front may be missing."""
+    if kind == "full" or not x:
+        return tuple(x)
+    first, last = columns[0] % len(x), columns[1] % len(x)
     if kind == "channel":
         first = last = 1  # as torch has it
-    kept = [(first <= dim <= last) != (kind == "row") for dim in range(x.dim())]
-    return tuple([size if keep else 1 for size, keep in zip(x.shape, kept, strict=True)])
+    kept = [(first <= dim <= last) != (kind == "row") for dim in range(len(x))]
+    return tuple([size if keep else 1 for size, keep in zip(x, kept, strict=True)])
 
 
-def _fits(operand: _Operand, tensor: Tensor, x: Tensor, columns: tuple[int, int]) -> bool:
+def _fits(operand: _Operand, tensor: Tensor, x: Sequence[int], columns: tuple[int, int]) -> bool:
     kind = operand.kind
     if operand.integer:
-        return tensor.shape == x.shape[:-1]
+        return tensor.shape == x[:-1]
     if kind == "full":
-        return tensor.shape == x.shape
+        return tensor.shape == x
     if kind == "scalar":
         return tensor.numel() == 1
-    if tensor.dim() == 1 and x.dim() and kind == "channel":  # as torch's own modules hold it
-        return tensor.shape[0] == x.shape[1]
-    if tensor.dim() == 1 and x.dim() and kind == "col" and columns == (-1, -1):
-        return tensor.shape[0] == x.shape[-1]  # the most common, and there is no faster way
+    if tensor.dim() == 1 and x and kind == "channel":  # as torch's own modules hold it
+        return tensor.shape[0] == x[1]
+    if tensor.dim() == 1 and x and kind == "col" and columns == (-1, -1):
+        return tensor.shape[0] == x[-1]  # the most common, and there is no faster way
     shape = _shape(kind, x, columns)
     if kind == "row":
         return tensor.shape == shape
@@ -148,10 +169,10 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[front:]
 
 
-def _expected(operand: _Operand, x: Tensor, columns: tuple[int, int]) -> str:
+def _expected(operand: _Operand, x: Sequence[int], columns: tuple[int, int]) -> str:
     kind = operand.kind
     if operand.integer:
-        return f"shape {tuple(x.shape[:-1])}"
+        return f"shape {tuple(x[:-1])}"
     if kind == "scalar":
         return "one element"
     shape = _shape(kind, x, columns)

@@ -19,8 +19,9 @@ from fusegen.runtime.sharding import know_shardings
 #: The most derivatives that a spec can ask for.
 HIGHEST = 3
 
-#: The kind of the forward pass's value by its outline: "dropped" is x's shape without its columns.
-_REDUCED = {"keepdim": "row", "row": "dropped", "scalar": "scalar"}
+#: The kind of the forward pass's value by its outline: "dropped" is x's shape without its columns, "half" is
+#: that of one half.
+_REDUCED = {"keepdim": "row", "row": "dropped", "scalar": "scalar", "half": "half"}
 
 _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _CUDA = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
@@ -41,7 +42,7 @@ class Pass:
         value: whether there is an operator of the same name with "_value" behind it, which leaves out the
             statistics.
         outline: of the forward pass, the shape of its value: "like" x, or x's with its columns reduced:
-            "keepdim" with size 1, "row" dropped; "scalar" is one number.
+            "keepdim" with size 1, "row" dropped; "scalar" is one number, "half" is one half of x.
     """
 
     operator: str
@@ -68,6 +69,7 @@ class BoundPass:
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
         outline: the shape of the forward pass's value.
+        halved: the dim along which x has two halves, counted from the end; 0 where it has none.
 
     Attributes:
         name: the operator's name, "fusegen_<package>::…".
@@ -90,6 +92,7 @@ class BoundPass:
         columns: tuple[int, int],
         grouped: bool,
         outline: str,
+        halved: int,
     ) -> None:
         self.package, self.order, self.operator = package, order, operator
         self.name: str = operator.name()  # type: ignore[attr-defined]
@@ -101,6 +104,7 @@ class BoundPass:
             grouped,
             declared.order,
         )
+        self.halved = halved
         self.count, self.statistics = len(kinds), len(statistic_kinds)
         self.statistic_kinds, statistics = statistic_kinds, len(statistic_kinds)
         # One number is of all rows, and how many those are may be in it.
@@ -131,16 +135,23 @@ class BoundPass:
             )
         return self._next
 
+    def rows_shape(self, x: Tensor) -> Sequence[int]:
+        """Return the shape of the activation whose rows the kernels see: x's, or that of one half."""
+        return half_shape(x.shape, self.halved)
+
     def shape(self, place: int, tensors: Sequence[Tensor]) -> Sequence[int]:
         """Return the shape of an output, from the tensors that the pass takes."""
-        like = tensors[self.like[place]].shape
-        if self.order or self.output_kinds[place] == "full":
-            return like
-        if self.output_kinds[place] == "scalar" or not like:
+        like, kind = tensors[self.like[place]], self.output_kinds[place]
+        if self.order or kind == "full":
+            return like.shape
+        if kind == "scalar" or not like.dim():
             return ()
-        first, last = (dim % len(like) for dim in self.columns)
-        kept = () if self.output_kinds[place] == "dropped" else (1,) * (last + 1 - first)
-        return (*like[:first], *kept, *like[last + 1 :])
+        shape = self.rows_shape(like)
+        if kind == "half":
+            return shape
+        first, last = (dim % len(shape) for dim in self.columns)
+        kept = () if kind == "dropped" else (1,) * (last + 1 - first)
+        return (*shape[:first], *kept, *shape[last + 1 :])
 
     def arguments(
         self,
@@ -185,6 +196,12 @@ def _below_autograd(operator: Callable[..., Any]) -> Callable[..., Any]:
     return found
 
 
+def half_shape(shape: Sequence[int], halved: int) -> tuple[int, ...]:
+    """Return the shape of one half of a tensor, along a dim counted from the end; its own where that is 0."""
+    place = len(shape) + halved
+    return tuple([n // 2 if d == place else n for d, n in enumerate(shape)])
+
+
 def is_plain(tensors: Sequence[Any]) -> bool:
     """Return whether nothing but torch's own CPU or CUDA backend wants to see a call."""
     if _modes_active() or _profiled():
@@ -206,6 +223,7 @@ def bind_passes(
     random: bool,
     columns: tuple[int, int],
     grouped: bool,
+    halved: int = 0,
 ) -> tuple[BoundPass, ...]:
     """Return the passes of a mode, each with its operator and its derivative.
 
@@ -218,6 +236,7 @@ def bind_passes(
         random: whether the mode draws random numbers.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
+        halved: the dim along which x has two halves, counted from the end; 0 where it has none.
     """
     bound: list[BoundPass] = []
     taken = tuple(kinds)
@@ -227,6 +246,7 @@ def bind_passes(
         made = BoundPass(
             *(package, order, operator, value, said, taken, statistics, random, columns, grouped),
             outline=declared[0].outline,
+            halved=halved,
         )
         if bound:
             bound[-1]._next = made

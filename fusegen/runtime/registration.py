@@ -23,12 +23,12 @@ def register(pass_: BoundPass) -> None:
     name = pass_.name
 
     def fake(*args: Any) -> Any:
-        x, tensors = args[0], args[: pass_.count]
+        x = args[0]
         lies = keeps_order(x, pass_.order_in_memory, pass_.columns)
         outputs = [
             torch.empty_like(x)
             if lies and kind == "full"
-            else x.new_empty(pass_.shape(number, tensors))
+            else x.new_empty(pass_.shape(number, args))
             for number, kind in enumerate(pass_.output_kinds)
         ]
         if pass_.order == 0:
@@ -52,7 +52,7 @@ def _statistic(x: Tensor, pass_: BoundPass, kind: str, groups: int) -> Tensor:
     """Return a statistic of each row, of each column or of all, in the type that the kernels compute in."""
     first, last = (dim % x.dim() for dim in pass_.columns) if x.dim() else (0, -1)
     count = groups if kind == "row" else 1
-    for dim, size in enumerate(x.shape):
+    for dim, size in enumerate(pass_.rows_shape(x)):
         if kind != "scalar" and (first <= dim <= last) == (kind == "col"):
             count *= size
     return x.new_empty((count,), dtype=torch.promote_types(x.dtype, torch.float32))

@@ -57,6 +57,8 @@ def _shardings(pass_: BoundPass, args: tuple[Any, ...]) -> list[tuple[list[Any],
         return found
     columns = range(dims + pass_.columns[0], dims + pass_.columns[1] + 1) if dims else range(0)
     for dim in range(dims):
+        if pass_.halved and dim == dims + pass_.halved:
+            continue  # a shard would have rows of one half alone
         if dim in columns:
             if pass_.by_column and len(columns) == 1 and not pass_.grouped:
                 found.append(_split(pass_, args, dim, "row"))

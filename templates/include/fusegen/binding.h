@@ -32,14 +32,22 @@ struct Layout {
   int64_t first, last;  // the dims of the columns, counted from the end: -1 is the last
   int64_t groups;       // into how many rows they are cut
   Order order;          // how the elements may lie
+  int64_t halved = 0;   // the dim of the tensor's two halves, counted from the end; 0: it has none
 };
 
-// The activation as the kernels see it: [rows, cols], whatever its dims.
+// The activation as the kernels see it: [rows, cols], whatever its dims. Of a tensor of two halves
+// it is one of them.
 class Activation {
  public:
   Activation(const Tensor& x, const Layout& layout)
       : x_(x), numel_(x.numel()), first_(layout.first), last_(layout.last) {
     const int64_t rank = layout.rank, dims = x.dim();
+    if (layout.halved) {
+      halved_ = dims + layout.halved;
+      STD_TORCH_CHECK(halved_ >= 0 && x.size(halved_) % 2 == 0, "x: it has no two halves");
+      numel_ /= 2;
+      for (int64_t dim = halved_; dim < dims; ++dim) half_ *= size(dim);
+    }
     STD_TORCH_CHECK(rank == 0 || dims == rank, "x: expected ", rank, " dims, got ", dims);
     switch (x.scalar_type()) {
       case ScalarType::Double:
@@ -61,11 +69,11 @@ class Activation {
       return dim >= dims + layout.first && dim <= dims + layout.last;
     };
     for (int64_t dim = 0; dim < dims; ++dim) {
-      (column(dim) ? width_ : height_) *= x.size(dim);
+      (column(dim) ? width_ : height_) *= size(dim);
       // Places of a channel that follow one another: elements where the channel is among the
       // columns, else rows.
-      if (dim > 1 && (column(1) || !column(dim))) channel_run_ *= x.size(dim);
-      if (dim > dims + layout.last) matrix_ *= x.size(dim);
+      if (dim > 1 && (column(1) || !column(dim))) channel_run_ *= size(dim);
+      if (dim > dims + layout.last) matrix_ *= size(dim);
     }
     inner_ = matrix_;
     STD_TORCH_CHECK(layout.groups > 0 && width_ % layout.groups == 0, "x: its channels are not ",
@@ -82,8 +90,12 @@ class Activation {
   // The rows of a sample: a sixteenth of the matrices [cols, …] that follow one another.
   int64_t sample() const { return matrix_ ? (height_ / matrix_ + 15) / 16 * matrix_ : 0; }
   int64_t inner() const { return std::max<int64_t>(inner_, 1); }  // of nothing too: it divides
-  int64_t channels() const { return x_.size(1); }
+  int64_t channels() const { return size(1); }
   int64_t channel_run() const { return std::max<int64_t>(channel_run_, 1); }
+  // How many rows of a half follow one another, with the `inner` of a matrix counted once.
+  int64_t half_rows() const {
+    return std::max<int64_t>(half_ / std::max<int64_t>(width_ * inner_, 1), 1);
+  }
   DType dtype() const { return dtype_; }
   const Tensor& x() const { return x_; }
 
@@ -92,7 +104,7 @@ class Activation {
   Tensor full(const Tensor& t, const char* name) const {
     bool same = t.dim() == x_.dim(), alike = true;
     for (int64_t dim = 0; same && dim < t.dim(); ++dim) {
-      same = t.size(dim) == x_.size(dim);
+      same = t.size(dim) == size(dim);
       alike &= t.size(dim) == 1 || t.stride(dim) == x_.stride(dim);
     }
     check(t, name, same);
@@ -114,6 +126,30 @@ class Activation {
     return checked(t, name, t.numel() == 1);
   }
 
+  // A tensor of two halves: like x, or with one half behind the other.
+  Tensor whole(const Tensor& t, const char* name) const {
+    bool same = t.dim() == x_.dim();
+    for (int64_t dim = 0; same && dim < t.dim(); ++dim) same = t.size(dim) == x_.size(dim);
+    return checked(t, name, same);
+  }
+  Tensor col_halves(const Tensor& t, const char* name) const {
+    return checked(t, name, t.numel() == 2 * width_);
+  }
+  Tensor channel_halves(const Tensor& t, const char* name) const {
+    return checked(t, name, t.numel() == 2 * channels());
+  }
+
+  // Where a half begins in such a tensor, in elements, and as a place in memory.
+  int64_t full_half() const { return half_; }
+  int64_t col_half() const { return width_; }
+  int64_t channel_half() const { return channels(); }
+  const void* read(const Tensor& t, int64_t behind = 0) const {
+    return static_cast<const char*>(t.const_data_ptr()) + behind * element_size();
+  }
+  void* written(const Tensor& t, int64_t behind = 0) const {
+    return static_cast<char*>(t.mutable_data_ptr()) + behind * element_size();
+  }
+
   // One int64 a row: the number of a column.
   Tensor labels(const Tensor& t, const char* name) const {
     STD_TORCH_CHECK(t.numel() == height_ && t.scalar_type() == ScalarType::Long, name,
@@ -133,14 +169,15 @@ class Activation {
   // New tensors for results.
   Tensor like(const Tensor& t) const { return fresh(t.sizes(), x_.scalar_type()); }
   Tensor full_result() const {
-    if (!as_it_lies_) return fresh(x_.sizes(), x_.scalar_type());
+    if (!as_it_lies_) return fresh(sizes(), x_.scalar_type());
     return new_tensor(x_, x_.sizes(), x_.strides(), x_.scalar_type());
   }
+  Tensor whole_result() const { return like(x_); }
   Tensor row_result(bool keepdim) const {
     std::vector<int64_t> sizes;
     for (int64_t dim = 0; dim < x_.dim(); ++dim) {
       const bool column = dim >= x_.dim() + first_ && dim <= x_.dim() + last_;
-      if (!column) sizes.push_back(x_.size(dim));
+      if (!column) sizes.push_back(size(dim));
       if (column && keepdim) sizes.push_back(1);
     }
     return fresh(sizes, x_.scalar_type());
@@ -151,6 +188,15 @@ class Activation {
   }
 
  private:
+  int64_t size(int64_t dim) const { return dim == halved_ ? x_.size(dim) / 2 : x_.size(dim); }
+  std::vector<int64_t> sizes() const {
+    std::vector<int64_t> found;
+    for (int64_t dim = 0; dim < x_.dim(); ++dim) found.push_back(size(dim));
+    return found;
+  }
+  int64_t element_size() const {
+    return dtype_ == DType::float64 ? 8 : dtype_ == DType::float32 ? 4 : 2;
+  }
   int64_t count(Kind kind) const {
     return kind == Kind::row ? height_ : kind == Kind::col ? width_ : 1;
   }
@@ -210,6 +256,8 @@ class Activation {
 
   const Tensor& x_;
   bool as_it_lies_ = false;
+  int64_t halved_ = -1,
+          half_ = 1;  // the dim of the halves, and the elements of one that lie together
   int64_t numel_, first_, last_, width_ = 1, height_ = 1, inner_ = 1, matrix_ = 1, channel_run_ = 1;
   DType dtype_;
 };
