@@ -40,7 +40,7 @@ def stretches_of(spec: Spec) -> tuple[Stretch, ...]:
         else:
             found.append(([step], wanted))
     if len(found) == 1 and found[0][1] is None:
-        formulas = any(map(_has_row_functions, spec.steps))
+        formulas = any(_has_row_functions(s) or (s.op and s.op.classes) for s in spec.steps)
         kinds = (o.kind for o in spec.operands)
         return (
             Stretch(
@@ -59,7 +59,7 @@ def reduces(step: Step) -> bool:
     if step.op is None:
         return _has_row_functions(step)
     op = step.op
-    return bool(op.dims or op.over or op.groups or op.trained or op.matrix)
+    return bool(op.dims or op.over or op.groups or op.trained)
 
 
 def _flat_layout(spec: Spec) -> Layout:
@@ -67,7 +67,7 @@ def _flat_layout(spec: Spec) -> Layout:
     needy = next((s for s in spec.steps if s.op and s.op.over == "inner"), None)
     if needy is not None:
         raise _needs_inner(spec, needy)
-    wide = any(map(_wants_matrix, spec.steps))
+    wide = any(_wants_matrix(s) or (s.op and s.op.over == "channel") for s in spec.steps)
     batch = any(s.op and s.op.trained for s in spec.steps)
     named = any(s.attributes.get("dim") == 1 for s in spec.steps if not s.op or s.op.dims)
     return Layout(2 if spec.dims or wide or batch or named else 0)
@@ -136,9 +136,9 @@ def _wanted(spec: Spec, step: Step) -> Layout | None:
         groups = groups.name if isinstance(groups, Ref) else groups
         assert isinstance(groups, int | str)
         return Layout(rank, CHANNEL_DIM - rank, -1, groups)
-    if op.over == "last" or op.matrix:
+    if op.over == "last":
         return Layout(rank)
-    if op.trained:  # its statistics are those of columns
+    if op.trained or op.over == "channel":  # the statistics of a batch are those of columns
         return Layout(rank, CHANNEL_DIM - rank, CHANNEL_DIM - rank)
     return next((_named(rank, step.attributes[name]) for name in op.dims), None)
 
@@ -153,4 +153,4 @@ def _named(rank: int, dim: object) -> Layout | None:
 def _wants_matrix(step: Step) -> bool:
     """Whether a step's torch function means something else where x has not two dims."""
     by_rows = step.attributes.get("reduction") == "batchmean"
-    return step.op is not None and (step.op.matrix or by_rows)
+    return step.op is not None and by_rows

@@ -19,7 +19,7 @@ class Tensors:
         kind: its kind.
         differentiable: whether it gets a gradient.
         owner: where a `Module` finds it, such as "matmul.bias", or None for an input of `forward`.
-        integer: whether it holds int64 numbers.
+        integer: whether it holds int64 numbers: one a row, in the activation's shape without the row's dims.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Tensors:
     def shape(self, activation: Sequence[Size], layout: Layout) -> tuple[Size | int, ...]:
         """Return its shape for an activation of a shape; what a submodule holds of each channel is [C]."""
         if self.integer:
-            return tuple(activation[:-1])
+            return layout.behind(activation, "row")
         if self.kind is Kind.SCALAR:
             return (1,)
         if self.kind is Kind.CHANNEL:

@@ -80,9 +80,10 @@ def explain(
         names = ", ".join(str(d).removeprefix("torch.") for d in _DTYPES)
         raise TypeError(f"{package}: {reaching}: expected one of {names}, got {_dtype(x)}")
     if rank and x.dim() != rank:
-        why = " (the spec says `dim: 1`; `dim: -1` takes any number)" if rank == 2 else ""
+        wider = rank == 2 and x.dim() > 2
+        remedy = f"; for more, say `dims: {x.dim()}` in the spec" if wider else ""
         raise ValueError(
-            f"{package}: {reaching}: expected {rank} dims{why}, got shape {tuple(x.shape)}"
+            f"{package}: {reaching}: expected {rank} dims, got shape {tuple(x.shape)}{remedy}"
         )
     for operand, tensor in zip(operands, given, strict=True):
         place = f"{package}: {operand.name}"
@@ -123,10 +124,17 @@ def _shape(kind: str, x: Tensor, columns: tuple[int, int]) -> tuple[int, ...]:
     return tuple([size if keep else 1 for size, keep in zip(x.shape, kept, strict=True)])
 
 
+def _without_columns(x: Tensor, columns: tuple[int, int]) -> torch.Size:
+    """Return x's shape without the dims of a row."""
+    if not x.dim():
+        return x.shape
+    return x.shape[: columns[0]] + x.shape[x.dim() + columns[1] + 1 :]
+
+
 def _fits(operand: _Operand, tensor: Tensor, x: Tensor, columns: tuple[int, int]) -> bool:
     kind = operand.kind
     if operand.integer:
-        return tensor.shape == x.shape[:-1]
+        return tensor.shape == _without_columns(x, columns)
     if kind == "full":
         return tensor.shape == x.shape
     if kind == "scalar":
@@ -151,7 +159,7 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _expected(operand: _Operand, x: Tensor, columns: tuple[int, int]) -> str:
     kind = operand.kind
     if operand.integer:
-        return f"shape {tuple(x.shape[:-1])}"
+        return f"shape {tuple(_without_columns(x, columns))}"
     if kind == "scalar":
         return "one element"
     shape = _shape(kind, x, columns)
