@@ -43,7 +43,7 @@ def stretches_of(spec: Spec) -> tuple[Stretch, ...]:
             found.append(([step], wanted))
     steps, layout = found[0]
     if layout is None:
-        formulas = any(map(_has_row_functions, steps))
+        formulas = any(_has_row_functions(s) or (s.op and s.op.classes) for s in steps)
         found[0] = (steps, Layout(spec.dims) if formulas else _pointwise(spec, steps))
     elif spec.halving and spec.halved > layout.first:  # no row of a half would lie together
         count = next(n for n, step in enumerate(steps) if reduces(step))
@@ -68,7 +68,7 @@ def reduces(step: Step) -> bool:
     if step.op is None:
         return _has_row_functions(step)
     op = step.op
-    return bool(op.dims or op.over or op.groups or op.trained or op.matrix)
+    return bool(op.dims or op.over or op.groups or op.trained)
 
 
 def _flat_layout(spec: Spec) -> Layout:
@@ -76,7 +76,7 @@ def _flat_layout(spec: Spec) -> Layout:
     needy = next((s for s in spec.steps if s.op and s.op.over == "inner"), None)
     if needy is not None:
         raise _needs_inner(spec, needy)
-    wide = any(map(_wants_matrix, spec.steps))
+    wide = any(_wants_matrix(s) or (s.op and s.op.over == "channel") for s in spec.steps)
     batch = any(s.op and s.op.trained for s in spec.steps)
     named = any(
         s.attributes.get("dim") == 1 for s in spec.steps if not s.op or s.op.dims or s.halves
@@ -148,9 +148,9 @@ def _wanted(spec: Spec, step: Step) -> Layout | None:
         groups = groups.name if isinstance(groups, Ref) else groups
         assert isinstance(groups, int | str)
         return Layout(rank, CHANNEL_DIM - rank, -1, groups)
-    if op.over == "last" or op.matrix:
+    if op.over == "last":
         return Layout(rank)
-    if op.trained:  # its statistics are those of columns
+    if op.trained or op.over == "channel":  # the statistics of a batch are those of columns
         return Layout(rank, CHANNEL_DIM - rank, CHANNEL_DIM - rank)
     return next((_named(rank, step.attributes[name]) for name in op.dims), None)
 
@@ -165,4 +165,4 @@ def _named(rank: int, dim: object) -> Layout | None:
 def _wants_matrix(step: Step) -> bool:
     """Whether a step's torch function means something else where x has not two dims."""
     by_rows = step.attributes.get("reduction") == "batchmean"
-    return step.op is not None and (step.op.matrix or by_rows)
+    return step.op is not None and by_rows

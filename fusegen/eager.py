@@ -262,11 +262,24 @@ def _run_formula(
     given = {
         name: torch.as_tensor(_operand(step, name, operands, attributes)).to(x) for name in names
     }
-    if step.op.classes:  # a number for each row, of x's shape without the last dim
-        given[step.op.classes] = given[step.op.classes].unsqueeze(-1)
-        given[str(atoms.COLUMN)] = torch.arange(x.shape[-1]).to(x)
+    if step.op.classes:
+        given[step.op.classes] = one_a_row(given[step.op.classes], x, columns)
+        given[str(atoms.COLUMN)] = column_numbers(x, columns)
     result: Tensor = evaluate(_sized(expr, x, columns), {"x": x, **given}, draws, columns)
     return result
+
+
+def one_a_row(held: Tensor, x: Tensor, columns: tuple[int, ...]) -> Tensor:
+    """Return what holds one number a row, in x's shape without its columns, so that it broadcasts with x."""
+    sizes = dict(enumerate(x.shape, -x.dim()))
+    return held.reshape([1 if dim in columns else size for dim, size in sizes.items()])
+
+
+def column_numbers(x: Tensor, columns: tuple[int, ...]) -> Tensor:
+    """Return the number of each column, so that it broadcasts with x."""
+    sizes = [x.shape[dim] for dim in columns]
+    numbers = torch.arange(math.prod(sizes), device=x.device).to(x.dtype)
+    return numbers.reshape(*sizes, *[1] * (-1 - columns[-1]))
 
 
 def _operand(
@@ -334,9 +347,9 @@ def random_operands(chain: Chain, x: Tensor, generator: torch.Generator) -> dict
                 continue
             shape = operand.shape(reached, leg.layout)
             if operand.integer:
-                drawn = torch.randint(
-                    max(leg.layout.half(reached)[-1], 1), shape, generator=generator
-                )
+                half = leg.layout.half(reached)
+                classes = math.prod(half[dim] for dim in leg.layout.columns)
+                drawn = torch.randint(max(classes, 1), shape, generator=generator)
                 found[operand.name] = drawn.to(x.device)
             else:
                 drawn = torch.rand(shape, generator=generator, dtype=torch.float64)

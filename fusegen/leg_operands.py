@@ -19,7 +19,7 @@ class Tensors:
         kind: its kind.
         differentiable: whether it gets a gradient.
         owner: where a `Module` finds it, such as "matmul.bias", or None for an input of `forward`.
-        integer: whether it holds int64 numbers.
+        integer: whether it holds int64 numbers: one a row, in the activation's shape without the row's dims.
         halves: whether it has a half for each of x's, one behind the other.
     """
 
@@ -34,7 +34,7 @@ class Tensors:
         """Return its shape for an x of a shape; what a submodule holds of each channel is [C]."""
         activation = tuple(x) if self.halves else layout.half(x)
         if self.integer:
-            return activation[:-1]
+            return layout.behind(x, "row")
         if self.kind is Kind.SCALAR:
             return (1,)
         if self.kind is Kind.CHANNEL:

@@ -178,7 +178,11 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
 
 def _dims_behind(step: Step) -> int:
     """Return the number of dims of a step's result, or 0 for any."""
-    if step.dims < 3 or step.op is None or step.attributes.get("keepdim", True):
+    if step.dims < 3 or step.op is None:
+        return step.dims
+    if step.op.over == "channel":
+        return step.dims - 1
+    if step.attributes.get("keepdim", True):
         return step.dims
     named = [step.attributes[name] for name in step.op.dims]
     dropped = sum(len(d) if isinstance(d, tuple) else d is not None for d in named)

@@ -44,8 +44,11 @@ class Names:
         return [a.name for a in self.arguments.values() if a.type == kind]
 
     def kind(self, operand: str) -> Kind:
-        """Return an operand's kind; where the channel is the last dim, it is that of a column."""
-        kind = self.operands[operand].kind
+        """Return the kind that an operand has here."""
+        return self.resolved(self.operands[operand].kind)
+
+    def resolved(self, kind: Kind) -> Kind:
+        """Return a kind as it is here: where the channel is the last dim, that of a column."""
         return Kind.COL if kind is Kind.CHANNEL and self.dims < 3 else kind
 
 
@@ -183,13 +186,7 @@ class _Binder:
         names, floats = self._names, self._names.of_type("float")
         if value in names.operands:
             self._check_integer(slot, names.operands[value])
-            kind, wanted = names.kind(value), self._op.operands[slot]
-            if wanted is not None and kind not in wanted:
-                message = (
-                    f"{value!r} cannot broadcast: it is {kind.label} {kind.shape}, "
-                    f"but {slot!r} of {self._word} is {wanted.label} {wanted.shape}"
-                )
-                raise self._error(slot, message)
+            self._check_kind(slot, names.operands[value])
             return Ref(value, is_argument=False)
         if value in floats:
             return Ref(value, is_argument=True)
@@ -200,6 +197,18 @@ class _Binder:
         known = [*names.operands, *floats]
         hint = nearest(value[:64], known) or ": declare it under `operands:` or `arguments:`"
         raise self._error(slot, f"unknown operand {shown(value)!r}{hint}")
+
+    def _check_kind(self, slot: str, operand: Operand) -> None:
+        kind, fixed = self._names.kind(operand.name), self._op.operands[slot]
+        wanted = kind if fixed is None else self._names.resolved(fixed)
+        if kind in wanted:
+            return
+        remedy = f": declare {operand.name}: channel" if wanted is Kind.CHANNEL else ""
+        message = (
+            f"{operand.name!r} cannot broadcast: it is {kind.label} {kind.shape}, "
+            f"but {slot!r} of {self._word} is {wanted.label} {wanted.shape}{remedy}"
+        )
+        raise self._error(slot, message)
 
     def _check_integer(self, slot: str, operand: Operand) -> None:
         if slot == self._op.classes and not operand.integer:

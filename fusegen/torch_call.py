@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fusegen.ops import Op
+from fusegen.program import Kind
 
 #: What fills an operand's place: a tensor, a number, or nothing.
 Given = Tensor | float | None
@@ -40,9 +41,7 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
             **keywords,
         )
     if op.optional:
-        return lambda x, given: function(
-            x, **dict(zip(op.operands, given, strict=True)), **keywords
-        )
+        return lambda x, given: function(x, **_by_name(op, given), **keywords)
     wants_tensors = function in (torch.minimum, torch.maximum, torch.lerp, torch.addcmul)
 
     def call(x: Tensor, given: Sequence[Given]) -> Tensor:
@@ -53,6 +52,14 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
         return found
 
     return call
+
+
+def _by_name(op: Op, given: Sequence[Given]) -> dict[str, Given]:
+    """Return operands by name; torch takes one number a channel as [C] alone."""
+    return {
+        name: value.flatten() if kind is Kind.CHANNEL and isinstance(value, Tensor) else value
+        for (name, kind), value in zip(op.operands.items(), given, strict=True)
+    }
 
 
 def untaken(op: Op) -> list[str]:

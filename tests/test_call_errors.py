@@ -30,7 +30,12 @@ WRONG: list[tuple[str, tuple[Any, ...], type[Exception], str]] = [
         r"linear_bias: expected shape \(4,\).*got \(4, 1\)",
     ),
     (GELU, (full(2, 4), None), TypeError, "linear_bias: expected a tensor, got NoneType"),
-    (GELU, (full(2, 3, 4), full(4)), ValueError, r"x: expected 2 dims.*got shape \(2, 3, 4\)"),
+    (
+        GELU,
+        (full(2, 3, 4), full(4)),
+        ValueError,
+        r"x: expected 2 dims.*\(2, 3, 4\); for more, say `dims: 3`",
+    ),
     (
         GELU,
         (full(2, 4, device="meta"), full(4)),

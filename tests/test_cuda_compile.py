@@ -39,15 +39,20 @@ STREAMED = re.compile(r"_streamed")
 SIXTEEN_FLOATS = re.compile(r"_heldIfLi4ELi4E")
 
 
-#: Chains of tests/vocabulary.py that end in a row value, and in one number.
-REDUCED = ["reduced_and_dropped", "loss_behind_an_activation"]
+#: Chains that end in a row value, and in one number: of rows in one piece, and of those that lie apart.
+REDUCED = {
+    **{name: chain_text(name) for name in ("reduced_and_dropped", "loss_behind_an_activation")},
+    "loss_of_an_image": "dims: 4\norder: 1\n"
+    "operands: {target: {kind: row, dtype: int64}, weight: channel, bias: channel}\n"
+    "chain:\n  - add: bias\n  - cross_entropy: {target: target, weight: weight}\n",
+}
 
 
 @pytest.mark.nvcc
 @pytest.mark.skipif(NVCC is None, reason="no nvcc here")
 @pytest.mark.parametrize("name", REDUCED)
 def test_row_values_and_totals_compile(name: str, tmp_path: Path) -> None:
-    (tmp_path / f"{name}.yaml").write_text(chain_text(name))
+    (tmp_path / f"{name}.yaml").write_text(REDUCED[name])
     for file, text in pipeline.render_package(tmp_path / f"{name}.yaml").files.items():
         (tmp_path / file).write_text(text)
     command = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from fusegen import ops
 from fusegen.chain import Chain
+from fusegen.eager import column_numbers, one_a_row
 from fusegen.program import SECOND
 from fusegen.spec_types import Ref, Step
 from fusegen.torch_call import Given, torch_call
@@ -24,9 +26,6 @@ Call = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 Part = Callable[[Mapping[str, Any]], Any]
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "RowMax": lambda x: x.amax(-1, keepdim=True),
-    "RowShift": lambda x: x.amax(-1, keepdim=True).detach(),
-    "RowSum": lambda x: x.sum(-1, keepdim=True),
     "absolute": torch.abs,
     "cos": torch.cos,
     "erf": torch.erf,
@@ -43,6 +42,12 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "power": torch.pow,
     "softplus": functional.softplus,
     "tanh": torch.tanh,
+}
+#: Functions of a tensor and the dims that make up a row.
+_REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "RowMax": lambda x, dims: x.amax(dims, keepdim=True),
+    "RowShift": lambda x, dims: x.amax(dims, keepdim=True).detach(),
+    "RowSum": lambda x, dims: x.sum(dims, keepdim=True),
 }
 _COMPARE: dict[str, Callable[..., Any]] = {
     ">": lambda a, b: a > b,
@@ -61,17 +66,21 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
         chain: the chain.
         numbers: the float arguments, by name.
     """
-    calls = [_step(step, numbers) for step in chain.spec.steps]
+    legs = [
+        (leg.layout.columns, [_step(step, numbers, leg.layout.columns) for step in leg.steps])
+        for leg in chain.legs
+    ]
     names = [o.name for o in chain.operands]
 
     def run(x: Tensor, *operands: Tensor) -> Tensor:
-        bound = dict(zip(names, operands, strict=True))
-        dims = x.dim()
-        for call in calls:
-            if x.dim() < dims:  # the columns are gone, also from what holds one value a row
-                bound = {n: t[..., 0] if t.dim() == dims else t for n, t in bound.items()}
-                dims = x.dim()
-            x = call(x, bound)
+        whole = dict(zip(names, operands, strict=True))
+        for columns, calls in legs:
+            bound, dims = whole, x.dim()
+            for call in calls:
+                if x.dim() < dims:  # the columns are gone, also from what holds one value a row
+                    rows = {n: t.squeeze(columns) for n, t in bound.items() if t.dim() == dims}
+                    bound, dims = bound | rows, x.dim()
+                x = call(x, bound)
         return x
 
     return run
@@ -93,9 +102,10 @@ class Model(nn.Module):
             self.register_parameter(name, parameter)
         numbers = {n: getattr(fused, n) for n in chain.attributes if hasattr(fused, n)}
         held_by_torch = [bool(s.op and s.op.submodule) for s in chain.spec.steps]
+        steps = [(step, leg.layout.columns) for leg in chain.legs for step in leg.steps]
         self._steps = [
-            (step.label, None if held else _step(step, numbers))
-            for step, held in zip(chain.spec.steps, held_by_torch, strict=True)
+            (step.label, None if held else _step(step, numbers, columns))
+            for (step, columns), held in zip(steps, held_by_torch, strict=True)
         ]
         self._own = [o.name for o in chain.operands if o.owner == o.name]
         self._inputs = [o.name for o in chain.operands if o.owner is None]
@@ -110,10 +120,10 @@ class Model(nn.Module):
         return x
 
 
-def _step(step: Step, numbers: Mapping[str, float]) -> Call:
-    """Return the call of one step, with its attributes bound."""
+def _step(step: Step, numbers: Mapping[str, float], columns: tuple[int, ...]) -> Call:
+    """Return the call of one step, with its attributes bound; a row runs along the columns' dims."""
     if step.formula is not None:
-        part = _part(step.formula, numbers)
+        part = _part(step.formula, numbers, columns)
         return lambda x, operands: part({"x": x, **operands})
     assert step.op is not None
     if step.op.source:
@@ -135,13 +145,13 @@ def _step(step: Step, numbers: Mapping[str, float]) -> Call:
         return lambda x, operands: function(x, [_value(t, operands) for t in taken])
     names = list(step.op.operands)
     symbols = {name: sp.Symbol(name, real=True) for name in names}
-    formula = _part(ops.call(step.op, sp.Symbol("x", real=True), symbols, attributes), {})
+    formula = _part(ops.call(step.op, sp.Symbol("x", real=True), symbols, attributes), {}, columns)
     classes = step.op.classes
 
     def run(x: Tensor, operands: Mapping[str, Tensor]) -> Tensor:
         given = {n: _value(t, operands) for n, t in zip(names, taken, strict=True)}
         if isinstance(of_rows := given.get(classes), Tensor):
-            given[classes] = of_rows.unsqueeze(-1)
+            given[classes] = one_a_row(of_rows, x, columns)
         result: Tensor = formula({"x": x, **given})
         return result
 
@@ -164,7 +174,7 @@ def _value(taken: str | float | None, operands: Mapping[str, Tensor]) -> Given:
     return operands[taken] if isinstance(taken, str) else taken
 
 
-def _part(expr: sp.Basic, numbers: Mapping[str, float]) -> Part:
+def _part(expr: sp.Basic, numbers: Mapping[str, float], columns: tuple[int, ...] = (-1,)) -> Part:
     """Return a formula's part as a function; what is known beforehand is worked out here."""
     names = {str(symbol) for symbol in expr.free_symbols}
     if expr.func.__name__ == "Special":
@@ -175,15 +185,15 @@ def _part(expr: sp.Basic, numbers: Mapping[str, float]) -> Part:
     if expr.is_Symbol:
         name = str(expr)
         if name == "cols":
-            return lambda values: values["x"].shape[-1]
+            return lambda values: math.prod(values["x"].shape[dim] for dim in columns)
         if name == "column":
-            return lambda values: torch.arange(values["x"].shape[-1], device=values["x"].device)
+            return lambda values: column_numbers(values["x"], columns)
         return lambda values: values[name]
     if isinstance(expr, sp.Piecewise):
-        return _where(expr, numbers)
+        return _where(expr, numbers, columns)
     if expr.func.__name__ == "Let":
-        return _part(expr.value, numbers)
-    parts = [_part(arg, numbers) for arg in expr.args]
+        return _part(expr.value, numbers, columns)
+    parts = [_part(arg, numbers, columns) for arg in expr.args]
     if expr.is_Add:
         return lambda values: functools.reduce(lambda a, b: a + b, [p(values) for p in parts])
     if expr.is_Mul:
@@ -191,6 +201,9 @@ def _part(expr: sp.Basic, numbers: Mapping[str, float]) -> Part:
     if expr.is_Pow:
         base, exponent = parts
         return lambda values: base(values) ** exponent(values)
+    if expr.func.__name__ in _REDUCTIONS:
+        reduce = _REDUCTIONS[expr.func.__name__]
+        return lambda values: reduce(parts[0](values), columns)
     function = _FUNCTIONS[expr.func.__name__]
     return lambda values: function(*[p(values) for p in parts])
 
@@ -203,13 +216,15 @@ def _number(expr: sp.Basic, numbers: Mapping[str, float]) -> float:
     return float(_part(expr, {})(exact))
 
 
-def _where(expr: sp.Piecewise, numbers: Mapping[str, float]) -> Part:
+def _where(expr: sp.Piecewise, numbers: Mapping[str, float], columns: tuple[int, ...]) -> Part:
     *cases, (last, _) = expr.args
-    result = _part(last, numbers)
+    result = _part(last, numbers, columns)
     for value, condition in reversed(cases):
         assert isinstance(condition, Relational)
-        left, right = _part(condition.lhs, numbers), _part(condition.rhs, numbers)
-        result = _chosen(_COMPARE[condition.rel_op], left, right, _part(value, numbers), result)
+        left, right, chosen = (
+            _part(part, numbers, columns) for part in (condition.lhs, condition.rhs, value)
+        )
+        result = _chosen(_COMPARE[condition.rel_op], left, right, chosen, result)
     return result
 
 

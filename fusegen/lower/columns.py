@@ -40,11 +40,13 @@ def columns_apart(kernel: Kernel, before: Sequence[Kernel]) -> tuple[Kernel, ...
         return (kernel,)
     reads = _read(code for stage in kernel.stages for code in stage.element_code)
     handed = [name for name in lines if name in reads]
+    of_rows = {e.operand.name for e in kernel.taken}  # a row takes an element of them, by its index
     rest = replace(
         kernel,
         col=_among(kernel.col, reads),
+        aside=(*kernel.aside, *(f for f in kernel.col if f.name in of_rows - reads)),
         saved=(
-            *(f for f in kernel.saved if f.kind != Kind.COL or f.name in reads),
+            *(f for f in kernel.saved if f.kind != Kind.COL or f.name in reads | of_rows),
             *(Field(name, Kind.COL, handed=True) for name in handed),
         ),
         indices=tuple(name for name in kernel.indices if name in reads),

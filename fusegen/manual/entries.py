@@ -15,7 +15,10 @@ from fusegen.torch_call import untaken
 __all__ = ["Entry", "Family", "families"]
 
 _GROUP = "a group of channels with the dims behind them"
-_OVER = {None: "", "last": "the last dim", "inner": "the dims behind the channel"}
+_OVER = {
+    **{None: "", "last": "the last dim", "inner": "the dims behind the channel"},
+    "channel": "the channel, which is dropped",
+}
 
 
 @dataclass(frozen=True)

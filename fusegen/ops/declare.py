@@ -22,8 +22,8 @@ from fusegen.program import Kind
 Attribute = float | int | bool | str
 #: What becomes of an op in eval mode: the same formula, or nothing at all.
 EvalMode = Literal["same", "identity"]
-#: The dims that an op reduces over: the last, or those behind the channel.
-Over = Literal["last", "inner"]
+#: The dims that an op reduces over: the last, those behind the channel, or the channel, which is dropped.
+Over = Literal["last", "inner", "channel"]
 
 #: Parameters of torch's functions that no op takes, each with what to do instead.
 REFUSED = {
@@ -97,7 +97,6 @@ class Op:
         constant: operands that get no gradient.
         optional: operands that may be left out, each with what the formula gets in its place.
         classes: the operand that holds a class, or another column's number, for each row, as int64.
-        matrix: whether x must have two dims, as its torch function takes them for rows and columns.
         eval_mode: what it is in eval mode.
         submodule: the module that a generated `Module` keeps for it, if any.
         trained: its formula in training, where that is another.
@@ -128,7 +127,6 @@ class Op:
     constant: tuple[str, ...] = ()
     optional: Mapping[str, int | None] = field(default_factory=dict)
     classes: str = ""
-    matrix: bool = False
     eval_mode: EvalMode = "same"
     submodule: Submodule | None = None
     trained: Callable[..., sp.Expr] | None = None
@@ -166,7 +164,6 @@ def op(
     own: tuple[str, ...] = (),
     constant: tuple[str, ...] = (),
     classes: str = "",
-    matrix: bool = False,
     aliases: tuple[str, ...] = (),
     kinds: Mapping[str, Kind] | None = None,
     eval_mode: EvalMode = "same",
@@ -212,7 +209,6 @@ def op(
             constant=(*constant, classes) if classes else constant,
             optional=optional,
             classes=classes,
-            matrix=matrix,
             eval_mode=eval_mode,
             submodule=submodule,
             trained=trained,

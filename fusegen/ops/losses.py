@@ -117,8 +117,8 @@ def _of_rows(
 _ROWS: dict[str, Any] = {
     "classes": "target",
     "constant": ("weight",),
-    "kinds": {"weight": Kind.COL},
-    "matrix": True,
+    "kinds": {"weight": Kind.CHANNEL},
+    "over": "channel",
     "choices": _REDUCTIONS,
 }
 

@@ -27,9 +27,9 @@ class Operand:
 
     Args:
         name: its name in `apply`.
-        kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with a last dim of 1) or
+        kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with ones for the row's dims) or
             "scalar" (one element); "channel": one number a channel, [C, 1, 1] or [C].
-        integer: whether it holds int64 numbers: one a row, in x's shape without the last dim.
+        integer: whether it holds int64 numbers: one a row, in x's shape without the row's dims.
         halves: whether it has a half for each of x's, one behind the other.
     """
 
@@ -37,6 +37,11 @@ class Operand:
     kind: Literal["full", "col", "row", "channel", "scalar"]
     integer: bool = False
     halves: bool = False
+
+    @property
+    def kind_in_passes(self) -> str:
+        """Its kind as passes know it, by which it is batched and sharded."""
+        return "dropped" if self.integer else self.kind
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class Chain:
                 package,
                 namespace,
                 mode.passes,
-                ["full", *(operands[i].kind for i in mode.operands)],
+                ["full", *(operands[i].kind_in_passes for i in mode.operands)],
                 statistics=mode.saved,
                 random=mode.random,
                 columns=columns,

@@ -93,9 +93,10 @@ def explain(
         names = ", ".join(str(d).removeprefix("torch.") for d in _DTYPES)
         raise TypeError(f"{package}: {reaching}: expected one of {names}, got {_dtype(x)}")
     if rank and x.dim() != rank:
-        why = " (the spec says `dim: 1`; `dim: -1` takes any number)" if rank == 2 else ""
+        wider = rank == 2 and x.dim() > 2
+        remedy = f"; for more, say `dims: {x.dim()}` in the spec" if wider else ""
         raise ValueError(
-            f"{package}: {reaching}: expected {rank} dims{why}, got shape {tuple(x.shape)}"
+            f"{package}: {reaching}: expected {rank} dims, got shape {tuple(x.shape)}{remedy}"
         )
     whole = x.shape
     half: Sequence[int] = whole
@@ -144,10 +145,15 @@ def _shape(kind: str, x: Sequence[int], columns: tuple[int, int]) -> tuple[int, 
     return tuple([size if keep else 1 for size, keep in zip(x, kept, strict=True)])
 
 
+def _without_columns(x: Sequence[int], columns: tuple[int, int]) -> tuple[int, ...]:
+    """Return an activation's shape without the dims of a row."""
+    return (*x[: columns[0]], *x[len(x) + columns[1] + 1 :]) if x else ()
+
+
 def _fits(operand: _Operand, tensor: Tensor, x: Sequence[int], columns: tuple[int, int]) -> bool:
     kind = operand.kind
     if operand.integer:
-        return tensor.shape == x[:-1]
+        return tensor.shape == _without_columns(x, columns)
     if kind == "full":
         return tensor.shape == x
     if kind == "scalar":
@@ -172,7 +178,7 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _expected(operand: _Operand, x: Sequence[int], columns: tuple[int, int]) -> str:
     kind = operand.kind
     if operand.integer:
-        return f"shape {tuple(x[:-1])}"
+        return f"shape {_without_columns(x, columns)}"
     if kind == "scalar":
         return "one element"
     shape = _shape(kind, x, columns)
