@@ -77,8 +77,11 @@ def test_a_module_is_the_original(name: str, device: str, built: Built) -> None:
                 cotangent = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).to(device)
                 along = cotangent.reshape(out.shape)
                 found.append([out, *torch.autograd.grad(out, [given, *model.parameters()], along)])
+            # torch's hardswish on CUDA multiplies by 1/6 as float32 has it.
+            exact = not any(s.op and s.op.coarse for s in chain.spec.steps) or device == "cpu"
+            tolerance = {"rtol": 1e-9, "atol": 1e-12} if exact else {"rtol": 1e-6, "atol": 1e-7}
             for expected, result in zip(*found, strict=True):
-                torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-12)
+                torch.testing.assert_close(result, expected, **tolerance)
         for (key, a), b in zip(fused.named_buffers(), original.buffers(), strict=True):
             torch.testing.assert_close(a, b, msg=key)
 

@@ -60,7 +60,7 @@ def selu(x: sp.Expr) -> sp.Expr:
     return where(x > 0, scale * x, scale * alpha * expm1(x))
 
 
-@op("nn.functional.celu")
+@op("nn.functional.celu", coarse=True)
 def celu(x: sp.Expr, *, alpha: float = 1.0) -> sp.Expr:
     """x above 0, alpha (exp(x / alpha) - 1) elsewhere. Barron 2017, arXiv:1704.07483."""
     return where(x > 0, x, alpha * expm1(x / alpha))
@@ -146,13 +146,13 @@ def threshold_(x: sp.Expr, *, threshold: float, value: float) -> sp.Expr:
     return where(x <= threshold, value, x)
 
 
-@op("nn.functional.hardsigmoid")
+@op("nn.functional.hardsigmoid", coarse=True)
 def hardsigmoid(x: sp.Expr) -> sp.Expr:
     """min(max(x / 6 + 1 / 2, 0), 1); the derivative at -3 and 3 is 0. torch.nn.Hardsigmoid."""
     return where(x <= -3, 0, where(x >= 3, 1, (x + 3) / 6))
 
 
-@op("nn.functional.hardswish")
+@op("nn.functional.hardswish", coarse=True)
 def hardswish(x: sp.Expr) -> sp.Expr:
     """x min(max(x / 6 + 1 / 2, 0), 1). Howard et al. 2019, arXiv:1905.02244; torch.nn.Hardswish."""
     return where(x <= -3, 0, where(x >= 3, x, x * (x + 3) / 6))

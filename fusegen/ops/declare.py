@@ -112,6 +112,8 @@ class Op:
             a group with all dims behind them.
         halves: the operand in whose place may be the second half of one tensor, x being its first; the
             attribute `dim` says along which dim.
+        coarse: whether torch's function has constants rounded to float32 in float64 too, on the CPU or on
+            CUDA, so that the formula is the truth there.
         choices: the valid values of string attributes.
         refused: parameters of the torch function that it does not take, beside `REFUSED`, each with
             what to do instead.
@@ -139,6 +141,7 @@ class Op:
     over: Over | None = None
     groups: str = ""
     halves: str = ""
+    coarse: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
@@ -178,6 +181,7 @@ def op(
     over: Over | None = None,
     groups: str = "",
     halves: str = "",
+    coarse: bool = False,
     choices: Mapping[str, tuple[str, ...]] | None = None,
     refused: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
@@ -221,6 +225,7 @@ def op(
             over=over,
             groups=groups,
             halves=halves,
+            coarse=coarse,
             choices=choices or {},
             refused=refused or {},
             aliases=aliases,
