@@ -101,7 +101,7 @@ def make_leg(spec: Spec, stretch: Stretch, name: str, draws: int) -> Leg:
     modes = []
     for mode in ("train", "eval") if differs else ("same",):
         kept = _steps_of(steps, mode)
-        modes.append(_mode(spec, (name, mode), kept, operands, layout, draws))
+        modes.append(_mode(spec, stretch, (name, mode), kept, operands, draws))
     used = {i.name for m in modes for p in m.programs for i in p.inputs if i.source == "attribute"}
     exposed = used | {
         value.name
@@ -122,13 +122,14 @@ def _steps_of(steps: Sequence[Step], mode: str) -> tuple[Step, ...]:
 
 def _mode(
     spec: Spec,
+    stretch: Stretch,
     names: tuple[str, str],
     steps: Sequence[Step],
     operands: Sequence[Tensors],
-    layout: Layout,
     draws: int,
 ) -> Mode:
-    """Return a mode; `names` are those of the leg and of the mode."""
+    """Return a mode of the steps that it computes, if any; `names` are those of the leg and of the mode."""
+    layout, last = stretch.layout, stretch.steps[-1]
     suffix = "".join(f"_{name}" for name in names if name not in ("", "same"))
     forward = forward_program(spec, f"forward{suffix}", steps, operands, layout, draws)
     programs = [forward]
@@ -142,7 +143,7 @@ def _mode(
     )
     programs[0] = replace(forward, saved=saved)
     kernels = [
-        _lowered(spec, steps[-1], order, program, saved if order else (), layout)
+        _lowered(spec, last, order, program, saved if order else (), layout)
         for order, program in enumerate(programs)
     ]
     return Mode(names[1], tuple(steps), tuple(programs), tuple(kernels))

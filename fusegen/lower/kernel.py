@@ -141,8 +141,10 @@ class Kernel:
     @property
     def holds_columns(self) -> bool:
         """Whether a GPU's thread keeps the operands of its columns from row to row: what several of them take
-        of the first-level cache is more than a row's own elements."""
-        return 2 * len(self.col) + 4 * len(self.saved_cols) >= 12
+        of the first-level cache is more than a row's own elements. More than 24 bytes a column of a 16-bit
+        type would not fit in its registers, nor do these where an element holds much."""
+        light = max(sum(held) for held in self.held) <= 4
+        return light and 12 <= 2 * len(self.col) + 4 * len(self.saved_cols) <= 24
 
     @property
     def row_fields(self) -> tuple[str, ...]:

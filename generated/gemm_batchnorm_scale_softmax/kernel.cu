@@ -2987,47 +2987,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
-  // A thread's columns are the same in every row, and too many bytes to be read again.
-  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> bn_weight_held[ITEMS]{};
-  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> grad_grad_gemm_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> grad_grad_bn_weight_held[ITEMS]{};
-  fusegen::Packed<S, V> grad_grad_bn_bias_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_mean_held[ITEMS]{};
-  fusegen::Packed<T, V> grad_grad_bn_offset_held[ITEMS]{};
-  fusegen::Packed<T, V> grad_grad_bn_var_2_held[ITEMS]{};
-  fusegen::Packed<T, V> d_bn_weight_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> d_d_bn_weight_bn_var_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> d_bn_var_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> grad_grad_bn_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> d_d_bn_var_bn_var_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> grad_bn_mean_3_factor_held[ITEMS]{};
-#pragma unroll
-  for (int item = 0; item < ITEMS; ++item) {
-    if (column(item) < int(cols)) {
-      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
-      bn_weight_held[item] = fusegen::load_packed<V>(bn_weight + column(item));
-      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
-      grad_grad_gemm_bias_held[item] = fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
-      grad_grad_bn_weight_held[item] = fusegen::load_packed<V>(grad_grad_bn_weight + column(item));
-      grad_grad_bn_bias_held[item] = fusegen::load_packed<V>(grad_grad_bn_bias + column(item));
-      bn_mean_held[item] = fusegen::load_packed<V>(bn_mean + column(item));
-      grad_grad_bn_offset_held[item] = fusegen::load_packed<V>(grad_grad_bn_offset + column(item));
-      grad_grad_bn_var_2_held[item] = fusegen::load_packed<V>(grad_grad_bn_var_2 + column(item));
-      d_bn_weight_factor_held[item] = fusegen::load_packed<V>(d_bn_weight_factor + column(item));
-      d_d_bn_weight_bn_var_factor_held[item] =
-          fusegen::load_packed<V>(d_d_bn_weight_bn_var_factor + column(item));
-      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
-      d_bn_var_factor_held[item] = fusegen::load_packed<V>(d_bn_var_factor + column(item));
-      grad_grad_bn_factor_held[item] = fusegen::load_packed<V>(grad_grad_bn_factor + column(item));
-      d_d_bn_var_bn_var_factor_held[item] =
-          fusegen::load_packed<V>(d_d_bn_var_bn_var_factor + column(item));
-      grad_bn_mean_3_factor_held[item] =
-          fusegen::load_packed<V>(grad_bn_mean_3_factor + column(item));
-    }
-  }
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -3074,40 +3033,24 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_weight_held[item]);
-        const auto bn_weight_v = fusegen::unpack(bn_weight_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(grad_grad_gemm_bias_held[item]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
-        fusegen::forget(grad_grad_bn_weight_held[item]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
-        fusegen::forget(grad_grad_bn_bias_held[item]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(grad_grad_bn_offset_held[item]);
-        const auto grad_grad_bn_offset_v = fusegen::unpack(grad_grad_bn_offset_held[item]);
-        fusegen::forget(grad_grad_bn_var_2_held[item]);
-        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
-        fusegen::forget(d_d_bn_weight_bn_var_factor_held[item]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_offset_v = fusegen::load_vector<V>(grad_grad_bn_offset + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
         const auto d_d_bn_weight_bn_var_factor_v =
-            fusegen::unpack(d_d_bn_weight_bn_var_factor_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(d_bn_var_factor_held[item]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
-        fusegen::forget(grad_grad_bn_factor_held[item]);
-        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_held[item]);
-        fusegen::forget(d_d_bn_var_bn_var_factor_held[item]);
+            fusegen::load_vector<V>(d_d_bn_weight_bn_var_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
         const auto d_d_bn_var_bn_var_factor_v =
-            fusegen::unpack(d_d_bn_var_bn_var_factor_held[item]);
-        fusegen::forget(grad_bn_mean_3_factor_held[item]);
-        const auto grad_bn_mean_3_factor_v = fusegen::unpack(grad_bn_mean_3_factor_held[item]);
+            fusegen::load_vector<V>(d_d_bn_var_bn_var_factor + c);
+        const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -3157,40 +3100,24 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_weight_held[item]);
-        const auto bn_weight_v = fusegen::unpack(bn_weight_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(grad_grad_gemm_bias_held[item]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
-        fusegen::forget(grad_grad_bn_weight_held[item]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
-        fusegen::forget(grad_grad_bn_bias_held[item]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(grad_grad_bn_offset_held[item]);
-        const auto grad_grad_bn_offset_v = fusegen::unpack(grad_grad_bn_offset_held[item]);
-        fusegen::forget(grad_grad_bn_var_2_held[item]);
-        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
-        fusegen::forget(d_d_bn_weight_bn_var_factor_held[item]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_offset_v = fusegen::load_vector<V>(grad_grad_bn_offset + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
         const auto d_d_bn_weight_bn_var_factor_v =
-            fusegen::unpack(d_d_bn_weight_bn_var_factor_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(d_bn_var_factor_held[item]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
-        fusegen::forget(grad_grad_bn_factor_held[item]);
-        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_held[item]);
-        fusegen::forget(d_d_bn_var_bn_var_factor_held[item]);
+            fusegen::load_vector<V>(d_d_bn_weight_bn_var_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
         const auto d_d_bn_var_bn_var_factor_v =
-            fusegen::unpack(d_d_bn_var_bn_var_factor_held[item]);
-        fusegen::forget(grad_bn_mean_3_factor_held[item]);
-        const auto grad_bn_mean_3_factor_v = fusegen::unpack(grad_bn_mean_3_factor_held[item]);
+            fusegen::load_vector<V>(d_d_bn_var_bn_var_factor + c);
+        const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -3238,40 +3165,24 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_weight_held[item]);
-        const auto bn_weight_v = fusegen::unpack(bn_weight_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(grad_grad_gemm_bias_held[item]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
-        fusegen::forget(grad_grad_bn_weight_held[item]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
-        fusegen::forget(grad_grad_bn_bias_held[item]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(grad_grad_bn_offset_held[item]);
-        const auto grad_grad_bn_offset_v = fusegen::unpack(grad_grad_bn_offset_held[item]);
-        fusegen::forget(grad_grad_bn_var_2_held[item]);
-        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
-        fusegen::forget(d_d_bn_weight_bn_var_factor_held[item]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_offset_v = fusegen::load_vector<V>(grad_grad_bn_offset + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
         const auto d_d_bn_weight_bn_var_factor_v =
-            fusegen::unpack(d_d_bn_weight_bn_var_factor_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(d_bn_var_factor_held[item]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
-        fusegen::forget(grad_grad_bn_factor_held[item]);
-        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_held[item]);
-        fusegen::forget(d_d_bn_var_bn_var_factor_held[item]);
+            fusegen::load_vector<V>(d_d_bn_weight_bn_var_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
         const auto d_d_bn_var_bn_var_factor_v =
-            fusegen::unpack(d_d_bn_var_bn_var_factor_held[item]);
-        fusegen::forget(grad_bn_mean_3_factor_held[item]);
-        const auto grad_bn_mean_3_factor_v = fusegen::unpack(grad_bn_mean_3_factor_held[item]);
+            fusegen::load_vector<V>(d_d_bn_var_bn_var_factor + c);
+        const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -4029,45 +3940,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
-  // A thread's columns are the same in every row, and too many bytes to be read again.
-  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> grad_grad_gemm_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> grad_grad_bn_weight_held[ITEMS]{};
-  fusegen::Packed<S, V> grad_grad_bn_bias_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_mean_held[ITEMS]{};
-  fusegen::Packed<T, V> grad_grad_bn_var_2_held[ITEMS]{};
-  fusegen::Packed<T, V> grad_bn_column_sum_2_2_held[ITEMS]{};
-  fusegen::Packed<T, V> grad_bn_column_sum_3_held[ITEMS]{};
-  fusegen::Packed<T, V> grad_bn_column_sum_2_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> d_bn_var_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> d_bn_weight_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> grad_grad_bn_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_near_factor_held[ITEMS]{};
-#pragma unroll
-  for (int item = 0; item < ITEMS; ++item) {
-    if (column(item) < int(cols)) {
-      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
-      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
-      grad_grad_gemm_bias_held[item] = fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
-      grad_grad_bn_weight_held[item] = fusegen::load_packed<V>(grad_grad_bn_weight + column(item));
-      grad_grad_bn_bias_held[item] = fusegen::load_packed<V>(grad_grad_bn_bias + column(item));
-      bn_mean_held[item] = fusegen::load_packed<V>(bn_mean + column(item));
-      grad_grad_bn_var_2_held[item] = fusegen::load_packed<V>(grad_grad_bn_var_2 + column(item));
-      grad_bn_column_sum_2_2_held[item] =
-          fusegen::load_packed<V>(grad_bn_column_sum_2_2 + column(item));
-      grad_bn_column_sum_3_held[item] =
-          fusegen::load_packed<V>(grad_bn_column_sum_3 + column(item));
-      grad_bn_column_sum_2_held[item] =
-          fusegen::load_packed<V>(grad_bn_column_sum_2 + column(item));
-      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
-      d_bn_var_factor_held[item] = fusegen::load_packed<V>(d_bn_var_factor + column(item));
-      d_bn_weight_factor_held[item] = fusegen::load_packed<V>(d_bn_weight_factor + column(item));
-      grad_grad_bn_factor_held[item] = fusegen::load_packed<V>(grad_grad_bn_factor + column(item));
-      bn_near_factor_held[item] = fusegen::load_packed<V>(bn_near_factor + column(item));
-    }
-  }
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -4114,36 +3986,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(grad_grad_gemm_bias_held[item]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
-        fusegen::forget(grad_grad_bn_weight_held[item]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
-        fusegen::forget(grad_grad_bn_bias_held[item]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(grad_grad_bn_var_2_held[item]);
-        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_held[item]);
-        fusegen::forget(grad_bn_column_sum_2_2_held[item]);
-        const auto grad_bn_column_sum_2_2_v = fusegen::unpack(grad_bn_column_sum_2_2_held[item]);
-        fusegen::forget(grad_bn_column_sum_3_held[item]);
-        const auto grad_bn_column_sum_3_v = fusegen::unpack(grad_bn_column_sum_3_held[item]);
-        fusegen::forget(grad_bn_column_sum_2_held[item]);
-        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(d_bn_var_factor_held[item]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
-        fusegen::forget(grad_grad_bn_factor_held[item]);
-        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_held[item]);
-        fusegen::forget(bn_near_factor_held[item]);
-        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto grad_bn_column_sum_2_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2_2 + c);
+        const auto grad_bn_column_sum_3_v = fusegen::load_vector<V>(grad_bn_column_sum_3 + c);
+        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -4192,36 +4049,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(grad_grad_gemm_bias_held[item]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
-        fusegen::forget(grad_grad_bn_weight_held[item]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
-        fusegen::forget(grad_grad_bn_bias_held[item]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(grad_grad_bn_var_2_held[item]);
-        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_held[item]);
-        fusegen::forget(grad_bn_column_sum_2_2_held[item]);
-        const auto grad_bn_column_sum_2_2_v = fusegen::unpack(grad_bn_column_sum_2_2_held[item]);
-        fusegen::forget(grad_bn_column_sum_3_held[item]);
-        const auto grad_bn_column_sum_3_v = fusegen::unpack(grad_bn_column_sum_3_held[item]);
-        fusegen::forget(grad_bn_column_sum_2_held[item]);
-        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(d_bn_var_factor_held[item]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
-        fusegen::forget(grad_grad_bn_factor_held[item]);
-        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_held[item]);
-        fusegen::forget(bn_near_factor_held[item]);
-        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto grad_bn_column_sum_2_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2_2 + c);
+        const auto grad_bn_column_sum_3_v = fusegen::load_vector<V>(grad_bn_column_sum_3 + c);
+        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -4265,36 +4107,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(grad_grad_gemm_bias_held[item]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
-        fusegen::forget(grad_grad_bn_weight_held[item]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
-        fusegen::forget(grad_grad_bn_bias_held[item]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(grad_grad_bn_var_2_held[item]);
-        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_held[item]);
-        fusegen::forget(grad_bn_column_sum_2_2_held[item]);
-        const auto grad_bn_column_sum_2_2_v = fusegen::unpack(grad_bn_column_sum_2_2_held[item]);
-        fusegen::forget(grad_bn_column_sum_3_held[item]);
-        const auto grad_bn_column_sum_3_v = fusegen::unpack(grad_bn_column_sum_3_held[item]);
-        fusegen::forget(grad_bn_column_sum_2_held[item]);
-        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(d_bn_var_factor_held[item]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
-        fusegen::forget(grad_grad_bn_factor_held[item]);
-        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_held[item]);
-        fusegen::forget(bn_near_factor_held[item]);
-        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto grad_bn_column_sum_2_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2_2 + c);
+        const auto grad_bn_column_sum_3_v = fusegen::load_vector<V>(grad_bn_column_sum_3 + c);
+        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -6076,30 +5903,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     }
   };
   fetch(begin + int(threadIdx.y));
-  // A thread's columns are the same in every row, and too many bytes to be read again.
-  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> bn_running_mean_held[ITEMS]{};
-  fusegen::Packed<S, V> bn_weight_held[ITEMS]{};
-  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> grad_grad_gemm_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> grad_grad_bn_weight_held[ITEMS]{};
-  fusegen::Packed<S, V> grad_grad_bn_bias_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> d_bn_weight_factor_held[ITEMS]{};
-#pragma unroll
-  for (int item = 0; item < ITEMS; ++item) {
-    if (column(item) < int(cols)) {
-      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
-      bn_running_mean_held[item] = fusegen::load_packed<V>(bn_running_mean + column(item));
-      bn_weight_held[item] = fusegen::load_packed<V>(bn_weight + column(item));
-      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
-      grad_grad_gemm_bias_held[item] = fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
-      grad_grad_bn_weight_held[item] = fusegen::load_packed<V>(grad_grad_bn_weight + column(item));
-      grad_grad_bn_bias_held[item] = fusegen::load_packed<V>(grad_grad_bn_bias + column(item));
-      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
-      d_bn_weight_factor_held[item] = fusegen::load_packed<V>(d_bn_weight_factor + column(item));
-    }
-  }
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
@@ -6146,24 +5949,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_running_mean_held[item]);
-        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
-        fusegen::forget(bn_weight_held[item]);
-        const auto bn_weight_v = fusegen::unpack(bn_weight_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(grad_grad_gemm_bias_held[item]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
-        fusegen::forget(grad_grad_bn_weight_held[item]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
-        fusegen::forget(grad_grad_bn_bias_held[item]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -6206,24 +6000,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_running_mean_held[item]);
-        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
-        fusegen::forget(bn_weight_held[item]);
-        const auto bn_weight_v = fusegen::unpack(bn_weight_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(grad_grad_gemm_bias_held[item]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
-        fusegen::forget(grad_grad_bn_weight_held[item]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
-        fusegen::forget(grad_grad_bn_bias_held[item]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -6264,24 +6049,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_running_mean_held[item]);
-        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
-        fusegen::forget(bn_weight_held[item]);
-        const auto bn_weight_v = fusegen::unpack(bn_weight_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(grad_grad_gemm_bias_held[item]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
-        fusegen::forget(grad_grad_bn_weight_held[item]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_held[item]);
-        fusegen::forget(grad_grad_bn_bias_held[item]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
