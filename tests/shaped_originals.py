@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusegen.chain import Chain
+
 
 class Conv3dLeakyReluSumGelu(nn.Module):
     def __init__(
@@ -280,3 +282,9 @@ SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ..
     "bmm_bias_softmax": (BmmBiasSoftmax, (), ((3, 5, 4), (3, 4, 7), (7,), (3, 5, 1))),
     "conv1d_mish_softmax": (Conv1dMishSoftmax, (4, 6, 3), ((3, 4, 15), (3, 6, 11))),
 }
+
+
+def doubled(chain: Chain, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape with room for two halves, where a chain takes those."""
+    place = len(shape) + chain.layout.halved
+    return tuple(2 * n if d == place else n for d, n in enumerate(shape))

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import DEVICES, DTYPES, dtype_name
-from shaped_originals import SHAPED
+from shaped_originals import SHAPED, doubled
 from torch import Tensor, nn
 
 from fusegen import load, pipeline, verify
@@ -52,11 +52,6 @@ def modes(chain: Chain) -> tuple[bool, ...]:
 def shapes(chain: Chain) -> list[tuple[int, ...]]:
     """Return the shapes of a chain's x; a tensor of two halves is twice as long."""
     return [doubled(chain, shape) for shape in SHAPES[chain.layout.rank or 2]]
-
-
-def doubled(chain: Chain, shape: tuple[int, ...]) -> tuple[int, ...]:
-    place = len(shape) + chain.layout.halved
-    return tuple(2 * n if d == place else n for d, n in enumerate(shape))
 
 
 def usable(name: str, shape: tuple[int, ...], training: bool) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import DEVICES, NAMES
 from originals import ORIGINALS
-from shaped_originals import SHAPED
+from shaped_originals import SHAPED, doubled
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
@@ -224,7 +224,7 @@ def test_activations_of_three_dims_and_more(name: str, shaped_packages: Path) ->
     """Rows along any dims, operands by channel: batches join the first dim, tangents are eager's."""
     chain = pipeline.derive(Path(__file__).parent / "chains" / f"{name}.yaml")
     built = load(name, shaped_packages)
-    shape = (2, 3, 2, 3, 2)[: chain.layout.rank]
+    shape = doubled(chain, (2, 3, 2, 3, 2)[: chain.layout.rank or 2])
     case = verify.make_case(chain, shape, training=False)
     known = (*chain.attributes, chain.layout.groups)
     numbers = {k: v for k, v in case.options.items() if k in known}
