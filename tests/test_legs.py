@@ -263,7 +263,7 @@ def test_what_cannot_be_is_refused(chain: str, head: str, message: str) -> None:
 
 
 def test_each_batch_norm_has_its_own_weight(tmp_path: Path) -> None:
-    """Running averages that two legs move: the second takes the second batch weight, and its own sums."""
+    """Running averages that two legs move: the second takes the second batch weight, and its own mean."""
     (tmp_path / "two_norms.yaml").write_text(
         "order: 1\narguments: {in_channels: int, out_channels: int, kernel_size: int}\nchain: [conv2d, "
         "batch_norm: {name: bn}, sum: {dim: [2, 3], keepdim: true}, batch_norm: {name: bn_2}]\n"
@@ -271,8 +271,8 @@ def test_each_batch_norm_has_its_own_weight(tmp_path: Path) -> None:
     text = pipeline.render_package(tmp_path / "two_norms.yaml").files["__init__.py"]
     front, behind = text.split("_leg2(\n")
     for number, (part, norm) in enumerate(((front, "bn"), (behind, "bn_2"))):
-        assert f"batch_weights[{number}]\n        follow(\n            {norm}_running_mean" in part
-        assert f"(1/rows, {norm}_column_sum)" in part
+        moved = f"follow({norm}_running_mean, {norm}_mean, weight)"
+        assert f"batch_weights[{number}]\n        {moved}" in part
 
 
 def test_show_names_the_legs() -> None:
