@@ -236,7 +236,7 @@ def _run_step(
         given = {**operands, SECOND: second}
         return _run_formula(step, x, given, attributes, _no_draws, columns)
     call = torch_call(step.op, _attributes(step, attributes), training=training)
-    if call is None or (step.op.coarse and x.dtype == torch.float64):
+    if call is None or (step.op.coarse and x.is_cuda and x.dtype == torch.float64):
         return _run_formula(step, x, operands, attributes, _no_draws, columns)
     return call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
 

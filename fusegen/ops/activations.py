@@ -60,7 +60,7 @@ def selu(x: sp.Expr) -> sp.Expr:
     return where(x > 0, scale * x, scale * alpha * expm1(x))
 
 
-@op("nn.functional.celu", coarse=True)
+@op("nn.functional.celu")
 def celu(x: sp.Expr, *, alpha: float = 1.0) -> sp.Expr:
     """x above 0, alpha (exp(x / alpha) - 1) elsewhere. Barron 2017, arXiv:1704.07483."""
     return where(x > 0, x, alpha * expm1(x / alpha))

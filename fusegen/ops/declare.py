@@ -112,8 +112,8 @@ class Op:
             a group with all dims behind them.
         halves: the operand in whose place may be the second half of one tensor, x being its first; the
             attribute `dim` says along which dim.
-        coarse: whether torch's function has constants rounded to float32 in float64 too, on the CPU or on
-            CUDA, so that the formula is the truth there.
+        coarse: whether torch's function on CUDA has constants rounded to float32 in float64 too, so that the
+            formula is the truth there.
         choices: the valid values of string attributes.
         refused: parameters of the torch function that it does not take, beside `REFUSED`, each with
             what to do instead.
