@@ -145,8 +145,17 @@ class Kernel:
         """Whether a GPU's thread keeps the operands of its columns from row to row: what several of them take
         of the first-level cache is more than a row's own elements. More than 24 bytes a column of a 16-bit
         type would not fit in its registers, nor do these where an element holds much."""
-        light = max(sum(held) for held in self.held) <= 4
-        return light and 12 <= 2 * len(self.col) + 4 * len(self.saved_cols) <= 24
+        return self.holds_little and 12 <= 2 * len(self.col) + 4 * len(self.saved_cols) <= 24
+
+    @property
+    def held_sums(self) -> int:
+        """How many sums of columns a GPU's thread may have in registers, where it has the room."""
+        return len(self.col_sums) if self.holds_little else 0
+
+    @property
+    def holds_little(self) -> bool:
+        """Whether an element leaves registers for what its column needs."""
+        return max(sum(held) for held in self.held) <= 4
 
     @property
     def row_fields(self) -> tuple[str, ...]:

@@ -515,6 +515,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.cluster_items = ForwardRows::cluster_items<S, V>();
     needs.items = ForwardRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
+    needs.resident = ForwardRows::resident<S, V>();
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -596,7 +597,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 1);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_weight_sum(place, thread, threads);
@@ -981,8 +982,8 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.items = BackwardRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.block_sums = fusegen::holds_sums(512, BackwardRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 1;
+    needs.resident = BackwardRows::resident<S, V>();
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1077,7 +1078,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 0);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_weight_sum(place, thread, threads);
@@ -1623,9 +1624,8 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.items = DoubleBackwardRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.block_sums =
-        fusegen::holds_sums(512, DoubleBackwardRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 0;
+    needs.resident = DoubleBackwardRows::resident<S, V>();
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

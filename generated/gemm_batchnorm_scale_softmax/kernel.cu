@@ -904,6 +904,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.cluster_items = ForwardTrainRows::cluster_items<S, V>();
     needs.items = ForwardTrainRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
+    needs.resident = ForwardTrainRows::resident<S, V>();
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1032,7 +1033,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 2);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_bn_weight_sum(place, thread, threads);
@@ -1511,9 +1512,8 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.items = BackwardTrainSumsRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 2;
-    needs.block_sums =
-        fusegen::holds_sums(512, BackwardTrainSumsRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 2;
+    needs.resident = BackwardTrainSumsRows::resident<S, V>();
     BackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1682,7 +1682,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 1);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_gemm_bias_sum(place, thread, threads);
@@ -2174,9 +2174,8 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.items = BackwardTrainRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.block_sums =
-        fusegen::holds_sums(512, BackwardTrainRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 1;
+    needs.resident = BackwardTrainRows::resident<S, V>();
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -2331,7 +2330,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 3);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_grad_bn_column_sum_sum(place, thread, threads);
@@ -2879,9 +2878,8 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.items = DoubleBackwardTrainSumsRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 3;
-    needs.block_sums =
-        fusegen::holds_sums(512, DoubleBackwardTrainSumsRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 3;
+    needs.resident = DoubleBackwardTrainSumsRows::resident<S, V>();
     DoubleBackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -3086,7 +3084,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 0);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_bn_weight_sum(place, thread, threads);
@@ -3880,9 +3878,8 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.items = DoubleBackwardTrainSums2Rows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 4;
-    needs.block_sums =
-        fusegen::holds_sums(512, DoubleBackwardTrainSums2Rows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 0;
+    needs.resident = DoubleBackwardTrainSums2Rows::resident<S, V>();
     DoubleBackwardTrainSums2Plan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(
@@ -4077,7 +4074,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 0);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_gemm_bias_sum(place, thread, threads);
@@ -4785,9 +4782,8 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.items = DoubleBackwardTrainRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.block_sums =
-        fusegen::holds_sums(512, DoubleBackwardTrainRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 0;
+    needs.resident = DoubleBackwardTrainRows::resident<S, V>();
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -5332,6 +5328,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.cluster_items = ForwardEvalRows::cluster_items<S, V>();
     needs.items = ForwardEvalRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
+    needs.resident = ForwardEvalRows::resident<S, V>();
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -5459,7 +5456,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 3);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_gemm_bias_sum(place, thread, threads);
@@ -5960,9 +5957,8 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.items = BackwardEvalRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 3;
-    needs.block_sums =
-        fusegen::holds_sums(512, BackwardEvalRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 3;
+    needs.resident = BackwardEvalRows::resident<S, V>();
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -6126,7 +6122,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 0);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_gemm_bias_sum(place, thread, threads);
@@ -6794,9 +6790,8 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.items = DoubleBackwardEvalRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 3;
-    needs.block_sums =
-        fusegen::holds_sums(512, DoubleBackwardEvalRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 0;
+    needs.resident = DoubleBackwardEvalRows::resident<S, V>();
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

@@ -445,6 +445,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.cluster_items = ForwardTrainRows::cluster_items<S, V>();
     needs.items = ForwardTrainRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
+    needs.resident = ForwardTrainRows::resident<S, V>();
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -526,7 +527,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 1);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_matmul_bias_sum(place, thread, threads);
@@ -926,9 +927,8 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.items = BackwardTrainRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.block_sums =
-        fusegen::holds_sums(512, BackwardTrainRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 1;
+    needs.resident = BackwardTrainRows::resident<S, V>();
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1026,7 +1026,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 0);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_matmul_bias_sum(place, thread, threads);
@@ -1562,9 +1562,8 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.items = DoubleBackwardTrainRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.block_sums =
-        fusegen::holds_sums(512, DoubleBackwardTrainRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 0;
+    needs.resident = DoubleBackwardTrainRows::resident<S, V>();
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -2029,6 +2028,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.cluster_items = ForwardEvalRows::cluster_items<S, V>();
     needs.items = ForwardEvalRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
+    needs.resident = ForwardEvalRows::resident<S, V>();
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -2108,7 +2108,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 1);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_matmul_bias_sum(place, thread, threads);
@@ -2498,9 +2498,8 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.items = BackwardEvalRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.block_sums =
-        fusegen::holds_sums(512, BackwardEvalRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 1;
+    needs.resident = BackwardEvalRows::resident<S, V>();
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -2595,7 +2594,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 1);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_matmul_bias_sum(place, thread, threads);
@@ -3120,9 +3119,8 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.items = DoubleBackwardEvalRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.block_sums =
-        fusegen::holds_sums(512, DoubleBackwardEvalRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 1;
+    needs.resident = DoubleBackwardEvalRows::resident<S, V>();
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

@@ -434,6 +434,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.cluster_items = ForwardRows::cluster_items<S, V>();
     needs.items = ForwardRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
+    needs.resident = ForwardRows::resident<S, V>();
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -513,7 +514,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 1);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_linear_bias_sum(place, thread, threads);
@@ -902,8 +903,8 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.items = BackwardRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.block_sums = fusegen::holds_sums(512, BackwardRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 1;
+    needs.resident = BackwardRows::resident<S, V>();
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -997,7 +998,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 0);
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_linear_bias_sum(place, thread, threads);
@@ -1522,9 +1523,8 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.items = DoubleBackwardRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.block_sums =
-        fusegen::holds_sums(512, DoubleBackwardRows::resident<S, V>()) ? 0 : needs.sums;
-    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
+    needs.held_sums = 0;
+    needs.resident = DoubleBackwardRows::resident<S, V>();
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

@@ -411,6 +411,7 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.cluster_items = ForwardRows::cluster_items<S, V>();
     needs.items = ForwardRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
+    needs.resident = ForwardRows::resident<S, V>();
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -841,6 +842,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.cluster_items = BackwardRows::cluster_items<S, V>();
     needs.items = BackwardRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
+    needs.resident = BackwardRows::resident<S, V>();
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1396,6 +1398,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.cluster_items = DoubleBackwardRows::cluster_items<S, V>();
     needs.items = DoubleBackwardRows::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
+    needs.resident = DoubleBackwardRows::resident<S, V>();
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

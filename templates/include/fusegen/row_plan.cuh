@@ -80,9 +80,9 @@ __host__ __device__ constexpr bool walks(int waves) {
 template <class S, int V>
 constexpr bool stages = V > 1 && sizeof(S) < 8;
 
-// Whether a thread has registers for the sums of its columns: 128 of them.
-__host__ __device__ constexpr bool holds_sums(int threads, int blocks) {
-  return threads * blocks <= 512;
+// Whether a thread has registers for so many sums of columns: 32 of 128.
+__host__ __device__ constexpr bool holds_sums(int threads, int blocks, int sums) {
+  return threads * blocks <= 512 && 0 < sums && sums <= 32;
 }
 
 struct RowPlan {
@@ -122,9 +122,9 @@ struct RowNeeds {
   int warp_items;     // where a warp does
   int cluster_items;  // where a cluster does
   size_t ahead;       // bytes of shared memory for each access that a thread copies ahead
-  size_t sums;        // for the sums of its columns
-  size_t block_sums, large_sums;  // the same where a block of up to 512 threads holds the row,
-                                  // where a larger one does
+  size_t sums;        // for the sums of its columns, where it has no registers for them
+  int held_sums;      // how many of these registers may hold for each of its columns
+  int resident;       // blocks of 512 threads that a multiprocessor has registers for
 };
 
 // As many blocks a row as can be: the fewer rows are under way at a time, the more of them the L2
@@ -188,14 +188,19 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     }
   }
   const int most = chip().clusters ? std::min(needs.cluster, 16) : 1;
+  const auto sums = [&](int threads, int blocks, int items) {
+    return holds_sums(threads, blocks, items * needs.width * needs.held_sums) ? 0 : needs.sums;
+  };
   const auto held = [&] {
-    if (blocks(RowForm::block, 1, 512, needs.block_sums)) return true;
-    if (blocks(RowForm::large_block, 1, needs.threads, needs.large_sums)) return true;
+    const int full = needs.threads, items = needs.items, shared_out = needs.cluster_items;
+    if (blocks(RowForm::block, 1, 512, sums(512, needs.resident, items))) return true;
+    if (blocks(RowForm::large_block, 1, full, sums(full, 1, items))) return true;
     for (int cluster = 2; cluster <= most; cluster *= 2) {
       const int threads = cluster == most ? 512 : needs.preferred;
-      if (blocks(RowForm::cluster, cluster, threads, needs.block_sums)) return true;
+      if (blocks(RowForm::cluster, cluster, threads, sums(512, needs.resident, shared_out)))
+        return true;
     }
-    return most > 1 && blocks(RowForm::large_cluster, most, needs.threads, needs.large_sums);
+    return most > 1 && blocks(RowForm::large_cluster, most, full, sums(full, 1, shared_out));
   };
   // A multiprocessor has room for `each` blocks, of which one computes while another waits.
   const auto staged = [&](int cluster, int each) {
