@@ -11,7 +11,8 @@ from fusegen.errors import nearest
 from fusegen.ops import Op, aliases, find, registry
 from fusegen.spec_formula import check_op, read_formula
 from fusegen.spec_names import problem
-from fusegen.spec_step import Names, bind
+from fusegen.spec_scope import Names
+from fusegen.spec_step import bind
 from fusegen.spec_types import Argument, Operand, Ref, Setting, Step
 from fusegen.spec_yaml import Document, Place
 
@@ -151,20 +152,28 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
     line = names.document.line(draft.place)
     if draft.op is None:
         formula, text, refs, over = read_formula(names, draft.place, draft.given)
-        return Step(label, None, formula, text, refs, over, {}, line, names.dims)
+        return Step(
+            label=label,
+            op=None,
+            formula=formula,
+            text=text,
+            operands=refs,
+            attributes=over,
+            settings={},
+            line=line,
+            dims=names.dims,
+        )
     bound = bind(names, draft.place, draft.op, draft.given, _sizes(before))
     check_op(names, draft.place, draft.op, bound)
     step = Step(
-        *(
-            label,
-            draft.op,
-            None,
-            bound.text,
-            bound.operands,
-            bound.attributes,
-            bound.settings,
-            line,
-        ),
+        label=label,
+        op=draft.op,
+        formula=None,
+        text=bound.text,
+        operands=bound.operands,
+        attributes=bound.attributes,
+        settings=bound.settings,
+        line=line,
         dims=names.dims,
     )
     if step.halves and not all(s.op and s.op.source for s in before):

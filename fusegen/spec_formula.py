@@ -15,7 +15,8 @@ from fusegen.formula_constants import number
 from fusegen.ops import Op, RefusedError, call
 from fusegen.program import Kind
 from fusegen.spec_dims import DimError, are_dims, check_dim, neighbours
-from fusegen.spec_step import Bound, Names
+from fusegen.spec_scope import Names
+from fusegen.spec_step import Bound
 from fusegen.spec_types import Ref
 from fusegen.spec_yaml import Place
 

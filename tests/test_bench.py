@@ -31,8 +31,9 @@ from fusegen.bench import (
 from fusegen.bench.cells import Group
 from fusegen.bench.record import Record
 from fusegen.chain import Chain
-from fusegen.eager import random_operands, run_chain
+from fusegen.eager import run_chain
 from fusegen.errors import UserError
+from fusegen.random_operands import random_operands
 
 TAIL_KEYS = [
     *("kind", "spec", "dtype", "rows", "cols", "direction", "tensor_bytes"),

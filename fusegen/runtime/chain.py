@@ -177,8 +177,13 @@ class Chain:
             given = _autocast(x, given)
             if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
                 explain(
-                    *(self.package, x, bound.operands, given),
-                    *(self.rank, self.columns, self.halved),
+                    self.package,
+                    x,
+                    bound.operands,
+                    given,
+                    self.rank,
+                    self.columns,
+                    self.halved,
                     reaching=self.reaching,
                 )
         if x.is_cuda and not self._has_cuda:

@@ -244,7 +244,16 @@ def bind_passes(
         operator = getattr(namespace, said.operator).default
         value = getattr(namespace, f"{said.operator}_value").default if said.value else None
         made = BoundPass(
-            *(package, order, operator, value, said, taken, statistics, random, columns, grouped),
+            package=package,
+            order=order,
+            operator=operator,
+            value=value,
+            declared=said,
+            kinds=taken,
+            statistic_kinds=statistics,
+            random=random,
+            columns=columns,
+            grouped=grouped,
             outline=declared[0].outline,
             halved=halved,
         )
