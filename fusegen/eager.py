@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from fusegen import atoms, ops
-from fusegen.chain_layout import stretches_of
+from fusegen.chain_cuts import stretches_of
 from fusegen.draws import uniform
 from fusegen.eager_formula import evaluate, no_draws
 from fusegen.program import SECOND
-from fusegen.spec_types import Ref, Spec, Step
+from fusegen.spec_types import INPUT, Ref, Spec, Step
 from fusegen.torch_call import Given, torch_call
 
 
@@ -46,10 +46,11 @@ def run_chain(
         handed: what becomes of a tensor that one leg hands on to the next.
     """
     stream = 0
+    named = {} if spec.steps[0].op and spec.steps[0].op.source else {INPUT: x}
     for number, stretch in enumerate(stretches_of(spec)):
         if number:
-            x = handed(x)
-        given = operands
+            x, named = handed(x), {name: handed(value) for name, value in named.items()}
+        given = {**operands, **named}
         dims, columns = x.dim(), stretch.layout.columns
         for step in stretch.steps:
             if x.dim() < dims:  # the columns are gone, also from what holds one value a row
@@ -62,6 +63,8 @@ def run_chain(
                     stream += 1
             else:
                 x = _run_step(spec, step, x, given, attributes, columns, training=training)
+            given = {**given, step.label: x}
+            named[step.label] = x
     return x
 
 

@@ -16,7 +16,7 @@ def random_operands(chain: Chain, x: Tensor, generator: torch.Generator) -> dict
     found: dict[str, Tensor] = {}
     for leg, reached in zip(chain.legs, chain.reached(x.shape), strict=True):
         for operand in leg.operands:
-            if operand.name in found:
+            if operand.handed or operand.name in found:
                 continue
             shape = operand.shape(reached, leg.layout)
             if operand.integer:

@@ -89,6 +89,7 @@ _REASONS = {
     **dict.fromkeys(("rows", "cols"), "it is the activation's own extent"),
     **dict.fromkeys(("self", "seed", "batch_weights", "fold_"), "fusegen's modules use it"),
     "x": "it is the activation",
+    "input": "it is what the chain starts from",
     "pi": "it is a constant of formulas",
     "expr": "it is what an inline formula is called",
 }

@@ -1,4 +1,4 @@
-"""What fills an operand's place in a step: a declared operand, a float argument or a number."""
+"""What fills an operand's place in a step: an operand, an earlier step's value, an argument or a number."""
 
 from __future__ import annotations
 
@@ -36,15 +36,31 @@ def read_operand(step: Reading, slot: str, value: Any, example: str) -> Ref | fl
         _check_integer(step, slot, names.operands[value])
         _check_kind(step, slot, names.operands[value])
         return Ref(value, is_argument=False)
+    if value in names.values:
+        _check_value(step, slot, value)
+        return Ref(value, is_argument=False, is_step=True)
     if value in floats:
         return Ref(value, is_argument=True)
     if value in names.arguments:
         kind_of = names.arguments[value].type
         message = f"{value!r} is of type {kind_of}; only a float argument can be an operand"
         raise step.error(slot, message)
-    known = [*names.operands, *floats]
+    known = [*names.operands, *names.values, *floats]
     hint = nearest(value[:64], known) or ": declare it under `operands:` or `arguments:`"
+    if value in names.unnamed:
+        hint = f": {names.unnamed[value]}"
     raise step.error(slot, f"unknown operand {shown(value)!r}{hint}")
+
+
+def _check_value(step: Reading, slot: str, name: str) -> None:
+    """Refuse the value of a step where an op takes something of another nature."""
+    if slot in step.op.constant:
+        message = f"{slot!r} of {step.word} gets no gradient, so it cannot be {name!r}, a value of the chain"
+        raise step.error(slot, message)
+    wanted = step.op.operands[slot]
+    if wanted is not None:
+        message = f"{slot!r} of {step.word} is {wanted.label} {wanted.shape}, which {name!r} is not"
+        raise step.error(slot, message)
 
 
 def _check_kind(step: Reading, slot: str, operand: Operand) -> None:

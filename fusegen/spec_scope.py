@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fusegen.errors import SpecError
@@ -17,12 +17,23 @@ __all__ = ["Names", "Reading", "shown"]
 
 @dataclass(frozen=True)
 class Names:
-    """What the names of a spec stand for: its arguments and operands, by name; and its `dims`."""
+    """What the names of a spec stand for where a step is read.
+
+    Args:
+        document: the spec.
+        arguments: its arguments, by name.
+        operands: its operands, by name.
+        dims: the number of dims of what the step starts from, or 0 for any.
+        values: the earlier steps whose values have a name, and `INPUT` where it is the activation.
+        unnamed: what has no value here, be it an op or a later step, each with what to do about it.
+    """
 
     document: Document
     arguments: Mapping[str, Argument]
     operands: Mapping[str, Operand]
     dims: int = 0
+    values: tuple[str, ...] = ()
+    unnamed: Mapping[str, str] = field(default_factory=dict)
 
     def of_type(self, kind: str) -> list[str]:
         """Return the names of the arguments of one type."""

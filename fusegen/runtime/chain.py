@@ -78,6 +78,8 @@ class Chain:
         halved: the dim along which x has two halves, counted from the end; 0 where it has none. What else
             varies along that dim is as long as one half.
         reaching: what messages call the activation, where the chain is a leg of a longer one.
+        growers: where the activation is larger than x, the operands that say how large, by their place; x
+            itself then is the first operand, of kind "row".
 
     Raises:
         ImportError: where the binaries were not built.
@@ -94,11 +96,12 @@ class Chain:
         grouped: bool = False,
         halved: int = 0,
         reaching: str = "x",
+        growers: tuple[int, ...] = (),
     ) -> None:
         self._has_cuda = load_binaries(package, Path(file).parent)
         self.package, self.operands = package, tuple(operands)
         self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
-        self.reaching = reaching
+        self.reaching, self.growers = reaching, growers
         namespace = getattr(torch.ops, f"fusegen_{package}")
         self._modes = {}
         for name, mode in modes.items():
@@ -138,6 +141,24 @@ class Chain:
         out = call(bound.forward, args, value_alone=True)
         return out if isinstance(out, Tensor) else out[0]
 
+    def with_values(
+        self,
+        mode: str,
+        x: Tensor,
+        operands: tuple[Tensor, ...],
+        attributes: tuple[float, ...] = (),
+        seed: int | Tensor | None = None,
+        groups: int = 1,
+    ) -> tuple[Tensor, ...]:
+        """Return the same as a call, and behind it the values that the chain hands on beside it.
+
+        Raises:
+            TypeError, ValueError: as a call does.
+        """
+        bound = self._modes[mode]
+        args = self._arguments(bound, x, operands, attributes, seed, groups)
+        return tuple(call(bound.forward, args, value_alone=True)[: len(bound.forward.like)])
+
     def with_statistics(
         self,
         mode: str,
@@ -147,7 +168,7 @@ class Chain:
         seed: int | Tensor | None = None,
         groups: int = 1,
     ) -> tuple[Tensor, ...]:
-        """Return the same as a call, and behind it the statistics that the forward pass saved.
+        """Return the same as `with_values`, and behind it the statistics that the forward pass saved.
 
         Raises:
             TypeError, ValueError: as a call does, and where a channel has one value alone.
@@ -172,6 +193,9 @@ class Chain:
         groups: int,
     ) -> tuple[Any, ...]:
         """Return the arguments of the forward pass's operator."""
+        if self.growers:
+            operands = (x, *operands)
+            x = self._grown(x, operands)
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
             given = _autocast(x, given)
@@ -203,6 +227,21 @@ class Chain:
         if mode.attributes:
             args += tuple([float(attributes[i]) for i in mode.attributes])
         return (*args, groups) if self.grouped else args
+
+    def _grown(self, x: Tensor, operands: tuple[Tensor, ...]) -> Tensor:
+        """Return x as large along the columns' dims as the operands have them: a view, of which only the shape
+        is read."""
+        shape, rank = list(x.shape), x.dim()
+        for place in self.growers:
+            own, kind = operands[place], self.operands[place].kind
+            if not isinstance(own, Tensor) or own.dim() > rank:
+                continue  # the check of the call says so
+            sizes = [1] * (rank - own.dim()) + list(own.shape)
+            if kind == "channel" and own.dim() == 1:  # as torch's own modules hold it
+                sizes = [own.shape[0] if dim == 1 else 1 for dim in range(rank)]
+            for dim in range(rank + self.columns[0], rank + self.columns[1] + 1):
+                shape[dim] = shape[dim] if sizes[dim] == 1 else sizes[dim]
+        return x.detach().expand(shape)
 
     def passes(self, mode: str) -> tuple[BoundPass, ...]:
         """Return the passes of a mode: the forward pass and its derivatives, by order."""
