@@ -7,7 +7,7 @@ from typing import Any
 from fusegen.errors import nearest
 from fusegen.program import Kind
 from fusegen.spec_scope import Reading, shown
-from fusegen.spec_types import Operand, Ref
+from fusegen.spec_types import INPUT, Operand, Ref
 
 __all__ = ["read_operand"]
 
@@ -45,7 +45,7 @@ def read_operand(step: Reading, slot: str, value: Any, example: str) -> Ref | fl
         kind_of = names.arguments[value].type
         message = f"{value!r} is of type {kind_of}; only a float argument can be an operand"
         raise step.error(slot, message)
-    known = [*names.operands, *names.values, *floats]
+    known = [name for name in (*names.operands, *names.values, *floats) if name != INPUT]
     hint = nearest(value[:64], known) or ": declare it under `operands:` or `arguments:`"
     if value in names.unnamed:
         hint = f": {names.unnamed[value]}"

@@ -213,6 +213,21 @@ def legs_of(chain: str, head: str = "dims: 4\n") -> list[str]:
             'group_norm: {features: 8, num_groups: 2}, expr: {formula: "max(x)", dim: 2}, tanh',
             ["group_norm", "expr tanh"],
         ),
+        # what is reduced in a leg becomes larger there by values of its own, else in a leg of its own
+        ("relu: {name: a}, mean: {dim: 1, keepdim: true}, mul: a, exp", ["a mean mul exp"]),
+        (
+            "relu: {name: a}, mean: {dim: [2, 3], keepdim: true}, softmax: 1, mul: a, softmax: 2",
+            ["a mean", "softmax", "mul", "softmax_2"],
+        ),
+        (
+            "mean: {dim: 1, keepdim: true}, relu, add: input, amax: {dim: 1, keepdim: true}, mul: input",
+            ["mean relu add amax mul"],
+        ),
+        # [N, C, 1, 1] is neither one a row nor one a column of a softmax over channels
+        (
+            "expr: {formula: mean(x), dim: [2, 3], name: m}, mul: input, softmax: 1, add: m",
+            ["m mul", "softmax", "add"],
+        ),
     ],
 )
 def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> None:
@@ -238,6 +253,21 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> No
             "sum: {dim: 1}, softmax: 3",
             "dims: 4\n",
             "dim 3 does not exist: the activation has 3 dims",
+        ),
+        (
+            "relu: {name: a}, sum: {dim: 2}, add: a",
+            "dims: 4\n",
+            "add: a has 4 dims, and what reaches this step has 3: reduce with keepdim: true",
+        ),
+        (
+            "amax: {dim: 1, keepdim: true}, amax: {dim: 3, keepdim: true}, add: input",
+            "dims: 4\n",
+            "add: it needs dims 1 and 3 for columns, which are not neighbours",
+        ),
+        (
+            'sum: {dim: 1, keepdim: true}, expr: {formula: "x * gate - mean(x)", dim: 2}',
+            "dims: 4\noperands: {gate: full}\n",
+            "expr: it reduces, and needs other rows for what it names: make two steps of it",
         ),
         ('expr: {formula: "x - 1", dim: 2}', "dims: 4\n", "its formula reduces nothing; leave the"),
         ('expr: {formula: "mean(x)", dim: 4}', "dims: 4\n", "dim 4 does not exist"),

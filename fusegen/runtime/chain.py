@@ -229,8 +229,7 @@ class Chain:
         return (*args, groups) if self.grouped else args
 
     def _grown(self, x: Tensor, operands: tuple[Tensor, ...]) -> Tensor:
-        """Return x as large along the columns' dims as the operands have them: a view, of which only the shape
-        is read."""
+        """Return x as large along the columns' dims as operands are: a view, read for its shape alone."""
         shape, rank = list(x.shape), x.dim()
         for place in self.growers:
             own, kind = operands[place], self.operands[place].kind
