@@ -14,6 +14,7 @@ from torch import Tensor
 from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
+from fusegen.runtime.growing import grown
 from fusegen.runtime.passes import BoundPass, Pass, bind_passes, half_shape
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
@@ -194,8 +195,9 @@ class Chain:
     ) -> tuple[Any, ...]:
         """Return the arguments of the forward pass's operator."""
         if self.growers:
+            kinds = [self.operands[place].kind for place in self.growers]
             operands = (x, *operands)
-            x = self._grown(x, operands)
+            x = grown(x, [operands[place] for place in self.growers], kinds, self.columns)
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
             given = _autocast(x, given)
@@ -227,20 +229,6 @@ class Chain:
         if mode.attributes:
             args += tuple([float(attributes[i]) for i in mode.attributes])
         return (*args, groups) if self.grouped else args
-
-    def _grown(self, x: Tensor, operands: tuple[Tensor, ...]) -> Tensor:
-        """Return x as large along the columns' dims as operands are: a view, read for its shape alone."""
-        shape, rank = list(x.shape), x.dim()
-        for place in self.growers:
-            own, kind = operands[place], self.operands[place].kind
-            if not isinstance(own, Tensor) or own.dim() > rank:
-                continue  # the check of the call says so
-            sizes = [1] * (rank - own.dim()) + list(own.shape)
-            if kind == "channel" and own.dim() == 1:  # as torch's own modules hold it
-                sizes = [own.shape[0] if dim == 1 else 1 for dim in range(rank)]
-            for dim in range(rank + self.columns[0], rank + self.columns[1] + 1):
-                shape[dim] = shape[dim] if sizes[dim] == 1 else sizes[dim]
-        return x.detach().expand(shape)
 
     def passes(self, mode: str) -> tuple[BoundPass, ...]:
         """Return the passes of a mode: the forward pass and its derivatives, by order."""

@@ -59,7 +59,7 @@ def mark_statistics(ctx: Any, pass_: BoundPass, out: Any) -> None:
     """Say that no gradient comes to the statistics of a forward pass, and that None stands for zeros: torch
     would fill a tensor for each of them, in a kernel of its own."""
     if pass_.order == 0 and pass_.statistics:
-        ctx.mark_non_differentiable(*out[1:])
+        ctx.mark_non_differentiable(*out[len(pass_.like) :])
         ctx.set_materialize_grads(False)
 
 

@@ -166,7 +166,7 @@ class BoundPass:
     def kept(self, args: Sequence[Any], out: Any) -> tuple[Sequence[Tensor], Sequence[Any]]:
         """Return the statistics and the extras of a call, from its arguments and its outputs."""
         if self.order == 0:
-            return (out[1:] if self.statistics else ()), args[self.count :]
+            return (out[len(self.like) :] if self.statistics else ()), args[self.count :]
         behind = self.count + self.statistics
         return args[self.count : behind], args[behind:]
 
