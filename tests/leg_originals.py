@@ -100,8 +100,10 @@ class Conv2dAmaxBatchNormDropout(nn.Module):
         self.late = nn.Dropout(dropout_p)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.amax(self.early(self.conv(x) * self.gate), dim=3, keepdim=True)
-        return self.late(self.bn(x * torch.sigmoid(x)) * self.gate)
+        early = self.early(self.conv(x) * self.gate)
+        x = torch.amax(early, dim=3, keepdim=True)
+        bn = self.bn(x * torch.sigmoid(x))
+        return self.late(bn * self.gate) * early - bn
 
 
 class Conv2dGegluBatchNormMeanPrelu(nn.Module):
@@ -150,21 +152,15 @@ class LinearSubtractMeanLogsumexpGeluResidual(nn.Module):
         return F.gelu(torch.logsumexp(y, dim=1, keepdim=True)) + x
 
 
-class Conv2dBatchNormDropoutAttention(nn.Module):
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, dropout_p: float = 0.25
-    ) -> None:
+class Conv2dMeanSoftmaxGate(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size)
-        self.bn = nn.BatchNorm2d(out_channels)
-        self.drop = nn.Dropout(dropout_p)
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv(x)
-        drop = self.drop(self.bn(conv))
-        pooled = torch.mean(drop, dim=(2, 3), keepdim=True)
-        gated = F.hardswish(torch.softmax(torch.tanh(pooled), dim=1) * drop + pooled)
-        return torch.amax(gated, dim=1, keepdim=True) * gated + conv
+        pooled = torch.mean(conv, dim=(2, 3), keepdim=True)
+        return torch.softmax(torch.tanh(pooled), dim=1) * conv + pooled
 
 
 #: Original by spec name, with the constructor's arguments, the shape of a small call's input, and those of
@@ -245,10 +241,10 @@ LEGS: dict[
         (4, 3, 5, 6),
         ((1, 1, 1, 1), (3, 33, 5, 7), (2, 5, 65, 8)),
     ),
-    "conv2d_batch_norm_dropout_attention": (
-        Conv2dBatchNormDropoutAttention,
+    "conv2d_mean_softmax_gate": (
+        Conv2dMeanSoftmaxGate,
         (3, 6, 3),
         (4, 3, 6, 7),
-        ((2, 1, 1, 1), (3, 5, 7, 9), (2, 33, 8, 16)),
+        ((1, 1, 1, 1), (3, 5, 7, 9), (2, 33, 8, 16)),
     ),
 }

@@ -181,7 +181,7 @@ def test_what_is_drawn_in_one_leg_is_not_drawn_again_in_the_next(built: Built) -
         [i.stream for i in leg.modes[0].programs[0].inputs if i.source == "random"]
         for leg in chain.legs
     ]
-    assert streams == [[0], [1]]
+    assert streams == [[0], [1], []]
 
 
 def test_an_operand_of_a_later_leg_is_refused_in_its_terms(built: Built) -> None:
