@@ -62,7 +62,7 @@ def leg_contexts(chain: Chain) -> list[LegContext]:
             LegContext(
                 chain=f"_{leg.name or 'chain'}",
                 leg=leg,
-                reaching=f"what reaches {leg.steps[0].label}" if found else "x",
+                reaching=_reaching(leg) if found else "x",
                 growers=tuple(
                     place
                     for place, operand in enumerate(leg.operands)
@@ -76,6 +76,12 @@ def leg_contexts(chain: Chain) -> list[LegContext]:
             )
         )
     return found
+
+
+def _reaching(leg: Leg) -> str:
+    """Return what messages call the activation of a later leg."""
+    label = leg.steps[0].label
+    return f"the activation of {label}" if leg.stretch.grown else f"what reaches {label}"
 
 
 def _mode_context(leg: Leg, mode: Mode) -> dict[str, object]:

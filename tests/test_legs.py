@@ -195,6 +195,8 @@ def test_an_operand_of_a_later_leg_is_refused_in_its_terms(built: Built) -> None
 
 def legs_of(chain: str, head: str = "dims: 4\n") -> list[str]:
     """Return the labels of each leg's steps."""
+    if "gate" in chain and "operands" not in head:
+        head += "operands: {gate: {kind: channel, init: ones, shape: [8, 1, 1]}}\n"
     derived = pipeline.chain.derive(parse(f"order: 1\n{head}chain: [{chain}]\n", "example"))
     return [" ".join(step.label for step in leg.steps) for leg in derived.legs]
 
@@ -222,6 +224,10 @@ def legs_of(chain: str, head: str = "dims: 4\n") -> list[str]:
         (
             "mean: {dim: 1, keepdim: true}, relu, add: input, amax: {dim: 1, keepdim: true}, mul: input",
             ["mean relu add amax mul"],
+        ),
+        (
+            "amax: {dim: [1, 2], keepdim: true}, mul: gate, softmax: 1, add: input",
+            ["amax", "mul softmax", "add"],
         ),
         # [N, C, 1, 1] is neither one a row nor one a column of a softmax over channels
         (
@@ -301,7 +307,7 @@ def test_each_batch_norm_has_its_own_weight(tmp_path: Path) -> None:
     text = pipeline.render_package(tmp_path / "two_norms.yaml").files["__init__.py"]
     front, behind = text.split("_leg2(\n")
     for number, (part, norm) in enumerate(((front, "bn"), (behind, "bn_2"))):
-        moved = f"follow({norm}_running_mean, {norm}_mean, weight)"
+        moved = f"follow({norm}_running_mean, {norm}_mean, weight_)"
         assert f"batch_weights[{number}]\n        {moved}" in part
 
 
