@@ -155,7 +155,9 @@ class _Walk:
             where, extent = self.named[name]
             if max(where, 0) < len(self.found) and extent.kind(layout, reach) is None:
                 apart |= self.value.varies - extent.varies or extent.varies
-        whole = self.value.varies | grown == reach.varies  # else there is no kind that it becomes here
+        whole = (
+            self.value.varies | grown == reach.varies
+        )  # else there is no kind that it becomes here
         larger = bool(grown) and (not whole or (sized and not started))
         if not (apart or larger):
             return None
