@@ -87,7 +87,8 @@ class _Walk:
                     kind = extent.kind(layout, reach)
                     assert kind is not None  # else the step would have been cut off
                     handed[name] = kind
-            given = {name: self._dims(name, layout) for name in (*step.tensors, *step.mentions)}
+            named = (*step.tensors, *step.mentions)
+            given = {name: self._dims(name, layout.columns) for name in named}
             self.value = extent_behind(step, self.value, given, layout)
             biasless = step.op is not None and step.op.source and not step.held
             self.named[step.label] = (-1 if biasless else here, self.value)
@@ -115,23 +116,18 @@ class _Walk:
         if self.opens is None:
             return self.value, (), ()
         missing = {
-            name: self._dims(name, None).intersection(self.opens) - self.value.varies
+            name: self._dims(name, self.opens).intersection(self.opens) - self.value.varies
             for name in (*step.tensors, *step.mentions)
         }
         grown = frozenset().union(*missing.values())
         growers = tuple(name for name, dims in missing.items() if dims)
         return self.value.spread(grown), tuple(sorted(grown)), growers
 
-    def _dims(self, name: str, layout: Layout | None) -> Dims:
+    def _dims(self, name: str, columns: Sequence[int]) -> Dims:
         """Return the dims along which an operand or a value varies."""
         if name in self.declared:
-            columns = layout or Layout(self.value.rank, *self._columns())
             return operand_dims(self.declared[name], self.value.rank, columns)
         return self.named[name][1].varies
-
-    def _columns(self) -> tuple[int, int]:
-        assert self.opens is not None
-        return self.opens[0], self.opens[-1]
 
     def _needs(self, step: Step, layout: Layout, reach: Extent, *, started: bool) -> Layout | None:
         """Return the layout of the stretch that a step must start, or None where it goes on with this one."""
@@ -147,7 +143,7 @@ class _Walk:
         sized = False  # whether what makes the value larger has sizes of its own
         if rank == reach.rank:
             for name in (*step.tensors, *step.mentions):
-                dims = self._dims(name, layout) - self.value.varies
+                dims = self._dims(name, layout.columns) - self.value.varies
                 full = name in self.declared and self.declared[name].kind is Kind.FULL
                 grown, sized = grown | dims, sized or (full and bool(dims))
         apart: Dims = frozenset()
@@ -155,10 +151,9 @@ class _Walk:
             where, extent = self.named[name]
             if max(where, 0) < len(self.found) and extent.kind(layout, reach) is None:
                 apart |= self.value.varies - extent.varies or extent.varies
-        whole = (
-            self.value.varies | grown == reach.varies
-        )  # else there is no kind that it becomes here
-        larger = bool(grown) and (not whole or (sized and not started))
+        # What becomes larger but not whole has no kind here: it would vary along a part of the columns.
+        partly = self.value.varies | grown != reach.varies
+        larger = bool(grown) and (partly or (sized and not started))
         if not (apart or larger):
             return None
         if started and not reduces(step):

@@ -69,13 +69,19 @@ class Extent:
         return Kind.COL if self.varies == reach.varies & columns else None
 
 
-def operand_dims(operand: Operand, rank: int, layout: Layout) -> Dims:
-    """Return the dims along which a declared operand may have more places than what it meets."""
+def operand_dims(operand: Operand, rank: int, columns: Iterable[int]) -> Dims:
+    """Return the dims along which a declared operand may have more places than what it meets.
+
+    Args:
+        operand: the operand.
+        rank: the number of dims that it broadcasts to.
+        columns: those of its leg.
+    """
     if operand.kind is Kind.FULL:
         return frozenset(range(-rank, 0))
     if operand.kind is Kind.CHANNEL:
         return frozenset({CHANNEL_DIM - rank if rank >= 3 else -1})
-    return frozenset(layout.columns) if operand.kind is Kind.COL else frozenset()
+    return frozenset(columns) if operand.kind is Kind.COL else frozenset()
 
 
 def extent_behind(step: Step, x: Extent, given: Mapping[str, Dims], layout: Layout) -> Extent:
