@@ -65,8 +65,9 @@ def vjp(program: Program, name: str) -> Program:
     found = {f"grad_{i.name}": Output(outputs[i], i) for i in program.inputs if i in outputs}
     if not found:  # a derivative that is 0 everywhere, as that of sign is
         zero = builder.map("zero", sp.Integer(0), "no output varies with any input")
-        full = [i for i in program.inputs if i.differentiable and i.kind == Kind.FULL]
-        found = {f"grad_{i.name}": Output(zero, i) for i in full}
+        moving = [i for i in program.inputs if i.differentiable]
+        full = [i for i in moving if i.kind == Kind.FULL]
+        found = {f"grad_{i.name}": Output(zero, i) for i in full or moving}
     return Program(name, tuple(builder.inputs), _with_both_halves(builder, program, found))
 
 

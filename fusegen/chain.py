@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fusegen.chain_layout import stretches_of
+from fusegen.chain_cuts import stretches_of
 from fusegen.errors import SpecError
 from fusegen.layout import Layout
 from fusegen.leg import Leg, Mode, make_leg
@@ -62,10 +62,17 @@ class Chain:
         return tuple(dict.fromkeys(n for n in named if isinstance(n, str)))
 
     def reached(self, x: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-        """Return the shape of what reaches each leg, for an `x` of a shape."""
-        found: list[tuple[int, ...]] = [tuple(x)]
-        for leg in self.legs[:-1]:
-            found.append(leg.behind(found[-1]))
+        """Return the shape of each leg's activation, for an `x` of a shape.
+
+        Where a leg's activation is larger than what reaches it, operands say how large; here, as large as x.
+        """
+        found: list[tuple[int, ...]] = []
+        shape = tuple(x)
+        for leg in self.legs:
+            places = {dim + len(shape) for dim in leg.stretch.grown}
+            whole = tuple(n if d not in places else x[d - len(shape)] for d, n in enumerate(shape))
+            found.append(whole)
+            shape = leg.behind(whole)
         return tuple(found)
 
     def describe(self) -> str:
@@ -88,7 +95,7 @@ def derive(spec: Spec) -> Chain:
         legs.append(make_leg(spec, stretch, f"leg{number}" if len(stretches) > 1 else "", draws))
         draws += sum(s.op is not None and s.op.eval_mode == "identity" for s in stretch.steps)
     operands: dict[str, Tensors] = {}
-    for operand in (o for leg in legs for o in leg.operands):
+    for operand in (o for leg in legs for o in leg.operands if not o.handed):
         first = operands.setdefault(operand.name, operand)
         moves = first.differentiable or operand.differentiable
         operands[operand.name] = replace(first, differentiable=moves)
@@ -114,7 +121,7 @@ def _check_shared(chain: Chain) -> None:
     reached = chain.reached([4 * dim + 6 for dim in range(chain.layout.rank or 2)])
     wanted: dict[str, tuple[Leg, tuple[int, ...]]] = {}
     for leg, start in zip(chain.legs, reached, strict=True):
-        for operand in leg.operands:
+        for operand in (o for o in leg.operands if not o.handed):
             shape = operand.shape(start, leg.layout)
             if operand.kind in (Kind.CHANNEL, Kind.COL):
                 shape = tuple(size for size in shape if size != 1)  # [C] and [C, 1, 1] are the same

@@ -1,9 +1,8 @@
-"""Which dims of the activation are a chain's rows and columns, from what its steps reduce over."""
+"""Which dims of the activation are rows and columns, from what the steps of a chain reduce over."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from fusegen.atoms import ROW_FUNCTIONS
 from fusegen.errors import SpecError
@@ -12,48 +11,43 @@ from fusegen.program import Kind
 from fusegen.spec_types import Ref, Spec, Step
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """Steps that follow one another and have one layout."""
-
-    steps: tuple[Step, ...]
-    layout: Layout
-
-
-def stretches_of(spec: Spec) -> tuple[Stretch, ...]:
-    """Return the chain's stretches: it is cut in front of each step that needs another layout.
+def next_stretch(
+    spec: Spec, steps: Sequence[Step], start: Layout | None, *, first: bool
+) -> tuple[Sequence[Step], Layout, Layout | None]:
+    """Return the first of some steps, their layout, and the layout that the others start with, if known.
 
     What does not reduce stays with what is in front of it, where it costs no access to memory: a pointwise
-    step makes nothing smaller that is handed on, and one that makes it larger, as a full operand behind a
-    mean does, can do so only where the mean was taken. Two halves of one tensor are those of what the first
+    step makes nothing smaller that is handed on. Two halves of one tensor are those of what the first
     stretch starts from.
+
+    Args:
+        spec: the spec.
+        steps: the rest of its steps.
+        start: the layout that these start with, where it is known.
+        first: whether they are all of its steps.
 
     Raises:
         SpecError: where a step can have no layout at all.
     """
     if spec.dims < 3 and not any(s.op and s.op.groups for s in spec.steps):
-        return (Stretch(spec.steps, replace(_flat_layout(spec), halved=spec.halved)),)
-    found: list[tuple[list[Step], Layout | None]] = [([], None)]
-    for step in spec.steps:
-        steps, layout = found[-1]
+        return steps, _flat_layout(spec), None
+    layout, count = start, 0
+    for step in steps:
         wanted = _wanted(spec, step)
-        if wanted is None or layout is None or wanted == layout:
-            found[-1] = ([*steps, step], layout or wanted)
-        else:
-            found.append(([step], wanted))
-    steps, layout = found[0]
+        if wanted is not None and layout is not None and wanted != layout:
+            break
+        layout = layout or wanted
+        count += 1
+    one = steps[:count]
     if layout is None:
-        formulas = any(_has_row_functions(s) or (s.op and s.op.classes) for s in steps)
-        found[0] = (steps, Layout(spec.dims) if formulas else _pointwise(spec, steps))
-    elif spec.halving and spec.halved > layout.first:  # no row of a half would lie together
-        count = next(n for n, step in enumerate(steps) if reduces(step))
-        found[:1] = [(steps[:count], _pointwise(spec, steps[:count])), (steps[count:], layout)]
-    stretches = [Stretch(tuple(steps), layout) for steps, layout in found if layout]
-    for stretch in stretches:
-        if stretch.layout.groups is not None:
-            _check_grouped(spec, stretch)
-    first = replace(stretches[0], layout=replace(stretches[0].layout, halved=spec.halved))
-    return (first, *stretches[1:])
+        formulas = any(has_row_functions(s) or (s.op and s.op.classes) for s in one)
+        layout = Layout(spec.dims) if formulas else _pointwise(spec, one)
+    elif (
+        first and spec.halving and spec.halved > layout.first
+    ):  # no row of a half would lie together
+        count = next(n for n, step in enumerate(one) if reduces(step))
+        return steps[:count], _pointwise(spec, steps[:count]), layout
+    return one, layout, None
 
 
 def _pointwise(spec: Spec, steps: Sequence[Step]) -> Layout:
@@ -66,7 +60,7 @@ def _pointwise(spec: Spec, steps: Sequence[Step]) -> Layout:
 def reduces(step: Step) -> bool:
     """Whether a step needs rows of several columns."""
     if step.op is None:
-        return _has_row_functions(step)
+        return has_row_functions(step)
     op = step.op
     return bool(op.dims or op.over or op.groups or op.trained)
 
@@ -94,23 +88,25 @@ def _needs_inner(spec: Spec, step: Step) -> SpecError:
     )
 
 
-def _check_grouped(spec: Spec, stretch: Stretch) -> None:
+def check_grouped(spec: Spec, steps: Sequence[Step], layout: Layout) -> None:
     """Refuse what cannot be where a row is a group of channels.
 
     Raises:
         SpecError: for a formula's functions of a row, and for operands of rows, or of columns of an image.
     """
-    for step in stretch.steps:
-        if _has_row_functions(step):
+    if layout.groups is None:
+        return
+    for step in steps:
+        if has_row_functions(step):
             raise SpecError(
-                f"{step.label} reduces over rows, which are {stretch.layout.shape} here; give it a dim: "
+                f"{step.label} reduces over rows, which are {layout.shape} here; give it a dim: "
                 "- expr: {formula: ..., dim: ...}",
                 spec.path,
                 step.line,
             )
-    used = {r.name for s in stretch.steps for r in s.operands.values() if isinstance(r, Ref)}
+    used = {r.name for s in steps for r in s.operands.values() if isinstance(r, Ref)}
     for operand in spec.operands:
-        wide = operand.kind is Kind.COL and stretch.layout.rank > 2
+        wide = operand.kind is Kind.COL and layout.rank > 2
         if operand.name in used and (operand.kind is Kind.ROW or wide):
             raise SpecError(
                 f"{operand.name!r} is of kind {operand.kind.label}, but rows are groups of channels here; "
@@ -120,7 +116,8 @@ def _check_grouped(spec: Spec, stretch: Stretch) -> None:
             )
 
 
-def _has_row_functions(step: Step) -> bool:
+def has_row_functions(step: Step) -> bool:
+    """Whether a step is a formula that reduces rows."""
     return step.formula is not None and step.formula.has(*ROW_FUNCTIONS)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fusegen.calculus import vjp
-from fusegen.chain_layout import Stretch
+from fusegen.chain_cuts import Stretch
 from fusegen.errors import SpecError
 from fusegen.layout import Layout
 from fusegen.leg_operands import Tensors, operands_of
@@ -49,19 +49,27 @@ class Leg:
 
     Args:
         name: "" for a chain's only leg, else "leg1", "leg2", …, which stands in its operators' names.
-        steps: the steps, of which the first leg's may start with a source.
+        stretch: the steps, how they are cut out of the chain, and what they take and hand on.
         operands: every tensor that the steps name, in order.
         attributes: the float arguments that the steps take, in the spec's order.
         modes: "same" alone, or "train" and "eval".
-        layout: how the dims of what it starts from become rows and columns.
     """
 
     name: str
-    steps: tuple[Step, ...]
+    stretch: Stretch
     operands: tuple[Tensors, ...]
     attributes: tuple[str, ...]
     modes: tuple[Mode, ...]
-    layout: Layout
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps, of which the first leg's may start with a source."""
+        return self.stretch.steps
+
+    @property
+    def layout(self) -> Layout:
+        """How the dims of its activation become rows and columns."""
+        return self.stretch.layout
 
     @property
     def outline(self) -> Outline:
@@ -79,7 +87,7 @@ class Leg:
         return any(mode.random for mode in self.modes)
 
     def behind(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the shape of what it hands on, from that of what it starts from."""
+        """Return the shape of what it hands on, from that of its activation."""
         return self.layout.behind(shape, self.outline)
 
 
@@ -95,8 +103,8 @@ def make_leg(spec: Spec, stretch: Stretch, name: str, draws: int) -> Leg:
     Raises:
         SpecError: where the steps have a form that is not supported.
     """
-    steps, layout = stretch.steps, stretch.layout
-    operands = operands_of(spec, steps, layout)
+    steps = stretch.steps
+    operands = operands_of(spec, stretch)
     differs = any(s.op and (s.op.eval_mode == "identity" or s.op.trained) for s in steps)
     modes = []
     for mode in ("train", "eval") if differs else ("same",):
@@ -111,7 +119,7 @@ def make_leg(spec: Spec, stretch: Stretch, name: str, draws: int) -> Leg:
         if isinstance(value, Ref) and value.is_argument
     }
     attributes = tuple(a.name for a in spec.arguments if a.name in exposed)
-    return Leg(name, steps, operands, attributes, tuple(modes), layout)
+    return Leg(name, stretch, operands, attributes, tuple(modes))
 
 
 def _steps_of(steps: Sequence[Step], mode: str) -> tuple[Step, ...]:
@@ -131,7 +139,7 @@ def _mode(
     """Return a mode of the steps that it computes, if any; `names` are those of the leg and of the mode."""
     layout, last = stretch.layout, stretch.steps[-1]
     suffix = "".join(f"_{name}" for name in names if name not in ("", "same"))
-    forward = forward_program(spec, f"forward{suffix}", steps, operands, layout, draws)
+    forward = forward_program(spec, f"forward{suffix}", stretch, steps, operands, draws)
     programs = [forward]
     for order in range(1, spec.order + 1):
         programs.append(vjp(programs[-1], f"{PASSES[order]}{suffix}"))

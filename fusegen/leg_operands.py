@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fusegen.chain_cuts import Stretch
 from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Kind
 from fusegen.spec_types import Ref, Spec, Step
@@ -21,6 +22,7 @@ class Tensors:
         owner: where a `Module` finds it, such as "matmul.bias", or None for an input of `forward`.
         integer: whether it holds int64 numbers: one a row, in the activation's shape without the row's dims.
         halves: whether it has a half for each of x's, one behind the other.
+        handed: whether an earlier leg hands it on, so that `apply` does not take it.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Tensors:
     owner: str | None
     integer: bool = False
     halves: bool = False
+    handed: bool = False
 
     def shape(self, x: Sequence[int], layout: Layout) -> tuple[int, ...]:
         """Return its shape for an x of a shape; what a submodule holds of each channel is [C]."""
@@ -48,10 +51,16 @@ class Tensors:
         return tuple(1 if across and d in layout.columns else activation[d] for d in dims)
 
 
-def operands_of(spec: Spec, steps: Sequence[Step], layout: Layout) -> tuple[Tensors, ...]:
-    """Return the tensors that the steps name, each at its first use."""
+def operands_of(spec: Spec, stretch: Stretch) -> tuple[Tensors, ...]:
+    """Return the tensors that the steps name, each at its first use.
+
+    In front of them is x where the activation is larger, and behind them what earlier legs hand on.
+    """
+    steps, layout = stretch.steps, stretch.layout
     declared = {o.name: o for o in spec.operands}
     found: dict[str, Tensors] = {}
+    if stretch.grown:
+        found["x"] = Tensors("x", Kind.ROW, differentiable=True, owner=None, handed=True)
     for step in steps:
         if step.op and step.op.submodule:
             held = step.op.submodule
@@ -66,7 +75,7 @@ def operands_of(spec: Spec, steps: Sequence[Step], layout: Layout) -> tuple[Tens
                 found[full] = Tensors(
                     full, kind, trained, f"{step.label}.{attribute}", halves=halves
                 )
-        for name in names_in(step):
+        for name in step.tensors:
             if name in declared:
                 operand = declared[name]
                 owner = name if operand.init else None
@@ -75,6 +84,8 @@ def operands_of(spec: Spec, steps: Sequence[Step], layout: Layout) -> tuple[Tens
                 before = found.get(name)
                 moves = moves or (before is not None and before.differentiable)
                 found[name] = Tensors(name, kind, moves, owner, operand.integer)
+    for name, kind in stretch.handed.items():
+        found[name] = Tensors(name, _resolved(kind, layout), True, None, handed=True)
     return tuple(found.values())
 
 
@@ -89,10 +100,3 @@ def _resolved(kind: Kind, layout: Layout) -> Kind:
     if layout.rank < 3 and kind in (Kind.CHANNEL, Kind.COL):
         return Kind.COL if layout.groups is None else Kind.CHANNEL
     return kind
-
-
-def names_in(step: Step) -> list[str]:
-    """Return the operands that a step names."""
-    return [
-        ref.name for ref in step.operands.values() if isinstance(ref, Ref) and not ref.is_argument
-    ]

@@ -7,33 +7,40 @@ from collections.abc import Mapping, Sequence
 import sympy as sp
 
 from fusegen import ops
+from fusegen.chain_cuts import Stretch
 from fusegen.chain_layout import reduces
 from fusegen.errors import SpecError
 from fusegen.formula_constants import number
 from fusegen.formula_nodes import formula_value
-from fusegen.layout import Layout
-from fusegen.leg_operands import Tensors, names_in
+from fusegen.leg_operands import Tensors
 from fusegen.lower.ranges import simplify
 from fusegen.program import SECOND, Input, Kind, Outline, Output, Program, Value
 from fusegen.program_builder import Builder
-from fusegen.spec_types import Ref, Spec, Step
+from fusegen.spec_types import INPUT, Ref, Spec, Step
+
+#: The input that has the activation's shape where x is smaller; no kernel reads it.
+SHAPE = "shape_"
 
 
 def forward_program(
     spec: Spec,
     name: str,
+    stretch: Stretch,
     steps: Sequence[Step],
     operands: Sequence[Tensors],
-    layout: Layout,
     draws: int,
 ) -> Program:
-    """Return the program of some steps; its inputs are x and what those steps name."""
+    """Return the program of those steps of a stretch that a mode has.
+
+    Its inputs are x and what the steps name, its outputs "y" and the values that later stretches use.
+    """
+    layout = stretch.layout
     builder = Builder(draws)
-    x, second = _activation(builder, layout)
+    whole, second = _activation(builder, stretch)
     training = name.endswith("_train")
     named = {n for step in steps for n in _tensors_of(step, training=training)}
     for operand in operands:
-        if operand.name in named:
+        if operand.handed or operand.name in named:
             per_channel = operand.kind is Kind.CHANNEL
             kind = layout.channel_kind if per_channel else operand.kind
             spread = per_channel and layout.spreads
@@ -51,55 +58,70 @@ def forward_program(
     for argument in spec.arguments:
         if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
             builder.input(argument.name, Kind.SCALAR, "attribute")
-    value, outline = _run(spec, builder, (x, second), steps, training=training)
-    if second is not None and outline == "like":
-        outline = "half"
+    start = builder.value(sp.Symbol("x", real=True))
+    values = _run(spec, builder, stretch, (start, second), steps, training=training)
+    outputs = {}
+    for label, (value, outline) in values.items():
+        half = second is not None and outline == "like"
+        outputs[label] = Output(value, whole, "half" if half else outline)
     tensors: list[Input] = [i for i in builder.inputs if i.source == "tensor"]
     rest = [i for i in builder.inputs if i.source != "tensor"]
-    return simplify(Program(name, (*tensors, *rest), {"y": Output(value, x, outline)}))
+    return simplify(Program(name, (*tensors, *rest), outputs))
 
 
-def _activation(builder: Builder, layout: Layout) -> tuple[Input, Input | None]:
-    """Return x as an input, or its two halves."""
-    if layout.halved:
+def _activation(builder: Builder, stretch: Stretch) -> tuple[Input, Input | None]:
+    """Return the activation as an input, or its two halves; where x is smaller, what has its shape alone."""
+    if stretch.layout.halved:
         return builder.halves("x", Kind.FULL)
+    if stretch.grown:
+        return builder.input(SHAPE, Kind.FULL, differentiable=False), None
     return builder.input("x", Kind.FULL), None
 
 
 def _run(
     spec: Spec,
     builder: Builder,
+    stretch: Stretch,
     halves: tuple[Value, Value | None],
     steps: Sequence[Step],
     *,
     training: bool,
-) -> tuple[Value, Outline]:
-    """Return the value behind the steps, and its shape.
+) -> dict[str, tuple[Value, Outline]]:
+    """Return the value behind the steps, as "y", and those that later stretches use, each with its shape.
 
     Args:
         spec: the spec.
         builder: where the nodes are made.
+        stretch: what the steps are of.
         halves: the activation, or its first half and its second, which goes through the same steps up to that
             which takes both.
-        steps: the steps.
+        steps: the steps that the mode has; what another one is called is the value in front of it.
         training: the mode.
 
     Raises:
         SpecError: where a step needs dims that an earlier one has reduced.
     """
     value, second = halves
-    outline: Outline = "like"
-    for step in steps:
-        before = value
-        value = _apply(builder, step, value, training=training, second=second)
-        if step.halves:
-            second = None
-        elif second is not None:
-            second = _apply(builder, step, second, training=training, ending=SECOND)
-        if outline in ("row", "scalar") and (value.kind not in before.kind or reduces(step)):
-            raise reduced_already(spec, step)
-        outline = _outline(step, value, outline)
-    return value, outline
+    outline: Outline = "keepdim" if stretch.grown else "like"
+    named = {name: builder.value(sp.Symbol(name, real=True)) for name in stretch.handed}
+    named.setdefault(INPUT, value)
+    own = {step.label for step in steps}
+    found: dict[str, tuple[Value, Outline]] = {}
+    for step in stretch.steps:
+        if step.label in own:
+            before = value
+            value = _apply(builder, step, value, named, training=training, second=second)
+            if step.halves:
+                second = None
+            elif second is not None:
+                second = _apply(builder, step, second, named, training=training, ending=SECOND)
+            if outline in ("row", "scalar") and (value.kind not in before.kind or reduces(step)):
+                raise reduced_already(spec, step)
+            outline = _outline(step, value, outline)
+        named[step.label] = value
+        if step.label in stretch.kept:
+            found[step.label] = value, outline
+    return {"y": (value, outline), **found}
 
 
 def reduced_already(spec: Spec, step: Step) -> SpecError:
@@ -126,7 +148,7 @@ def _outline(step: Step, value: Value, before: Outline) -> Outline:
 def _tensors_of(step: Step, *, training: bool) -> list[str]:
     idle = step.op.tracked if training and step.op else ()
     held = [attribute for name, attribute in step.held.items() if name not in idle]
-    return [f"{step.label}_{attribute}" for attribute in held] + names_in(step)
+    return [f"{step.label}_{attribute}" for attribute in held] + [*step.tensors]
 
 
 def _arguments_of(step: Step) -> set[str]:
@@ -141,6 +163,7 @@ def _apply(
     builder: Builder,
     step: Step,
     x: Value,
+    named: Mapping[str, Value],
     *,
     training: bool,
     second: Value | None = None,
@@ -152,16 +175,23 @@ def _apply(
         builder: where the nodes are made.
         step: the step.
         x: the activation in front of it.
+        named: the values of the steps before it, by their labels.
         training: the mode.
         second: the second half of what x is the first half of.
         ending: what the names of a half end in, where x is the second.
     """
     cols = None if Kind.COL in x.kind else 1
     if step.formula is not None:
-        formula = step.formula.xreplace({sp.Symbol("x", real=True): x.symbol})
+        known = {sp.Symbol(name, real=True): named[name].symbol for name in step.mentions}
+        formula = step.formula.xreplace({sp.Symbol("x", real=True): x.symbol, **known})
         return formula_value(builder, step.label, formula, step.text, cols=cols)
     assert step.op is not None
-    bound: dict[str, sp.Expr] = {k: _symbol(v) for k, v in step.operands.items()}
+    bound: dict[str, sp.Expr] = {}
+    for name, given in step.operands.items():
+        if isinstance(given, Ref) and given.is_step:
+            bound[name] = named[given.name].symbol
+        else:
+            bound[name] = _symbol(given)
     for name, attribute in step.held.items():
         whole = f"{step.label}_{attribute}"
         own = sp.Symbol(f"{whole}{ending}", real=True)

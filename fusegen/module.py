@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fusegen.chain import Chain
 from fusegen.module_legs import leg_contexts, tuple_text
-from fusegen.spec_types import Argument, Operand, Ref, Spec, Step
+from fusegen.spec_types import INPUT, Argument, Operand, Ref, Spec, Step
 
 _PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
 
@@ -52,7 +52,8 @@ def module_context(chain: Chain) -> dict[str, object]:
         "order": spec.order,
         "constructor": [_constructor_parameter(a) for a in spec.arguments],
         "members": _members(chain),
-        "inputs": ["x", *_inputs(chain), *(o.name for o in chain.operands if o.owner is None)],
+        "inputs": ["x", *_inputs(chain), *_operands_given(chain)],
+        "keeps_input": any(o.name == INPUT for o in chain.operands),
         "source": _source_call(chain),
         "training": _training(spec),
         "held_operands": [f"self.{o.owner}" if o.owner else o.name for o in chain.operands],
@@ -175,6 +176,11 @@ def _source_call(chain: Chain) -> tuple[str, list[str]] | None:
 def _inputs(chain: Chain) -> tuple[str, ...]:
     """Return what the source takes beside x."""
     return chain.source.op.inputs if chain.source is not None and chain.source.op else ()
+
+
+def _operands_given(chain: Chain) -> list[str]:
+    """Return the operands that a `Module` is called with; it knows x itself."""
+    return [o.name for o in chain.operands if o.owner is None and o.name != INPUT]
 
 
 def _held_groups(chain: Chain) -> dict[str, str]:

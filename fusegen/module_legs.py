@@ -18,7 +18,10 @@ class LegContext:
         chain: what the package calls its runtime chain.
         leg: the leg.
         reaching: what messages call its activation.
+        growers: the places of the operands that make its activation larger than what reaches it.
         modes: see `_mode_context`.
+        taken: the tensors that a call takes beside x.
+        kept: the values that it returns beside its last one.
         statistics: what its forward pass saves in training.
         tracked: its steps that keep running averages.
     """
@@ -26,7 +29,10 @@ class LegContext:
     chain: str
     leg: Leg
     reaching: str
+    growers: tuple[int, ...]
     modes: list[dict[str, object]]
+    taken: list[str]
+    kept: list[str]
     statistics: list[str]
     tracked: list[Tracked]
 
@@ -56,13 +62,26 @@ def leg_contexts(chain: Chain) -> list[LegContext]:
             LegContext(
                 chain=f"_{leg.name or 'chain'}",
                 leg=leg,
-                reaching=f"what reaches {leg.steps[0].label}" if found else "x",
+                reaching=_reaching(leg) if found else "x",
+                growers=tuple(
+                    place
+                    for place, operand in enumerate(leg.operands)
+                    if operand.name in leg.stretch.growers
+                ),
                 modes=[_mode_context(leg, mode) for mode in leg.modes],
+                taken=[o.name for o in leg.operands if o.name != "x"],
+                kept=list(leg.stretch.kept),
                 statistics=[v.name for v in leg.modes[0].saved],
                 tracked=_tracked(leg, sum(len(before.tracked) for before in found)),
             )
         )
     return found
+
+
+def _reaching(leg: Leg) -> str:
+    """Return what messages call the activation of a later leg."""
+    label = leg.steps[0].label
+    return f"the activation of {label}" if leg.stretch.grown else f"what reaches {label}"
 
 
 def _mode_context(leg: Leg, mode: Mode) -> dict[str, object]:
@@ -72,15 +91,16 @@ def _mode_context(leg: Leg, mode: Mode) -> dict[str, object]:
     operands = [n for n, o in enumerate(leg.operands) if o.name in taken]
     attributes = [n for n, a in enumerate(leg.attributes) if a in taken]
     passes = []
-    for program, kernel in zip(mode.programs, mode.kernels, strict=True):
+    for order, (program, kernel) in enumerate(zip(mode.programs, mode.kernels, strict=True)):
         tensors = program.tensors
         like = tuple(tensors.index(o.like.tensor) for o in program.returned.values())
         by_column = ", by_column=True" if _by_column(program) else ""
-        order = "contiguous" if leg.layout.groups is not None else kernel.order
-        lies = f', order="{order}"' if order != "contiguous" else ""
+        lying = "contiguous" if leg.layout.groups is not None else kernel.order
+        lies = f', order="{lying}"' if lying != "contiguous" else ""
         value = ", value=True" if kernel.droppable else ""
-        outline = program.outputs["y"].outline if "y" in program.outputs else "like"
-        shaped = f', outline="{outline}"' if outline != "like" else ""
+        outlines = [f'"{output.outline}"' for output in program.returned.values()]
+        reduced = not order and set(outlines) != {'"like"'}
+        shaped = f", outlines={tuple_text(outlines)}" if reduced else ""
         passes.append(f'Pass("{program.name}", {like}{by_column}{lies}{value}{shaped})')
     return {
         "name": mode.name,

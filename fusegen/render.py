@@ -38,6 +38,7 @@ class Operator:
 
     Args:
         name: its name.
+        activation: the tensor that has the activation's shape.
         kernel: what it runs, behind those before it.
         dropped: the results that it does not return.
         results: those that it does, a half's with the other half.
@@ -51,6 +52,7 @@ class Operator:
     """
 
     name: str
+    activation: str
     kernel: Kernel
     dropped: tuple[Result, ...]
     results: tuple[Result, ...]
@@ -172,6 +174,7 @@ def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = Fal
     written = [r for part in kernel.parts for r in part.results if r not in dropped]
     return Operator(
         name=name,
+        activation=tensors[0],
         kernel=kernel,
         dropped=dropped,
         results=tuple(r for r in written if not (r.half and r.half.place)),

@@ -52,7 +52,7 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         raise SpecError(wrong, path)
     document = read(text, path)
     model, arguments, operands = sections(document)
-    chain, dims = steps(document, arguments, operands, model.dims)
+    chain, operands, dims = steps(document, arguments, operands, model.dims)
     return Spec(
         name=name,
         path=path,

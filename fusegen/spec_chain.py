@@ -9,10 +9,12 @@ from typing import Any
 
 from fusegen.errors import nearest
 from fusegen.ops import Op, aliases, find, registry
+from fusegen.program import Kind
 from fusegen.spec_formula import check_op, read_formula
 from fusegen.spec_names import problem
-from fusegen.spec_step import Names, bind
-from fusegen.spec_types import Argument, Operand, Ref, Setting, Step
+from fusegen.spec_scope import Names
+from fusegen.spec_step import bind
+from fusegen.spec_types import INPUT, Argument, Operand, Ref, Setting, Step
 from fusegen.spec_yaml import Document, Place
 
 __all__ = ["steps"]
@@ -34,11 +36,20 @@ class _Draft:
     op: Op | None
     given: Any
 
+    @property
+    def named(self) -> bool:
+        """Whether later steps can use its value: it has a name, or a Module's attribute has."""
+        if isinstance(self.given, dict) and "name" in self.given:
+            return True
+        return self.op is not None and (self.op.source or self.op.submodule is not None)
+
 
 def steps(
     document: Document, arguments: tuple[Argument, ...], operands: tuple[Operand, ...], dims: int
-) -> tuple[tuple[Step, ...], int]:
-    """Return the steps of a spec's chain, and the number of the activation's dims, or 0 for any.
+) -> tuple[tuple[Step, ...], tuple[Operand, ...], int]:
+    """Return the steps of a spec's chain, its operands, and the number of the activation's dims, or 0.
+
+    Behind a product the chain's input is an operand, where a step uses it.
 
     Args:
         document: the spec.
@@ -63,17 +74,56 @@ def steps(
         message = f"dims is {dims}, but {source.name} gives an activation of {source.rank} dims"
         raise document.error(("dims",), message)
     dims = dims or (source.rank if source is not None else 0)
-    names = Names(document, {a.name: a for a in arguments}, {o.name: o for o in operands}, dims)
+    declared = {o.name: o for o in operands}
+    if source is not None:
+        declared[INPUT] = Operand(INPUT, Kind.FULL, None, None, document.line(drafts[0].place))
+    names = Names(document, {a.name: a for a in arguments}, declared, dims)
+    values = () if source is not None else (INPUT,)
     done: list[Step] = []
     for draft, label in zip(drafts, labels, strict=True):
+        unnamed = _unnamed(drafts, labels, len(done))
+        names = replace(names, values=values, unnamed=unnamed)
         done.append(_step(names, draft, label, done))
         names = replace(names, dims=_dims_behind(done[-1]))
-    used = {ref.name for step in done for ref in step.operands.values() if isinstance(ref, Ref)}
+        values = (*values, label) if draft.named else values
+    _check_halves(document, drafts, done)
+    used = {name for step in done for name in step.tensors}
     for operand in operands:
         if operand.name not in used:
             message = f"the operand {operand.name!r} is declared but no step of the chain uses it"
             raise document.error(("operands", operand.name), message)
-    return tuple(done), dims
+    return tuple(done), tuple(o for o in declared.values() if o.name in used), dims
+
+
+def _unnamed(drafts: Sequence[_Draft], labels: Sequence[str], count: int) -> dict[str, str]:
+    """Return words that a step behind so many others may take for a value, each with what to do instead."""
+    found = {
+        draft.word: f"to use the value of a step, give it a name: - {draft.word}: {{name: ...}}"
+        for draft in drafts[:count]
+        if not draft.named and draft.op is not None
+    }
+    later = zip(drafts[count:], labels[count:], strict=True)
+    message = "a step can use the values of those in front of it, and that one is behind"
+    return found | {label: message for draft, label in later if draft.named}
+
+
+def _check_halves(document: Document, drafts: Sequence[_Draft], chain: Sequence[Step]) -> None:
+    """Refuse a value of which the chain goes on with two halves.
+
+    Raises:
+        SpecError: a step uses one.
+    """
+    halving = next((number for number, step in enumerate(chain) if step.halves), None)
+    if halving is None:
+        return
+    whole = {INPUT, *(step.label for step in chain[:halving])}
+    for draft, step in zip(drafts, chain, strict=True):
+        for name in whole.intersection(step.mentions):
+            message = (
+                f"{name!r} is two halves, of which {chain[halving].label} makes one: use the value of a step "
+                "from there on"
+            )
+            raise document.error(draft.place, message)
 
 
 def _draft(document: Document, place: Place, item: Any) -> _Draft:
@@ -151,20 +201,28 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
     line = names.document.line(draft.place)
     if draft.op is None:
         formula, text, refs, over = read_formula(names, draft.place, draft.given)
-        return Step(label, None, formula, text, refs, over, {}, line, names.dims)
+        return Step(
+            label=label,
+            op=None,
+            formula=formula,
+            text=text,
+            operands=refs,
+            attributes=over,
+            settings={},
+            line=line,
+            dims=names.dims,
+        )
     bound = bind(names, draft.place, draft.op, draft.given, _sizes(before))
     check_op(names, draft.place, draft.op, bound)
     step = Step(
-        *(
-            label,
-            draft.op,
-            None,
-            bound.text,
-            bound.operands,
-            bound.attributes,
-            bound.settings,
-            line,
-        ),
+        label=label,
+        op=draft.op,
+        formula=None,
+        text=bound.text,
+        operands=bound.operands,
+        attributes=bound.attributes,
+        settings=bound.settings,
+        line=line,
         dims=names.dims,
     )
     if step.halves and not all(s.op and s.op.source for s in before):

@@ -15,7 +15,8 @@ from fusegen.formula_constants import number
 from fusegen.ops import Op, RefusedError, call
 from fusegen.program import Kind
 from fusegen.spec_dims import DimError, are_dims, check_dim, neighbours
-from fusegen.spec_step import Bound, Names
+from fusegen.spec_scope import Names
+from fusegen.spec_step import Bound
 from fusegen.spec_types import Ref
 from fusegen.spec_yaml import Place
 
@@ -51,21 +52,26 @@ def read_formula(
             near = nearest(str(key), ["formula", "dim", "name"])
             raise names.document.error((*place, key), f"expr has no {str(key)[:64]!r}{near}")
     text = " ".join(parts["formula"].split())
-    known = [*names.operands, *names.of_type("float")]
+    known = [*names.operands, *names.values, *names.of_type("float")]
     symbols = {name: sp.Symbol(name, real=True) for name in ("x", *known)}
     try:
         expr = formula.parse(text, symbols)
     except formula.FormulaError as error:
         excerpt = text[max(error.column - 30, 0) : error.column + 30]
-        message = f"in the formula {excerpt!r}, column {error.column}: {error.message}"
+        unknown = re.match("unknown name '(.*?)'", error.message)
+        reason = error.message
+        if unknown and unknown[1] in names.unnamed:
+            reason = f"{unknown[0]}: {names.unnamed[unknown[1]]}"
+        message = f"in the formula {excerpt!r}, column {error.column}: {reason}"
         raise names.document.error(place, message) from None
     used = [name for name in re.findall("[A-Za-z_][A-Za-z0-9_]*", text) if name in known]
     refs = {
-        name: Ref(name, name in names.arguments)
+        name: Ref(name, name in names.arguments, is_step=name in names.values)
         for name in used
         if symbols[name] in expr.free_symbols
     }
     kinds = {symbols[name]: names.kind(name) & Kind.FULL for name in refs if name in names.operands}
+    kinds |= {symbols[name]: Kind.FULL for name in names.values}
     wrong = _problem(expr, {**kinds, _X: Kind.FULL})
     if wrong:
         raise names.document.error(place, f"the formula {_short(text)!r} {wrong}")

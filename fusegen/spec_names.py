@@ -89,6 +89,7 @@ _REASONS = {
     **dict.fromkeys(("rows", "cols"), "it is the activation's own extent"),
     **dict.fromkeys(("self", "seed", "batch_weights", "fold_"), "fusegen's modules use it"),
     "x": "it is the activation",
+    "input": "it is what the chain starts from",
     "pi": "it is a constant of formulas",
     "expr": "it is what an inline formula is called",
 }
@@ -100,7 +101,8 @@ def problem(name: str, *, in_kernels: bool = True, label: bool = False) -> str |
     Args:
         name: the name.
         in_kernels: whether it reaches the kernels; sizes and shapes are the constructor's alone.
-        label: whether it is a step's, which no formula can mention.
+        label: whether it is a step's, which may also be called as a function of rows is, although formulas
+            cannot mention it then.
     """
     shown = repr(name if len(name) <= MAX_LENGTH else name[:MAX_LENGTH] + "...")
     if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):

@@ -13,6 +13,7 @@ from fusegen.ops import Op
 from fusegen.program import Kind
 
 __all__ = [
+    "INPUT",
     "LAUNCH_PARAMETERS",
     "PASSES",
     "Argument",
@@ -26,6 +27,8 @@ __all__ = [
     "Type",
 ]
 
+#: What formulas and operands' places call the chain's own input: x of `Module.forward`.
+INPUT = "input"
 #: What an argument may be.
 Type = Literal["int", "float", "shape"]
 #: How a parameter starts: `torch.zeros`, `torch.ones` or `torch.randn`.
@@ -74,17 +77,19 @@ class Operand:
 
 @dataclass(frozen=True)
 class Ref:
-    """What an operand's or attribute's place points to: an argument, or an operand.
+    """What an operand's or attribute's place points to: an argument, an operand, or an earlier step's value.
 
     Args:
         name: its name.
-        is_argument: which of the two.
+        is_argument: whether it is an argument.
         times: a size may be so many times an int argument.
+        is_step: whether it is the value of an earlier step, or, as `INPUT`, what the chain starts from.
     """
 
     name: str
     is_argument: bool
     times: int = 1
+    is_step: bool = False
 
     def __str__(self) -> str:
         return self.name if self.times == 1 else f"{self.times} * {self.name}"
@@ -133,6 +138,18 @@ class Step:
         if self.settings.get(self.op.submodule.flag) is False:
             return {}
         return dict(zip(self.op.operands, self.op.submodule.operands, strict=False))
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The declared operands that it names."""
+        refs = (r for r in self.operands.values() if isinstance(r, Ref))
+        return tuple(r.name for r in refs if not (r.is_argument or r.is_step))
+
+    @property
+    def mentions(self) -> tuple[str, ...]:
+        """The earlier steps whose values it uses, by their labels."""
+        refs = (r for r in self.operands.values() if isinstance(r, Ref))
+        return tuple(dict.fromkeys(r.name for r in refs if r.is_step))
 
     @property
     def by_channel(self) -> bool:

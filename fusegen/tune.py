@@ -20,7 +20,7 @@ from fusegen import builder, pipeline, tuned
 from fusegen.bench.machine import describe
 from fusegen.bench.timing import Prepare, clock, medians
 from fusegen.chain import Chain
-from fusegen.eager import random_operands
+from fusegen.random_operands import random_operands
 from fusegen.runtime.loading import load_package
 
 #: What is tried for each parameter.

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from fusegen import chain, pipeline
-from fusegen.eager import random_operands, run_chain
+from fusegen.eager import run_chain
 from fusegen.program import Kind
+from fusegen.random_operands import random_operands
 from fusegen.runtime.loading import load_package
 
 #: How far a result may be from float64 truth, in ulp of its dtype: half an ulp is the rounding of a
@@ -206,7 +207,10 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
 
     def as_computed(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
         return run_chain(
-            *(derived.spec, x, operands, numbers),
+            derived.spec,
+            x,
+            operands,
+            numbers,
             training=training,
             seed=case.seed,
             handed=functools.partial(_rounded, dtype=dtype),

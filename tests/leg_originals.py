@@ -100,8 +100,10 @@ class Conv2dAmaxBatchNormDropout(nn.Module):
         self.late = nn.Dropout(dropout_p)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.amax(self.early(self.conv(x) * self.gate), dim=3, keepdim=True)
-        return self.late(self.bn(x * torch.sigmoid(x)) * self.gate)
+        early = self.early(self.conv(x) * self.gate)
+        x = torch.amax(early, dim=3, keepdim=True)
+        bn = self.bn(x * torch.sigmoid(x))
+        return self.late(bn * self.gate) * early - bn
 
 
 class Conv2dGegluBatchNormMeanPrelu(nn.Module):
@@ -125,6 +127,40 @@ class Conv2dGluChannelSoftmaxAmax(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.hardswish(F.glu(self.conv(x), dim=3))
         return torch.amax(torch.softmax(x, dim=1), dim=(2, 3))
+
+
+class Conv2dGroupNormTanhHardswishResidualLogsumexp(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, groups: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size)
+        self.group_norm = nn.GroupNorm(groups, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv(x)
+        x = conv + F.hardswish(torch.tanh(self.group_norm(conv)))
+        return torch.logsumexp(x, dim=1, keepdim=True)
+
+
+class LinearSubtractMeanLogsumexpGeluResidual(nn.Module):
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.gemm = nn.Linear(in_features, out_features)
+        self.subtract = nn.Parameter(torch.randn(out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.mean(self.gemm(x) - self.subtract, dim=1, keepdim=True)
+        return F.gelu(torch.logsumexp(y, dim=1, keepdim=True)) + x
+
+
+class Conv2dMeanSoftmaxGate(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv(x)
+        pooled = torch.mean(conv, dim=(2, 3), keepdim=True)
+        return torch.softmax(torch.tanh(pooled), dim=1) * conv + pooled
 
 
 #: Original by spec name, with the constructor's arguments, the shape of a small call's input, and those of
@@ -186,5 +222,29 @@ LEGS: dict[
         (3, 6, 3),
         (4, 3, 5, 8),
         ((1, 1, 1, 2), (3, 5, 7, 6), (2, 33, 8, 64)),
+    ),
+    "conv2d_group_norm_tanh_hardswish_residual_logsumexp": (
+        Conv2dGroupNormTanhHardswishResidualLogsumexp,
+        (3, 12, 3, 4),
+        (4, 3, 5, 6),
+        ((2, 4, 1, 1), (3, 9, 5, 7), (2, 32, 8, 16)),
+    ),
+    "linear_subtract_mean_logsumexp_gelu_residual": (
+        LinearSubtractMeanLogsumexpGeluResidual,
+        (5, 12),
+        (7, 5),
+        ((1, 1), (5, 33), (3, 1023)),
+    ),
+    "conv_transpose2d_min_sum_gelu_bias": (
+        ConvTranspose2dMinSumGeluAdd,
+        (3, 8, 3, (8, 1, 1)),
+        (4, 3, 5, 6),
+        ((1, 1, 1, 1), (3, 33, 5, 7), (2, 5, 65, 8)),
+    ),
+    "conv2d_mean_softmax_gate": (
+        Conv2dMeanSoftmaxGate,
+        (3, 6, 3),
+        (4, 3, 6, 7),
+        ((1, 1, 1, 1), (3, 5, 7, 9), (2, 33, 8, 16)),
     ),
 }

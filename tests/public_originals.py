@@ -119,6 +119,52 @@ class LinearInstanceNormResidualMultiply(nn.Module):
         return (x + residual) * residual
 
 
+class LinearSigmoidScaleResidual(nn.Module):
+    def __init__(self, input_size: int, hidden_size: int, scaling_factor: float) -> None:
+        super().__init__()
+        self.gemm = nn.Linear(input_size, hidden_size)
+        self.scaling_factor = scaling_factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.gemm(x)
+        return torch.sigmoid(x) * self.scaling_factor + x
+
+
+class ConvTranspose3dBiasResidualMultiply(nn.Module):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        padding: int,
+        output_padding: int,
+        bias_shape: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self.conv_transpose3d = nn.ConvTranspose3d(
+            in_channels, out_channels, kernel_size, stride, padding, output_padding
+        )
+        self.bias = nn.Parameter(torch.randn(bias_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_transpose3d(x)
+        return (x + self.bias + x) * x + x
+
+
+class LinearMeanGateInput(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fc = self.fc(x)
+        pooled = torch.mean(fc, dim=1, keepdim=True)
+        y = F.layer_norm(torch.sigmoid(pooled) * fc, fc.shape[-1:])
+        gated = y * torch.tanh(pooled) + x
+        return F.silu(gated) + 0.5 * gated * fc
+
+
 #: Original by spec name, with the constructor's arguments, the shapes of a call's inputs, and the shape of
 #: an activation behind the product.
 PUBLIC: dict[
@@ -157,4 +203,17 @@ PUBLIC: dict[
         ((7, 10), (7, 33)),
         (5, 1023),
     ),
+    "linear_sigmoid_scale_residual": (
+        LinearSigmoidScaleResidual,
+        (10, 33, 2.0),
+        ((7, 10),),
+        (5, 1023),
+    ),
+    "conv_transpose3d_bias_residual_multiply": (
+        ConvTranspose3dBiasResidualMultiply,
+        (3, 8, 3, 2, 1, 1, (8, 1, 1, 1)),
+        ((2, 3, 4, 3, 5),),
+        (2, 17, 3, 5, 7),
+    ),
+    "linear_mean_gate_input": (LinearMeanGateInput, (33,), ((7, 33),), (5, 1023)),
 }

@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import NAMES, ROOT
+from leg_originals import LEGS
 from originals import ORIGINALS
 from sample_records import cell, sample
 from test_cli import fusegen
@@ -31,8 +32,9 @@ from fusegen.bench import (
 from fusegen.bench.cells import Group
 from fusegen.bench.record import Record
 from fusegen.chain import Chain
-from fusegen.eager import random_operands, run_chain
+from fusegen.eager import run_chain
 from fusegen.errors import UserError
+from fusegen.random_operands import random_operands
 
 TAIL_KEYS = [
     *("kind", "spec", "dtype", "rows", "cols", "direction", "tensor_bytes"),
@@ -136,6 +138,21 @@ def test_a_formula_by_hand_is_the_formula(tmp_path: Path) -> None:
     x = torch.randn(5, 7, dtype=torch.float64) * 3
     got = plain.tail(chain, {"t": 2.0})(x)
     torch.testing.assert_close(got, run_chain(chain.spec, x, {}, {"t": 2.0}))
+
+
+@pytest.mark.parametrize(
+    "name", ["conv2d_mean_softmax_gate", "linear_subtract_mean_logsumexp_gelu_residual"]
+)
+def test_by_hand_too_a_step_uses_what_earlier_ones_gave(name: str) -> None:
+    """Values of other legs, the model's input, and what makes a mean larger again."""
+    chain = pipeline.derive(ROOT / "tests" / "legs" / f"{name}.yaml")
+    cls, arguments, inputs, (_, shape, *_) = LEGS[name]
+    x = torch.randn(shape, dtype=torch.float64)
+    operands = random_operands(chain, x, torch.Generator().manual_seed(0))
+    got = plain.tail(chain, {})(x, *operands.values())
+    torch.testing.assert_close(got, run_chain(chain.spec, x, operands, {}))
+    original, x = cls(*arguments), torch.randn(inputs)
+    torch.testing.assert_close(plain.Model(chain, original)(x), original(x))
 
 
 @pytest.mark.parametrize("name", sorted(set(ORIGINALS) - {"matmul_dropout_softmax"}))

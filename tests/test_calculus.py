@@ -13,7 +13,7 @@ from torch import Tensor
 from fusegen import atoms
 from fusegen.calculus import jvp, vjp
 from fusegen.chain import Chain
-from fusegen.eager import run_program
+from fusegen.eager_program import run_program
 from fusegen.formula import parse
 from fusegen.formula_nodes import formula_value
 from fusegen.ops import call, find

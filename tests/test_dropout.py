@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import DEVICES
 
-from fusegen.eager import uniform
+from fusegen.draws import uniform
 
 Package = Callable[[str], ModuleType]
 NAME = "matmul_dropout_softmax"

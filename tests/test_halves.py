@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fusegen import builder, load, pipeline, verify
 from fusegen.calculus import vjp
 from fusegen.chain import Chain, derive
-from fusegen.eager import run_program
+from fusegen.eager_program import run_program
 from fusegen.errors import SpecError
 from fusegen.program import Kind, Output, Program
 from fusegen.program_builder import Builder

@@ -181,7 +181,7 @@ def test_what_is_drawn_in_one_leg_is_not_drawn_again_in_the_next(built: Built) -
         [i.stream for i in leg.modes[0].programs[0].inputs if i.source == "random"]
         for leg in chain.legs
     ]
-    assert streams == [[0], [1]]
+    assert streams == [[0], [1], []]
 
 
 def test_an_operand_of_a_later_leg_is_refused_in_its_terms(built: Built) -> None:
@@ -195,6 +195,8 @@ def test_an_operand_of_a_later_leg_is_refused_in_its_terms(built: Built) -> None
 
 def legs_of(chain: str, head: str = "dims: 4\n") -> list[str]:
     """Return the labels of each leg's steps."""
+    if "gate" in chain and "operands" not in head:
+        head += "operands: {gate: {kind: channel, init: ones, shape: [8, 1, 1]}}\n"
     derived = pipeline.chain.derive(parse(f"order: 1\n{head}chain: [{chain}]\n", "example"))
     return [" ".join(step.label for step in leg.steps) for leg in derived.legs]
 
@@ -212,6 +214,25 @@ def legs_of(chain: str, head: str = "dims: 4\n") -> list[str]:
         (
             'group_norm: {features: 8, num_groups: 2}, expr: {formula: "max(x)", dim: 2}, tanh',
             ["group_norm", "expr tanh"],
+        ),
+        # what is reduced in a leg becomes larger there by values of its own, else in a leg of its own
+        ("relu: {name: a}, mean: {dim: 1, keepdim: true}, mul: a, exp", ["a mean mul exp"]),
+        (
+            "relu: {name: a}, mean: {dim: [2, 3], keepdim: true}, softmax: 1, mul: a, softmax: 2",
+            ["a mean", "softmax", "mul", "softmax_2"],
+        ),
+        (
+            "mean: {dim: 1, keepdim: true}, relu, add: input, amax: {dim: 1, keepdim: true}, mul: input",
+            ["mean relu add amax mul"],
+        ),
+        (
+            "amax: {dim: [1, 2], keepdim: true}, mul: gate, softmax: 1, add: input",
+            ["amax", "mul softmax", "add"],
+        ),
+        # [N, C, 1, 1] is neither one a row nor one a column of a softmax over channels
+        (
+            "expr: {formula: mean(x), dim: [2, 3], name: m}, mul: input, softmax: 1, add: m",
+            ["m mul", "softmax", "add"],
         ),
     ],
 )
@@ -238,6 +259,21 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> No
             "sum: {dim: 1}, softmax: 3",
             "dims: 4\n",
             "dim 3 does not exist: the activation has 3 dims",
+        ),
+        (
+            "relu: {name: a}, sum: {dim: 2}, add: a",
+            "dims: 4\n",
+            "add: a has 4 dims, and what reaches this step has 3: reduce with keepdim: true",
+        ),
+        (
+            "amax: {dim: 1, keepdim: true}, amax: {dim: 3, keepdim: true}, add: input",
+            "dims: 4\n",
+            "add: it needs dims 1 and 3 for columns, which are not neighbours",
+        ),
+        (
+            'sum: {dim: 1, keepdim: true}, expr: {formula: "x * gate - mean(x)", dim: 2}',
+            "dims: 4\noperands: {gate: full}\n",
+            "expr: it reduces, and needs other rows for what it names: make two steps of it",
         ),
         ('expr: {formula: "x - 1", dim: 2}', "dims: 4\n", "its formula reduces nothing; leave the"),
         ('expr: {formula: "mean(x)", dim: 4}', "dims: 4\n", "dim 4 does not exist"),
@@ -271,7 +307,7 @@ def test_each_batch_norm_has_its_own_weight(tmp_path: Path) -> None:
     text = pipeline.render_package(tmp_path / "two_norms.yaml").files["__init__.py"]
     front, behind = text.split("_leg2(\n")
     for number, (part, norm) in enumerate(((front, "bn"), (behind, "bn_2"))):
-        moved = f"follow({norm}_running_mean, {norm}_mean, weight)"
+        moved = f"follow({norm}_running_mean, {norm}_mean, weight_)"
         assert f"batch_weights[{number}]\n        {moved}" in part
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from vocabulary import NUMBERS, POSITIVE, VARIANTS, lone_ops
 
 from fusegen.calculus import vjp
-from fusegen.eager import run_program
+from fusegen.eager_program import run_program
 from fusegen.formula import parse
 from fusegen.formula_nodes import formula_value
 from fusegen.ops import Op, aliases, call, registry

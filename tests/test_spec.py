@@ -88,6 +88,19 @@ def test_an_operand_slot_takes_an_operand_an_argument_or_a_number() -> None:
     ]
 
 
+def test_a_step_names_the_value_of_an_earlier_one() -> None:
+    """What a Module keeps has a name of itself; `input` is an operand only behind a product."""
+    gelu = "gelu: {name: bent}"
+    spec = chain("linear", gelu, "add: linear", "expr: x * bent + input", before=LINEAR)
+    assert [step.mentions for step in spec.steps] == [(), (), ("linear",), ("bent",)]
+    assert spec.steps[2].operands["other"] == Ref("linear", is_argument=False, is_step=True)
+    assert spec.steps[3].tensors == ("input",)
+    assert [o.name for o in spec.operands] == ["input"]
+    alone = chain("gelu", "add: input")
+    assert alone.steps[1].mentions == ("input",)
+    assert alone.operands == ()
+
+
 def test_labels_are_unique() -> None:
     spec = chain("gelu", "gelu", "mul: mul", "expr: x + 1", before="operands: {mul: scalar}\n")
     assert [s.label for s in spec.steps] == ["gelu", "gelu_2", "mul_2", "expr"]

@@ -141,6 +141,33 @@ MISTAKES: list[tuple[str, str, int]] = [
     (COL + "chain:\n  - add: {other: w, another: w}\n", "did you mean 'other'?", 4),
     (COL + "chain:\n  - lerp: w\n", "end and weight; give them by name", 4),
     (COL + "chain:\n  - add: ww\n", "unknown operand 'ww'; did you mean 'w'?", 4),
+    # values of earlier steps
+    ("chain:\n  - gelu\n  - add: gelu\n", "give it a name: - gelu: {name: ...}", 3),
+    ("chain:\n  - relu6\n  - expr: x * relu6\n", "give it a name: - relu6: {name: ...}", 3),
+    (
+        "chain:\n  - add: late\n  - gelu: {name: late}\n",
+        "in front of it, and that one is behind",
+        2,
+    ),
+    ("chain:\n  - gelu: {name: bent}\n  - add: bend\n", "did you mean 'bent'?", 3),
+    ("chain:\n  - gelu: {name: bent}\n  - expr: bent * 2\n", "does not depend on x", 3),
+    ("chain:\n  - gelu: {name: input}\n", "it is what the chain starts from", 2),
+    (
+        "chain:\n  - gelu: {name: bent}\n  - where: {condition: bent, other: 0}\n",
+        "'condition' of where gets no gradient, so it cannot be 'bent'",
+        3,
+    ),
+    (
+        "dims: 2\nchain:\n  - gelu: {name: bent}\n  - cross_entropy: {target: bent}\n",
+        "'target' of cross_entropy gets no gradient, so it cannot be 'bent'",
+        4,
+    ),
+    ("chain:\n  - glu\n  - add: input\n", "'input' is two halves, of which glu makes one", 3),
+    (
+        LINEAR + "chain:\n  - linear\n  - glu\n  - expr: x + linear\n",
+        "'linear' is two halves, of which glu makes one: use the value of a step from there on",
+        5,
+    ),
     ("chain:\n  - add: w\n", "declare it under `operands:`", 2),
     ("chain:\n  - add: true\n", "must be an operand, a float argument or a number", 2),
     ("arguments: {n: int}\nchain:\n  - add: n\n", "only a float argument can be an operand", 3),

@@ -17,7 +17,7 @@ from fusegen import ops
 from fusegen.chain import Chain
 from fusegen.eager import column_numbers, one_a_row
 from fusegen.program import SECOND
-from fusegen.spec_types import Ref, Step
+from fusegen.spec_types import INPUT, Ref, Step
 from fusegen.torch_call import Given, torch_call
 
 #: A step: the activation, and the operands by name.
@@ -67,20 +67,24 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
         numbers: the float arguments, by name.
     """
     legs = [
-        (leg.layout.columns, [_step(step, numbers, leg.layout.columns) for step in leg.steps])
+        (
+            leg.layout.columns,
+            [(step.label, _step(step, numbers, leg.layout.columns)) for step in leg.steps],
+        )
         for leg in chain.legs
     ]
     names = [o.name for o in chain.operands]
 
     def run(x: Tensor, *operands: Tensor) -> Tensor:
-        whole = dict(zip(names, operands, strict=True))
+        whole = {INPUT: x} | dict(zip(names, operands, strict=True))
         for columns, calls in legs:
             bound, dims = whole, x.dim()
-            for call in calls:
+            for label, call in calls:
                 if x.dim() < dims:  # the columns are gone, also from what holds one value a row
                     rows = {n: t.squeeze(columns) for n, t in bound.items() if t.dim() == dims}
                     bound, dims = bound | rows, x.dim()
                 x = call(x, bound)
+                bound, whole = bound | {label: x}, whole | {label: x}
         return x
 
     return run
@@ -108,15 +112,16 @@ class Model(nn.Module):
             for (step, columns), held in zip(steps, held_by_torch, strict=True)
         ]
         self._own = [o.name for o in chain.operands if o.owner == o.name]
-        self._inputs = [o.name for o in chain.operands if o.owner is None]
+        self._inputs = [o.name for o in chain.operands if o.owner is None and o.name != INPUT]
 
     def forward(self, x: Tensor, *inputs: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        operands = dict(zip(self._inputs, inputs, strict=True))
+        operands = {INPUT: x} | dict(zip(self._inputs, inputs, strict=True))
         for name in self._own:
             operands[name] = getattr(self, name)
         for label, call in self._steps:
             x = getattr(self, label)(x) if call is None else call(x, operands)
+            operands[label] = x
         return x
 
 

@@ -16,7 +16,7 @@ from fusegen.bench import compiling, plain
 from fusegen.bench.cells import Group
 from fusegen.bench.timing import Prepare, sets_beyond_caches
 from fusegen.chain import Chain
-from fusegen.eager import random_operands
+from fusegen.random_operands import random_operands
 from fusegen.runtime.loading import load_package
 
 #: A value or its derivative, as a function of the tensors of a `Set`.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusegen.eager import run_program
+from fusegen.eager_program import run_program
 from fusegen.errors import UserError
 from fusegen.manual.alone import backward_of, program_of
 from fusegen.ops import Op

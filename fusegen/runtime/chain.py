@@ -14,6 +14,7 @@ from torch import Tensor
 from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
+from fusegen.runtime.growing import grown
 from fusegen.runtime.passes import BoundPass, Pass, bind_passes, half_shape
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
@@ -78,6 +79,8 @@ class Chain:
         halved: the dim along which x has two halves, counted from the end; 0 where it has none. What else
             varies along that dim is as long as one half.
         reaching: what messages call the activation, where the chain is a leg of a longer one.
+        growers: where the activation is larger than x, the operands that say how large, by their place; x
+            itself then is the first operand, of kind "row".
 
     Raises:
         ImportError: where the binaries were not built.
@@ -94,11 +97,12 @@ class Chain:
         grouped: bool = False,
         halved: int = 0,
         reaching: str = "x",
+        growers: tuple[int, ...] = (),
     ) -> None:
         self._has_cuda = load_binaries(package, Path(file).parent)
         self.package, self.operands = package, tuple(operands)
         self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
-        self.reaching = reaching
+        self.reaching, self.growers = reaching, growers
         namespace = getattr(torch.ops, f"fusegen_{package}")
         self._modes = {}
         for name, mode in modes.items():
@@ -138,6 +142,24 @@ class Chain:
         out = call(bound.forward, args, value_alone=True)
         return out if isinstance(out, Tensor) else out[0]
 
+    def with_values(
+        self,
+        mode: str,
+        x: Tensor,
+        operands: tuple[Tensor, ...],
+        attributes: tuple[float, ...] = (),
+        seed: int | Tensor | None = None,
+        groups: int = 1,
+    ) -> tuple[Tensor, ...]:
+        """Return the same as a call, and behind it the values that the chain hands on beside it.
+
+        Raises:
+            TypeError, ValueError: as a call does.
+        """
+        bound = self._modes[mode]
+        args = self._arguments(bound, x, operands, attributes, seed, groups)
+        return tuple(call(bound.forward, args, value_alone=True)[: len(bound.forward.like)])
+
     def with_statistics(
         self,
         mode: str,
@@ -147,7 +169,7 @@ class Chain:
         seed: int | Tensor | None = None,
         groups: int = 1,
     ) -> tuple[Tensor, ...]:
-        """Return the same as a call, and behind it the statistics that the forward pass saved.
+        """Return the same as `with_values`, and behind it the statistics that the forward pass saved.
 
         Raises:
             TypeError, ValueError: as a call does, and where a channel has one value alone.
@@ -172,13 +194,22 @@ class Chain:
         groups: int,
     ) -> tuple[Any, ...]:
         """Return the arguments of the forward pass's operator."""
+        if self.growers:
+            kinds = [self.operands[place].kind for place in self.growers]
+            operands = (x, *operands)
+            x = grown(x, [operands[place] for place in self.growers], kinds, self.columns)
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
             given = _autocast(x, given)
             if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
                 explain(
-                    *(self.package, x, bound.operands, given),
-                    *(self.rank, self.columns, self.halved),
+                    self.package,
+                    x,
+                    bound.operands,
+                    given,
+                    self.rank,
+                    self.columns,
+                    self.halved,
                     reaching=self.reaching,
                 )
         if x.is_cuda and not self._has_cuda:

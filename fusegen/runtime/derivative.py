@@ -25,7 +25,7 @@ _is_grad_enabled = torch.is_grad_enabled
 def call(pass_: BoundPass, args: tuple[Any, ...], *, value_alone: bool = False) -> Any:
     """Return what a pass's operator returns, differentiable in its tensors by whoever asks.
 
-    With `value_alone` that may be the forward pass's value without its statistics, which are not stored
+    With `value_alone` that may be the forward pass's outputs without its statistics, which are not stored
     where nobody takes a gradient.
 
     Plain eager takes the short way (8 µs), a transform of torch.func or a level of forward mode the Function
@@ -59,7 +59,7 @@ def mark_statistics(ctx: Any, pass_: BoundPass, out: Any) -> None:
     """Say that no gradient comes to the statistics of a forward pass, and that None stands for zeros: torch
     would fill a tensor for each of them, in a kernel of its own."""
     if pass_.order == 0 and pass_.statistics:
-        ctx.mark_non_differentiable(*out[1:])
+        ctx.mark_non_differentiable(*out[len(pass_.like) :])
         ctx.set_materialize_grads(False)
 
 
@@ -67,10 +67,14 @@ def pull(
     ctx: Any, pass_: BoundPass, cotangents: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
     """Return the gradient of each argument of a call, by the derivative of its pass."""
-    if cotangents[0] is None:  # for zeros; see mark_statistics
+    given = cotangents[: len(pass_.like)]  # the others are those of statistics
+    if all(cotangent is None for cotangent in given):  # for zeros; see mark_statistics
         return [None] * (pass_.given_tensors + len(ctx.numbers))
     following, kept, count = pass_.following, ctx.saved_tensors, pass_.count
-    outputs = cotangents[: len(pass_.like)]  # the others are those of statistics
+    outputs = [
+        kept[0].new_zeros(pass_.shape(place, kept)) if cotangent is None else cotangent
+        for place, cotangent in enumerate(given)
+    ]
     args = (*kept[:count], *outputs, *kept[count:], *ctx.numbers)
     found = _several(call(following, args))
     unmoved = len(args) - len(outputs) - len(found) - (0 if pass_.order else pass_.statistics)
@@ -103,7 +107,7 @@ def push(ctx: Any, pass_: BoundPass, tangents: Sequence[Tensor | None]) -> Any:
             found.get(pass_.count + number, torch.zeros_like(cotangent))
             for number, cotangent in enumerate(unused)
         ]
-        return (*pushed, *([None] * pass_.statistics)) if pass_.statistics else pushed[0]
+        return (*pushed, *([None] * pass_.statistics)) if pass_.returned > 1 else pushed[0]
     base = pass_.count - pass_.cotangents
     moved = [along[place] for place in pass_.like]
     found = _call(following, (*tensors, *moved), statistics, extras)
@@ -158,8 +162,9 @@ class _Value(_Eager):
     """The forward pass in plain eager where nobody asks for its statistics: an output takes a microsecond."""
 
     @staticmethod
-    def forward(ctx: Any, pass_: BoundPass, *args: Any) -> Tensor:
-        return _several(_recorded(ctx, pass_, args))[0]
+    def forward(ctx: Any, pass_: BoundPass, *args: Any) -> Any:
+        out = _several(_recorded(ctx, pass_, args))
+        return out[0] if len(pass_.like) == 1 else tuple(out[: len(pass_.like)])
 
 
 def _recorded(ctx: Any, pass_: BoundPass, args: tuple[Any, ...]) -> Any:

@@ -19,7 +19,7 @@ from fusegen.runtime.sharding import know_shardings
 #: The most derivatives that a spec can ask for.
 HIGHEST = 3
 
-#: The kind of the forward pass's value by its outline: "dropped" is x's shape without its columns, "half" is
+#: The kind of the forward pass's output by its outline: "dropped" is x's shape without its columns, "half" is
 #: that of one half.
 _REDUCED = {"keepdim": "row", "row": "dropped", "scalar": "scalar", "half": "half"}
 
@@ -41,8 +41,9 @@ class Pass:
         order: how the elements of x may lie: "contiguous", "any", "packed" or "strided"; see `memory.py`.
         value: whether there is an operator of the same name with "_value" behind it, which leaves out the
             statistics.
-        outline: of the forward pass, the shape of its value: "like" x, or x's with its columns reduced:
-            "keepdim" with size 1, "row" dropped; "scalar" is one number, "half" is one half of x.
+        outlines: of the forward pass, the shape of each output, where not all are "like" x: x's with its
+            columns reduced, "keepdim" with size 1, "row" dropped; "scalar" is one number, "half" is one half
+            of x.
     """
 
     operator: str
@@ -50,7 +51,7 @@ class Pass:
     by_column: bool = False
     order: str = "contiguous"
     value: bool = False
-    outline: str = "like"
+    outlines: tuple[str, ...] = ()
 
 
 class BoundPass:
@@ -68,7 +69,7 @@ class BoundPass:
         random: whether it takes a seed.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
-        outline: the shape of the forward pass's value.
+        outlines: the shapes of the forward pass's outputs.
         halved: the dim along which x has two halves, counted from the end; 0 where it has none.
 
     Attributes:
@@ -91,7 +92,7 @@ class BoundPass:
         random: bool,
         columns: tuple[int, int],
         grouped: bool,
-        outline: str,
+        outlines: tuple[str, ...],
         halved: int,
     ) -> None:
         self.package, self.order, self.operator = package, order, operator
@@ -108,12 +109,12 @@ class BoundPass:
         self.count, self.statistics = len(kinds), len(statistic_kinds)
         self.statistic_kinds, statistics = statistic_kinds, len(statistic_kinds)
         # One number is of all rows, and how many those are may be in it.
-        self.mixes_rows = "col" in statistic_kinds or outline == "scalar"
+        self.mixes_rows = "col" in statistic_kinds or "scalar" in outlines
         self.cotangents = 0
         self.given_tensors = self.count + (statistics if order else 0) + random
         self.output_kinds = tuple(kinds[place] for place in declared.like)
-        if order == 0 and outline != "like":
-            self.output_kinds = (_REDUCED[outline],)
+        if order == 0 and outlines:
+            self.output_kinds = tuple(_REDUCED.get(outline, "full") for outline in outlines)
         self.leads = self.like == tuple(range(len(self.like)))
         self.returned = len(declared.like) + (0 if order else statistics)
         self._next: BoundPass | None = None
@@ -165,7 +166,7 @@ class BoundPass:
     def kept(self, args: Sequence[Any], out: Any) -> tuple[Sequence[Tensor], Sequence[Any]]:
         """Return the statistics and the extras of a call, from its arguments and its outputs."""
         if self.order == 0:
-            return (out[1:] if self.statistics else ()), args[self.count :]
+            return (out[len(self.like) :] if self.statistics else ()), args[self.count :]
         behind = self.count + self.statistics
         return args[self.count : behind], args[behind:]
 
@@ -244,8 +245,17 @@ def bind_passes(
         operator = getattr(namespace, said.operator).default
         value = getattr(namespace, f"{said.operator}_value").default if said.value else None
         made = BoundPass(
-            *(package, order, operator, value, said, taken, statistics, random, columns, grouped),
-            outline=declared[0].outline,
+            package=package,
+            order=order,
+            operator=operator,
+            value=value,
+            declared=said,
+            kinds=taken,
+            statistic_kinds=statistics,
+            random=random,
+            columns=columns,
+            grouped=grouped,
+            outlines=declared[0].outlines,
             halved=halved,
         )
         if bound:

@@ -92,10 +92,10 @@ def apply(
             (bn_eps, bn_momentum),
         )
         rows = x.numel() // x.shape[1]
-        unbiased = rows / (rows - 1)  # torch averages the variance so
-        weight = bn_momentum if batch_weights is None else batch_weights[0]
-        follow(bn_running_mean, bn_mean, weight)
-        follow(bn_running_var, bn_var, weight, unbiased)
+        unbiased_ = rows / (rows - 1)  # torch averages the variance so
+        weight_ = bn_momentum if batch_weights is None else batch_weights[0]
+        follow(bn_running_mean, bn_mean, weight_)
+        follow(bn_running_var, bn_var, weight_, unbiased_)
         return y
     return _chain(
         "eval",

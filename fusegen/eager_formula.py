@@ -1,0 +1,102 @@
+"""A formula's value by torch's own functions, in whatever dtype the tensors have."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sympy as sp
+import torch
+from sympy.core.relational import Relational
+from torch import Tensor
+
+from fusegen import atoms
+
+_FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
+    atoms.absolute: torch.abs,
+    atoms.expm1: torch.expm1,
+    atoms.log1p: torch.log1p,
+    atoms.normcdf: torch.special.ndtr,
+    atoms.normpdf: lambda x: torch.exp(-x * x / 2) / math.sqrt(2 * math.pi),
+    atoms.sigmoid: torch.sigmoid,
+    atoms.sign: torch.sign,
+    atoms.softplus: lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    sp.cos: torch.cos,
+    sp.erf: torch.erf,
+    sp.exp: torch.exp,
+    sp.log: torch.log,
+    sp.sin: torch.sin,
+    atoms.power: torch.pow,
+    atoms.tanh: torch.tanh,
+    atoms.sech2: lambda x: 1 / torch.cosh(x).square(),
+    atoms.Total: torch.sum,
+}
+#: Functions of a tensor and the dims that make up a row.
+_REDUCTIONS: dict[Any, Callable[..., Tensor]] = {
+    atoms.RowSum: lambda x, dims: x.sum(dims, keepdim=True),
+    atoms.RowMax: lambda x, dims: x.amax(dims, keepdim=True),
+    atoms.RowShift: lambda x, dims: x.amax(dims, keepdim=True).detach(),
+}
+_COMPARE = {
+    **{">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le},
+    **{"==": torch.eq, "!=": torch.ne},
+}
+
+
+def evaluate(
+    expr: sp.Basic,
+    values: Mapping[str, Tensor],
+    draws: Callable[[int], Tensor],
+    dims: tuple[int, ...] = (-1,),
+) -> Any:
+    """Return an expression's value.
+
+    Args:
+        expr: over symbols whose names are in `values`.
+        values: tensors that broadcast with one another.
+        draws: gives the uniform numbers of a stream.
+        dims: the dims that make up a row.
+    """
+    if expr.is_Symbol:
+        return values[str(expr)]
+    if isinstance(expr, atoms.Draw):
+        return draws(int(expr.args[0]))
+    if isinstance(expr, atoms.Special):
+        return expr.value
+    if not expr.has(atoms.Draw) and expr.is_number:
+        return float(expr)
+    if isinstance(expr, atoms.Let):
+        return evaluate(expr.value, values, draws, dims)
+    if isinstance(expr, sp.Piecewise):
+        *cases, (last, _) = expr.args
+        result = evaluate(last, values, draws, dims)
+        for value, condition in reversed(cases):
+            assert isinstance(condition, Relational)
+            left, right = (evaluate(s, values, draws, dims) for s in (condition.lhs, condition.rhs))
+            holds = _COMPARE[condition.rel_op](torch.as_tensor(left), right)
+            chosen, other = evaluate(value, values, draws, dims), result
+            result = torch.where(
+                holds, *(torch.as_tensor(v, dtype=_dtype(values)) for v in (chosen, other))
+            )
+        return result
+    args = [evaluate(arg, values, draws, dims) for arg in expr.args]
+    if expr.is_Add:
+        return functools.reduce(lambda a, b: a + b, args)
+    if expr.is_Mul:
+        return functools.reduce(lambda a, b: a * b, args)
+    if expr.is_Pow:
+        return args[0] ** args[1]
+    if expr.func in _REDUCTIONS:
+        return _REDUCTIONS[expr.func](args[0], dims) if dims else args[0]  # no dims: one column
+    return _FUNCTIONS[expr.func](*args)
+
+
+def _dtype(values: Mapping[str, Tensor]) -> torch.dtype:
+    return next(iter(values.values())).dtype
+
+
+def no_draws(stream: int) -> Tensor:
+    """Refuse a draw: a program's are inputs, and only steps that draw are given any."""
+    raise ValueError(f"stream {stream}: a program's draws are inputs")
