@@ -72,11 +72,10 @@ def _mode_context(leg: Leg, mode: Mode) -> dict[str, object]:
     operands = [n for n, o in enumerate(leg.operands) if o.name in taken]
     attributes = [n for n, a in enumerate(leg.attributes) if a in taken]
     passes = []
-    for program, kernel in zip(mode.programs, mode.kernels, strict=True):
+    for program, kernel, order in zip(mode.programs, mode.kernels, mode.orders, strict=True):
         tensors = program.tensors
         like = tuple(tensors.index(o.like.tensor) for o in program.returned.values())
         by_column = ", by_column=True" if _by_column(program) else ""
-        order = "contiguous" if leg.layout.groups is not None else kernel.order
         lies = f', order="{order}"' if order != "contiguous" else ""
         value = ", value=True" if kernel.droppable else ""
         outline = program.outputs["y"].outline if "y" in program.outputs else "like"

@@ -9,9 +9,10 @@ from typing import Literal
 from fusegen.lower.stage import Element, Field, FittedFunction, Line, Result, Stage
 from fusegen.program import Kind
 
-#: How the elements may lie for a kernel: one dim behind the other, or without gaps in any order; with columns
-#: together and rows and columns in their own order; and with nothing behind the columns.
-Order = Literal["contiguous", "any", "strided", "packed"]
+#: How the elements may lie for a kernel, each a case of the next: one dim behind the other; columns together
+#: with nothing behind them, rows and columns each in their own order; the same, but with rows behind the
+#: columns too; in any order without gaps.
+Order = Literal["contiguous", "packed", "strided", "any"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,11 @@ class Kernel:
     def order(self) -> Order:
         """How elements may lie in memory.
 
-        Draws, channels spread along rows and columns, and halves are known by an element's place where the
-        tensor is contiguous.
+        Channels spread along rows and columns, and halves are known by an element's place where the tensor is
+        contiguous. A draw is known by the place where the element lies.
         """
         parts = [k for k in self.parts if k.form != "columns"]
-        if any(k.random or k.spread or k.run_sums or k.halved for k in parts):
+        if any(k.spread or k.run_sums or k.halved for k in parts):
             return "contiguous"
         if all(k.flat for k in parts):
             return "any"

@@ -19,7 +19,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_train([[maybe_unused]] Tensor x,
                                                  [[maybe_unused]] Tensor matmul_bias,
                                                  [[maybe_unused]] Tensor seed,
                                                  [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -43,7 +43,7 @@ std::tuple<Tensor, Tensor> backward_train(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
@@ -72,7 +72,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -186,7 +186,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
 // forward_train without what only its derivatives need.
 Tensor forward_train_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                            [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
+  const Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
