@@ -72,11 +72,11 @@ class Kernel:
     def order(self) -> Order:
         """How elements may lie in memory.
 
-        Channels spread along rows and columns, and halves are known by an element's place where the tensor is
-        contiguous. A draw is known by the place where the element lies.
+        Channels spread along rows and columns are known by an element's place where the tensor is contiguous,
+        a draw by the place where the element lies.
         """
         parts = [k for k in self.parts if k.form != "columns"]
-        if any(k.spread or k.run_sums or k.halved for k in parts):
+        if any(k.spread or k.run_sums for k in parts):
             return "contiguous"
         if all(k.flat for k in parts):
             return "any"
@@ -106,7 +106,7 @@ class Kernel:
             return "columns"
         if self.reduces_rows or self.spread or self.run_sums:
             return "rows"
-        return "flat" if self.flat else "pointwise"
+        return "flat" if self.flat and not self.halved else "pointwise"
 
     @property
     def across(self) -> bool:
@@ -356,12 +356,18 @@ class Kernel:
 
     @property
     def flat(self) -> bool:
-        """Whether no value depends on where a row ends, so that the tensor is one long row."""
+        """Whether no value depends on where a row ends, so that what lies together is one long row."""
         by_row = self.row or self.saved_rows or self.reduces_rows or self.spread or self.run_sums
         by_col = self.col or self.saved_cols or self.indices or self.col_sums
-        return not (by_row or by_col or self.extents or self.sampled or self.halved)
+        return not (by_row or by_col or self.extents or self.sampled)
 
     @property
     def halved(self) -> bool:
-        """Whether it reads or writes halves of a tensor, whose runs of rows lie apart."""
-        return any(f.apart for f in (*self.full, *self.aside)) or any(r.apart for r in self.stores)
+        """Whether it reads or writes halves of a tensor, so that there always are gaps."""
+        return any(item.half for item in self.gapped)
+
+    @property
+    def gapped(self) -> tuple[Field | Result, ...]:
+        """The inputs and results between whose rows there may be gaps."""
+        items: tuple[Field | Result, ...] = (*self.full, *self.aside, *self.stores)
+        return tuple(item for item in items if item.gapped)

@@ -63,7 +63,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -77,6 +78,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -92,7 +94,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -183,10 +185,11 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
 
   fusegen::Packed<S, V> x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -335,7 +338,8 @@ struct ForwardPlan : fusegen::RowPlan {
   static ForwardPlan of(const ForwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.weight, width * sizeof(S)) &&
           fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
@@ -447,8 +451,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -464,6 +470,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -481,12 +489,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -605,11 +613,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> x_next[accesses];
   fusegen::Packed<S, V> grad_y_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -769,7 +779,8 @@ struct BackwardPlan : fusegen::RowPlan {
   static BackwardPlan of(const BackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.weight, width * sizeof(S)) &&
           fusegen::aligned(args.grad_x, width * sizeof(S))))
@@ -895,9 +906,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -914,6 +929,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -935,17 +953,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (int64_t(r) * cols + c));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1129,12 +1148,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> grad_y_next[accesses];
   fusegen::Packed<S, V> grad_grad_x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -1380,7 +1402,9 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
   static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.weight, width * sizeof(S)) &&

@@ -56,7 +56,8 @@ __global__ void __launch_bounds__(ForwardTrainSampleLaunch::block)
       for (int i = 0; i < R; ++i) {
         const int64_t r = first + i * stride;
         if (r < rows) {
-          x_raw[i] = fusegen::load_packed<V>(x + r * cols + c);
+          [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+          x_raw[i] = fusegen::load_packed<V>(x + x_gap + r * cols + c);
         }
       }
 #pragma unroll
@@ -113,7 +114,8 @@ struct ForwardTrainSamplePlan {
   static ForwardTrainSamplePlan of(const ForwardTrainSampleArgs& args) {
     ForwardTrainSamplePlan plan{};
     const int width = fusegen::widest<S>(ForwardTrainSampleLaunch::access, [&](int width) {
-      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+      return args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+             fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.gemm_bias, width * sizeof(S));
     });
     const int flight = fusegen::in_flight<S>(ForwardTrainSampleLaunch::rows_in_flight, width);
@@ -221,7 +223,8 @@ __global__ void __launch_bounds__(ForwardTrainSumsLaunch::block)
       for (int i = 0; i < R; ++i) {
         const int64_t r = first + i * stride;
         if (r < rows) {
-          x_raw[i] = fusegen::load_packed<V>(x + r * cols + c);
+          [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+          x_raw[i] = fusegen::load_packed<V>(x + x_gap + r * cols + c);
         }
       }
 #pragma unroll
@@ -293,7 +296,8 @@ struct ForwardTrainSumsPlan {
   static ForwardTrainSumsPlan of(const ForwardTrainSumsArgs& args) {
     ForwardTrainSumsPlan plan{};
     const int width = fusegen::widest<S>(ForwardTrainSumsLaunch::access, [&](int width) {
-      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+      return args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+             fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
              fusegen::aligned(args.bn_sample_sum, width * sizeof(fusegen::compute_t<S>));
     });
@@ -463,7 +467,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -491,6 +496,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -506,7 +512,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -658,10 +664,11 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
 
   fusegen::Packed<S, V> x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -849,7 +856,8 @@ struct ForwardTrainPlan : fusegen::RowPlan {
   static ForwardTrainPlan of(const ForwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_mean, width * sizeof(fusegen::compute_t<S>)) &&
@@ -1015,8 +1023,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -1049,6 +1059,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -1067,12 +1079,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1236,11 +1248,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> x_next[accesses];
   fusegen::Packed<S, V> grad_y_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -1424,7 +1438,8 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
   static BackwardTrainSumsPlan of(const BackwardTrainSumsArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
@@ -1627,8 +1642,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -1666,6 +1683,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -1684,12 +1703,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1858,11 +1877,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> x_next[accesses];
   fusegen::Packed<S, V> grad_y_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -2049,7 +2070,8 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   static BackwardTrainPlan of(const BackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
@@ -2247,9 +2269,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -2287,6 +2313,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -2306,17 +2335,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (int64_t(r) * cols + c));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -2511,12 +2541,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> grad_y_next[accesses];
   fusegen::Packed<S, V> grad_grad_x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -2719,7 +2752,9 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
   static DoubleBackwardTrainSumsPlan of(const DoubleBackwardTrainSumsArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
@@ -2970,9 +3005,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -2990,6 +3029,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -3010,17 +3052,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (int64_t(r) * cols + c));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -3335,12 +3378,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> grad_y_next[accesses];
   fusegen::Packed<S, V> grad_grad_x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -3680,7 +3726,9 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
   static DoubleBackwardTrainSums2Plan of(const DoubleBackwardTrainSums2Args& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
@@ -3923,9 +3971,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -3943,6 +3995,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -3963,17 +4018,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (int64_t(r) * cols + c));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -4238,12 +4294,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> grad_y_next[accesses];
   fusegen::Packed<S, V> grad_grad_x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -4557,7 +4616,9 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   static DoubleBackwardTrainPlan of(const DoubleBackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
@@ -4728,7 +4789,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -4742,6 +4804,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -4757,7 +4820,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -4894,10 +4957,11 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
 
   fusegen::Packed<S, V> x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -5085,7 +5149,8 @@ struct ForwardEvalPlan : fusegen::RowPlan {
   static ForwardEvalPlan of(const ForwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
@@ -5253,8 +5318,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -5287,6 +5354,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -5305,12 +5374,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -5488,11 +5557,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> x_next[accesses];
   fusegen::Packed<S, V> grad_y_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -5680,7 +5751,8 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   static BackwardEvalPlan of(const BackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
@@ -5886,9 +5958,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -5906,6 +5982,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -5926,17 +6005,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (int64_t(r) * cols + c));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -6184,12 +6264,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> grad_y_next[accesses];
   fusegen::Packed<S, V> grad_grad_x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -6479,7 +6562,9 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   static DoubleBackwardEvalPlan of(const DoubleBackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&

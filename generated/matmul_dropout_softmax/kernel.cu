@@ -63,7 +63,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -77,6 +78,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -92,7 +94,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -210,10 +212,11 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
 
   fusegen::Packed<S, V> x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -393,7 +396,8 @@ struct ForwardTrainPlan : fusegen::RowPlan {
   static ForwardTrainPlan of(const ForwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
           fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
@@ -506,8 +510,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -524,6 +530,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -542,12 +550,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -671,11 +679,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> x_next[accesses];
   fusegen::Packed<S, V> grad_y_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -842,7 +852,8 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   static BackwardTrainPlan of(const BackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_x, width * sizeof(S))))
@@ -971,9 +982,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -991,6 +1006,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -1011,17 +1029,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (int64_t(r) * cols + c));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1195,12 +1214,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> grad_y_next[accesses];
   fusegen::Packed<S, V> grad_grad_x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -1445,7 +1467,9 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   static DoubleBackwardTrainPlan of(const DoubleBackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
@@ -1562,7 +1586,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -1576,6 +1601,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -1591,7 +1617,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1705,10 +1731,11 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
 
   fusegen::Packed<S, V> x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -1884,7 +1911,8 @@ struct ForwardEvalPlan : fusegen::RowPlan {
   static ForwardEvalPlan of(const ForwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
           fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
@@ -1995,8 +2023,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -2013,6 +2043,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -2031,12 +2063,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -2155,11 +2187,13 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> x_next[accesses];
   fusegen::Packed<S, V> grad_y_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -2321,7 +2355,8 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   static BackwardEvalPlan of(const BackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_x, width * sizeof(S))))
@@ -2448,9 +2483,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -2468,6 +2507,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -2488,17 +2530,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (int64_t(r) * cols + c));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -2668,12 +2711,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   fusegen::Packed<S, V> grad_y_next[accesses];
   fusegen::Packed<S, V> grad_grad_x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -2911,7 +2957,9 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   static DoubleBackwardEvalPlan of(const DoubleBackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&

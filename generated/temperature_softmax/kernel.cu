@@ -62,7 +62,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -76,6 +77,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -91,7 +93,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -194,10 +196,11 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
 
   fusegen::Packed<S, V> x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -364,7 +367,8 @@ struct ForwardPlan : fusegen::RowPlan {
   static ForwardPlan of(const ForwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.y, width * sizeof(S))))
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
@@ -471,8 +475,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -489,6 +495,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -507,12 +515,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -605,11 +613,13 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
   fusegen::Packed<S, V> x_next[accesses];
   fusegen::Packed<S, V> grad_y_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -759,7 +769,8 @@ struct BackwardPlan : fusegen::RowPlan {
   static BackwardPlan of(const BackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_x, width * sizeof(S))))
       width = 1;
@@ -870,9 +881,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        const S* const x_row = x + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + int64_t(r) * cols;
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
+        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
@@ -890,6 +905,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] Pack x_raw[ITEMS];
@@ -910,17 +928,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (int64_t(r) * cols + c));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1054,12 +1073,15 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
   fusegen::Packed<S, V> grad_y_next[accesses];
   fusegen::Packed<S, V> grad_grad_x_next[accesses];
   const auto load_next = [&](int64_t r, int64_t c) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
       const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + at);
+      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
     }
   };
   if (ahead && group < rows && first < cols) load_next(group, first);
@@ -1276,7 +1298,9 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
   static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
