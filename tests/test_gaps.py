@@ -104,11 +104,10 @@ def test_a_part_of_an_image(name: str, device: str, shaped_packages: Path) -> No
     chain, package = pipeline.derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)
     shape = doubled(chain, SHAPES[chain.layout.rank or 2])
     case = verify.make_case(chain, shape, training=False, device=device)
-    outside = (chain.layout.halved or chain.layout.first) + len(
-        shape
-    )  # the columns and what is behind
+    halved, first = (dim + len(shape) for dim in (chain.layout.halved, chain.layout.first))
     for dim in range(1, len(shape)):
-        compare(chain, package, case, lambda t, dim=dim: part(t, dim), copies=dim > outside)
+        copies = dim != halved if chain.layout.halved else dim > first
+        compare(chain, package, case, lambda t, dim=dim: part(t, dim), copies=copies)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -368,6 +368,6 @@ class Kernel:
 
     @property
     def gapped(self) -> tuple[Field | Result, ...]:
-        """The inputs and results between whose rows there may be gaps."""
+        """The inputs and results between whose rows there may be gaps: of two halves one, which lie alike."""
         items: tuple[Field | Result, ...] = (*self.full, *self.aside, *self.stores)
-        return tuple(item for item in items if item.gapped)
+        return tuple({item.tensor: item for item in items if item.gapped}.values())

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-#: Shorter rows are copied where a kernel takes whatever lies together for a row, as activation.h has it.
-SHORTEST = 32
+#: Shorter rows are copied where a kernel takes whatever lies together for a row, and so are gaps in tensors of
+#: so many elements; as activation.h has it.
+SHORTEST, MOST = 32, 2**31
 
 
 def keeps_order(x: Tensor, shape: Sequence[int], order: str, columns: tuple[int, int]) -> bool:
@@ -60,7 +61,8 @@ def _lies(x: Tensor, shape: Sequence[int], dims: Sequence[int], row: int) -> boo
     for dim in reversed(dims):
         if x.stride(dim) != apart:
             gaps += 1
-            if gaps > 1 or (count % row if row else count < SHORTEST):
+            short = count % row != 0 if row else count < SHORTEST
+            if gaps > 1 or short or math.prod(shape) >= MOST:
                 return False
         count *= shape[dim]
         apart = x.stride(dim) * shape[dim]

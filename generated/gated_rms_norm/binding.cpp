@@ -27,7 +27,7 @@ std::tuple<Tensor, Tensor> forward([[maybe_unused]] Tensor x, [[maybe_unused]] T
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.weight = weight_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.eps = eps;
   args.y = y_out.mutable_data_ptr();
   args.expr_sum = expr_sum_out.mutable_data_ptr();
@@ -51,8 +51,8 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.weight = weight_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.expr_sum = expr_sum_.const_data_ptr();
   args.eps = eps;
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -83,9 +83,9 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.weight = weight_.const_data_ptr();
   args.grad_grad_weight = grad_grad_weight_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.expr_sum = expr_sum_.const_data_ptr();
   args.eps = eps;
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -107,7 +107,7 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.weight = weight_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.eps = eps;
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);

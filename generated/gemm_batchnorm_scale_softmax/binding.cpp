@@ -41,7 +41,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train
     args.all_rows = activation.rows();
     args.x = x_.const_data_ptr();
     args.gemm_bias = gemm_bias_.const_data_ptr();
-    args.x_gap = activation.gap(x_);
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
     args.bn_sample_sum = bn_sample_sum_out.mutable_data_ptr();
     fusegen::run(FUSEGEN_KERNEL(forward_train_sample), activation, args);
   }
@@ -52,7 +52,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train
     args.sample = activation.sample();
     args.x = x_.const_data_ptr();
     args.gemm_bias = gemm_bias_.const_data_ptr();
-    args.x_gap = activation.gap(x_);
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
     args.bn_sample_sum = bn_sample_sum_out.const_data_ptr();
     args.bn_column_sum = bn_column_sum_out.mutable_data_ptr();
     args.bn_column_sum_2 = bn_column_sum_2_out.mutable_data_ptr();
@@ -82,7 +82,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train
     args.gemm_bias = gemm_bias_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_);
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
     args.bn_mean = bn_mean_out.const_data_ptr();
     args.bn_factor = bn_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
@@ -147,8 +147,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     args.gemm_bias = gemm_bias_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_);
-    args.grad_y_gap = activation.gap(grad_y_);
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -189,8 +189,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     args.gemm_bias = gemm_bias_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_);
-    args.grad_y_gap = activation.gap(grad_y_);
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -283,9 +283,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     args.bn_bias = bn_bias_.const_data_ptr();
     args.grad_grad_gemm_bias = grad_grad_gemm_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_);
-    args.grad_y_gap = activation.gap(grad_y_);
-    args.grad_grad_x_gap = activation.gap(grad_grad_x_);
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+    args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -332,9 +332,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
     args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_);
-    args.grad_y_gap = activation.gap(grad_y_);
-    args.grad_grad_x_gap = activation.gap(grad_grad_x_);
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+    args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -385,9 +385,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
     args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_);
-    args.grad_y_gap = activation.gap(grad_y_);
-    args.grad_grad_x_gap = activation.gap(grad_grad_x_);
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+    args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -445,7 +445,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval(
     args.bn_running_mean = bn_running_mean_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_);
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
     args.bn_factor = bn_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.y = y_out.mutable_data_ptr();
@@ -502,8 +502,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
     args.bn_running_mean = bn_running_mean_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_);
-    args.grad_y_gap = activation.gap(grad_y_);
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
     args.bn_factor = bn_factor_out.const_data_ptr();
@@ -579,9 +579,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
     args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
     args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_);
-    args.grad_y_gap = activation.gap(grad_y_);
-    args.grad_grad_x_gap = activation.gap(grad_grad_x_);
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+    args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
     args.bn_factor = bn_factor_out.const_data_ptr();
@@ -634,7 +634,7 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gem
     args.bn_running_mean = bn_running_mean_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
-    args.x_gap = activation.gap(x_);
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
     args.bn_factor = bn_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.y = y_out.mutable_data_ptr();

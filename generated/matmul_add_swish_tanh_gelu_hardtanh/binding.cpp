@@ -28,7 +28,7 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.add_value = add_value_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   return y_out;
@@ -53,8 +53,8 @@ std::tuple<Tensor, Tensor, Tensor> backward([[maybe_unused]] Tensor x,
   args.grad_y = grad_y_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.add_value = add_value_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   args.grad_add_value = grad_add_value_out.mutable_data_ptr();
@@ -90,9 +90,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> double_backward(
   args.add_value = add_value_.const_data_ptr();
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
   args.grad_grad_add_value = grad_grad_add_value_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   args.grad_add_value = grad_add_value_out.mutable_data_ptr();

@@ -30,7 +30,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_train([[maybe_unused]] Tensor x,
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.seed = fusegen::seed_of(seed, activation);
   args.dropout_p = dropout_p;
   args.y = y_out.mutable_data_ptr();
@@ -58,8 +58,8 @@ std::tuple<Tensor, Tensor> backward_train(
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.seed = fusegen::seed_of(seed, activation);
@@ -95,9 +95,9 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.seed = fusegen::seed_of(seed, activation);
@@ -122,7 +122,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval([[maybe_unused]] Tensor x,
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
@@ -149,8 +149,8 @@ std::tuple<Tensor, Tensor> backward_eval([[maybe_unused]] Tensor x,
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -183,9 +183,9 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -207,7 +207,7 @@ Tensor forward_train_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor ma
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.seed = fusegen::seed_of(seed, activation);
   args.dropout_p = dropout_p;
   args.y = y_out.mutable_data_ptr();
@@ -226,7 +226,7 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor mat
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
   return y_out;

@@ -26,7 +26,7 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.scaling_factor = scaling_factor;
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
@@ -48,8 +48,8 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.scaling_factor = scaling_factor;
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
@@ -81,9 +81,9 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.scaling_factor = scaling_factor;
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();

@@ -35,8 +35,8 @@ void forward(const ForwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
-      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, i);
-      [[maybe_unused]] const int64_t residual_gap = fusegen::gap_before(args.residual_gap, i);
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
+      [[maybe_unused]] const int64_t residual_gap = fusegen::gap_before(args.residual_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
@@ -78,9 +78,9 @@ void backward(const BackwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
-      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, i);
-      [[maybe_unused]] const int64_t residual_gap = fusegen::gap_before(args.residual_gap, i);
-      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
+      [[maybe_unused]] const int64_t residual_gap = fusegen::gap_before(args.residual_gap, at);
+      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
@@ -127,12 +127,13 @@ void double_backward(const DoubleBackwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
-      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, i);
-      [[maybe_unused]] const int64_t residual_gap = fusegen::gap_before(args.residual_gap, i);
-      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
-      [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, i);
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
+      [[maybe_unused]] const int64_t residual_gap = fusegen::gap_before(args.residual_gap, at);
+      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, at);
+      [[maybe_unused]] const int64_t grad_grad_x_gap =
+          fusegen::gap_before(args.grad_grad_x_gap, at);
       [[maybe_unused]] const int64_t grad_grad_residual_gap =
-          fusegen::gap_before(args.grad_grad_residual_gap, i);
+          fusegen::gap_before(args.grad_grad_residual_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {

@@ -28,7 +28,7 @@ std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.scale = scale_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
@@ -54,8 +54,8 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.scale = scale_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -87,9 +87,9 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.scale = scale_.const_data_ptr();
   args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -110,7 +110,7 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale) {
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.scale = scale_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   return y_out;

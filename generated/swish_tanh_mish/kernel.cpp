@@ -34,7 +34,7 @@ void forward(const ForwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
-      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, i);
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
@@ -73,8 +73,8 @@ void backward(const BackwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
-      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, i);
-      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
+      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
@@ -115,9 +115,10 @@ void double_backward(const DoubleBackwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
-      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, i);
-      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
-      [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, i);
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
+      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, at);
+      [[maybe_unused]] const int64_t grad_grad_x_gap =
+          fusegen::gap_before(args.grad_grad_x_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
@@ -163,13 +164,14 @@ void triple_backward(const TripleBackwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
-      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, i);
-      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
-      [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, i);
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
+      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, at);
+      [[maybe_unused]] const int64_t grad_grad_x_gap =
+          fusegen::gap_before(args.grad_grad_x_gap, at);
       [[maybe_unused]] const int64_t grad_grad_x_2_gap =
-          fusegen::gap_before(args.grad_grad_x_2_gap, i);
+          fusegen::gap_before(args.grad_grad_x_2_gap, at);
       [[maybe_unused]] const int64_t grad_grad_grad_y_gap =
-          fusegen::gap_before(args.grad_grad_grad_y_gap, i);
+          fusegen::gap_before(args.grad_grad_grad_y_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {

@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args, int64_t begin, 
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at, args.cols) + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
       }
     }
 #pragma unroll
@@ -149,9 +149,9 @@ __global__ void __launch_bounds__(256) backward(BackwardArgs args, int64_t begin
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at, args.cols) + at);
-        grad_y_raw[i] = fusegen::load_packed<V>(
-            grad_y + fusegen::gap_before(args.grad_y_gap, at, args.cols) + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        grad_y_raw[i] =
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
       }
     }
 #pragma unroll
@@ -270,11 +270,11 @@ __global__ void __launch_bounds__(256)
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at, args.cols) + at);
-        grad_y_raw[i] = fusegen::load_packed<V>(
-            grad_y + fusegen::gap_before(args.grad_y_gap, at, args.cols) + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        grad_y_raw[i] =
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
         grad_grad_x_raw[i] = fusegen::load_packed<V>(
-            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at, args.cols) + at);
+            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at) + at);
       }
     }
 #pragma unroll
@@ -408,15 +408,15 @@ __global__ void __launch_bounds__(256)
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at, args.cols) + at);
-        grad_y_raw[i] = fusegen::load_packed<V>(
-            grad_y + fusegen::gap_before(args.grad_y_gap, at, args.cols) + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        grad_y_raw[i] =
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
         grad_grad_x_raw[i] = fusegen::load_packed<V>(
-            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at, args.cols) + at);
+            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at) + at);
         grad_grad_x_2_raw[i] = fusegen::load_packed<V>(
-            grad_grad_x_2 + fusegen::gap_before(args.grad_grad_x_2_gap, at, args.cols) + at);
+            grad_grad_x_2 + fusegen::gap_before(args.grad_grad_x_2_gap, at) + at);
         grad_grad_grad_y_raw[i] = fusegen::load_packed<V>(
-            grad_grad_grad_y + fusegen::gap_before(args.grad_grad_grad_y_gap, at, args.cols) + at);
+            grad_grad_grad_y + fusegen::gap_before(args.grad_grad_grad_y_gap, at) + at);
       }
     }
 #pragma unroll

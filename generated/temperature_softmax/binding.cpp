@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
   args.rows = activation.rows();
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.temperature = temperature;
   args.y = y_out.mutable_data_ptr();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
@@ -49,8 +49,8 @@ Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y,
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.temperature = temperature;
@@ -79,9 +79,9 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
-  args.grad_y_gap = activation.gap(grad_y_);
-  args.grad_grad_x_gap = activation.gap(grad_grad_x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.temperature = temperature;
@@ -100,7 +100,7 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] double temperat
   args.rows = activation.rows();
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
-  args.x_gap = activation.gap(x_);
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.temperature = temperature;
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);

@@ -132,9 +132,12 @@ class Activation {
     return static_cast<char*>(t.mutable_data_ptr()) + behind * size_of(dtype_);
   }
 
-  // The gaps between the rows of such a tensor, or of one half of it.
-  Gap gap(const Tensor& t) const { return gap_of(t, width_ * inner_); }
-  Gap flat_gap(const Tensor& t) const { return gap_of(t, together_); }
+  // The gaps of such a tensor, or of one half of it, between rows of so many elements.
+  Gap gap(const Tensor& t, int64_t row) const {
+    Stretch lies;
+    if ((plain_ && t.is_contiguous()) || !lying_.find(t, lies) || lies.extra == 0) return {};
+    return Gap::after(lies.together / row, lies.extra);
+  }
 
   // One int64 a row: the number of a column.
   Tensor labels(const Tensor& t, const char* name) const {
@@ -198,18 +201,14 @@ class Activation {
   bool takes(const Tensor& t) const {
     Stretch lies;
     if (!lying_.find(t, lies)) return false;
-    if (lies.extra == 0) return true;
+    if (lies.extra == 0 || (!lying_.sorted() && t.is_contiguous())) return true;
+    if (numel_ >> 31) return false;  // Gap counts no further
     if (layout_.order != Order::any) return lies.together % (width_ * inner_) == 0;
-    return t.is_contiguous() || std::gcd(together_, lies.together) >= shortest;
+    return std::gcd(together_, lies.together) >= shortest;
   }
   void note(const Tensor& t) {
     Stretch lies;
     if (numel_ && lying_.find(t, lies)) together_ = std::gcd(together_, lies.together);
-  }
-  Gap gap_of(const Tensor& t, int64_t cols) const {
-    Stretch lies;
-    if ((plain_ && t.is_contiguous()) || !lying_.find(t, lies) || lies.extra == 0) return {};
-    return {lies.together / cols, lies.extra};
   }
 
   // Whether dims in the order of x's strides are in the layout's; if so, that is the order, and

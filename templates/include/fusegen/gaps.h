@@ -7,27 +7,27 @@
 
 namespace fusegen {
 
-// After each `run` rows, `extra` elements belong to something else; of rows that lie side by side,
-// after each `run` matrices [cols, inner]. Where nothing lies in between, `extra` is 0; where the
-// same rows serve again, it is below.
+// After each `run` rows (of rows that lie side by side, matrices [cols, inner]; where a row is
+// whatever lies together, elements) `extra` elements belong to something else. Without gaps it is
+// 0; where the same rows serve again, below 0.
 struct Gap {
-  int64_t run = 1, extra = 0;
-};
+  int64_t extra = 0;
+  // row / run is row factor / 2^shift for any row below 2^31 (Granlund and Montgomery 1994,
+  // "Division by invariant integers using multiplication").
+  uint32_t factor = 1u << 31, shift = 31;
 
-FUSEGEN_FN int64_t quotient(int64_t a, int64_t b) {
-  if ((a | b) >> 31) return a / b;
-  return uint32_t(a) / uint32_t(b);  // several times faster
-}
+  static Gap after(int64_t run, int64_t extra) {
+    Gap gap{extra};
+    while (int64_t(1) << (gap.shift - 31) < run) ++gap.shift;
+    gap.factor = uint32_t(((uint64_t(1) << gap.shift) + uint64_t(run) - 1) / uint64_t(run));
+    return gap;
+  }
+};
 
 // How much further than without gaps a row lies.
 FUSEGEN_FN int64_t gap_before(const Gap& gap, int64_t row) {
   if (gap.extra == 0) return 0;
-  return (gap.run == 1 ? row : quotient(row, gap.run)) * gap.extra;
-}
-
-// The same for element `at` of rows of `cols`.
-FUSEGEN_FN int64_t gap_before(const Gap& gap, int64_t at, int64_t cols) {
-  return gap.extra == 0 ? 0 : gap_before(gap, quotient(at, cols));
+  return int64_t(uint64_t(uint32_t(row)) * gap.factor >> gap.shift) * gap.extra;
 }
 
 }  // namespace fusegen
