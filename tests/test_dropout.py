@@ -82,20 +82,20 @@ def test_a_draw_belongs_to_the_place_in_memory(op: str, vocabulary: Path) -> Non
         result: Tensor = apply(x, training=True, seed=7)
         return result
 
-    def run(x: Tensor) -> list[Tensor]:
-        leaf = x.detach().requires_grad_()
-        out = drawn(leaf)
-        along = (2 * x).requires_grad_()
-        (gradient,) = torch.autograd.grad(out, leaf, along, create_graph=True)
-        (second,) = torch.autograd.grad(gradient, along, x.cos())
-        pushed = jvp(drawn, (x,), (x.sin(),))[1]
-        return [out, gradient, second, pushed]
+    def run(*given: Tensor) -> list[Tensor]:
+        x, along = (t.detach().requires_grad_() for t in given[:2])
+        out = drawn(x)
+        (gradient,) = torch.autograd.grad(out, x, along, create_graph=True)
+        (second,) = torch.autograd.grad(gradient, along, given[2])
+        return [out, gradient, second, jvp(drawn, (given[0],), (given[3],))[1]]
 
     x = last(torch.randn(3, 19, 5, 7))
+    given = [x, 2 * x, x.cos(), x.sin()]
     with torch.profiler.profile() as profile:
-        found = run(x)
+        found = run(*given)
     assert not COPIES & {event.key for event in profile.key_averages()}
-    for got, wanted in zip(found, run(x.movedim(1, -1)), strict=True):
+    moved = [t.movedim(1, -1) for t in given]
+    for got, wanted in zip(found, run(*moved), strict=True):
         assert got.stride() == x.stride()
         assert torch.equal(got.movedim(1, -1), wanted)
     assert torch.equal(found[1] == 0, found[2] == 0)

@@ -38,8 +38,7 @@ struct Layout {
 // it is one of them.
 class Activation {
  public:
-  Activation(const Tensor& x, const Layout& layout)
-      : x_(x), layout_(layout), numel_(x.numel()) {
+  Activation(const Tensor& x, const Layout& layout) : x_(x), layout_(layout), numel_(x.numel()) {
     const int64_t rank = layout.rank, dims = x.dim();
     if (layout.halved) {
       halved_ = dims + layout.halved;
