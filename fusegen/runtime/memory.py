@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-#: Where a kernel takes whatever lies together for a row, shorter ones are copied; so is what has gaps and so many
-#: elements. activation.h has the same.
+#: Where a kernel takes whatever lies together for a row, shorter ones are copied; so is what has gaps and
+#: so many elements. activation.h has the same.
 SHORTEST, MOST = 32, 2**31
 
 
