@@ -38,11 +38,6 @@ class Layout:
     halved: int = 0
 
     @property
-    def alternates(self) -> bool:
-        """Whether each row of one half is followed by one of the other."""
-        return self.halved == self.first and self.groups is None and self.last == -1
-
-    @property
     def halves_channels(self) -> bool:
         """Whether the halves are of the channels."""
         return self.halved == (CHANNEL_DIM - self.rank if self.rank >= 3 else -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from fusegen.calculus import vjp
 from fusegen.chain_cuts import Stretch
@@ -11,7 +12,7 @@ from fusegen.errors import SpecError
 from fusegen.layout import Layout
 from fusegen.leg_operands import Tensors, operands_of
 from fusegen.leg_program import forward_program
-from fusegen.lower import Kernel, LoweringError, lower
+from fusegen.lower import Kernel, LoweringError, Order, lower
 from fusegen.program import Outline, Program, Reduce, Value
 from fusegen.spec_types import PASSES, Ref, Spec, Step
 
@@ -25,12 +26,14 @@ class Mode:
         steps: the steps that the kernels compute.
         programs: the forward pass and its derivatives, by order.
         kernels: the same, lowered.
+        orders: how the elements may lie in memory for each of them.
     """
 
     name: str
     steps: tuple[Step, ...]
     programs: tuple[Program, ...]
     kernels: tuple[Kernel, ...]
+    orders: tuple[Order, ...]
 
     @property
     def saved(self) -> tuple[Value, ...]:
@@ -154,7 +157,22 @@ def _mode(
         _lowered(spec, last, order, program, saved if order else (), layout)
         for order, program in enumerate(programs)
     ]
-    return Mode(names[1], tuple(steps), tuple(programs), tuple(kernels))
+    orders = _orders(kernels, layout, any(i.source == "random" for i in forward.inputs))
+    return Mode(names[1], tuple(steps), tuple(programs), tuple(kernels), orders)
+
+
+def _orders(kernels: Sequence[Kernel], layout: Layout, random: bool) -> tuple[Order, ...]:
+    """Return how the elements may lie for each pass of a mode.
+
+    Where it draws, for all passes as for the one that can do least: what an element draws depends on where it
+    lies, and must be the same in every pass.
+    """
+    if layout.groups is not None:
+        return tuple("contiguous" for _ in kernels)
+    orders = tuple(kernel.order for kernel in kernels)
+    if random:
+        return (min(orders, key=get_args(Order).index),) * len(kernels)
+    return orders
 
 
 def _lowered(

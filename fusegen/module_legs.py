@@ -91,11 +91,11 @@ def _mode_context(leg: Leg, mode: Mode) -> dict[str, object]:
     operands = [n for n, o in enumerate(leg.operands) if o.name in taken]
     attributes = [n for n, a in enumerate(leg.attributes) if a in taken]
     passes = []
-    for order, (program, kernel) in enumerate(zip(mode.programs, mode.kernels, strict=True)):
+    steps = zip(mode.programs, mode.kernels, mode.orders, strict=True)
+    for order, (program, kernel, lying) in enumerate(steps):
         tensors = program.tensors
         like = tuple(tensors.index(o.like.tensor) for o in program.returned.values())
         by_column = ", by_column=True" if _by_column(program) else ""
-        lying = "contiguous" if leg.layout.groups is not None else kernel.order
         lies = f', order="{lying}"' if lying != "contiguous" else ""
         value = ", value=True" if kernel.droppable else ""
         outlines = [f'"{output.outline}"' for output in program.returned.values()]

@@ -39,7 +39,7 @@ _KERNEL = frozenset(
     BLOCKS HOLDERS ITEMS K S T THREADS V accesses across activation ahead all_rows allows apart args
     at base begin behind block blocks body bytes c channel channel_run channels cluster_items col
     column columns count cycle down dtype dynamic each end exchange fetch first first_column flight
-    fold from full further gap grid group groups half_rows held here holds i inner item items j kept
+    fold from full further gap grid group groups held here holds i inner item items j kept
     kernel known lanes last launch load matrix mine most n needs next of offset out own part partial
     place places plan power r register_each rescale resident row row_count runs sample scalar shared
     square stage start step store stored strand strands stream stride task team thread threads tile
@@ -61,6 +61,8 @@ _ENDINGS = (
         "_spread",
         "_terms",
         "_half",
+        "_gap",
+        "_behind",
     ),
 )
 #: Public attributes of `torch.nn.Module` (torch 2.13); a test compares them with torch's.

@@ -1,18 +1,24 @@
-"""Dropout: its bits, its seed, its backward, and that nothing but seed and index decides."""
+"""Dropout: its bits, its seed, its backward, and that nothing but the seed and an element's place decides."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES
+from conftest import DEVICES, ROOT
+from torch import Tensor
+from torch.func import jvp, vmap
 
+from fusegen import load, pipeline, verify
 from fusegen.draws import uniform
+from fusegen.eager import run_chain
 
 Package = Callable[[str], ModuleType]
 NAME = "matmul_dropout_softmax"
+COPIES = {"aten::contiguous", "aten::clone", "aten::copy_"}
 
 
 def test_philox_is_philox() -> None:
@@ -60,6 +66,82 @@ def test_forward_and_backward_agree_for_every_layout(device: str, package: Packa
         out = package(NAME).apply(leaf, bias, dropout_p=0.3, training=True, seed=5)
         (gradient,) = torch.autograd.grad(out, leaf, torch.randn_like(out))
         assert torch.equal((gradient == 0).cpu(), wanted)
+
+
+def last(tensor: Tensor) -> Tensor:
+    """Return a tensor whose channels lie behind its other dims but the first."""
+    return tensor.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+@pytest.mark.parametrize("op", ["dropout", "alpha_dropout"])
+def test_a_draw_belongs_to_the_place_in_memory(op: str, vocabulary: Path) -> None:
+    """What lies without gaps is not copied, and draws as the same memory does in any other shape: in the
+    value, in its derivatives, in forward mode and for each member of a batch."""
+    apply = load(f"only_{op}_0", vocabulary / "generated").apply
+
+    def drawn(x: Tensor) -> Tensor:
+        result: Tensor = apply(x, training=True, seed=7)
+        return result
+
+    def run(*given: Tensor) -> list[Tensor]:
+        x, along = (t.detach().requires_grad_() for t in given[:2])
+        out = drawn(x)
+        (gradient,) = torch.autograd.grad(out, x, along, create_graph=True)
+        (second,) = torch.autograd.grad(gradient, along, given[2])
+        return [out, gradient, second, jvp(drawn, (given[0],), (given[3],))[1]]
+
+    x = last(torch.randn(3, 19, 5, 7))
+    given = [x, 2 * x, x.cos(), x.sin()]
+    with torch.profiler.profile() as profile:
+        found = run(*given)
+    assert not COPIES & {event.key for event in profile.key_averages()}
+    moved = [t.movedim(1, -1) for t in given]
+    for got, wanted in zip(found, run(*moved), strict=True):
+        assert got.stride() == x.stride()
+        assert torch.equal(got.movedim(1, -1), wanted)
+    assert torch.equal(found[1] == 0, found[2] == 0)
+    stack = torch.stack([x, 3 * x])  # each member lies as x does
+    pull = torch.func.vjp(drawn, x)[1]
+    for function in (drawn, lambda t: pull(t)[0]):
+        for member, own in zip(vmap(function, randomness="same")(stack), stack, strict=True):
+            assert torch.equal(member, function(own))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_dropout_behind_a_reduction_over_channels_takes_no_copy(
+    device: str, shaped_packages: Path
+) -> None:
+    """On channels-last activations: its bits, values and gradients."""
+    name = "conv_transpose3d_log_softmax_dropout"
+    package, chain = (
+        load(name, shaped_packages),
+        pipeline.derive(ROOT / f"tests/chains/{name}.yaml"),
+    )
+    case = verify.make_case(chain, (3, 17, 2, 4, 4), training=True, device=device)
+    numbers = {"dropout_p": 0.25}
+    operands = list(case.operands.values())
+    cotangent = torch.randn(case.x.shape, dtype=torch.float64).to(device)
+    x = last(case.x).requires_grad_()
+    lying = last(cotangent)
+    with torch.profiler.profile() as profile:
+        out = package.apply(x, *operands, dropout_p=0.25, training=True, seed=5)
+        (gradient,) = torch.autograd.grad(out, x, lying)
+    assert not COPIES & {event.key for event in profile.key_averages()}
+    assert out.stride() == gradient.stride() == x.stride()
+    kept = uniform(5, 0, tuple(x.movedim(1, -1).shape)).movedim(-1, 1).to(device) >= 0.25
+    leaf = case.x.clone().requires_grad_()
+    wanted = run_chain(chain.spec, leaf, case.operands, numbers) * kept / 0.75
+    torch.testing.assert_close(out, wanted)
+    torch.testing.assert_close(gradient, torch.autograd.grad(wanted, leaf, cotangent)[0])
+
+
+def test_passes_of_a_mode_that_draws_agree_on_the_order() -> None:
+    """Else the forward pass and a derivative that can take less would draw different bits."""
+    legs = pipeline.derive(ROOT / "tests/legs/conv2d_amax_batch_norm_dropout.yaml").legs
+    train, evaluation = legs[1].modes
+    assert [kernel.order for kernel in train.kernels] == ["packed", "strided"]
+    assert train.orders == ("packed", "packed")
+    assert evaluation.orders == ("strided", "strided")
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from fusegen.lower.kernel import Kernel
+from fusegen.lower.kernel import Kernel, Order
 from fusegen.lower.lowering import LoweringError, lower
 from fusegen.lower.stage import Field, Line, Result, RowReduction, Stage
 
-__all__ = ["Field", "Kernel", "Line", "LoweringError", "Result", "RowReduction", "Stage", "lower"]
+__all__ = [
+    "Field",
+    "Kernel",
+    "Line",
+    "LoweringError",
+    "Order",
+    "Result",
+    "RowReduction",
+    "Stage",
+    "lower",
+]

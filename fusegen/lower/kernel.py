@@ -9,9 +9,10 @@ from typing import Literal
 from fusegen.lower.stage import Element, Field, FittedFunction, Line, Result, Stage
 from fusegen.program import Kind
 
-#: How the elements may lie for a kernel: one dim behind the other, or without gaps in any order; with columns
-#: together and rows and columns in their own order; and with nothing behind the columns.
-Order = Literal["contiguous", "any", "strided", "packed"]
+#: How the elements may lie for a kernel, each a case of the next: one dim behind the other; columns together
+#: with nothing behind them, rows and columns each in their own order; the same, but with rows behind the
+#: columns too; in any order without gaps.
+Order = Literal["contiguous", "packed", "strided", "any"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,11 @@ class Kernel:
     def order(self) -> Order:
         """How elements may lie in memory.
 
-        Draws, channels spread along rows and columns, and halves are known by an element's place where the
-        tensor is contiguous.
+        Channels spread along rows and columns are known by an element's place where the tensor is contiguous,
+        a draw by the place where the element lies.
         """
         parts = [k for k in self.parts if k.form != "columns"]
-        if any(k.random or k.spread or k.run_sums or k.halved for k in parts):
+        if any(k.spread or k.run_sums for k in parts):
             return "contiguous"
         if all(k.flat for k in parts):
             return "any"
@@ -107,7 +108,7 @@ class Kernel:
             return "rows"
         if self.row_loads and not (self.col or self.saved_cols or self.col_sums):
             return "along"
-        return "flat" if self.flat else "pointwise"
+        return "flat" if self.flat and not self.halved else "pointwise"
 
     @property
     def across(self) -> bool:
@@ -249,7 +250,7 @@ class Kernel:
         """Whether a row that is too long for registers is best kept in shared memory: what its stages hand on
         is soon computed again."""
         light = not any("Math::" in line.code for s in self.stages[:-1] for line in s.lines)
-        return len(self.passes) > 1 and light and not (self.random or self.halved)
+        return len(self.passes) > 1 and light and not self.random
 
     def reads_to(self, stage: Stage) -> frozenset[str]:
         """The full inputs that a stage reads where what earlier ones kept is computed again."""
@@ -377,12 +378,18 @@ class Kernel:
 
     @property
     def flat(self) -> bool:
-        """Whether no value depends on where a row ends, so that the tensor is one long row."""
+        """Whether no value depends on where a row ends, so that what lies together is one long row."""
         by_row = self.row or self.saved_rows or self.reduces_rows or self.spread or self.run_sums
         by_col = self.col or self.saved_cols or self.indices or self.col_sums
-        return not (by_row or by_col or self.extents or self.sampled or self.halved)
+        return not (by_row or by_col or self.extents or self.sampled)
 
     @property
     def halved(self) -> bool:
-        """Whether it reads or writes halves of a tensor, whose runs of rows lie apart."""
-        return any(f.apart for f in (*self.full, *self.aside)) or any(r.apart for r in self.stores)
+        """Whether it reads or writes halves of a tensor, so that there always are gaps."""
+        return any(item.half for item in self.gapped)
+
+    @property
+    def gapped(self) -> tuple[Field | Result, ...]:
+        """The inputs and results between whose rows there may be gaps: of two halves one, which lie alike."""
+        items: tuple[Field | Result, ...] = (*self.full, *self.aside, *self.stores)
+        return tuple({item.tensor: item for item in items if item.gapped}.values())

@@ -51,9 +51,9 @@ class Field:
         return self.half.tensor if self.half else self.name
 
     @property
-    def apart(self) -> bool:
-        """Whether between its runs of rows lie those of another half."""
-        return self.half is not None and self.kind == Kind.FULL and not self.per_channel
+    def gapped(self) -> bool:
+        """Whether there may be gaps between its rows."""
+        return self.kind == Kind.FULL and not self.per_channel
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class Result:
         return self.half.tensor if self.half else self.name
 
     @property
-    def apart(self) -> bool:
-        """Whether between its runs of rows lie those of another half."""
+    def gapped(self) -> bool:
+        """Whether there may be gaps between its rows: another half."""
         return self.half is not None and self.kind == Kind.FULL
 
     @property

@@ -1,40 +1,69 @@
 """In which order the elements of an activation lie, and for which kernels that will do.
 
-The kernels decide this by themselves (templates/include/fusegen/binding.h, `Activation::lies_in`); here it is
-said again for those who must know a result's strides without running them.
+The kernels decide this by themselves (templates/include/fusegen/activation.h); here it is said again for
+those who must know a result's strides without running them.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from torch import Tensor
 
+#: Where a kernel takes whatever lies together for a row, shorter ones are copied; so is what has gaps and
+#: so many elements. activation.h has the same.
+SHORTEST, MOST = 32, 2**31
 
-def keeps_order(x: Tensor, order: str, columns: tuple[int, int]) -> bool:
-    """Return whether kernels take x as it lies and give their results the same strides.
+
+def keeps_order(x: Tensor, shape: Sequence[int], order: str, columns: tuple[int, int]) -> bool:
+    """Return whether kernels take the dims in the order in which x has them in memory.
+
+    Then results lie in that order too, without gaps; else they are contiguous.
 
     Args:
-        x: the activation.
-        order: what the kernels can do. "contiguous": one dim behind the other; else elements may lie in any
-            order without gaps, but for "packed" and "strided" columns lie together and in their own order,
-            and so do rows; for "packed" nothing lies behind the columns.
+        x: the tensor of the activation.
+        shape: the activation's: x's, or that of one of its halves.
+        order: in which order the dims may lie for the kernels. "contiguous": their own; else in another one
+            too: "any", or, for "packed" and "strided", one in which columns lie together and in their own
+            order, and so do rows; for "packed" nothing lies behind the columns. With any of them there may
+            be gaps between rows; for "any" a row is whatever lies together.
         columns: the first and the last dim along which a row runs, counted from the end.
     """
     if order == "contiguous" or x.is_contiguous() or not x.numel():
         return False
+    dims = [d for d in range(len(shape)) if shape[d] > 1]
+    of_columns = range(len(shape) + columns[0], len(shape) + columns[1] + 1)
+    if _lies(x, shape, dims, 0 if order == "any" else math.prod(shape[columns[0] :])):
+        return False
     strides = x.stride()
-    lying = sorted((d for d in range(x.dim()) if x.shape[d] > 1), key=lambda d: -strides[d])
-    apart = 1
-    for dim in reversed(lying):
-        if strides[dim] != apart:
-            return False
-        apart *= x.shape[dim]
+    dims.sort(key=lambda dim: -strides[dim])
     if order == "any":
-        return True
-    of_columns = range(x.dim() + columns[0], x.dim() + columns[1] + 1)
-    inside = [place for place, dim in enumerate(lying) if dim in of_columns]
-    across = [dim for dim in lying if dim not in of_columns]
-    along = [lying[place] for place in inside]
-    together = not inside or inside[-1] - inside[0] == len(inside) - 1
-    behind = bool(inside) and inside[-1] < len(lying) - 1
-    in_order = across == sorted(across) and along == sorted(along)
-    return together and in_order and not (order == "packed" and behind)
+        return _lies(x, shape, dims, 0)
+    inside = [place for place, dim in enumerate(dims) if dim in of_columns]
+    across = [dim for dim in dims if dim not in of_columns]
+    along = [dims[place] for place in inside]
+    if across != sorted(across) or along != sorted(along):
+        return False
+    if inside and inside[-1] - inside[0] != len(inside) - 1:
+        return False
+    behind = dims[inside[-1] + 1 :] if inside else []
+    if order == "packed" and behind:
+        return False
+    return _lies(x, shape, dims, math.prod(shape[d] for d in (*along, *behind)))
+
+
+def _lies(x: Tensor, shape: Sequence[int], dims: Sequence[int], row: int) -> bool:
+    """Whether x lies in an order of its dims with gaps at one of them at most, and those between rows of so
+    many elements, or, where that is 0, between any that are long enough."""
+    count = apart = 1
+    gaps = 0
+    for dim in reversed(dims):
+        if x.stride(dim) != apart:
+            gaps += 1
+            short = count % row != 0 if row else count < SHORTEST
+            if gaps > 1 or short or math.prod(shape) >= MOST:
+                return False
+        count *= shape[dim]
+        apart = x.stride(dim) * shape[dim]
+    return True

@@ -23,14 +23,17 @@ def register(pass_: BoundPass) -> None:
     name = pass_.name
 
     def fake(*args: Any) -> Any:
-        x = args[0]
-        lies = keeps_order(x, pass_.order_in_memory, pass_.columns)
-        outputs = [
-            torch.empty_like(x)
-            if lies and kind == "full"
-            else x.new_empty(pass_.shape(number, args))
-            for number, kind in enumerate(pass_.output_kinds)
-        ]
+        x: Tensor = args[0]
+        half = pass_.rows_shape(x)
+        lies = keeps_order(x, half, pass_.order_in_memory, pass_.columns)
+
+        def result(number: int, kind: str) -> Tensor:
+            shape = pass_.shape(number, args)
+            if lies and kind in {"full", "half"}:
+                return torch.empty_like(x if shape == x.shape else x[tuple(map(slice, half))])
+            return x.new_empty(shape)
+
+        outputs = [result(number, kind) for number, kind in enumerate(pass_.output_kinds)]
         if pass_.order == 0:
             groups = args[-1] if pass_.grouped else 1
             outputs += [_statistic(x, pass_, kind, groups) for kind in pass_.statistic_kinds]

@@ -17,7 +17,7 @@ using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor> forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
                                    [[maybe_unused]] double eps) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor weight_ = activation.col(weight, "weight");
   const Tensor y_out = activation.full_result();
@@ -27,6 +27,7 @@ std::tuple<Tensor, Tensor> forward([[maybe_unused]] Tensor x, [[maybe_unused]] T
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.weight = weight_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.eps = eps;
   args.y = y_out.mutable_data_ptr();
   args.expr_sum = expr_sum_out.mutable_data_ptr();
@@ -37,7 +38,7 @@ std::tuple<Tensor, Tensor> forward([[maybe_unused]] Tensor x, [[maybe_unused]] T
 std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] Tensor expr_sum, [[maybe_unused]] double eps) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor weight_ = activation.col(weight, "weight");
@@ -50,6 +51,8 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.weight = weight_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.expr_sum = expr_sum_.const_data_ptr();
   args.eps = eps;
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -62,7 +65,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_weight,
     [[maybe_unused]] Tensor expr_sum, [[maybe_unused]] double eps) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -80,6 +83,9 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.weight = weight_.const_data_ptr();
   args.grad_grad_weight = grad_grad_weight_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.expr_sum = expr_sum_.const_data_ptr();
   args.eps = eps;
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -92,7 +98,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
 // forward without what only its derivatives need.
 Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
                      [[maybe_unused]] double eps) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor weight_ = activation.col(weight, "weight");
   const Tensor y_out = activation.full_result();
@@ -101,6 +107,7 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.weight = weight_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.eps = eps;
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);

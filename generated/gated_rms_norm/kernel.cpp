@@ -39,16 +39,18 @@ void forward(const ForwardArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_expr_sum = 0;
 #pragma omp simd reduction(+ : reduced_expr_sum)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(weight + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -57,14 +59,15 @@ void forward(const ForwardArgs& args) {
       }
       expr_sum_blocks[block] = reduced_expr_sum;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(weight + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -74,6 +77,7 @@ void forward(const ForwardArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
       row = {};
 
       fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
@@ -117,16 +121,21 @@ void backward(const BackwardArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_expr_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_expr_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(weight + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -137,14 +146,17 @@ void backward(const BackwardArgs& args) {
       }
       grad_expr_sum_2_blocks[block] = reduced_grad_expr_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(weight + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -155,6 +167,8 @@ void backward(const BackwardArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
       row = {};
       row.expr_sum = expr_sum[i];
       K::row0(scalar, row);
@@ -226,9 +240,16 @@ void double_backward(const DoubleBackwardArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
+    int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -239,8 +260,8 @@ void double_backward(const DoubleBackwardArgs& args) {
 #pragma omp simd reduction(+ : reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2, \
                                reduced_grad_expr_sum_10, reduced_grad_expr_sum_5)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -262,16 +283,20 @@ void double_backward(const DoubleBackwardArgs& args) {
       grad_expr_sum_10_blocks[block] = reduced_grad_expr_sum_10;
       grad_expr_sum_5_blocks[block] = reduced_grad_expr_sum_5;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_expr_sum_8 = 0;
 #pragma omp simd reduction(+ : reduced_grad_expr_sum_8)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -290,15 +315,19 @@ void double_backward(const DoubleBackwardArgs& args) {
       }
       grad_expr_sum_8_blocks[block] = reduced_grad_expr_sum_8;
     };
-    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -312,6 +341,9 @@ void double_backward(const DoubleBackwardArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
+      grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, i);
       row = {};
       row.expr_sum = expr_sum[i];
       K::row0(scalar, row);

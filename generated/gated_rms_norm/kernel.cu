@@ -64,11 +64,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
           }
         }
       }
@@ -78,6 +79,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -94,7 +96,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -193,19 +195,22 @@ __global__ void __launch_bounds__(512, 2) forward_staged(ForwardArgs args) {
     if (r < row_count) {
     }
   };
-  const auto stage = [&](int r, int64_t row_at, int item) {
-    if (r < row_count) {
-      fusegen::copy_ahead(x_staged + item * threads, x + (row_at + item * apart));
-    }
-  };
   read_row(begin);
-  for (int item = 0; item < items; ++item) {
-    if (column(item) < end) stage(begin, begin * cols + first_column, item);
+  if (begin < row_count) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, begin);
+    for (int item = 0; item < items; ++item) {
+      if (column(item) < end) {
+        fusegen::copy_ahead(x_staged + item * threads,
+                            x + (x_gap + begin * cols + first_column + item * apart));
+      }
+    }
   }
 
   for (int r = begin; r < row_count; r += step) {
     const int64_t row_at = fusegen::opaque(r * cols + first_column),
                   following_at = fusegen::opaque(row_at + step * cols);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r + step);
+
     typename K::Row row{};
 
     read_row(r + step);
@@ -271,7 +276,10 @@ __global__ void __launch_bounds__(512, 2) forward_staged(ForwardArgs args) {
             y_v.value[v] = out.y;
           }
           fusegen::store_at_once(y + (row_at + item * apart), y_v);
-          stage(r + step, following_at, item);  // its place is free
+          if (r + step < row_count) {  // its place is free
+            fusegen::copy_ahead(x_staged + item * threads,
+                                x + (x_gap + following_at + item * apart));
+          }
         }
       }
     }
@@ -320,8 +328,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   fusegen::Packed<S, V> x_raw[accesses];
   const S *x_row = nullptr, *x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -489,7 +498,8 @@ struct ForwardPlan : fusegen::RowPlan {
   static ForwardPlan of(const ForwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.weight, width * sizeof(S)) &&
           fusegen::aligned(args.y, width * sizeof(S))) ||
         args.cols / width > fusegen::most_accesses)
@@ -609,12 +619,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -625,6 +638,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -643,12 +658,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -777,10 +792,12 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -953,7 +970,8 @@ struct BackwardPlan : fusegen::RowPlan {
   static BackwardPlan of(const BackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.weight, width * sizeof(S)) &&
           fusegen::aligned(args.grad_x, width * sizeof(S))) ||
@@ -1090,14 +1108,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
             fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (at + item * apart));
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -1108,6 +1131,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -1130,17 +1156,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (row_at + item * apart));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1335,12 +1362,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
     grad_grad_x_row = grad_grad_x_following;
-    grad_grad_x_following = grad_grad_x + (r * cols);
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -1592,7 +1622,9 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
   static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.weight, width * sizeof(S)) &&

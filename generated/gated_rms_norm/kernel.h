@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fusegen/dtype.h"
+#include "fusegen/gaps.h"
 
 namespace fusegen_gated_rms_norm {
 
@@ -14,6 +15,7 @@ struct ForwardArgs {
   int64_t rows, cols;
   const void* x;       // [rows, cols]
   const void* weight;  // [cols]
+  fusegen::Gap x_gap;
   double eps;
   void* y;         // [rows, cols]
   void* expr_sum;  // [rows], in the type computed in
@@ -31,9 +33,11 @@ const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* wo
 
 struct BackwardArgs {
   int64_t rows, cols;
-  const void* x;         // [rows, cols]
-  const void* grad_y;    // [rows, cols]
-  const void* weight;    // [cols]
+  const void* x;       // [rows, cols]
+  const void* grad_y;  // [rows, cols]
+  const void* weight;  // [cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
   const void* expr_sum;  // [rows], in the type computed in
   double eps;
   void* grad_x;       // [rows, cols]
@@ -57,7 +61,10 @@ struct DoubleBackwardArgs {
   const void* grad_grad_x;       // [rows, cols]
   const void* weight;            // [cols]
   const void* grad_grad_weight;  // [cols]
-  const void* expr_sum;          // [rows], in the type computed in
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
+  const void* expr_sum;  // [rows], in the type computed in
   double eps;
   void* grad_x;       // [rows, cols]
   void* grad_weight;  // [cols]

@@ -19,7 +19,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias, [[maybe_unused]] Tensor bn_weight,
     [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale,
     [[maybe_unused]] double bn_eps) {
-  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
@@ -41,6 +41,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train
     args.all_rows = activation.rows();
     args.x = x_.const_data_ptr();
     args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
     args.bn_sample_sum = bn_sample_sum_out.mutable_data_ptr();
     fusegen::run(FUSEGEN_KERNEL(forward_train_sample), activation, args);
   }
@@ -51,6 +52,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train
     args.sample = activation.sample();
     args.x = x_.const_data_ptr();
     args.gemm_bias = gemm_bias_.const_data_ptr();
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
     args.bn_sample_sum = bn_sample_sum_out.const_data_ptr();
     args.bn_column_sum = bn_column_sum_out.mutable_data_ptr();
     args.bn_column_sum_2 = bn_column_sum_2_out.mutable_data_ptr();
@@ -80,6 +82,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train
     args.gemm_bias = gemm_bias_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
     args.bn_mean = bn_mean_out.const_data_ptr();
     args.bn_factor = bn_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
@@ -99,7 +102,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     [[maybe_unused]] Tensor bn_mean, [[maybe_unused]] Tensor bn_var,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] double bn_eps) {
-  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -144,6 +147,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     args.gemm_bias = gemm_bias_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -184,6 +189,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     args.gemm_bias = gemm_bias_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -208,7 +215,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     [[maybe_unused]] Tensor bn_column_sum, [[maybe_unused]] Tensor bn_mean,
     [[maybe_unused]] Tensor bn_var, [[maybe_unused]] Tensor softmax_max,
     [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps) {
-  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -276,6 +283,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     args.bn_bias = bn_bias_.const_data_ptr();
     args.grad_grad_gemm_bias = grad_grad_gemm_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+    args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -322,6 +332,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
     args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+    args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -372,6 +385,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
     args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+    args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
     args.bn_mean = bn_mean_.const_data_ptr();
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
@@ -398,7 +414,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval(
     [[maybe_unused]] Tensor bn_running_mean, [[maybe_unused]] Tensor bn_running_var,
     [[maybe_unused]] Tensor bn_weight, [[maybe_unused]] Tensor bn_bias,
     [[maybe_unused]] Tensor scale, [[maybe_unused]] double bn_eps) {
-  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
@@ -429,6 +445,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval(
     args.bn_running_mean = bn_running_mean_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
     args.bn_factor = bn_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.y = y_out.mutable_data_ptr();
@@ -446,7 +463,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
     [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] double bn_eps) {
-  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
@@ -485,6 +502,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
     args.bn_running_mean = bn_running_mean_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
     args.bn_factor = bn_factor_out.const_data_ptr();
@@ -509,7 +528,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
     [[maybe_unused]] Tensor grad_grad_bn_weight, [[maybe_unused]] Tensor grad_grad_bn_bias,
     [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor softmax_max,
     [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps) {
-  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
@@ -560,6 +579,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
     args.grad_grad_bn_bias = grad_grad_bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
     args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
+    args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+    args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
     args.softmax_max = softmax_max_.const_data_ptr();
     args.softmax_sum = softmax_sum_.const_data_ptr();
     args.bn_factor = bn_factor_out.const_data_ptr();
@@ -583,7 +605,7 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gem
                           [[maybe_unused]] Tensor bn_running_var, [[maybe_unused]] Tensor bn_weight,
                           [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale,
                           [[maybe_unused]] double bn_eps) {
-  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
@@ -612,6 +634,7 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gem
     args.bn_running_mean = bn_running_mean_.const_data_ptr();
     args.bn_bias = bn_bias_.const_data_ptr();
     args.scale = scale_.const_data_ptr();
+    args.x_gap = activation.gap(x_, args.cols * activation.inner());
     args.bn_factor = bn_factor_out.const_data_ptr();
     args.bn_eps = bn_eps;
     args.y = y_out.mutable_data_ptr();

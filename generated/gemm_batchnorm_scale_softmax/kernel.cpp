@@ -39,17 +39,19 @@ void forward_train_sample(const ForwardTrainSampleArgs& args) {
     std::fill_n(bn_sample_sum_sum, count, T(0));
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, i);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
         if (i + 1 < last &&
             count < cols) {  // each row of a narrow tile is a new stream to the processor
-          fusegen::prefetch(x + at + cols + block, end - block);
+          fusegen::prefetch(x + fusegen::gap_before(args.x_gap, i + 1) + at + cols + block,
+                            end - block);
         }
 #pragma omp simd
         for (int64_t j = block; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
+          const typename K::Full full{load(x + x_gap + at + j)};
           const typename K::Col col{load(gemm_bias + begin + j)};
           typename K::Out out;
           typename K::Kept kept;
@@ -102,17 +104,19 @@ void forward_train_sums(const ForwardTrainSumsArgs& args) {
     std::fill_n(bn_column_sum_2_sum, count, T(0));
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, i);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
         if (i + 1 < last &&
             count < cols) {  // each row of a narrow tile is a new stream to the processor
-          fusegen::prefetch(x + at + cols + block, end - block);
+          fusegen::prefetch(x + fusegen::gap_before(args.x_gap, i + 1) + at + cols + block,
+                            end - block);
         }
 #pragma omp simd
         for (int64_t j = block; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
+          const typename K::Full full{load(x + x_gap + at + j)};
           const typename K::Col col{load(gemm_bias + begin + j), bn_sample_sum[begin + j],
                                     bn_near_factor[j]};
           typename K::Out out;
@@ -196,16 +200,18 @@ void forward_train(const ForwardTrainArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
 #pragma omp simd reduction(max : reduced_softmax_max)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j], bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
@@ -216,15 +222,16 @@ void forward_train(const ForwardTrainArgs& args) {
       }
       softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j], bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
@@ -235,14 +242,15 @@ void forward_train(const ForwardTrainArgs& args) {
       }
       softmax_sum_blocks[block] = reduced_softmax_sum;
     };
-    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j], bn_factor[j]};
         typename K::Out out;
         typename K::Kept kept;
@@ -253,6 +261,7 @@ void forward_train(const ForwardTrainArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
       row = {};
 
       fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
@@ -342,16 +351,21 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j],
                                   d_bn_weight_factor[j], bn_factor[j]};
         typename K::Out out;
@@ -364,15 +378,18 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T grad_scale_row = 0;
 #pragma omp simd reduction(+ : grad_scale_row)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j],
                                   d_bn_weight_factor[j], bn_factor[j]};
         typename K::Out out;
@@ -389,6 +406,8 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
@@ -487,16 +506,21 @@ void backward_train(const BackwardTrainArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j),   load(bn_bias + j),       bn_mean[j],
                                   grad_bn_column_sum[j], grad_bn_column_sum_2[j], bn_factor[j],
                                   bn_near_factor[j]};
@@ -509,14 +533,17 @@ void backward_train(const BackwardTrainArgs& args) {
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j),   load(bn_bias + j),       bn_mean[j],
                                   grad_bn_column_sum[j], grad_bn_column_sum_2[j], bn_factor[j],
                                   bn_near_factor[j]};
@@ -531,6 +558,8 @@ void backward_train(const BackwardTrainArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
@@ -624,17 +653,24 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
+    int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{
             load(gemm_bias + j), load(bn_bias + j), load(grad_grad_gemm_bias + j),
             bn_mean[j],          bn_near_factor[j], d_bn_var_factor[j],
@@ -649,15 +685,19 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{
             load(gemm_bias + j), load(bn_bias + j), load(grad_grad_gemm_bias + j),
             bn_mean[j],          bn_near_factor[j], d_bn_var_factor[j],
@@ -671,6 +711,9 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
+      grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
@@ -843,9 +886,16 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
+    int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -853,8 +903,8 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
       T reduced_grad_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j),
                                   load(bn_weight + j),
                                   load(bn_bias + j),
@@ -890,16 +940,20 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_softmax_sum_4 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j),
                                   load(bn_weight + j),
                                   load(bn_bias + j),
@@ -934,16 +988,20 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T grad_scale_row = 0;
 #pragma omp simd reduction(+ : grad_scale_row)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j),
                                   load(bn_weight + j),
                                   load(bn_bias + j),
@@ -990,6 +1048,9 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
+      grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
@@ -1115,9 +1176,16 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
+    int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1125,8 +1193,8 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
       T reduced_grad_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j),
                                   load(bn_bias + j),
                                   load(grad_grad_gemm_bias + j),
@@ -1155,16 +1223,20 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_softmax_sum_4 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j),
                                   load(bn_bias + j),
                                   load(grad_grad_gemm_bias + j),
@@ -1193,15 +1265,19 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j),
                                   load(bn_bias + j),
                                   load(grad_grad_gemm_bias + j),
@@ -1233,6 +1309,9 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
+      grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
@@ -1304,16 +1383,18 @@ void forward_eval(const ForwardEvalArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
 #pragma omp simd reduction(max : reduced_softmax_max)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
                                   bn_factor[j]};
         typename K::Out out;
@@ -1325,15 +1406,16 @@ void forward_eval(const ForwardEvalArgs& args) {
       }
       softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
                                   bn_factor[j]};
         typename K::Out out;
@@ -1345,14 +1427,15 @@ void forward_eval(const ForwardEvalArgs& args) {
       }
       softmax_sum_blocks[block] = reduced_softmax_sum;
     };
-    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
                                   bn_factor[j]};
         typename K::Out out;
@@ -1364,6 +1447,7 @@ void forward_eval(const ForwardEvalArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
       row = {};
 
       fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
@@ -1457,16 +1541,21 @@ void backward_eval(const BackwardEvalArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
                                   bn_factor[j], d_bn_weight_factor[j]};
         typename K::Out out;
@@ -1479,15 +1568,18 @@ void backward_eval(const BackwardEvalArgs& args) {
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T grad_scale_row = 0;
 #pragma omp simd reduction(+ : grad_scale_row)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
                                   bn_factor[j], d_bn_weight_factor[j]};
         typename K::Out out;
@@ -1506,6 +1598,8 @@ void backward_eval(const BackwardEvalArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
@@ -1631,9 +1725,16 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
+    int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1641,8 +1742,8 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
       T reduced_grad_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j),           load(bn_running_mean + j),
                                   load(bn_weight + j),           load(bn_bias + j),
                                   load(grad_grad_gemm_bias + j), load(grad_grad_bn_weight + j),
@@ -1664,16 +1765,20 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_softmax_sum_4 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j),           load(bn_running_mean + j),
                                   load(bn_weight + j),           load(bn_bias + j),
                                   load(grad_grad_gemm_bias + j), load(grad_grad_bn_weight + j),
@@ -1693,16 +1798,20 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T grad_scale_row = 0;
 #pragma omp simd reduction(+ : grad_scale_row)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j),           load(bn_running_mean + j),
                                   load(bn_weight + j),           load(bn_bias + j),
                                   load(grad_grad_gemm_bias + j), load(grad_grad_bn_weight + j),
@@ -1731,6 +1840,9 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
+      grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];

@@ -56,7 +56,8 @@ __global__ void __launch_bounds__(ForwardTrainSampleLaunch::block)
       for (int i = 0; i < R; ++i) {
         const int64_t r = first + i * stride;
         if (r < rows) {
-          x_raw[i] = fusegen::load_packed<V>(x + r * cols + c);
+          [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+          x_raw[i] = fusegen::load_packed<V>(x + x_gap + r * cols + c);
         }
       }
 #pragma unroll
@@ -113,7 +114,8 @@ struct ForwardTrainSamplePlan {
   static ForwardTrainSamplePlan of(const ForwardTrainSampleArgs& args) {
     ForwardTrainSamplePlan plan{};
     const int width = fusegen::widest<S>(ForwardTrainSampleLaunch::access, [&](int width) {
-      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+      return args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+             fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.gemm_bias, width * sizeof(S));
     });
     const int flight = fusegen::in_flight<S>(ForwardTrainSampleLaunch::rows_in_flight, width);
@@ -221,7 +223,8 @@ __global__ void __launch_bounds__(ForwardTrainSumsLaunch::block)
       for (int i = 0; i < R; ++i) {
         const int64_t r = first + i * stride;
         if (r < rows) {
-          x_raw[i] = fusegen::load_packed<V>(x + r * cols + c);
+          [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+          x_raw[i] = fusegen::load_packed<V>(x + x_gap + r * cols + c);
         }
       }
 #pragma unroll
@@ -293,7 +296,8 @@ struct ForwardTrainSumsPlan {
   static ForwardTrainSumsPlan of(const ForwardTrainSumsArgs& args) {
     ForwardTrainSumsPlan plan{};
     const int width = fusegen::widest<S>(ForwardTrainSumsLaunch::access, [&](int width) {
-      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+      return args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+             fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
              fusegen::aligned(args.bn_sample_sum, width * sizeof(fusegen::compute_t<S>));
     });
@@ -464,11 +468,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
           }
         }
       }
@@ -492,6 +497,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -508,7 +514,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -668,8 +674,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   fusegen::Packed<S, V> x_raw[accesses];
   const S *x_row = nullptr, *x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -875,7 +882,8 @@ struct ForwardTrainPlan : fusegen::RowPlan {
   static ForwardTrainPlan of(const ForwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_mean, width * sizeof(fusegen::compute_t<S>)) &&
@@ -1049,12 +1057,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -1082,6 +1093,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -1101,12 +1114,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1280,10 +1293,12 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -1480,7 +1495,8 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
   static BackwardTrainSumsPlan of(const BackwardTrainSumsArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
@@ -1695,12 +1711,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -1733,6 +1752,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -1752,12 +1773,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1936,10 +1957,12 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -2139,7 +2162,8 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   static BackwardTrainPlan of(const BackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
@@ -2349,14 +2373,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
             fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (at + item * apart));
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -2388,6 +2417,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -2408,17 +2440,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (row_at + item * apart));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -2624,12 +2657,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
     grad_grad_x_row = grad_grad_x_following;
-    grad_grad_x_following = grad_grad_x + (r * cols);
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -2843,7 +2879,9 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
   static DoubleBackwardTrainSumsPlan of(const DoubleBackwardTrainSumsArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
@@ -3106,14 +3144,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
             fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (at + item * apart));
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -3125,6 +3168,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -3146,17 +3192,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (row_at + item * apart));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -3482,12 +3529,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
     grad_grad_x_row = grad_grad_x_following;
-    grad_grad_x_following = grad_grad_x + (r * cols);
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -3832,7 +3882,9 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
   static DoubleBackwardTrainSums2Plan of(const DoubleBackwardTrainSums2Args& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
@@ -4087,14 +4139,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
             fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (at + item * apart));
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -4106,6 +4163,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -4127,17 +4187,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (row_at + item * apart));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -4413,12 +4474,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
     grad_grad_x_row = grad_grad_x_following;
-    grad_grad_x_following = grad_grad_x + (r * cols);
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -4738,7 +4802,9 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   static DoubleBackwardTrainPlan of(const DoubleBackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
@@ -4917,11 +4983,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
           }
         }
       }
@@ -4931,6 +4998,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -4947,7 +5015,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -5092,8 +5160,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   fusegen::Packed<S, V> x_raw[accesses];
   const S *x_row = nullptr, *x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -5299,7 +5368,8 @@ struct ForwardEvalPlan : fusegen::RowPlan {
   static ForwardEvalPlan of(const ForwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
@@ -5475,12 +5545,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -5508,6 +5581,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -5527,12 +5602,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -5720,10 +5795,12 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -5924,7 +6001,8 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   static BackwardEvalPlan of(const BackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
@@ -6141,14 +6219,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
             fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (at + item * apart));
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -6160,6 +6243,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -6181,17 +6267,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (row_at + item * apart));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -6450,12 +6537,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
     grad_grad_x_row = grad_grad_x_following;
-    grad_grad_x_following = grad_grad_x + (r * cols);
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -6751,7 +6841,9 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   static DoubleBackwardEvalPlan of(const DoubleBackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.gemm_bias, width * sizeof(S)) &&

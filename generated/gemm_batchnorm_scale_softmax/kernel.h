@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fusegen/dtype.h"
+#include "fusegen/gaps.h"
 
 namespace fusegen_gemm_batchnorm_scale_softmax {
 
@@ -15,7 +16,8 @@ struct ForwardTrainSampleArgs {
   int64_t all_rows;       // rows are those of a sample
   const void* x;          // [rows, cols]
   const void* gemm_bias;  // [cols]
-  void* bn_sample_sum;    // [cols], in the type computed in
+  fusegen::Gap x_gap;
+  void* bn_sample_sum;  // [cols], in the type computed in
 };
 
 template <class Level>
@@ -31,9 +33,10 @@ const char* forward_train_sample_cuda(fusegen::DType dtype, const ForwardTrainSa
 
 struct ForwardTrainSumsArgs {
   int64_t rows, cols;
-  int64_t sample;             // rows of a sample
-  const void* x;              // [rows, cols]
-  const void* gemm_bias;      // [cols]
+  int64_t sample;         // rows of a sample
+  const void* x;          // [rows, cols]
+  const void* gemm_bias;  // [cols]
+  fusegen::Gap x_gap;
   const void* bn_sample_sum;  // [cols], in the type computed in
   void* bn_column_sum;        // [cols], in the type computed in
   void* bn_column_sum_2;      // [cols], in the type computed in
@@ -80,6 +83,7 @@ struct ForwardTrainArgs {
   const void* gemm_bias;  // [cols]
   const void* bn_bias;    // [cols]
   const void* scale;      // []
+  fusegen::Gap x_gap;
   const void* bn_mean;    // [cols], in the type computed in
   const void* bn_factor;  // [cols], in the type computed in
   double bn_eps;
@@ -122,11 +126,13 @@ const char* backward_train_sums_columns_cuda(fusegen::DType dtype,
 
 struct BackwardTrainSumsArgs {
   int64_t rows, cols;
-  const void* x;                   // [rows, cols]
-  const void* grad_y;              // [rows, cols]
-  const void* gemm_bias;           // [cols]
-  const void* bn_bias;             // [cols]
-  const void* scale;               // []
+  const void* x;          // [rows, cols]
+  const void* grad_y;     // [rows, cols]
+  const void* gemm_bias;  // [cols]
+  const void* bn_bias;    // [cols]
+  const void* scale;      // []
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
   const void* bn_mean;             // [cols], in the type computed in
   const void* softmax_max;         // [rows], in the type computed in
   const void* softmax_sum;         // [rows], in the type computed in
@@ -178,12 +184,14 @@ const char* backward_train_columns_cuda(fusegen::DType dtype, const BackwardTrai
 
 struct BackwardTrainArgs {
   int64_t rows, cols;
-  int64_t sample;                    // rows of a sample
-  const void* x;                     // [rows, cols]
-  const void* grad_y;                // [rows, cols]
-  const void* gemm_bias;             // [cols]
-  const void* bn_bias;               // [cols]
-  const void* scale;                 // []
+  int64_t sample;         // rows of a sample
+  const void* x;          // [rows, cols]
+  const void* grad_y;     // [rows, cols]
+  const void* gemm_bias;  // [cols]
+  const void* bn_bias;    // [cols]
+  const void* scale;      // []
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
   const void* bn_mean;               // [cols], in the type computed in
   const void* softmax_max;           // [rows], in the type computed in
   const void* softmax_sum;           // [rows], in the type computed in
@@ -241,12 +249,15 @@ struct DoubleBackwardTrainSumsArgs {
   const void* bn_bias;              // [cols]
   const void* grad_grad_gemm_bias;  // [cols]
   const void* scale;                // []
-  const void* bn_mean;              // [cols], in the type computed in
-  const void* softmax_max;          // [rows], in the type computed in
-  const void* softmax_sum;          // [rows], in the type computed in
-  const void* bn_near_factor;       // [cols], in the type computed in
-  const void* d_bn_var_factor;      // [cols], in the type computed in
-  const void* bn_factor;            // [cols], in the type computed in
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
+  const void* bn_mean;          // [cols], in the type computed in
+  const void* softmax_max;      // [rows], in the type computed in
+  const void* softmax_sum;      // [rows], in the type computed in
+  const void* bn_near_factor;   // [cols], in the type computed in
+  const void* d_bn_var_factor;  // [cols], in the type computed in
+  const void* bn_factor;        // [cols], in the type computed in
   double bn_eps;
   void* grad_grad_bn_column_sum;      // [cols], in the type computed in
   void* grad_grad_bn_column_sum_2_2;  // [cols], in the type computed in
@@ -297,17 +308,20 @@ const char* double_backward_train_sums2_columns_cuda(
 
 struct DoubleBackwardTrainSums2Args {
   int64_t rows, cols;
-  const void* x;                            // [rows, cols]
-  const void* grad_y;                       // [rows, cols]
-  const void* grad_grad_x;                  // [rows, cols]
-  const void* gemm_bias;                    // [cols]
-  const void* bn_weight;                    // [cols]
-  const void* bn_bias;                      // [cols]
-  const void* grad_grad_gemm_bias;          // [cols]
-  const void* grad_grad_bn_weight;          // [cols]
-  const void* grad_grad_bn_bias;            // [cols]
-  const void* scale;                        // []
-  const void* grad_grad_scale;              // []
+  const void* x;                    // [rows, cols]
+  const void* grad_y;               // [rows, cols]
+  const void* grad_grad_x;          // [rows, cols]
+  const void* gemm_bias;            // [cols]
+  const void* bn_weight;            // [cols]
+  const void* bn_bias;              // [cols]
+  const void* grad_grad_gemm_bias;  // [cols]
+  const void* grad_grad_bn_weight;  // [cols]
+  const void* grad_grad_bn_bias;    // [cols]
+  const void* scale;                // []
+  const void* grad_grad_scale;      // []
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
   const void* bn_mean;                      // [cols], in the type computed in
   const void* softmax_max;                  // [rows], in the type computed in
   const void* softmax_sum;                  // [rows], in the type computed in
@@ -369,17 +383,20 @@ const char* double_backward_train_columns_cuda(fusegen::DType dtype,
 
 struct DoubleBackwardTrainArgs {
   int64_t rows, cols;
-  int64_t sample;                      // rows of a sample
-  const void* x;                       // [rows, cols]
-  const void* grad_y;                  // [rows, cols]
-  const void* grad_grad_x;             // [rows, cols]
-  const void* gemm_bias;               // [cols]
-  const void* bn_bias;                 // [cols]
-  const void* grad_grad_gemm_bias;     // [cols]
-  const void* grad_grad_bn_weight;     // [cols]
-  const void* grad_grad_bn_bias;       // [cols]
-  const void* scale;                   // []
-  const void* grad_grad_scale;         // []
+  int64_t sample;                   // rows of a sample
+  const void* x;                    // [rows, cols]
+  const void* grad_y;               // [rows, cols]
+  const void* grad_grad_x;          // [rows, cols]
+  const void* gemm_bias;            // [cols]
+  const void* bn_bias;              // [cols]
+  const void* grad_grad_gemm_bias;  // [cols]
+  const void* grad_grad_bn_weight;  // [cols]
+  const void* grad_grad_bn_bias;    // [cols]
+  const void* scale;                // []
+  const void* grad_grad_scale;      // []
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
   const void* bn_mean;                 // [cols], in the type computed in
   const void* softmax_max;             // [rows], in the type computed in
   const void* softmax_sum;             // [rows], in the type computed in
@@ -434,7 +451,8 @@ struct ForwardEvalArgs {
   const void* bn_running_mean;  // [cols]
   const void* bn_bias;          // [cols]
   const void* scale;            // []
-  const void* bn_factor;        // [cols], in the type computed in
+  fusegen::Gap x_gap;
+  const void* bn_factor;  // [cols], in the type computed in
   double bn_eps;
   void* y;            // [rows, cols]
   void* softmax_max;  // [rows], in the type computed in
@@ -473,12 +491,14 @@ const char* backward_eval_columns_cuda(fusegen::DType dtype, const BackwardEvalC
 
 struct BackwardEvalArgs {
   int64_t rows, cols;
-  const void* x;                   // [rows, cols]
-  const void* grad_y;              // [rows, cols]
-  const void* gemm_bias;           // [cols]
-  const void* bn_running_mean;     // [cols]
-  const void* bn_bias;             // [cols]
-  const void* scale;               // []
+  const void* x;                // [rows, cols]
+  const void* grad_y;           // [rows, cols]
+  const void* gemm_bias;        // [cols]
+  const void* bn_running_mean;  // [cols]
+  const void* bn_bias;          // [cols]
+  const void* scale;            // []
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
   const void* softmax_max;         // [rows], in the type computed in
   const void* softmax_sum;         // [rows], in the type computed in
   const void* bn_factor;           // [cols], in the type computed in
@@ -537,10 +557,13 @@ struct DoubleBackwardEvalArgs {
   const void* grad_grad_bn_bias;    // [cols]
   const void* scale;                // []
   const void* grad_grad_scale;      // []
-  const void* softmax_max;          // [rows], in the type computed in
-  const void* softmax_sum;          // [rows], in the type computed in
-  const void* bn_factor;            // [cols], in the type computed in
-  const void* d_bn_weight_factor;   // [cols], in the type computed in
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
+  const void* softmax_max;         // [rows], in the type computed in
+  const void* softmax_sum;         // [rows], in the type computed in
+  const void* bn_factor;           // [cols], in the type computed in
+  const void* d_bn_weight_factor;  // [cols], in the type computed in
   double bn_eps;
   void* grad_x;          // [rows, cols]
   void* grad_gemm_bias;  // [cols]

@@ -17,7 +17,7 @@ using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                [[maybe_unused]] Tensor add_value) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor add_value_ = activation.col(add_value, "add_value");
@@ -28,6 +28,7 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.add_value = add_value_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   return y_out;
@@ -37,7 +38,7 @@ std::tuple<Tensor, Tensor, Tensor> backward([[maybe_unused]] Tensor x,
                                             [[maybe_unused]] Tensor matmul_bias,
                                             [[maybe_unused]] Tensor add_value,
                                             [[maybe_unused]] Tensor grad_y) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
@@ -52,6 +53,8 @@ std::tuple<Tensor, Tensor, Tensor> backward([[maybe_unused]] Tensor x,
   args.grad_y = grad_y_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.add_value = add_value_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   args.grad_add_value = grad_add_value_out.mutable_data_ptr();
@@ -64,7 +67,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor add_value, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor grad_grad_add_value) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -87,6 +90,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> double_backward(
   args.add_value = add_value_.const_data_ptr();
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
   args.grad_grad_add_value = grad_grad_add_value_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_matmul_bias = grad_matmul_bias_out.mutable_data_ptr();
   args.grad_add_value = grad_add_value_out.mutable_data_ptr();

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fusegen/dtype.h"
+#include "fusegen/gaps.h"
 
 namespace fusegen_matmul_add_swish_tanh_gelu_hardtanh {
 
@@ -15,7 +16,8 @@ struct ForwardArgs {
   const void* x;            // [rows, cols]
   const void* matmul_bias;  // [cols]
   const void* add_value;    // [cols]
-  void* y;                  // [rows, cols]
+  fusegen::Gap x_gap;
+  void* y;  // [rows, cols]
 };
 
 template <class Level>
@@ -34,9 +36,11 @@ struct BackwardArgs {
   const void* grad_y;       // [rows, cols]
   const void* matmul_bias;  // [cols]
   const void* add_value;    // [cols]
-  void* grad_x;             // [rows, cols]
-  void* grad_matmul_bias;   // [cols]
-  void* grad_add_value;     // [cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  void* grad_x;            // [rows, cols]
+  void* grad_matmul_bias;  // [cols]
+  void* grad_add_value;    // [cols]
 };
 
 template <class Level>
@@ -58,10 +62,13 @@ struct DoubleBackwardArgs {
   const void* add_value;              // [cols]
   const void* grad_grad_matmul_bias;  // [cols]
   const void* grad_grad_add_value;    // [cols]
-  void* grad_x;                       // [rows, cols]
-  void* grad_matmul_bias;             // [cols]
-  void* grad_add_value;               // [cols]
-  void* grad_grad_y;                  // [rows, cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
+  void* grad_x;            // [rows, cols]
+  void* grad_matmul_bias;  // [cols]
+  void* grad_add_value;    // [cols]
+  void* grad_grad_y;       // [rows, cols]
 };
 
 template <class Level>

@@ -25,9 +25,9 @@ _chain = Chain(
             operands=(0,),
             attributes=(0,),
             passes=(
-                Pass("forward_train", (0,), value=True),
-                Pass("backward_train", (0, 1)),
-                Pass("double_backward_train", (0, 1, 2)),
+                Pass("forward_train", (0,), order="packed", value=True),
+                Pass("backward_train", (0, 1), order="packed"),
+                Pass("double_backward_train", (0, 1, 2), order="packed"),
             ),
             saved=("row", "row"),
             random=True,

@@ -19,7 +19,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_train([[maybe_unused]] Tensor x,
                                                  [[maybe_unused]] Tensor matmul_bias,
                                                  [[maybe_unused]] Tensor seed,
                                                  [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -30,6 +30,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_train([[maybe_unused]] Tensor x,
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.seed = fusegen::seed_of(seed, activation);
   args.dropout_p = dropout_p;
   args.y = y_out.mutable_data_ptr();
@@ -43,7 +44,7 @@ std::tuple<Tensor, Tensor> backward_train(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
@@ -57,6 +58,8 @@ std::tuple<Tensor, Tensor> backward_train(
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.seed = fusegen::seed_of(seed, activation);
@@ -72,7 +75,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -92,6 +95,9 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.seed = fusegen::seed_of(seed, activation);
@@ -105,7 +111,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
 
 std::tuple<Tensor, Tensor, Tensor> forward_eval([[maybe_unused]] Tensor x,
                                                 [[maybe_unused]] Tensor matmul_bias) {
-  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -116,6 +122,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval([[maybe_unused]] Tensor x,
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
@@ -128,7 +135,7 @@ std::tuple<Tensor, Tensor> backward_eval([[maybe_unused]] Tensor x,
                                          [[maybe_unused]] Tensor grad_y,
                                          [[maybe_unused]] Tensor softmax_max,
                                          [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
@@ -142,6 +149,8 @@ std::tuple<Tensor, Tensor> backward_eval([[maybe_unused]] Tensor x,
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -154,7 +163,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -174,6 +183,9 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
   args.grad_grad_matmul_bias = grad_grad_matmul_bias_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -186,7 +198,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
 // forward_train without what only its derivatives need.
 Tensor forward_train_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                            [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  const Activation activation(x, {2, -1, -1, 1, Order::contiguous});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -195,6 +207,7 @@ Tensor forward_train_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor ma
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.seed = fusegen::seed_of(seed, activation);
   args.dropout_p = dropout_p;
   args.y = y_out.mutable_data_ptr();
@@ -204,7 +217,7 @@ Tensor forward_train_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor ma
 
 // forward_eval without what only its derivatives need.
 Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias) {
-  const Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -213,6 +226,7 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor mat
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.matmul_bias = matmul_bias_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward_eval), activation, args);
   return y_out;

@@ -46,9 +46,11 @@ void forward_train(const ForwardTrainArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -57,7 +59,7 @@ void forward_train(const ForwardTrainArgs& args) {
       auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
 #pragma omp simd reduction(max : reduced_softmax_max)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), dropout_u[j - begin]};
+        const typename K::Full full{load(x + x_gap + at + j), dropout_u[j - begin]};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -68,15 +70,16 @@ void forward_train(const ForwardTrainArgs& args) {
       }
       softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), T()};
+        const typename K::Full full{load(x + x_gap + at + j), T()};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -87,14 +90,15 @@ void forward_train(const ForwardTrainArgs& args) {
       }
       softmax_sum_blocks[block] = reduced_softmax_sum;
     };
-    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), T()};
+        const typename K::Full full{load(x + x_gap + at + j), T()};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -105,6 +109,7 @@ void forward_train(const ForwardTrainArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
       row = {};
 
       fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
@@ -152,9 +157,14 @@ void backward_train(const BackwardTrainArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -163,7 +173,8 @@ void backward_train(const BackwardTrainArgs& args) {
       T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j), dropout_u[j - begin]};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    dropout_u[j - begin]};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -173,14 +184,18 @@ void backward_train(const BackwardTrainArgs& args) {
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j), T()};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    T()};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -192,6 +207,8 @@ void backward_train(const BackwardTrainArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
@@ -253,9 +270,16 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
+    int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -265,8 +289,9 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
       T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j), dropout_u[j - begin]};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j),
+                                    dropout_u[j - begin]};
         const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -281,16 +306,20 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_softmax_sum_4 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j), T()};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j), T()};
         const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -303,15 +332,19 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j), T()};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j), T()};
         const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -325,6 +358,9 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
+      grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
@@ -370,16 +406,18 @@ void forward_eval(const ForwardEvalArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
 #pragma omp simd reduction(max : reduced_softmax_max)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -390,15 +428,16 @@ void forward_eval(const ForwardEvalArgs& args) {
       }
       softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -409,14 +448,15 @@ void forward_eval(const ForwardEvalArgs& args) {
       }
       softmax_sum_blocks[block] = reduced_softmax_sum;
     };
-    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -427,6 +467,7 @@ void forward_eval(const ForwardEvalArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
       row = {};
 
       fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
@@ -471,16 +512,21 @@ void backward_eval(const BackwardEvalArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -490,14 +536,17 @@ void backward_eval(const BackwardEvalArgs& args) {
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -509,6 +558,8 @@ void backward_eval(const BackwardEvalArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
@@ -565,9 +616,16 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
+    int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -575,8 +633,8 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
       T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_grad_softmax_sum_2, reduced_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -590,16 +648,20 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_softmax_sum_4 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -612,15 +674,19 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -634,6 +700,9 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
+      grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];

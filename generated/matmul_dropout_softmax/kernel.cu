@@ -64,11 +64,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
           }
         }
       }
@@ -78,6 +79,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -94,7 +96,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -220,8 +222,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   fusegen::Packed<S, V> x_raw[accesses];
   const S *x_row = nullptr, *x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -419,7 +422,8 @@ struct ForwardTrainPlan : fusegen::RowPlan {
   static ForwardTrainPlan of(const ForwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
           fusegen::aligned(args.y, width * sizeof(S))) ||
         args.cols / width > fusegen::most_accesses)
@@ -540,12 +544,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -557,6 +564,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -576,12 +585,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -715,10 +724,12 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -898,7 +909,8 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   static BackwardTrainPlan of(const BackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_x, width * sizeof(S))) ||
@@ -1039,14 +1051,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
             fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (at + item * apart));
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -1058,6 +1075,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -1079,17 +1099,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (row_at + item * apart));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1274,12 +1295,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
     grad_grad_x_row = grad_grad_x_following;
-    grad_grad_x_following = grad_grad_x + (r * cols);
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -1530,7 +1554,9 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   static DoubleBackwardTrainPlan of(const DoubleBackwardTrainArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
@@ -1655,11 +1681,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
           }
         }
       }
@@ -1669,6 +1696,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -1685,7 +1713,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1807,8 +1835,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   fusegen::Packed<S, V> x_raw[accesses];
   const S *x_row = nullptr, *x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -2002,7 +2031,8 @@ struct ForwardEvalPlan : fusegen::RowPlan {
   static ForwardEvalPlan of(const ForwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
           fusegen::aligned(args.y, width * sizeof(S))) ||
         args.cols / width > fusegen::most_accesses)
@@ -2121,12 +2151,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -2138,6 +2171,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -2157,12 +2192,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -2291,10 +2326,12 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -2469,7 +2506,8 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   static BackwardEvalPlan of(const BackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_x, width * sizeof(S))) ||
@@ -2607,14 +2645,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
             fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (at + item * apart));
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -2626,6 +2669,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -2647,17 +2693,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (row_at + item * apart));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -2838,12 +2885,15 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
     grad_grad_x_row = grad_grad_x_following;
-    grad_grad_x_following = grad_grad_x + (r * cols);
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -3087,7 +3137,9 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   static DoubleBackwardEvalPlan of(const DoubleBackwardEvalArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fusegen/dtype.h"
+#include "fusegen/gaps.h"
 
 namespace fusegen_matmul_dropout_softmax {
 
@@ -14,7 +15,8 @@ struct ForwardTrainArgs {
   int64_t rows, cols;
   const void* x;            // [rows, cols]
   const void* matmul_bias;  // [cols]
-  const uint64_t* seed;     // []
+  fusegen::Gap x_gap;
+  const uint64_t* seed;  // []
   double dropout_p;
   void* y;            // [rows, cols]
   void* softmax_max;  // [rows], in the type computed in
@@ -36,6 +38,8 @@ struct BackwardTrainArgs {
   const void* x;            // [rows, cols]
   const void* grad_y;       // [rows, cols]
   const void* matmul_bias;  // [cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
   const void* softmax_max;  // [rows], in the type computed in
   const void* softmax_sum;  // [rows], in the type computed in
   const uint64_t* seed;     // []
@@ -61,9 +65,12 @@ struct DoubleBackwardTrainArgs {
   const void* grad_grad_x;            // [rows, cols]
   const void* matmul_bias;            // [cols]
   const void* grad_grad_matmul_bias;  // [cols]
-  const void* softmax_max;            // [rows], in the type computed in
-  const void* softmax_sum;            // [rows], in the type computed in
-  const uint64_t* seed;               // []
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
+  const void* softmax_max;  // [rows], in the type computed in
+  const void* softmax_sum;  // [rows], in the type computed in
+  const uint64_t* seed;     // []
   double dropout_p;
   void* grad_x;            // [rows, cols]
   void* grad_matmul_bias;  // [cols]
@@ -85,9 +92,10 @@ struct ForwardEvalArgs {
   int64_t rows, cols;
   const void* x;            // [rows, cols]
   const void* matmul_bias;  // [cols]
-  void* y;                  // [rows, cols]
-  void* softmax_max;        // [rows], in the type computed in
-  void* softmax_sum;        // [rows], in the type computed in
+  fusegen::Gap x_gap;
+  void* y;            // [rows, cols]
+  void* softmax_max;  // [rows], in the type computed in
+  void* softmax_sum;  // [rows], in the type computed in
 };
 
 template <class Level>
@@ -105,6 +113,8 @@ struct BackwardEvalArgs {
   const void* x;            // [rows, cols]
   const void* grad_y;       // [rows, cols]
   const void* matmul_bias;  // [cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
   const void* softmax_max;  // [rows], in the type computed in
   const void* softmax_sum;  // [rows], in the type computed in
   void* grad_x;             // [rows, cols]
@@ -128,11 +138,14 @@ struct DoubleBackwardEvalArgs {
   const void* grad_grad_x;            // [rows, cols]
   const void* matmul_bias;            // [cols]
   const void* grad_grad_matmul_bias;  // [cols]
-  const void* softmax_max;            // [rows], in the type computed in
-  const void* softmax_sum;            // [rows], in the type computed in
-  void* grad_x;                       // [rows, cols]
-  void* grad_matmul_bias;             // [cols]
-  void* grad_grad_y;                  // [rows, cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
+  const void* softmax_max;  // [rows], in the type computed in
+  const void* softmax_sum;  // [rows], in the type computed in
+  void* grad_x;             // [rows, cols]
+  void* grad_matmul_bias;   // [cols]
+  void* grad_grad_y;        // [rows, cols]
 };
 
 template <class Level>

@@ -43,16 +43,18 @@ void forward(const ForwardArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       auto reduced_softmax_max = fusegen::ordinal(T(-INFINITY));
 #pragma omp simd reduction(max : reduced_softmax_max)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(linear_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -63,15 +65,16 @@ void forward(const ForwardArgs& args) {
       }
       softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_softmax_sum = 0;
 #pragma omp simd reduction(+ : reduced_softmax_sum)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(linear_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -82,14 +85,15 @@ void forward(const ForwardArgs& args) {
       }
       softmax_sum_blocks[block] = reduced_softmax_sum;
     };
-    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(linear_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -100,6 +104,7 @@ void forward(const ForwardArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
       row = {};
 
       fusegen::parallel_for(blocks, tiling.block_grain(), stage0);
@@ -144,16 +149,21 @@ void backward(const BackwardArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(linear_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -163,14 +173,17 @@ void backward(const BackwardArgs& args) {
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(linear_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -182,6 +195,8 @@ void backward(const BackwardArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];
@@ -246,9 +261,16 @@ void double_backward(const DoubleBackwardArgs& args) {
     // The stages see the row at hand through these. A stage is made once, not for each row: that
     // takes as long as to run it on a short one.
     int64_t at = 0;
+    int64_t x_gap = 0;
+    int64_t grad_y_gap = 0;
+    int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -256,8 +278,8 @@ void double_backward(const DoubleBackwardArgs& args) {
       T reduced_grad_grad_softmax_sum_2 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(linear_bias + j), load(grad_grad_linear_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -274,16 +296,20 @@ void double_backward(const DoubleBackwardArgs& args) {
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
       T reduced_grad_softmax_sum_4 = 0;
 #pragma omp simd reduction(+ : reduced_grad_softmax_sum_4)
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(linear_bias + j), load(grad_grad_linear_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -298,15 +324,19 @@ void double_backward(const DoubleBackwardArgs& args) {
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
+      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
 #pragma omp simd
       for (int64_t j = begin; j < end; ++j) {
-        const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                    load(grad_grad_x + at + j)};
+        const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                    load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(linear_bias + j), load(grad_grad_linear_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
@@ -323,6 +353,9 @@ void double_backward(const DoubleBackwardArgs& args) {
     };
     for (int64_t i = first; i < last; ++i) {
       at = i * cols;
+      x_gap = fusegen::gap_before(args.x_gap, i);
+      grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
+      grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, i);
       row = {};
       row.softmax_max = softmax_max[i];
       row.softmax_sum = softmax_sum[i];

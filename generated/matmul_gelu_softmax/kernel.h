@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fusegen/dtype.h"
+#include "fusegen/gaps.h"
 
 namespace fusegen_matmul_gelu_softmax {
 
@@ -14,9 +15,10 @@ struct ForwardArgs {
   int64_t rows, cols;
   const void* x;            // [rows, cols]
   const void* linear_bias;  // [cols]
-  void* y;                  // [rows, cols]
-  void* softmax_max;        // [rows], in the type computed in
-  void* softmax_sum;        // [rows], in the type computed in
+  fusegen::Gap x_gap;
+  void* y;            // [rows, cols]
+  void* softmax_max;  // [rows], in the type computed in
+  void* softmax_sum;  // [rows], in the type computed in
 };
 
 template <class Level>
@@ -34,6 +36,8 @@ struct BackwardArgs {
   const void* x;            // [rows, cols]
   const void* grad_y;       // [rows, cols]
   const void* linear_bias;  // [cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
   const void* softmax_max;  // [rows], in the type computed in
   const void* softmax_sum;  // [rows], in the type computed in
   void* grad_x;             // [rows, cols]
@@ -57,11 +61,14 @@ struct DoubleBackwardArgs {
   const void* grad_grad_x;            // [rows, cols]
   const void* linear_bias;            // [cols]
   const void* grad_grad_linear_bias;  // [cols]
-  const void* softmax_max;            // [rows], in the type computed in
-  const void* softmax_sum;            // [rows], in the type computed in
-  void* grad_x;                       // [rows, cols]
-  void* grad_linear_bias;             // [cols]
-  void* grad_grad_y;                  // [rows, cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
+  const void* softmax_max;  // [rows], in the type computed in
+  const void* softmax_sum;  // [rows], in the type computed in
+  void* grad_x;             // [rows, cols]
+  void* grad_linear_bias;   // [cols]
+  void* grad_grad_y;        // [rows, cols]
 };
 
 template <class Level>

@@ -36,13 +36,14 @@ void forward(const ForwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, i);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = block; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
+          const typename K::Full full{load(x + x_gap + at + j)};
           const typename K::Col col{load(matmul_bias + begin + j)};
           typename K::Out out;
           typename K::Kept kept;
@@ -81,18 +82,23 @@ void backward(const BackwardArgs& args) {
     std::fill_n(grad_matmul_bias_sum, count, T(0));
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, i);
+      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
         if (i + 1 < last &&
             count < cols) {  // each row of a narrow tile is a new stream to the processor
-          fusegen::prefetch(x + at + cols + block, end - block);
-          fusegen::prefetch(grad_y + at + cols + block, end - block);
+          fusegen::prefetch(x + fusegen::gap_before(args.x_gap, i + 1) + at + cols + block,
+                            end - block);
+          fusegen::prefetch(
+              grad_y + fusegen::gap_before(args.grad_y_gap, i + 1) + at + cols + block,
+              end - block);
         }
 #pragma omp simd
         for (int64_t j = block; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
           const typename K::Col col{load(matmul_bias + begin + j)};
           typename K::Out out;
           typename K::Kept kept;
@@ -136,20 +142,28 @@ void double_backward(const DoubleBackwardArgs& args) {
     std::fill_n(grad_matmul_bias_sum, count, T(0));
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, i);
+      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, i);
+      [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, i);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
         if (i + 1 < last &&
             count < cols) {  // each row of a narrow tile is a new stream to the processor
-          fusegen::prefetch(x + at + cols + block, end - block);
-          fusegen::prefetch(grad_y + at + cols + block, end - block);
-          fusegen::prefetch(grad_grad_x + at + cols + block, end - block);
+          fusegen::prefetch(x + fusegen::gap_before(args.x_gap, i + 1) + at + cols + block,
+                            end - block);
+          fusegen::prefetch(
+              grad_y + fusegen::gap_before(args.grad_y_gap, i + 1) + at + cols + block,
+              end - block);
+          fusegen::prefetch(
+              grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, i + 1) + at + cols + block,
+              end - block);
         }
 #pragma omp simd
         for (int64_t j = block; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
+          const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                      load(grad_grad_x + grad_grad_x_gap + at + j)};
           const typename K::Col col{load(matmul_bias + begin + j),
                                     load(grad_grad_matmul_bias + begin + j)};
           typename K::Out out;

@@ -51,7 +51,8 @@ __global__ void __launch_bounds__(ForwardLaunch::block) forward(ForwardArgs args
       for (int i = 0; i < R; ++i) {
         const int64_t r = first + i * stride;
         if (r < rows) {
-          x_raw[i] = fusegen::load_packed<V>(x + r * cols + c);
+          [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+          x_raw[i] = fusegen::load_packed<V>(x + x_gap + r * cols + c);
         }
       }
 #pragma unroll
@@ -74,6 +75,7 @@ __global__ void __launch_bounds__(ForwardLaunch::block) forward(ForwardArgs args
             K::stage0(full[v], col[v], row, scalar, kept, out);
             y_v.value[v] = out.y;
           }
+
           fusegen::store_vector(y + r * cols + c, y_v);
         }
       }
@@ -90,7 +92,8 @@ struct ForwardPlan {
   static ForwardPlan of(const ForwardArgs& args) {
     ForwardPlan plan{};
     const int width = fusegen::widest<S>(ForwardLaunch::access, [&](int width) {
-      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+      return args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+             fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
              fusegen::aligned(args.y, width * sizeof(S));
     });
@@ -181,8 +184,10 @@ __global__ void __launch_bounds__(BackwardLaunch::block)
       for (int i = 0; i < R; ++i) {
         const int64_t r = first + i * stride;
         if (r < rows) {
-          x_raw[i] = fusegen::load_packed<V>(x + r * cols + c);
-          grad_y_raw[i] = fusegen::load_packed<V>(grad_y + r * cols + c);
+          [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+          [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+          x_raw[i] = fusegen::load_packed<V>(x + x_gap + r * cols + c);
+          grad_y_raw[i] = fusegen::load_packed<V>(grad_y + grad_y_gap + r * cols + c);
         }
       }
 #pragma unroll
@@ -208,6 +213,7 @@ __global__ void __launch_bounds__(BackwardLaunch::block)
             grad_x_v.value[v] = out.grad_x;
             grad_matmul_bias_sum[v] += out.grad_matmul_bias;
           }
+
           fusegen::store_vector(grad_x + r * cols + c, grad_x_v);
         }
       }
@@ -243,7 +249,8 @@ struct BackwardPlan {
   static BackwardPlan of(const BackwardArgs& args) {
     BackwardPlan plan{};
     const int width = fusegen::widest<S>(BackwardLaunch::access, [&](int width) {
-      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+      return args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+             args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.grad_y, width * sizeof(S)) &&
              fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
              fusegen::aligned(args.grad_x, width * sizeof(S));
@@ -355,9 +362,14 @@ __global__ void __launch_bounds__(DoubleBackwardLaunch::block)
       for (int i = 0; i < R; ++i) {
         const int64_t r = first + i * stride;
         if (r < rows) {
-          x_raw[i] = fusegen::load_packed<V>(x + r * cols + c);
-          grad_y_raw[i] = fusegen::load_packed<V>(grad_y + r * cols + c);
-          grad_grad_x_raw[i] = fusegen::load_packed<V>(grad_grad_x + r * cols + c);
+          [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+          [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+          [[maybe_unused]] const int64_t grad_grad_x_gap =
+              fusegen::gap_before(args.grad_grad_x_gap, r);
+          x_raw[i] = fusegen::load_packed<V>(x + x_gap + r * cols + c);
+          grad_y_raw[i] = fusegen::load_packed<V>(grad_y + grad_y_gap + r * cols + c);
+          grad_grad_x_raw[i] =
+              fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + r * cols + c);
         }
       }
 #pragma unroll
@@ -387,6 +399,7 @@ __global__ void __launch_bounds__(DoubleBackwardLaunch::block)
             grad_grad_y_v.value[v] = out.grad_grad_y;
             grad_matmul_bias_sum[v] += out.grad_matmul_bias;
           }
+
           fusegen::store_vector(grad_x + r * cols + c, grad_x_v);
           fusegen::store_vector(grad_grad_y + r * cols + c, grad_grad_y_v);
         }
@@ -423,7 +436,9 @@ struct DoubleBackwardPlan {
   static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
     DoubleBackwardPlan plan{};
     const int width = fusegen::widest<S>(DoubleBackwardLaunch::access, [&](int width) {
-      return args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+      return args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+             args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+             fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.grad_y, width * sizeof(S)) &&
              fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
              fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fusegen/dtype.h"
+#include "fusegen/gaps.h"
 
 namespace fusegen_matmul_swish_scale {
 
@@ -14,6 +15,7 @@ struct ForwardArgs {
   int64_t rows, cols;
   const void* x;            // [rows, cols]
   const void* matmul_bias;  // [cols]
+  fusegen::Gap x_gap;
   double scaling_factor;
   void* y;  // [rows, cols]
 };
@@ -33,6 +35,8 @@ struct BackwardArgs {
   const void* x;            // [rows, cols]
   const void* grad_y;       // [rows, cols]
   const void* matmul_bias;  // [cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
   double scaling_factor;
   void* grad_x;            // [rows, cols]
   void* grad_matmul_bias;  // [cols]
@@ -55,6 +59,9 @@ struct DoubleBackwardArgs {
   const void* grad_grad_x;            // [rows, cols]
   const void* matmul_bias;            // [cols]
   const void* grad_grad_matmul_bias;  // [cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
   double scaling_factor;
   void* grad_x;            // [rows, cols]
   void* grad_matmul_bias;  // [cols]

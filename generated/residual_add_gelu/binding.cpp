@@ -16,15 +16,17 @@ using fusegen::Order;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual) {
-  const Activation activation(x, {0, -1, -1, 1, Order::any});
+  Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor y_out = activation.full_result();
   ForwardArgs args{};
-  args.rows = activation.numel() ? 1 : 0;  // one long row
-  args.cols = activation.numel();
+  args.rows = activation.flat_rows();
+  args.cols = activation.flat_cols();
   args.x = x_.const_data_ptr();
   args.residual = residual_.const_data_ptr();
+  args.x_gap = activation.gap(x_, 1);
+  args.residual_gap = activation.gap(residual_, 1);
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   return y_out;
@@ -32,18 +34,21 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual) {
 
 std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual,
                                     [[maybe_unused]] Tensor grad_y) {
-  const Activation activation(x, {0, -1, -1, 1, Order::any});
+  Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_x_out = activation.full_result();
   const Tensor grad_residual_out = activation.full_result();
   BackwardArgs args{};
-  args.rows = activation.numel() ? 1 : 0;  // one long row
-  args.cols = activation.numel();
+  args.rows = activation.flat_rows();
+  args.cols = activation.flat_cols();
   args.x = x_.const_data_ptr();
   args.residual = residual_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
+  args.x_gap = activation.gap(x_, 1);
+  args.residual_gap = activation.gap(residual_, 1);
+  args.grad_y_gap = activation.gap(grad_y_, 1);
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_residual = grad_residual_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(backward), activation, args);
@@ -55,7 +60,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                                    [[maybe_unused]] Tensor grad_y,
                                                    [[maybe_unused]] Tensor grad_grad_x,
                                                    [[maybe_unused]] Tensor grad_grad_residual) {
-  const Activation activation(x, {0, -1, -1, 1, Order::any});
+  Activation activation(x, {0, -1, -1, 1, Order::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -65,13 +70,18 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
   const Tensor grad_residual_out = activation.full_result();
   const Tensor grad_grad_y_out = activation.full_result();
   DoubleBackwardArgs args{};
-  args.rows = activation.numel() ? 1 : 0;  // one long row
-  args.cols = activation.numel();
+  args.rows = activation.flat_rows();
+  args.cols = activation.flat_cols();
   args.x = x_.const_data_ptr();
   args.residual = residual_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.grad_grad_residual = grad_grad_residual_.const_data_ptr();
+  args.x_gap = activation.gap(x_, 1);
+  args.residual_gap = activation.gap(residual_, 1);
+  args.grad_y_gap = activation.gap(grad_y_, 1);
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, 1);
+  args.grad_grad_residual_gap = activation.gap(grad_grad_residual_, 1);
   args.grad_x = grad_x_out.mutable_data_ptr();
   args.grad_residual = grad_residual_out.mutable_data_ptr();
   args.grad_grad_y = grad_grad_y_out.mutable_data_ptr();

@@ -35,13 +35,16 @@ void forward(const ForwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
+      [[maybe_unused]] const int64_t residual_gap = fusegen::gap_before(args.residual_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = block; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(residual + at + j)};
+          const typename K::Full full{load(x + x_gap + at + j),
+                                      load(residual + residual_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
           typename K::Kept kept;
@@ -75,14 +78,18 @@ void backward(const BackwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
+      [[maybe_unused]] const int64_t residual_gap = fusegen::gap_before(args.residual_gap, at);
+      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = block; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(residual + at + j),
-                                      load(grad_y + at + j)};
+          const typename K::Full full{load(x + x_gap + at + j),
+                                      load(residual + residual_gap + at + j),
+                                      load(grad_y + grad_y_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
           typename K::Kept kept;
@@ -120,15 +127,23 @@ void double_backward(const DoubleBackwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
+      [[maybe_unused]] const int64_t residual_gap = fusegen::gap_before(args.residual_gap, at);
+      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, at);
+      [[maybe_unused]] const int64_t grad_grad_x_gap =
+          fusegen::gap_before(args.grad_grad_x_gap, at);
+      [[maybe_unused]] const int64_t grad_grad_residual_gap =
+          fusegen::gap_before(args.grad_grad_residual_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = block; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(residual + at + j),
-                                      load(grad_y + at + j), load(grad_grad_x + at + j),
-                                      load(grad_grad_residual + at + j)};
+          const typename K::Full full{
+              load(x + x_gap + at + j), load(residual + residual_gap + at + j),
+              load(grad_y + grad_y_gap + at + j), load(grad_grad_x + grad_grad_x_gap + at + j),
+              load(grad_grad_residual + grad_grad_residual_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
           typename K::Kept kept;

@@ -39,8 +39,9 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args, int64_t begin, 
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + at);
-        residual_raw[i] = fusegen::load_packed<V>(residual + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        residual_raw[i] =
+            fusegen::load_packed<V>(residual + fusegen::gap_before(args.residual_gap, at) + at);
       }
     }
 #pragma unroll
@@ -79,19 +80,21 @@ struct ForwardPlan {
   template <class S>
   static ForwardPlan of(const ForwardArgs& args) {
     ForwardPlan plan{};
-    plan.width = fusegen::widest<S>(ForwardLaunch::access, [&]([[maybe_unused]] int width) {
-      return true && fusegen::aligned(args.x, width * sizeof(S)) &&
+    plan.width = fusegen::widest<S>(ForwardLaunch::access, [&](int width) {
+      return (args.rows <= 1 || args.cols % width == 0) && args.x_gap.extra % width == 0 &&
+             args.residual_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.residual, width * sizeof(S)) &&
              fusegen::aligned(args.y, width * sizeof(S));
     });
-    plan.body = plan.width > 1 ? args.cols / plan.width * plan.width : 0;
+    const int64_t count = args.rows * args.cols;
+    plan.body = plan.width > 1 ? count / plan.width * plan.width : 0;
     const auto blocks = [&](int64_t count, int width) {
       const int each = 256 * width * fusegen::in_flight<S>(ForwardLaunch::rows_in_flight, width);
       return (count + each - 1) / each;
     };
     const int64_t most = 1 << 30;  // each thread one batch
     plan.grid = unsigned(std::min(blocks(plan.body, plan.width), most));
-    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, 1), most));
+    plan.rest = unsigned(std::min(blocks(count - plan.body, 1), most));
     plan.groups = 0;
     plan.blocks = int64_t(plan.grid) + plan.rest;
     return plan;
@@ -119,7 +122,7 @@ void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
     });
   }
 }
@@ -156,9 +159,11 @@ __global__ void __launch_bounds__(256) backward(BackwardArgs args, int64_t begin
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + at);
-        residual_raw[i] = fusegen::load_packed<V>(residual + at);
-        grad_y_raw[i] = fusegen::load_packed<V>(grad_y + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        residual_raw[i] =
+            fusegen::load_packed<V>(residual + fusegen::gap_before(args.residual_gap, at) + at);
+        grad_y_raw[i] =
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
       }
     }
 #pragma unroll
@@ -202,21 +207,24 @@ struct BackwardPlan {
   template <class S>
   static BackwardPlan of(const BackwardArgs& args) {
     BackwardPlan plan{};
-    plan.width = fusegen::widest<S>(BackwardLaunch::access, [&]([[maybe_unused]] int width) {
-      return true && fusegen::aligned(args.x, width * sizeof(S)) &&
+    plan.width = fusegen::widest<S>(BackwardLaunch::access, [&](int width) {
+      return (args.rows <= 1 || args.cols % width == 0) && args.x_gap.extra % width == 0 &&
+             args.residual_gap.extra % width == 0 && args.grad_y_gap.extra % width == 0 &&
+             fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.residual, width * sizeof(S)) &&
              fusegen::aligned(args.grad_y, width * sizeof(S)) &&
              fusegen::aligned(args.grad_x, width * sizeof(S)) &&
              fusegen::aligned(args.grad_residual, width * sizeof(S));
     });
-    plan.body = plan.width > 1 ? args.cols / plan.width * plan.width : 0;
+    const int64_t count = args.rows * args.cols;
+    plan.body = plan.width > 1 ? count / plan.width * plan.width : 0;
     const auto blocks = [&](int64_t count, int width) {
       const int each = 256 * width * fusegen::in_flight<S>(BackwardLaunch::rows_in_flight, width);
       return (count + each - 1) / each;
     };
     const int64_t most = 1 << 30;  // each thread one batch
     plan.grid = unsigned(std::min(blocks(plan.body, plan.width), most));
-    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, 1), most));
+    plan.rest = unsigned(std::min(blocks(count - plan.body, 1), most));
     plan.groups = 0;
     plan.blocks = int64_t(plan.grid) + plan.rest;
     return plan;
@@ -244,7 +252,7 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
     });
   }
 }
@@ -287,11 +295,15 @@ __global__ void __launch_bounds__(256)
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + at);
-        residual_raw[i] = fusegen::load_packed<V>(residual + at);
-        grad_y_raw[i] = fusegen::load_packed<V>(grad_y + at);
-        grad_grad_x_raw[i] = fusegen::load_packed<V>(grad_grad_x + at);
-        grad_grad_residual_raw[i] = fusegen::load_packed<V>(grad_grad_residual + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        residual_raw[i] =
+            fusegen::load_packed<V>(residual + fusegen::gap_before(args.residual_gap, at) + at);
+        grad_y_raw[i] =
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
+        grad_grad_x_raw[i] = fusegen::load_packed<V>(
+            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at) + at);
+        grad_grad_residual_raw[i] = fusegen::load_packed<V>(
+            grad_grad_residual + fusegen::gap_before(args.grad_grad_residual_gap, at) + at);
       }
     }
 #pragma unroll
@@ -342,8 +354,12 @@ struct DoubleBackwardPlan {
   template <class S>
   static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
     DoubleBackwardPlan plan{};
-    plan.width = fusegen::widest<S>(DoubleBackwardLaunch::access, [&]([[maybe_unused]] int width) {
-      return true && fusegen::aligned(args.x, width * sizeof(S)) &&
+    plan.width = fusegen::widest<S>(DoubleBackwardLaunch::access, [&](int width) {
+      return (args.rows <= 1 || args.cols % width == 0) && args.x_gap.extra % width == 0 &&
+             args.residual_gap.extra % width == 0 && args.grad_y_gap.extra % width == 0 &&
+             args.grad_grad_x_gap.extra % width == 0 &&
+             args.grad_grad_residual_gap.extra % width == 0 &&
+             fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.residual, width * sizeof(S)) &&
              fusegen::aligned(args.grad_y, width * sizeof(S)) &&
              fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
@@ -352,7 +368,8 @@ struct DoubleBackwardPlan {
              fusegen::aligned(args.grad_residual, width * sizeof(S)) &&
              fusegen::aligned(args.grad_grad_y, width * sizeof(S));
     });
-    plan.body = plan.width > 1 ? args.cols / plan.width * plan.width : 0;
+    const int64_t count = args.rows * args.cols;
+    plan.body = plan.width > 1 ? count / plan.width * plan.width : 0;
     const auto blocks = [&](int64_t count, int width) {
       const int each =
           256 * width * fusegen::in_flight<S>(DoubleBackwardLaunch::rows_in_flight, width);
@@ -360,7 +377,7 @@ struct DoubleBackwardPlan {
     };
     const int64_t most = 1 << 30;  // each thread one batch
     plan.grid = unsigned(std::min(blocks(plan.body, plan.width), most));
-    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, 1), most));
+    plan.rest = unsigned(std::min(blocks(count - plan.body, 1), most));
     plan.groups = 0;
     plan.blocks = int64_t(plan.grid) + plan.rest;
     return plan;
@@ -389,7 +406,7 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
     });
   }
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fusegen/dtype.h"
+#include "fusegen/gaps.h"
 
 namespace fusegen_residual_add_gelu {
 
@@ -14,7 +15,9 @@ struct ForwardArgs {
   int64_t rows, cols;
   const void* x;         // [rows, cols]
   const void* residual;  // [rows, cols]
-  void* y;               // [rows, cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap residual_gap;
+  void* y;  // [rows, cols]
 };
 
 template <class Level>
@@ -32,8 +35,11 @@ struct BackwardArgs {
   const void* x;         // [rows, cols]
   const void* residual;  // [rows, cols]
   const void* grad_y;    // [rows, cols]
-  void* grad_x;          // [rows, cols]
-  void* grad_residual;   // [rows, cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap residual_gap;
+  fusegen::Gap grad_y_gap;
+  void* grad_x;         // [rows, cols]
+  void* grad_residual;  // [rows, cols]
 };
 
 template <class Level>
@@ -53,9 +59,14 @@ struct DoubleBackwardArgs {
   const void* grad_y;              // [rows, cols]
   const void* grad_grad_x;         // [rows, cols]
   const void* grad_grad_residual;  // [rows, cols]
-  void* grad_x;                    // [rows, cols]
-  void* grad_residual;             // [rows, cols]
-  void* grad_grad_y;               // [rows, cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap residual_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
+  fusegen::Gap grad_grad_residual_gap;
+  void* grad_x;         // [rows, cols]
+  void* grad_residual;  // [rows, cols]
+  void* grad_grad_y;    // [rows, cols]
 };
 
 template <class Level>

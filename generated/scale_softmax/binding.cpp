@@ -17,7 +17,7 @@ using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor scale) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor scale_ = activation.scalar(scale, "scale");
   const Tensor y_out = activation.full_result();
@@ -28,6 +28,7 @@ std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.scale = scale_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
   args.softmax_sum = softmax_sum_out.mutable_data_ptr();
@@ -39,7 +40,7 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] Tensor softmax_max,
                                     [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor scale_ = activation.scalar(scale, "scale");
@@ -53,6 +54,8 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.scale = scale_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -65,7 +68,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_scale,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -84,6 +87,9 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
   args.scale = scale_.const_data_ptr();
   args.grad_grad_scale = grad_grad_scale_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.grad_x = grad_x_out.mutable_data_ptr();
@@ -95,7 +101,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
 
 // forward without what only its derivatives need.
 Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor scale_ = activation.scalar(scale, "scale");
   const Tensor y_out = activation.full_result();
@@ -104,6 +110,7 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale) {
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.scale = scale_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);
   return y_out;

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fusegen/dtype.h"
+#include "fusegen/gaps.h"
 
 namespace fusegen_scale_softmax {
 
@@ -14,6 +15,7 @@ struct ForwardArgs {
   int64_t rows, cols;
   const void* x;      // [rows, cols]
   const void* scale;  // []
+  fusegen::Gap x_gap;
   void* y;            // [rows, cols]
   void* softmax_max;  // [rows], in the type computed in
   void* softmax_sum;  // [rows], in the type computed in
@@ -31,9 +33,11 @@ const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* wo
 
 struct BackwardArgs {
   int64_t rows, cols;
-  const void* x;            // [rows, cols]
-  const void* grad_y;       // [rows, cols]
-  const void* scale;        // []
+  const void* x;       // [rows, cols]
+  const void* grad_y;  // [rows, cols]
+  const void* scale;   // []
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
   const void* softmax_max;  // [rows], in the type computed in
   const void* softmax_sum;  // [rows], in the type computed in
   void* grad_x;             // [rows, cols]
@@ -57,11 +61,14 @@ struct DoubleBackwardArgs {
   const void* grad_grad_x;      // [rows, cols]
   const void* scale;            // []
   const void* grad_grad_scale;  // []
-  const void* softmax_max;      // [rows], in the type computed in
-  const void* softmax_sum;      // [rows], in the type computed in
-  void* grad_x;                 // [rows, cols]
-  void* grad_scale;             // []
-  void* grad_grad_y;            // [rows, cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
+  const void* softmax_max;  // [rows], in the type computed in
+  const void* softmax_sum;  // [rows], in the type computed in
+  void* grad_x;             // [rows, cols]
+  void* grad_scale;         // []
+  void* grad_grad_y;        // [rows, cols]
 };
 
 template <class Level>

@@ -34,13 +34,14 @@ void forward(const ForwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = block; j < end; ++j) {
-          const typename K::Full full{load(x + at + j)};
+          const typename K::Full full{load(x + x_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
           typename K::Kept kept;
@@ -72,13 +73,15 @@ void backward(const BackwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
+      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = block; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j)};
+          const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
           typename K::Kept kept;
@@ -112,14 +115,18 @@ void double_backward(const DoubleBackwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
+      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, at);
+      [[maybe_unused]] const int64_t grad_grad_x_gap =
+          fusegen::gap_before(args.grad_grad_x_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = block; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j)};
+          const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                      load(grad_grad_x + grad_grad_x_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
           typename K::Kept kept;
@@ -157,15 +164,24 @@ void triple_backward(const TripleBackwardArgs& args) {
 
     for (int64_t i = first; i < last; ++i) {
       const int64_t at = i * cols + begin;
+      [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, at);
+      [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, at);
+      [[maybe_unused]] const int64_t grad_grad_x_gap =
+          fusegen::gap_before(args.grad_grad_x_gap, at);
+      [[maybe_unused]] const int64_t grad_grad_x_2_gap =
+          fusegen::gap_before(args.grad_grad_x_2_gap, at);
+      [[maybe_unused]] const int64_t grad_grad_grad_y_gap =
+          fusegen::gap_before(args.grad_grad_grad_y_gap, at);
       typename K::Row row{};
 
       for (int64_t block = 0; block < count; block += fusegen::block_cols) {
         const int64_t end = std::min(count, block + fusegen::block_cols);
 #pragma omp simd
         for (int64_t j = block; j < end; ++j) {
-          const typename K::Full full{load(x + at + j), load(grad_y + at + j),
-                                      load(grad_grad_x + at + j), load(grad_grad_x_2 + at + j),
-                                      load(grad_grad_grad_y + at + j)};
+          const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j),
+                                      load(grad_grad_x + grad_grad_x_gap + at + j),
+                                      load(grad_grad_x_2 + grad_grad_x_2_gap + at + j),
+                                      load(grad_grad_grad_y + grad_grad_grad_y_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
           typename K::Kept kept;

@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args, int64_t begin, 
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
       }
     }
 #pragma unroll
@@ -74,18 +74,20 @@ struct ForwardPlan {
   template <class S>
   static ForwardPlan of(const ForwardArgs& args) {
     ForwardPlan plan{};
-    plan.width = fusegen::widest<S>(ForwardLaunch::access, [&]([[maybe_unused]] int width) {
-      return true && fusegen::aligned(args.x, width * sizeof(S)) &&
+    plan.width = fusegen::widest<S>(ForwardLaunch::access, [&](int width) {
+      return (args.rows <= 1 || args.cols % width == 0) && args.x_gap.extra % width == 0 &&
+             fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.y, width * sizeof(S));
     });
-    plan.body = plan.width > 1 ? args.cols / plan.width * plan.width : 0;
+    const int64_t count = args.rows * args.cols;
+    plan.body = plan.width > 1 ? count / plan.width * plan.width : 0;
     const auto blocks = [&](int64_t count, int width) {
       const int each = 256 * width * fusegen::in_flight<S>(ForwardLaunch::rows_in_flight, width);
       return (count + each - 1) / each;
     };
     const int64_t most = 1 << 30;  // each thread one batch
     plan.grid = unsigned(std::min(blocks(plan.body, plan.width), most));
-    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, 1), most));
+    plan.rest = unsigned(std::min(blocks(count - plan.body, 1), most));
     plan.groups = 0;
     plan.blocks = int64_t(plan.grid) + plan.rest;
     return plan;
@@ -113,7 +115,7 @@ void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
     });
   }
 }
@@ -147,8 +149,9 @@ __global__ void __launch_bounds__(256) backward(BackwardArgs args, int64_t begin
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + at);
-        grad_y_raw[i] = fusegen::load_packed<V>(grad_y + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        grad_y_raw[i] =
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
       }
     }
 #pragma unroll
@@ -187,19 +190,21 @@ struct BackwardPlan {
   template <class S>
   static BackwardPlan of(const BackwardArgs& args) {
     BackwardPlan plan{};
-    plan.width = fusegen::widest<S>(BackwardLaunch::access, [&]([[maybe_unused]] int width) {
-      return true && fusegen::aligned(args.x, width * sizeof(S)) &&
+    plan.width = fusegen::widest<S>(BackwardLaunch::access, [&](int width) {
+      return (args.rows <= 1 || args.cols % width == 0) && args.x_gap.extra % width == 0 &&
+             args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.grad_y, width * sizeof(S)) &&
              fusegen::aligned(args.grad_x, width * sizeof(S));
     });
-    plan.body = plan.width > 1 ? args.cols / plan.width * plan.width : 0;
+    const int64_t count = args.rows * args.cols;
+    plan.body = plan.width > 1 ? count / plan.width * plan.width : 0;
     const auto blocks = [&](int64_t count, int width) {
       const int each = 256 * width * fusegen::in_flight<S>(BackwardLaunch::rows_in_flight, width);
       return (count + each - 1) / each;
     };
     const int64_t most = 1 << 30;  // each thread one batch
     plan.grid = unsigned(std::min(blocks(plan.body, plan.width), most));
-    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, 1), most));
+    plan.rest = unsigned(std::min(blocks(count - plan.body, 1), most));
     plan.groups = 0;
     plan.blocks = int64_t(plan.grid) + plan.rest;
     return plan;
@@ -227,7 +232,7 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
     });
   }
 }
@@ -265,9 +270,11 @@ __global__ void __launch_bounds__(256)
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + at);
-        grad_y_raw[i] = fusegen::load_packed<V>(grad_y + at);
-        grad_grad_x_raw[i] = fusegen::load_packed<V>(grad_grad_x + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        grad_y_raw[i] =
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
+        grad_grad_x_raw[i] = fusegen::load_packed<V>(
+            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at) + at);
       }
     }
 #pragma unroll
@@ -311,14 +318,17 @@ struct DoubleBackwardPlan {
   template <class S>
   static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
     DoubleBackwardPlan plan{};
-    plan.width = fusegen::widest<S>(DoubleBackwardLaunch::access, [&]([[maybe_unused]] int width) {
-      return true && fusegen::aligned(args.x, width * sizeof(S)) &&
+    plan.width = fusegen::widest<S>(DoubleBackwardLaunch::access, [&](int width) {
+      return (args.rows <= 1 || args.cols % width == 0) && args.x_gap.extra % width == 0 &&
+             args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+             fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.grad_y, width * sizeof(S)) &&
              fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
              fusegen::aligned(args.grad_x, width * sizeof(S)) &&
              fusegen::aligned(args.grad_grad_y, width * sizeof(S));
     });
-    plan.body = plan.width > 1 ? args.cols / plan.width * plan.width : 0;
+    const int64_t count = args.rows * args.cols;
+    plan.body = plan.width > 1 ? count / plan.width * plan.width : 0;
     const auto blocks = [&](int64_t count, int width) {
       const int each =
           256 * width * fusegen::in_flight<S>(DoubleBackwardLaunch::rows_in_flight, width);
@@ -326,7 +336,7 @@ struct DoubleBackwardPlan {
     };
     const int64_t most = 1 << 30;  // each thread one batch
     plan.grid = unsigned(std::min(blocks(plan.body, plan.width), most));
-    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, 1), most));
+    plan.rest = unsigned(std::min(blocks(count - plan.body, 1), most));
     plan.groups = 0;
     plan.blocks = int64_t(plan.grid) + plan.rest;
     return plan;
@@ -355,7 +365,7 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
     });
   }
 }
@@ -398,11 +408,15 @@ __global__ void __launch_bounds__(256)
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + at);
-        grad_y_raw[i] = fusegen::load_packed<V>(grad_y + at);
-        grad_grad_x_raw[i] = fusegen::load_packed<V>(grad_grad_x + at);
-        grad_grad_x_2_raw[i] = fusegen::load_packed<V>(grad_grad_x_2 + at);
-        grad_grad_grad_y_raw[i] = fusegen::load_packed<V>(grad_grad_grad_y + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        grad_y_raw[i] =
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
+        grad_grad_x_raw[i] = fusegen::load_packed<V>(
+            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at) + at);
+        grad_grad_x_2_raw[i] = fusegen::load_packed<V>(
+            grad_grad_x_2 + fusegen::gap_before(args.grad_grad_x_2_gap, at) + at);
+        grad_grad_grad_y_raw[i] = fusegen::load_packed<V>(
+            grad_grad_grad_y + fusegen::gap_before(args.grad_grad_grad_y_gap, at) + at);
       }
     }
 #pragma unroll
@@ -453,8 +467,12 @@ struct TripleBackwardPlan {
   template <class S>
   static TripleBackwardPlan of(const TripleBackwardArgs& args) {
     TripleBackwardPlan plan{};
-    plan.width = fusegen::widest<S>(TripleBackwardLaunch::access, [&]([[maybe_unused]] int width) {
-      return true && fusegen::aligned(args.x, width * sizeof(S)) &&
+    plan.width = fusegen::widest<S>(TripleBackwardLaunch::access, [&](int width) {
+      return (args.rows <= 1 || args.cols % width == 0) && args.x_gap.extra % width == 0 &&
+             args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+             args.grad_grad_x_2_gap.extra % width == 0 &&
+             args.grad_grad_grad_y_gap.extra % width == 0 &&
+             fusegen::aligned(args.x, width * sizeof(S)) &&
              fusegen::aligned(args.grad_y, width * sizeof(S)) &&
              fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
              fusegen::aligned(args.grad_grad_x_2, width * sizeof(S)) &&
@@ -463,7 +481,8 @@ struct TripleBackwardPlan {
              fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
              fusegen::aligned(args.grad_grad_grad_x, width * sizeof(S));
     });
-    plan.body = plan.width > 1 ? args.cols / plan.width * plan.width : 0;
+    const int64_t count = args.rows * args.cols;
+    plan.body = plan.width > 1 ? count / plan.width * plan.width : 0;
     const auto blocks = [&](int64_t count, int width) {
       const int each =
           256 * width * fusegen::in_flight<S>(TripleBackwardLaunch::rows_in_flight, width);
@@ -471,7 +490,7 @@ struct TripleBackwardPlan {
     };
     const int64_t most = 1 << 30;  // each thread one batch
     plan.grid = unsigned(std::min(blocks(plan.body, plan.width), most));
-    plan.rest = unsigned(std::min(blocks(args.cols - plan.body, 1), most));
+    plan.rest = unsigned(std::min(blocks(count - plan.body, 1), most));
     plan.groups = 0;
     plan.blocks = int64_t(plan.grid) + plan.rest;
     return plan;
@@ -500,7 +519,7 @@ void launch_triple_backward(const TripleBackwardArgs& args, [[maybe_unused]] voi
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
     });
   }
 }

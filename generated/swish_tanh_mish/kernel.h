@@ -7,13 +7,15 @@
 #include <cstdint>
 
 #include "fusegen/dtype.h"
+#include "fusegen/gaps.h"
 
 namespace fusegen_swish_tanh_mish {
 
 struct ForwardArgs {
   int64_t rows, cols;
   const void* x;  // [rows, cols]
-  void* y;        // [rows, cols]
+  fusegen::Gap x_gap;
+  void* y;  // [rows, cols]
 };
 
 template <class Level>
@@ -30,7 +32,9 @@ struct BackwardArgs {
   int64_t rows, cols;
   const void* x;       // [rows, cols]
   const void* grad_y;  // [rows, cols]
-  void* grad_x;        // [rows, cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  void* grad_x;  // [rows, cols]
 };
 
 template <class Level>
@@ -48,8 +52,11 @@ struct DoubleBackwardArgs {
   const void* x;            // [rows, cols]
   const void* grad_y;       // [rows, cols]
   const void* grad_grad_x;  // [rows, cols]
-  void* grad_x;             // [rows, cols]
-  void* grad_grad_y;        // [rows, cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
+  void* grad_x;       // [rows, cols]
+  void* grad_grad_y;  // [rows, cols]
 };
 
 template <class Level>
@@ -69,9 +76,14 @@ struct TripleBackwardArgs {
   const void* grad_grad_x;       // [rows, cols]
   const void* grad_grad_x_2;     // [rows, cols]
   const void* grad_grad_grad_y;  // [rows, cols]
-  void* grad_x;                  // [rows, cols]
-  void* grad_grad_y;             // [rows, cols]
-  void* grad_grad_grad_x;        // [rows, cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
+  fusegen::Gap grad_grad_x_2_gap;
+  fusegen::Gap grad_grad_grad_y_gap;
+  void* grad_x;            // [rows, cols]
+  void* grad_grad_y;       // [rows, cols]
+  void* grad_grad_grad_x;  // [rows, cols]
 };
 
 template <class Level>

@@ -17,7 +17,7 @@ using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] double temperature) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor y_out = activation.full_result();
   const Tensor softmax_max_out = activation.statistics(Kind::row);
@@ -26,6 +26,7 @@ std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
   args.rows = activation.rows();
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.temperature = temperature;
   args.y = y_out.mutable_data_ptr();
   args.softmax_max = softmax_max_out.mutable_data_ptr();
@@ -37,7 +38,7 @@ std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
 Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y,
                 [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
                 [[maybe_unused]] double temperature) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
@@ -48,6 +49,8 @@ Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y,
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.temperature = temperature;
@@ -62,7 +65,7 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor softmax_max,
                                            [[maybe_unused]] Tensor softmax_sum,
                                            [[maybe_unused]] double temperature) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -76,6 +79,9 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
   args.x = x_.const_data_ptr();
   args.grad_y = grad_y_.const_data_ptr();
   args.grad_grad_x = grad_grad_x_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
+  args.grad_y_gap = activation.gap(grad_y_, args.cols * activation.inner());
+  args.grad_grad_x_gap = activation.gap(grad_grad_x_, args.cols * activation.inner());
   args.softmax_max = softmax_max_.const_data_ptr();
   args.softmax_sum = softmax_sum_.const_data_ptr();
   args.temperature = temperature;
@@ -87,13 +93,14 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
 
 // forward without what only its derivatives need.
 Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] double temperature) {
-  const Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, Order::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor y_out = activation.full_result();
   ForwardArgs args{};
   args.rows = activation.rows();
   args.cols = activation.cols();
   args.x = x_.const_data_ptr();
+  args.x_gap = activation.gap(x_, args.cols * activation.inner());
   args.temperature = temperature;
   args.y = y_out.mutable_data_ptr();
   fusegen::run(FUSEGEN_KERNEL(forward), activation, args);

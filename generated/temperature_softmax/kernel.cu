@@ -63,11 +63,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
           }
         }
       }
@@ -77,6 +78,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -93,7 +95,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -204,8 +206,9 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   fusegen::Packed<S, V> x_raw[accesses];
   const S *x_row = nullptr, *x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -388,7 +391,8 @@ struct ForwardPlan : fusegen::RowPlan {
   static ForwardPlan of(const ForwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.y, width * sizeof(S))) ||
         args.cols / width > fusegen::most_accesses)
       width = 1;
@@ -499,12 +503,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -516,6 +523,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -535,12 +544,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -642,10 +651,12 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -806,7 +817,8 @@ struct BackwardPlan : fusegen::RowPlan {
   static BackwardPlan of(const BackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_x, width * sizeof(S))) ||
         args.cols / width > fusegen::most_accesses)
@@ -921,14 +933,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t grad_grad_x_gap =
+            fusegen::gap_before(args.grad_grad_x_gap, r);
         const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y + (at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
             fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (at + item * apart));
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -940,6 +957,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -961,17 +981,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x + (row_at + item * apart));
+          grad_grad_x_raw[item] =
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1115,12 +1136,15 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     x_row = x_following;
-    x_following = x + (r * cols);
+    x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
-    grad_y_following = grad_y + (r * cols);
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
     grad_grad_x_row = grad_grad_x_following;
-    grad_grad_x_following = grad_grad_x + (r * cols);
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
   };
   const auto load_next = [&](bool row_goes_on, Index c) {
     const S* const x_from = row_goes_on ? x_row : x_following;
@@ -1340,7 +1364,9 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
   static DoubleBackwardPlan of(const DoubleBackwardArgs& args) {
     constexpr int wide = 16 / sizeof(S);
     int width = wide;
-    if (!(args.cols % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
+    if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
+          args.grad_y_gap.extra % width == 0 && args.grad_grad_x_gap.extra % width == 0 &&
+          fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&

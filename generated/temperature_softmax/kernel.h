@@ -7,12 +7,14 @@
 #include <cstdint>
 
 #include "fusegen/dtype.h"
+#include "fusegen/gaps.h"
 
 namespace fusegen_temperature_softmax {
 
 struct ForwardArgs {
   int64_t rows, cols;
   const void* x;  // [rows, cols]
+  fusegen::Gap x_gap;
   double temperature;
   void* y;            // [rows, cols]
   void* softmax_max;  // [rows], in the type computed in
@@ -31,8 +33,10 @@ const char* forward_cuda(fusegen::DType dtype, const ForwardArgs& args, void* wo
 
 struct BackwardArgs {
   int64_t rows, cols;
-  const void* x;            // [rows, cols]
-  const void* grad_y;       // [rows, cols]
+  const void* x;       // [rows, cols]
+  const void* grad_y;  // [rows, cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
   const void* softmax_max;  // [rows], in the type computed in
   const void* softmax_sum;  // [rows], in the type computed in
   double temperature;
@@ -54,6 +58,9 @@ struct DoubleBackwardArgs {
   const void* x;            // [rows, cols]
   const void* grad_y;       // [rows, cols]
   const void* grad_grad_x;  // [rows, cols]
+  fusegen::Gap x_gap;
+  fusegen::Gap grad_y_gap;
+  fusegen::Gap grad_grad_x_gap;
   const void* softmax_max;  // [rows], in the type computed in
   const void* softmax_sum;  // [rows], in the type computed in
   double temperature;

@@ -1,0 +1,285 @@
+// The activation as kernels see it, and the tensors of a call as they are read and made beside it.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <numeric>
+#include <tuple>
+#include <vector>
+
+#include "fusegen/dtype.h"
+#include "fusegen/gaps.h"
+#include "fusegen/lying.h"
+#include "fusegen/results.h"
+
+namespace fusegen {
+
+// The axes that a statistic varies along: one value a row, one a column, or one in all.
+enum class Kind { row, col, scalar };
+
+// In which order the dims may lie for the kernels of an operator. `contiguous`: their own. Else in
+// another one too: any, or, for `packed` and `strided`, one in which columns lie together and in
+// their own order, and so do rows. For `packed` nothing lies behind the columns. With any of them
+// there may be gaps between rows; for `any` a row is whatever lies together.
+enum class Order { contiguous, any, packed, strided };
+
+// How x's dims become rows and columns.
+struct Layout {
+  int64_t rank;         // the number of dims x must have, or 0 for any
+  int64_t first, last;  // the dims of the columns, counted from the end: -1 is the last
+  int64_t groups;       // into how many rows they are cut
+  Order order;          // how the elements may lie
+  int64_t halved = 0;   // the dim of the tensor's two halves, counted from the end; 0: it has none
+};
+
+// The activation as the kernels see it: [rows, cols], whatever its dims. Of a tensor of two halves
+// it is one of them.
+class Activation {
+ public:
+  Activation(const Tensor& x, const Layout& layout) : x_(x), layout_(layout), numel_(x.numel()) {
+    const int64_t rank = layout.rank, dims = x.dim();
+    if (layout.halved) {
+      halved_ = dims + layout.halved;
+      STD_TORCH_CHECK(halved_ >= 0 && x.size(halved_) % 2 == 0, "x: it has no two halves");
+      numel_ /= 2;
+    }
+    STD_TORCH_CHECK(rank == 0 || dims == rank, "x: expected ", rank, " dims, got ", dims);
+    switch (x.scalar_type()) {
+      case ScalarType::Double:
+        dtype_ = DType::float64;
+        break;
+      case ScalarType::Float:
+        dtype_ = DType::float32;
+        break;
+      case ScalarType::BFloat16:
+        dtype_ = DType::bfloat16;
+        break;
+      case ScalarType::Half:
+        dtype_ = DType::float16;
+        break;
+      default:
+        STD_TORCH_CHECK(false, "x: expected float64, float32, bfloat16 or float16");
+    }
+    for (int64_t dim = 0; dim < dims; ++dim) {
+      (column(dim) ? width_ : height_) *= size(dim);
+      // Places of a channel that follow one another: elements where the channel is among the
+      // columns, else rows.
+      if (dim > 1 && (column(1) || !column(dim))) channel_run_ *= size(dim);
+      if (dim > dims + layout.last) matrix_ *= size(dim);
+    }
+    inner_ = matrix_;
+    STD_TORCH_CHECK(layout.groups > 0 && width_ % layout.groups == 0, "x: its channels are not ",
+                    layout.groups, " groups");
+    height_ *= layout.groups;
+    width_ /= layout.groups;
+    together_ = numel_;
+    plain_ = numel_ == 0 || (halved_ < 0 && x.is_contiguous());
+    lying_ = Lying(sizes());
+    if (plain_ || takes(x)) return;
+    if (layout.order != Order::contiguous && sorts() && takes(x)) return;
+    lying_.unsort();
+    inner_ = matrix_;
+  }
+
+  int64_t rows() const { return height_; }
+  int64_t cols() const { return width_; }
+  // The same for a kernel that takes whatever lies together for a row, once all tensors are known.
+  int64_t flat_rows() const { return numel_ ? numel_ / together_ : 0; }
+  int64_t flat_cols() const { return together_; }
+  // The rows of a sample: a sixteenth of the matrices [cols, …] that follow one another.
+  int64_t sample() const { return matrix_ ? (height_ / matrix_ + 15) / 16 * matrix_ : 0; }
+  int64_t inner() const { return std::max<int64_t>(inner_, 1); }  // of nothing too: it divides
+  int64_t channels() const { return size(1); }
+  int64_t channel_run() const { return std::max<int64_t>(channel_run_, 1); }
+  DType dtype() const { return dtype_; }
+  const Tensor& x() const { return x_; }
+
+  // Each returns the tensor as the kernel reads it, of x's dtype and device. One that does not lie
+  // as x does, or has gaps within rows, is copied; `whole` has both halves.
+  Tensor full(const Tensor& t, const char* name) { return read_by_element(t, name, false); }
+  Tensor whole(const Tensor& t, const char* name) { return read_by_element(t, name, true); }
+  Tensor col(const Tensor& t, const char* name) const {
+    return checked(t, name, t.numel() == width_);
+  }
+  Tensor row(const Tensor& t, const char* name) const {
+    return checked(t, name, t.numel() == height_);
+  }
+  Tensor channel(const Tensor& t, const char* name) const {
+    return checked(t, name, t.numel() == channels());
+  }
+  Tensor scalar(const Tensor& t, const char* name) const {
+    return checked(t, name, t.numel() == 1);
+  }
+  // With one half behind the other.
+  Tensor col_halves(const Tensor& t, const char* name) const {
+    return checked(t, name, t.numel() == 2 * width_);
+  }
+  Tensor channel_halves(const Tensor& t, const char* name) const {
+    return checked(t, name, t.numel() == 2 * channels());
+  }
+
+  // Where a tensor's second half begins: so many elements behind the first.
+  int64_t full_half(const Tensor& t) const { return size(halved_) * t.stride(halved_); }
+  int64_t col_half(const Tensor&) const { return width_; }
+  int64_t channel_half(const Tensor&) const { return channels(); }
+  const void* read(const Tensor& t, int64_t behind = 0) const {
+    return static_cast<const char*>(t.const_data_ptr()) + behind * size_of(dtype_);
+  }
+  void* written(const Tensor& t, int64_t behind = 0) const {
+    return static_cast<char*>(t.mutable_data_ptr()) + behind * size_of(dtype_);
+  }
+
+  // The gaps of such a tensor, or of one half of it, between rows of so many elements.
+  Gap gap(const Tensor& t, int64_t row) const {
+    Stretch lies;
+    if ((plain_ && t.is_contiguous()) || !lying_.find(t, lies) || lies.extra == 0) return {};
+    return Gap::after(lies.together / row, lies.extra);
+  }
+
+  // One int64 a row: the number of a column.
+  Tensor labels(const Tensor& t, const char* name) const {
+    STD_TORCH_CHECK(t.numel() == height_ && t.scalar_type() == ScalarType::Long, name,
+                    ": expected one int64 a row");
+    STD_TORCH_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(),
+                    name, ": its device is not that of x");
+    return t.is_contiguous() ? t : torch::stable::contiguous(t);
+  }
+
+  // Statistics that the forward pass saved.
+  Tensor saved(const Tensor& t, const char* name, Kind kind) const {
+    STD_TORCH_CHECK(t.numel() == count(kind) && t.scalar_type() == computed() && t.is_contiguous(),
+                    name, ": not what the forward pass of this x saved");
+    return t;
+  }
+
+  // New tensors for results.
+  Tensor like(const Tensor& t) const { return fresh(t.sizes(), x_.scalar_type()); }
+  Tensor full_result() const { return halved_ < 0 ? beside(x_.sizes()) : beside(sizes()); }
+  Tensor whole_result() {
+    const Tensor made = beside(x_.sizes());
+    note(made);
+    return made;
+  }
+  Tensor row_result(bool keepdim) const {
+    std::vector<int64_t> sizes;
+    for (int64_t dim = 0; dim < x_.dim(); ++dim) {
+      if (!column(dim)) sizes.push_back(size(dim));
+      if (column(dim) && keepdim) sizes.push_back(1);
+    }
+    return fresh(sizes, x_.scalar_type());
+  }
+  Tensor one_result() const { return fresh(std::vector<int64_t>{}, x_.scalar_type()); }
+  Tensor statistics(Kind kind) const {
+    return fresh(std::vector<int64_t>{count(kind)}, computed());
+  }
+
+ private:
+  // Shorter rows are copied where a kernel takes whatever lies together for a row: each has its
+  // cost. runtime/memory.py has the same number.
+  static constexpr int64_t shortest = 32;
+
+  int64_t size(int64_t dim) const { return dim == halved_ ? x_.size(dim) / 2 : x_.size(dim); }
+  bool column(int64_t dim) const {
+    return dim >= x_.dim() + layout_.first && dim <= x_.dim() + layout_.last;
+  }
+  std::vector<int64_t> sizes() const {
+    std::vector<int64_t> found;
+    for (int64_t dim = 0; dim < x_.dim(); ++dim) found.push_back(size(dim));
+    return found;
+  }
+  int64_t count(Kind kind) const {
+    return kind == Kind::row ? height_ : kind == Kind::col ? width_ : 1;
+  }
+  ScalarType computed() const {
+    return dtype_ == DType::float64 ? ScalarType::Double : ScalarType::Float;
+  }
+
+  // Whether the kernels can take a tensor as it lies: with gaps between rows alone.
+  bool takes(const Tensor& t) const {
+    Stretch lies;
+    if (!lying_.find(t, lies)) return false;
+    if (lies.extra == 0 || (!lying_.sorted() && t.is_contiguous())) return true;
+    if (numel_ >> 31) return false;  // Gap counts no further
+    if (layout_.order != Order::any) return lies.together % (width_ * inner_) == 0;
+    return std::gcd(together_, lies.together) >= shortest;
+  }
+  void note(const Tensor& t) {
+    Stretch lies;
+    if (numel_ && lying_.find(t, lies)) together_ = std::gcd(together_, lies.together);
+  }
+
+  // Whether dims in the order of x's strides are in the layout's; if so, that is the order, and
+  // what is behind the columns is found anew.
+  bool sorts() {
+    lying_.sort_by(x_);
+    if (layout_.order == Order::any) return true;
+    int64_t inner = 1, last_column = -1, last_row = -1;
+    bool left = false;  // the columns
+    for (int64_t place = 0; place < x_.dim(); ++place) {
+      const int64_t dim = lying_.dim(place);
+      if (size(dim) == 1) continue;
+      int64_t& before = column(dim) ? last_column : last_row;
+      if (dim < before || (column(dim) && left)) return false;
+      before = dim;
+      if (!column(dim) && last_column >= 0) {
+        left = true;
+        inner *= size(dim);
+      }
+    }
+    if (layout_.order == Order::packed && inner > 1) return false;
+    inner_ = inner;
+    return true;
+  }
+
+  Tensor read_by_element(const Tensor& t, const char* name, bool whole) {
+    bool same = t.dim() == x_.dim();
+    for (int64_t dim = 0; same && dim < t.dim(); ++dim) {
+      same = t.size(dim) == (whole ? x_.size(dim) : size(dim));
+    }
+    check(t, name, same);
+    if (plain_ && t.is_contiguous()) return t;
+    if (numel_ == 0) return torch::stable::contiguous(t);
+    const Tensor taken = takes(t) ? t : copied(t);
+    note(taken);
+    return taken;
+  }
+  Tensor copied(const Tensor& t) const {
+    if (!lying_.sorted()) return torch::stable::contiguous(t);
+    Tensor copy = new_tensor(x_, t.sizes(), lying_.strides(t.sizes()), x_.scalar_type());
+    return torch::stable::copy_(copy, t);
+  }
+
+  // A new tensor that lies as x does, but without gaps.
+  template <class Sizes>
+  Tensor beside(const Sizes& sizes) const {
+    return new_tensor(x_, sizes, lying_.strides(sizes), x_.scalar_type());
+  }
+  // A new contiguous tensor.
+  template <class Sizes>
+  Tensor fresh(const Sizes& sizes, ScalarType dtype) const {
+    return new_tensor(x_, sizes, Lying().strides(sizes), dtype);
+  }
+
+  void check(const Tensor& t, const char* name, bool fits) const {
+    STD_TORCH_CHECK(fits, name, ": its shape does not fit x");
+    STD_TORCH_CHECK(t.scalar_type() == x_.scalar_type(), name, ": its dtype is not that of x");
+    STD_TORCH_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(),
+                    name, ": its device is not that of x");
+  }
+  Tensor checked(const Tensor& t, const char* name, bool fits) const {
+    check(t, name, fits);
+    return t.is_contiguous() ? t : torch::stable::contiguous(t);
+  }
+
+  const Tensor& x_;
+  const Layout layout_;
+  Lying lying_;
+  bool plain_ = false;  // x is contiguous, and no tensor of two halves
+  int64_t halved_ = -1;
+  int64_t numel_, together_ = 0, width_ = 1, height_ = 1, inner_ = 1, matrix_ = 1, channel_run_ = 1;
+  DType dtype_;
+};
+
+}  // namespace fusegen

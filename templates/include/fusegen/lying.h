@@ -1,0 +1,73 @@
+// How tensors lie in memory: in which order of their dims, and with which gaps.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+namespace fusegen {
+
+using torch::stable::Tensor;
+
+// So many elements lie together, and so many others between them and the next.
+struct Stretch {
+  int64_t together, extra;
+};
+
+// The dims of an activation from the outermost in memory to the innermost: in their own order, or
+// in that of a tensor's strides.
+class Lying {
+ public:
+  Lying() = default;
+  explicit Lying(std::vector<int64_t> sizes) : sizes_(std::move(sizes)) {}
+
+  // Whether the order is not the dims' own.
+  bool sorted() const { return !order_.empty(); }
+  int64_t dim(int64_t place) const { return sorted() ? order_[place] : place; }
+
+  void sort_by(const Tensor& x) {
+    order_.resize(sizes_.size());
+    for (size_t dim = 0; dim < order_.size(); ++dim) order_[dim] = int64_t(dim);
+    std::stable_sort(order_.begin(), order_.end(),
+                     [&](int64_t a, int64_t b) { return x.stride(a) > x.stride(b); });
+  }
+  void unsort() { order_.clear(); }
+
+  // Whether a tensor lies in this order with gaps at one of its dims at most; how is in `found`.
+  bool find(const Tensor& t, Stretch& found) const {
+    int64_t count = 1, apart = 1, gaps = 0;
+    found.extra = 0;
+    for (size_t place = sizes_.size(); place-- > 0;) {
+      const int64_t size = sizes_[dim(place)];
+      if (size == 1) continue;
+      const int64_t stride = t.stride(dim(place));
+      if (stride != apart) {
+        if (gaps++) return false;
+        found = {count, stride - apart};
+      }
+      count *= size;
+      apart = stride * size;
+    }
+    if (!gaps) found.together = count;
+    return true;
+  }
+
+  // The strides of a tensor of these sizes that lies in this order without gaps.
+  template <class Sizes>
+  std::vector<int64_t> strides(const Sizes& sizes) const {
+    std::vector<int64_t> found(sizes.size());
+    int64_t apart = 1;
+    for (size_t place = sizes.size(); place-- > 0;) {
+      found[dim(place)] = apart;
+      apart *= std::max<int64_t>(sizes[dim(place)], 1);
+    }
+    return found;
+  }
+
+ private:
+  std::vector<int64_t> sizes_, order_;
+};
+
+}  // namespace fusegen
