@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Literal
 
-from fusegen.lower.stage import Element, Field, FittedFunction, Line, Result, Stage
-from fusegen.program import Kind
+from fusegen.lower.kernel_results import KernelResults
+from fusegen.lower.stage import Field, Result, Stage
 
 #: How the elements may lie for a kernel, each a case of the next: one dim behind the other; columns together
 #: with nothing behind them, rows and columns each in their own order; the same, but with rows behind the
@@ -16,56 +15,13 @@ Order = Literal["contiguous", "packed", "strided", "any"]
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """One kernel: its inputs by kind, what is computed once a column and once a call, its stages.
+class Kernel(KernelResults):
+    """One kernel: which loops it needs, how its elements may lie, and what a GPU's threads hold of it.
 
     Args:
-        name: "forward", "backward", …
-        full, col, row, scalar: the tensor inputs of each kind that the mathematics reads.
-        taken: single elements of inputs, one a row.
-        aside: the tensor inputs that are read so alone.
-        spread: those with one number a channel that vary along rows and columns.
-        saved: statistics that the forward pass saved or a kernel before left, in the type computed in.
-        attributes: numbers that the call passes.
-        random: inputs that are drawn, not loaded.
-        extents: the activation's extents that the mathematics uses ("rows", "cols", "sample").
-        indices: "column", where the mathematics uses the number of the column.
-        col_lines, scalar_lines: fields of `Col` and `Scalar` that are computed from the loaded ones.
-        stages: at least one, but for a kernel over columns alone.
-        final_lines: fields of `Total` that follow from the sums over the grid.
-        results: what is written, in the order of the operator's outputs, saved statistics last.
-        fitted: functions that the stages call.
-        comment: the program, a line a node.
-        strided: whether the columns of a row may lie apart in memory.
-        signature, returns: its inputs and outputs in words.
-        sampled: whether it runs over the rows of a sample alone.
         before: the kernels that leave what this one reads of columns and sums over rows, in order.
     """
 
-    name: str
-    full: tuple[Field, ...]
-    spread: tuple[Field, ...]
-    col: tuple[Field, ...]
-    row: tuple[Field, ...]
-    scalar: tuple[Field, ...]
-    taken: tuple[Element, ...]
-    aside: tuple[Field, ...]
-    saved: tuple[Field, ...]
-    attributes: tuple[Field, ...]
-    random: tuple[Field, ...]
-    extents: tuple[str, ...]
-    indices: tuple[str, ...]
-    col_lines: tuple[Line, ...]
-    scalar_lines: tuple[Line, ...]
-    stages: tuple[Stage, ...]
-    final_lines: tuple[Line, ...]
-    results: tuple[Result, ...]
-    fitted: tuple[FittedFunction, ...]
-    comment: tuple[str, ...]
-    signature: str
-    returns: str
-    strided: bool = False
-    sampled: bool = False
     before: tuple[Kernel, ...] = ()
 
     @property
@@ -116,32 +72,6 @@ class Kernel:
         return self.strided and not self.flat
 
     @property
-    def tensors(self) -> tuple[Field, ...]:
-        """Every tensor input but the saved statistics; all are stored in the tensor's dtype."""
-        return (*self.arrays, *self.scalar)
-
-    @property
-    def arrays(self) -> tuple[Field, ...]:
-        """Those with more than one number."""
-        return (*self.full, *self.spread, *self.col, *self.row, *self.aside)
-
-    @property
-    def kept(self) -> tuple[str, ...]:
-        """Every value that is kept from one stage to another."""
-        return tuple(name for stage in self.stages for name in stage.kept)
-
-    @property
-    def derived_cols(self) -> tuple[str, ...]:
-        """The fields of `Col` that are computed."""
-        return tuple(line.name.removeprefix("col.") for line in self.col_lines)
-
-    @property
-    def col_fields(self) -> tuple[str, ...]:
-        """Every field of `Col`, the loaded ones first."""
-        loaded = (*self.col, *self.saved_cols)
-        return (*(f.name for f in loaded), *self.indices, *self.derived_cols)
-
-    @property
     def holds_columns(self) -> bool:
         """Whether a GPU's thread keeps the operands of its columns from row to row: what several of them take
         of the first-level cache is more than a row's own elements. More than 24 bytes a column of a 16-bit
@@ -157,78 +87,6 @@ class Kernel:
     def holds_little(self) -> bool:
         """Whether an element leaves registers for what its column needs."""
         return max(sum(held) for held in self.held) <= 4
-
-    @property
-    def row_fields(self) -> tuple[str, ...]:
-        """Every field of `Row`, the loaded ones first."""
-        return self.row_known(len(self.stages))
-
-    @property
-    def indices_ahead(self) -> tuple[Field, ...]:
-        """The row operands by which elements are taken."""
-        by = {e.index for e in self.taken}
-        return tuple(f for f in self.row if f.name in by)
-
-    @property
-    def row_loads(self) -> tuple[str, ...]:
-        """The fields of `Row` that are loaded."""
-        loaded = (f.name for f in (*self.row, *self.saved_rows))
-        return (*loaded, *(e.name for e in self.taken))
-
-    def row_known(self, stage: int) -> tuple[str, ...]:
-        """Return the fields of `Row` that are known before a stage's own lines."""
-        before = self.stages[:stage]
-        reduced = (r.name for s in before for r in s.reductions)
-        lines = (line.name.removeprefix("row.") for s in before for line in s.row_lines)
-        return (*self.row_loads, *reduced, *lines)
-
-    @property
-    def scalar_fields(self) -> tuple[str, ...]:
-        """Every field of `Scalar`, the loaded ones first."""
-        lines = (line.name.removeprefix("scalar.") for line in self.scalar_lines)
-        loaded = (*self.scalar, *self.attributes, *self.saved_totals)
-        return (*(f.name for f in loaded), *self.extents, *lines)
-
-    @property
-    def rows_alone(self) -> tuple[Field, ...]:
-        """The row operands that hold a number of the tensor's dtype for each row."""
-        return tuple(f for f in self.row if not (f.per_channel or f.integer))
-
-    @property
-    def saved_rows(self) -> tuple[Field, ...]:
-        """The saved statistics with one value a row."""
-        return tuple(f for f in self.saved if f.kind == Kind.ROW)
-
-    @property
-    def saved_cols(self) -> tuple[Field, ...]:
-        """The saved statistics with one value a column."""
-        return tuple(f for f in self.saved if f.kind == Kind.COL)
-
-    @property
-    def saved_totals(self) -> tuple[Field, ...]:
-        """The saved statistics that are one number."""
-        return tuple(f for f in self.saved if f.kind == Kind.SCALAR)
-
-    @property
-    def total_fields(self) -> tuple[str, ...]:
-        """Every field of `Total`, the sums over the grid first."""
-        lines = (line.name.removeprefix("total.") for line in self.final_lines)
-        return (*(r.name for r in self.known_totals), *lines)
-
-    @property
-    def known_totals(self) -> tuple[Result, ...]:
-        """The sums over the grid from which final results may follow."""
-        return tuple(r for r in self.grid_sums if r.like is None)
-
-    @property
-    def finals(self) -> tuple[Result, ...]:
-        """The results that follow from sums over the grid."""
-        return tuple(r for r in self.results if r.how == "final")
-
-    @property
-    def out_fields(self) -> tuple[str, ...]:
-        """Every field of `Out`."""
-        return tuple(name for stage in self.stages for name, _ in stage.outs)
 
     @property
     def reduces_rows(self) -> bool:
@@ -252,24 +110,10 @@ class Kernel:
         light = not any("Math::" in line.code for s in self.stages[:-1] for line in s.lines)
         return len(self.passes) > 1 and light and not self.random
 
-    def reads_to(self, stage: Stage) -> frozenset[str]:
-        """The full inputs that a stage reads where what earlier ones kept is computed again."""
-        return frozenset().union(*(s.full_reads for s in self.stages[: stage.index + 1]))
-
     @property
     def passes(self) -> tuple[Stage, ...]:
         """The stages for which a streamed row is read: a provisional maximum is found in the next pass."""
         return tuple(s for s in self.stages if (s.lines or s.outs) and not s.provisional)
-
-    @property
-    def stores(self) -> tuple[Result, ...]:
-        """The results with one value an element."""
-        return tuple(r for s in self.stages for r in s.stores)
-
-    @property
-    def row_stores(self) -> tuple[Result, ...]:
-        """The results with one value a row."""
-        return tuple(r for r in self.results if r.how == "store" and r.per_row)
 
     @property
     def droppable(self) -> tuple[Result, ...]:
@@ -278,40 +122,6 @@ class Kernel:
         apart = any(k.form != "columns" for k in self.before)
         apart = apart or any(r not in self.row_stores for r in statistics)
         return () if apart else tuple(statistics)
-
-    @property
-    def block_reductions(self) -> tuple[str, ...]:
-        """The names of what each block of a row is reduced to, over all stages."""
-        found: list[str] = []
-        for stage in self.stages:
-            found += [r.block for r in stage.reductions]
-            found += [r.block for r in stage.totals]
-        return tuple(found)
-
-    @property
-    def row_totals(self) -> tuple[Result, ...]:
-        """The results to which each row adds one value."""
-        return tuple(r for r in self.results if r.adds and r.per_row and r.kind == Kind.SCALAR)
-
-    @property
-    def row_sums(self) -> tuple[Result, ...]:
-        """The results to which each row adds one value for its channel."""
-        return tuple(r for r in self.results if r.adds and r.per_row and r.kind == Kind.CHANNEL)
-
-    @property
-    def grid_sums(self) -> tuple[Result, ...]:
-        """Every result that is added up over the grid, also those that share a sum."""
-        return tuple(r for r in self.results if r.how == "sum")
-
-    @property
-    def additions(self) -> tuple[tuple[Result | None, Result | None], ...]:
-        """The results of each sum over the grid, in pairs: one in the tensor's dtype, one as computed."""
-        found: list[tuple[Result | None, Result | None]] = []
-        for sum_ in dict.fromkeys(r.summed_as for r in self.grid_sums):
-            same = [r for r in self.grid_sums if r.summed_as == sum_]
-            stored = [r for r in same if r.like]
-            found += zip_longest(stored, [r for r in same if not r.like])
-        return tuple(found)
 
     @property
     def joint_values(self) -> int:
@@ -323,11 +133,6 @@ class Kernel:
     def jointly(self) -> int:
         """How many sums or maxima one exchange takes; more of them would cost registers."""
         return 4
-
-    @property
-    def full_reads(self) -> frozenset[str]:
-        """The full inputs that any stage's code reads."""
-        return frozenset().union(*(stage.full_reads for stage in self.stages))
 
     @property
     def kept_draws(self) -> tuple[Field, ...]:
@@ -355,26 +160,6 @@ class Kernel:
             }
             found.append((inputs, len(values)))
         return tuple(found)
-
-    @property
-    def col_sums(self) -> tuple[Result, ...]:
-        """The results that are added up over the rows."""
-        return tuple(r for s in self.stages for r in s.col_sums)
-
-    @property
-    def run_sums(self) -> tuple[Result, ...]:
-        """The results that are added up over the elements of each channel."""
-        return tuple(r for s in self.stages for r in s.run_sums)
-
-    @property
-    def column_sums(self) -> tuple[Result, ...]:
-        """The results for which sums of columns can be kept."""
-        return (*self.col_sums, *self.run_sums)
-
-    @property
-    def totals(self) -> tuple[Result, ...]:
-        """The results that are added up over all elements, or over a value of each row."""
-        return (*(r for s in self.stages for r in s.totals), *self.row_totals)
 
     @property
     def flat(self) -> bool:
