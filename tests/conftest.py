@@ -79,6 +79,21 @@ def derived() -> Callable[[str], chain.Chain]:
     return of
 
 
+@pytest.fixture(scope="session")
+def measured(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], tuple[chain.Chain, ModuleType]]:
+    """Gives a chain of benchmarks/specs and its package: one op each, on the GPU."""
+    out = _shared(tmp_path_factory) / "measured"
+
+    def of(name: str) -> tuple[chain.Chain, ModuleType]:
+        path = ROOT / "benchmarks" / "specs" / f"{name}.yaml"
+        once(tmp_path_factory, name, lambda: builder.build([path], out=out))
+        return pipeline.derive(path), load(name, out)
+
+    return of
+
+
 @pytest.fixture
 def launched(tmp_path: Path) -> Callable[[str, str], tuple[chain.Chain, ModuleType]]:
     """Gives a chain of specs/ and its package, built with launch parameters of one's own in each pass."""

@@ -24,7 +24,13 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA de
 @needs_gpu
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 @pytest.mark.parametrize(
-    "name", ["matmul_gelu_softmax", "matmul_dropout_softmax", "gemm_batchnorm_scale_softmax"]
+    "name",
+    [
+        "matmul_gelu_softmax",
+        "matmul_dropout_softmax",
+        "gemm_batchnorm_scale_softmax",
+        "gated_rms_norm",
+    ],
 )
 def test_every_form_at_its_boundaries(
     name: str,
@@ -57,3 +63,37 @@ def test_rows_that_one_block_streams(
             case = verify.make_case(chain, shape, training=False, device="cuda")
             for error in verify.compare(built, chain, case, dtype):
                 assert error.within, f"{shape}: {error}"
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        # a block for each row, several, and rows in shared memory: of a block, of clusters of two to sixteen
+        (
+            "layer_norm",
+            [(600, 8192), (600, 8200), (9, 32769), (300, 40000), (9, 2**17), (9, 2**19)],
+        ),
+        # along rows and streamed where there are rows enough, else held
+        (
+            "cross_entropy",
+            [(2300, 4096), (2300, 4099), (2300, 9000), (1100, 2**15 + 8), (9, 2**16)],
+        ),
+        # channels that accesses share or do not, rows in shared memory
+        ("group_norm", [(3, 256, 16, 16), (70, 256, 56, 56), (9, 256, 57, 55), (2, 256, 200, 200)]),
+    ],
+)
+def test_long_rows_of_little_mathematics(
+    name: str,
+    shapes: list[tuple[int, ...]],
+    dtype: torch.dtype,
+    measured: Callable[[str], tuple[Chain, ModuleType]],
+) -> None:
+    """What stages compute again, what is read ahead of a row's end, and sums that wait for no other."""
+    chain, built = measured(name)
+    for shape in shapes:
+        case = verify.make_case(chain, shape, training=False, device="cuda")
+        for error in verify.compare(built, chain, case, dtype):
+            assert error.within, f"{shape}: {error}"

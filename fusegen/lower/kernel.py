@@ -99,13 +99,15 @@ class Kernel:
         return "".join(word.capitalize() for word in self.name.split("_"))
 
     @property
-    def form(self) -> Literal["flat", "pointwise", "rows", "columns"]:
-        """Which loops it needs: over one long row, down the columns, over each row as a whole, or over the
-        columns alone, without the activation."""
+    def form(self) -> Literal["flat", "pointwise", "along", "rows", "columns"]:
+        """Which loops it needs: over one long row, down the columns, along each row for what is known of it,
+        over each row as a whole, or over the columns alone, without the activation."""
         if not self.stages:
             return "columns"
         if self.reduces_rows or self.spread or self.run_sums:
             return "rows"
+        if self.row_loads and not (self.col or self.saved_cols or self.col_sums):
+            return "along"
         return "flat" if self.flat and not self.halved else "pointwise"
 
     @property
@@ -231,8 +233,19 @@ class Kernel:
 
     @property
     def reads_once(self) -> bool:
-        """Whether one pass over a row is all, and only sums and maxima come of it: it need not be held."""
-        return len(self.passes) == 1 and not (self.stores or self.column_sums)
+        """Whether one pass over a row is all, and its columns are not summed: it need not be held."""
+        return len(self.passes) == 1 and not self.column_sums
+
+    @property
+    def staged(self) -> bool:
+        """Whether a row that is too long for registers is best kept in shared memory: what its stages hand on
+        is soon computed again."""
+        light = not any("Math::" in line.code for s in self.stages[:-1] for line in s.lines)
+        return len(self.passes) > 1 and light and not (self.random or self.halved)
+
+    def reads_to(self, stage: Stage) -> frozenset[str]:
+        """The full inputs that a stage reads where what earlier ones kept is computed again."""
+        return frozenset().union(*(s.full_reads for s in self.stages[: stage.index + 1]))
 
     @property
     def passes(self) -> tuple[Stage, ...]:

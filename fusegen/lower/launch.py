@@ -16,7 +16,7 @@ from fusegen.lower.kernel import Kernel
 MEANINGS = {
     "access": "bytes of one access at most, 16 or 32; 0: the widest that the chip has",
     "rows_in_flight": "accesses that a thread has under way at once, of each input",
-    "waves": "blocks for each place on the chip; 1: each block stays and walks on",
+    "waves": "blocks for each place on the chip; 1: each block stays and walks on; 0: one for each row",
     "batches": "of rows in flight that a thread gets at least, where sums leave partial ones",
     "tiles": "of columns that a grid has at least, before a block gets wider than a warp",
     "threads_across": "at most so many threads side by side in a row",
@@ -61,12 +61,25 @@ def _names(kernel: Kernel) -> tuple[str, ...]:
     across = ("resident_across",) if kernel.across else ()
     if kernel.form == "columns":
         return ()
-    if kernel.form == "rows":
+    if kernel.form in ("rows", "along"):
         return "elements", "threads", "cluster", "waves", "resident", "full", *across
     if kernel.form == "flat":
         return ("access", "rows_in_flight", "waves") if sums else ("access", "rows_in_flight")
     shape = ("access", "rows_in_flight", "tiles", "threads_across", "block")
     return (*shape, *(("waves", "batches") if sums else ()), *across)
+
+
+def _waves(kernel: Kernel) -> int:
+    """Return the blocks for each place on the chip.
+
+    A row of one input in 32 bits, of which little is computed, comes and goes soonest by itself.
+    """
+    if kernel.form not in ("rows", "along"):
+        return 2
+    if kernel.column_sums:
+        return 1
+    dear = any("Math::" in line.code for stage in kernel.stages for line in stage.lines)
+    return 4 if dear or len(kernel.full) > 1 else 0
 
 
 def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> Launch:
@@ -95,7 +108,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         names=_names(kernel),
         access=0,
         rows_in_flight=max(1, (2 if light else 4) // tensors),
-        waves=(1 if kernel.column_sums else 4) if kernel.form == "rows" else 2,
+        waves=_waves(kernel),
         batches=2,
         tiles=64,
         threads_across=256,

@@ -8,6 +8,7 @@ from typing import Literal
 
 import sympy as sp
 
+from fusegen.lower.centred import leave_out_centred
 from fusegen.lower.columns import columns_apart
 from fusegen.lower.cut import cut
 from fusegen.lower.distribute import distribute
@@ -38,7 +39,8 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
         LoweringError: where the program has a form that no kernel template covers.
     """
     kernels: list[Kernel] = []
-    for part in cut(share_sums(distribute(program, given), given), given):
+    fewer = distribute(leave_out_centred(program, given), given)
+    for part in cut(share_sums(fewer, given), given):
         lowered = _Lowering(*regroup(part.program, part.given)).kernel()
         handed = {r.name for k in kernels for r in k.results}
         saved = tuple(replace(f, handed=f.name in handed) for f in lowered.saved)

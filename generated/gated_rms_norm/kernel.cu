@@ -16,8 +16,8 @@ struct ForwardLaunch {
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      4;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -40,10 +40,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   scalar.eps = T(args.eps);
   scalar.cols = T(args.cols);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(ForwardLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
@@ -64,11 +65,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
           }
         }
       }
@@ -81,6 +82,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
@@ -94,7 +96,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -145,11 +147,140 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
           K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + int64_t(r) * cols + c, y_v);
+        fusegen::store_vector(y + (row_at + item * apart), y_v);
       }
     }
 
     if (r < row_count && threadIdx.x == 0 && team.rank() == 0) {
+      if (expr_sum) expr_sum[r] = row.expr_sum;
+    }
+  }
+}
+
+// forward: a row in the shared memory of a team of threads, where too few registers could hold it.
+// Each stage reads it again and computes anew what earlier ones computed; the last makes room for
+// the next row.
+template <class S, int V, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(512, 2) forward_staged(ForwardArgs args) {
+  using T = fusegen::compute_t<S>;
+  using K = Forward<fusegen::math_t<S>>;
+  using Pack = fusegen::Packed<S, V>;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ weight = static_cast<const S*>(args.weight);
+  S* const __restrict__ y = static_cast<S*>(args.y);
+  T* const __restrict__ expr_sum = static_cast<T*>(args.expr_sum);
+  typename K::Scalar scalar{};
+  scalar.eps = T(args.eps);
+  scalar.cols = T(args.cols);
+  K::scalars(scalar);
+  using Team = fusegen::Team<T, HOLDERS, 1, 512>;
+  __shared__ typename Team::Exchange exchange;
+  Team team(*fusegen::settled(&exchange));
+  extern __shared__ __align__(16) unsigned char dynamic[];
+  const int thread = threadIdx.x, threads = blockDim.x;
+  const int step = int(gridDim.x) / team.blocks(), begin = int(blockIdx.x) / team.blocks();
+  const int row_count = int(rows), end = int(cols), apart = threads * V;
+  const int items =
+      (end + apart * team.blocks() - 1) / (apart * team.blocks());  // accesses of a thread
+  const int first_column = team.rank() * items * apart + thread * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  // Each thread has places of its own: for a row's vectors, and for its sums.
+  [[maybe_unused]] unsigned char* place = dynamic;
+  Pack* const x_staged = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
+  place += sizeof(Pack) * items * threads;
+
+  const auto read_row = [&](int r) {
+    if (r < row_count) {
+    }
+  };
+  int64_t x_gap = fusegen::gap_before(args.x_gap, begin);
+  const auto stage = [&](int r, int64_t row_at, int item) {
+    if (r < row_count) {
+      fusegen::copy_ahead(x_staged + item * threads, x + (x_gap + row_at + item * apart));
+    }
+  };
+  read_row(begin);
+  for (int item = 0; item < items; ++item) {
+    if (column(item) < end) stage(begin, begin * cols + first_column, item);
+  }
+
+  for (int r = begin; r < row_count; r += step) {
+    const int64_t row_at = fusegen::opaque(r * cols + first_column),
+                  following_at = fusegen::opaque(row_at + step * cols);
+    x_gap = fusegen::gap_before(args.x_gap, r + step);
+    typename K::Row row{};
+
+    read_row(r + step);
+    fusegen::await_copies();
+    T reduced_expr_sum = fusegen::Sum::identity<T>();
+    {
+#pragma unroll 4
+      for (int item = 0; item < items; ++item) {
+        const int c = column(item);
+        if (c < end) {
+          const Pack x_raw = x_staged[item * threads];
+          typename K::Full full[V];
+          const auto x_v = fusegen::unpack(x_raw);
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            full[v].x = x_v.value[v];
+          }
+          typename K::Col col[V] = {};
+          const auto weight_v = fusegen::load_vector<V>(weight + c);
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            col[v].weight = weight_v.value[v];
+          }
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            typename K::Kept kept;
+            typename K::Out out;
+            K::stage0(full[v], col[v], row, scalar, kept, out);
+            reduced_expr_sum = fusegen::Sum::combine(reduced_expr_sum, out.expr_sum);
+          }
+        }
+      }
+    }
+    T expr_sum_all[] = {reduced_expr_sum};
+    team.template reduce<fusegen::Sum>(expr_sum_all);
+    row.expr_sum = expr_sum_all[0];
+    K::row1(scalar, row);
+    {
+#pragma unroll 4
+      for (int item = 0; item < items; ++item) {
+        const int c = column(item);
+        if (c < end) {
+          const Pack x_raw = x_staged[item * threads];
+          typename K::Full full[V];
+          const auto x_v = fusegen::unpack(x_raw);
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            full[v].x = x_v.value[v];
+          }
+          typename K::Col col[V] = {};
+          const auto weight_v = fusegen::load_vector<V>(weight + c);
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            col[v].weight = weight_v.value[v];
+          }
+          fusegen::Vector<T, V> y_v;
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            typename K::Kept kept;
+            typename K::Out out;
+            K::stage0(full[v], col[v], row, scalar, kept, out);
+            K::stage1(full[v], col[v], row, scalar, kept, out);
+            y_v.value[v] = out.y;
+          }
+          fusegen::store_at_once(y + (row_at + item * apart), y_v);
+          stage(r + step, following_at, item);  // its place is free
+        }
+      }
+    }
+
+    if (thread == 0 && team.rank() == 0) {
       if (expr_sum) expr_sum[r] = row.expr_sum;
     }
   }
@@ -176,58 +307,74 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 1, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
-  fusegen::Packed<S, V> x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     T reduced_expr_sum = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
+          full[n][v].x = x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto weight_v = fusegen::load_vector<V>(weight + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].weight = weight_v.value[v];
+          col[n][v].weight = weight_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_expr_sum = fusegen::Sum::combine(reduced_expr_sum, out.expr_sum);
         }
       }
@@ -236,43 +383,42 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     team.template reduce<fusegen::Sum>(expr_sum_all);
     row.expr_sum = expr_sum_all[0];
     K::row1(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
+          full[n][v].x = x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto weight_v = fusegen::load_vector<V>(weight + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].weight = weight_v.value[v];
+          col[n][v].weight = weight_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + at, y_v);
+        fusegen::store_at_once(y + at, y_v);
       }
     }
 
@@ -306,12 +452,18 @@ struct ForwardRows {
     return std::min(ForwardLaunch::full, fusegen::full_block<S, V>(ForwardLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident;
+    constexpr int resident = ForwardRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -325,6 +477,10 @@ struct ForwardRows {
         return f(forward_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
         return f(forward_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+      case fusegen::RowForm::staged:
+        if constexpr (fusegen::stages<S, V>) return f(forward_staged<S, V, Holders::block>);
+      case fusegen::RowForm::staged_cluster:
+        if constexpr (fusegen::stages<S, V>) return f(forward_staged<S, V, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -341,32 +497,34 @@ struct ForwardPlan : fusegen::RowPlan {
     if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
           fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.weight, width * sizeof(S)) &&
-          fusegen::aligned(args.y, width * sizeof(S))))
+          fusegen::aligned(args.y, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
 
   template <class S, int V>
   static ForwardPlan sized(const ForwardArgs& args) {
-    using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(ForwardLaunch::waves);
+    needs.staged = fusegen::stages<S, V>;
     needs.threads = ForwardRows::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
     needs.preferred = std::min(ForwardLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(ForwardRows::items<S, V>());
     needs.cluster_items = ForwardRows::cluster_items<S, V>();
     needs.items = ForwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows, sizeof(S) == 4 ? ForwardLaunch::waves : 1,
-                                 false, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan.form, ForwardLaunch::waves), false, 0);
     };
     while (!ForwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -397,8 +555,8 @@ struct BackwardLaunch {
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -423,10 +581,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.eps = T(args.eps);
   scalar.cols = T(args.cols);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(BackwardLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -438,13 +597,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_weight_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_weight_sum(place, thread, threads);
   grad_weight_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T expr_sum_next{};
@@ -453,13 +616,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -474,6 +637,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
@@ -489,12 +653,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -551,13 +715,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
         }
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
       }
     }
   }
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -595,12 +760,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 1, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
   T expr_sum_next{};
   const auto read_row = [&](int64_t r) {
@@ -610,62 +782,73 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.expr_sum = expr_sum_next;
     read_row(r + groups);
     K::row0(scalar, row);
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto weight_v = fusegen::load_vector<V>(weight + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].weight = weight_v.value[v];
+          col[n][v].weight = weight_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_weight_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_expr_sum_2 =
               fusegen::Sum::combine(reduced_grad_expr_sum_2, out.grad_expr_sum_2);
           grad_weight_v.value[v] = out.grad_weight;
@@ -677,47 +860,44 @@ __global__ void __launch_bounds__(512, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_expr_sum_2_all);
     row.grad_expr_sum_2 = grad_expr_sum_2_all[0];
     K::row1(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto weight_v = fusegen::load_vector<V>(weight + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].weight = weight_v.value[v];
+          col[n][v].weight = weight_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_x_v.value[v] = out.grad_x;
         }
-        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_at_once(grad_x + at, grad_x_v);
       }
     }
   }
@@ -747,12 +927,18 @@ struct BackwardRows {
     return std::min(BackwardLaunch::full, fusegen::full_block<S, V>(BackwardLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident;
+    constexpr int resident = BackwardRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -783,7 +969,8 @@ struct BackwardPlan : fusegen::RowPlan {
           args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.weight, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -791,24 +978,29 @@ struct BackwardPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardPlan sized(const BackwardArgs& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(BackwardLaunch::waves);
+    needs.staged = false;
     needs.threads = BackwardRows::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
     needs.preferred = std::min(BackwardLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardRows::items<S, V>());
     needs.cluster_items = BackwardRows::cluster_items<S, V>();
     needs.items = BackwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
+    needs.sums = sizeof(T) * V * 1;
+    needs.block_sums = fusegen::holds_sums(512, BackwardRows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardLaunch::waves : 1, true, 0);
+                                 fusegen::waves<S>(plan.form, BackwardLaunch::waves), true, 0);
     };
     while (!BackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -847,8 +1039,8 @@ struct DoubleBackwardLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -876,10 +1068,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.eps = T(args.eps);
   scalar.cols = T(args.cols);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 4>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(DoubleBackwardLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 4, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -891,15 +1084,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_grad_x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_weight_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_weight_sum(place, thread, threads);
   grad_weight_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T expr_sum_next{};
@@ -910,15 +1107,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(grad_grad_x_next + item * threads,
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -934,6 +1131,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
@@ -953,18 +1151,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
           grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1046,7 +1244,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_weight_v.value[v] = out.grad_weight;
         }
         grad_weight_sum.add(item, grad_weight_v);
-        fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
       }
     }
     T grad_expr_sum_8_all[] = {reduced_grad_expr_sum_8};
@@ -1082,13 +1280,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
         }
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
       }
     }
   }
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -1129,12 +1328,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 4>;
+  using Team = fusegen::Team<T, HOLDERS, 4, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
   T expr_sum_next{};
   const auto read_row = [&](int64_t r) {
@@ -1144,23 +1350,41 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  fusegen::Packed<S, V> grad_grad_x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+    grad_grad_x_row = grad_grad_x_following;
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
+    const S* const grad_grad_x_from = row_goes_on ? grad_grad_x_row : grad_grad_x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
+      grad_grad_x_raw[n] = fusegen::load_packed<V>(grad_grad_x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.expr_sum = expr_sum_next;
     read_row(r + groups);
@@ -1169,48 +1393,43 @@ __global__ void __launch_bounds__(512, BLOCKS)
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_10 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_5 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto weight_v = fusegen::load_vector<V>(weight + c);
         const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].weight = weight_v.value[v];
-          col[v].grad_grad_weight = grad_grad_weight_v.value[v];
+          col[n][v].weight = weight_v.value[v];
+          col[n][v].grad_grad_weight = grad_grad_weight_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_grad_expr_sum_3_2 =
               fusegen::Sum::combine(reduced_grad_grad_expr_sum_3_2, out.grad_grad_expr_sum_3_2);
           reduced_grad_expr_sum_2 =
@@ -1231,112 +1450,102 @@ __global__ void __launch_bounds__(512, BLOCKS)
     row.grad_expr_sum_5 = grad_grad_expr_sum_3_2_all[3];
     K::row1(scalar, row);
     T reduced_grad_expr_sum_8 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto weight_v = fusegen::load_vector<V>(weight + c);
         const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].weight = weight_v.value[v];
-          col[v].grad_grad_weight = grad_grad_weight_v.value[v];
+          col[n][v].weight = weight_v.value[v];
+          col[n][v].grad_grad_weight = grad_grad_weight_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_grad_y_v;
         fusegen::Vector<T, V> grad_weight_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_expr_sum_8 =
               fusegen::Sum::combine(reduced_grad_expr_sum_8, out.grad_expr_sum_8);
           grad_grad_y_v.value[v] = out.grad_grad_y;
           grad_weight_v.value[v] = out.grad_weight;
         }
         fusegen::add_vector(grad_weight_partial + group * cols + c, grad_weight_v);
-        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
+        fusegen::store_at_once(grad_grad_y + at, grad_grad_y_v);
       }
     }
     T grad_expr_sum_8_all[] = {reduced_grad_expr_sum_8};
     team.template reduce<fusegen::Sum>(grad_expr_sum_8_all);
     row.grad_expr_sum_8 = grad_expr_sum_8_all[0];
     K::row2(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto weight_v = fusegen::load_vector<V>(weight + c);
         const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].weight = weight_v.value[v];
-          col[v].grad_grad_weight = grad_grad_weight_v.value[v];
+          col[n][v].weight = weight_v.value[v];
+          col[n][v].grad_grad_weight = grad_grad_weight_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_x_v.value[v] = out.grad_x;
         }
-        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_at_once(grad_x + at, grad_x_v);
       }
     }
   }
@@ -1368,12 +1577,18 @@ struct DoubleBackwardRows {
                     fusegen::full_block<S, V>(DoubleBackwardLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident;
+    constexpr int resident = DoubleBackwardRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -1410,7 +1625,8 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
           fusegen::aligned(args.weight, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_weight, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1418,24 +1634,31 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardPlan sized(const DoubleBackwardArgs& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(DoubleBackwardLaunch::waves);
+    needs.staged = false;
     needs.threads = DoubleBackwardRows::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardRows::items<S, V>());
     needs.cluster_items = DoubleBackwardRows::cluster_items<S, V>();
     needs.items = DoubleBackwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
+    needs.sums = sizeof(T) * V * 1;
+    needs.block_sums =
+        fusegen::holds_sums(512, DoubleBackwardRows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? DoubleBackwardLaunch::waves : 1, true, 0);
+                                 fusegen::waves<S>(plan.form, DoubleBackwardLaunch::waves), true,
+                                 0);
     };
     while (!DoubleBackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =

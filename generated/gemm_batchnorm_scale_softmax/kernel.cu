@@ -20,8 +20,8 @@ struct ForwardTrainSampleLaunch {
       64;  // of columns that a grid has at least, before a block gets wider than a warp
   static constexpr int threads_across = 256;  // at most so many threads side by side in a row
   static constexpr int block = 256;           // threads of a block
-  static constexpr int waves =
-      2;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 2;  // blocks for each place on the chip; 1: each block stays and
+                                   // walks on; 0: one for each row
   static constexpr int batches =
       2;  // of rows in flight that a thread gets at least, where sums leave partial ones
 };
@@ -180,8 +180,8 @@ struct ForwardTrainSumsLaunch {
       64;  // of columns that a grid has at least, before a block gets wider than a warp
   static constexpr int threads_across = 256;  // at most so many threads side by side in a row
   static constexpr int block = 256;           // threads of a block
-  static constexpr int waves =
-      2;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 2;  // blocks for each place on the chip; 1: each block stays and
+                                   // walks on; 0: one for each row
   static constexpr int batches =
       2;  // of rows in flight that a thread gets at least, where sums leave partial ones
 };
@@ -414,8 +414,8 @@ struct ForwardTrainLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      4;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -444,10 +444,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(ForwardTrainLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -459,7 +460,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
@@ -468,11 +469,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
           }
         }
       }
@@ -499,6 +500,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
@@ -512,7 +514,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -617,7 +619,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + int64_t(r) * cols + c, y_v);
+        fusegen::store_vector(y + (row_at + item * apart), y_v);
       }
     }
 
@@ -655,79 +657,98 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  using Team = fusegen::Team<T, HOLDERS, 2, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
-  fusegen::Packed<S, V> x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
+          full[n][v].x = x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
         const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
         }
-        // The maximum of what the thread has seen, and its sums relative to that.
-        const T known = reduced_softmax_max;
-        typename K::Kept kept[V];
-        typename K::Out out[V];
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      // The maximum of what the thread has seen, and its sums relative to that.
+      const T known = reduced_softmax_max;
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
-          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+          typename K::Out out;
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
-        if (!(reduced_softmax_max == known)) {
-          const T rescale =
-              fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-          reduced_softmax_sum *= rescale;
-        }
-        row.softmax_max = fusegen::anchor(reduced_softmax_max);
+      }
+      if (!(reduced_softmax_max == known)) {
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
+      }
+      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
-          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
+          typename K::Out out;
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
     }
@@ -744,50 +765,49 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
+          full[n][v].x = x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
         const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + at, y_v);
+        fusegen::store_at_once(y + at, y_v);
       }
     }
 
@@ -824,12 +844,18 @@ struct ForwardTrainRows {
                     fusegen::full_block<S, V>(ForwardTrainLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident;
+    constexpr int resident = ForwardTrainRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_train_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -862,32 +888,34 @@ struct ForwardTrainPlan : fusegen::RowPlan {
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_mean, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
-          fusegen::aligned(args.y, width * sizeof(S))))
+          fusegen::aligned(args.y, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
 
   template <class S, int V>
   static ForwardTrainPlan sized(const ForwardTrainArgs& args) {
-    using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(ForwardTrainLaunch::waves);
+    needs.staged = false;
     needs.threads = ForwardTrainRows::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = std::min(ForwardTrainLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
     needs.cluster_items = ForwardTrainRows::cluster_items<S, V>();
     needs.items = ForwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? ForwardTrainLaunch::waves : 1, false, 0);
+                                 fusegen::waves<S>(plan.form, ForwardTrainLaunch::waves), false, 0);
     };
     while (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -959,8 +987,8 @@ struct BackwardTrainSumsLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -991,10 +1019,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(BackwardTrainSumsLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -1006,16 +1035,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_bn_weight_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_bn_weight_sum(place, thread, threads);
   grad_bn_weight_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
-  fusegen::ColumnSums<T, V> grad_bn_bias_sum(place, thread, threads);
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  Sums grad_bn_bias_sum(place, thread, threads);
   grad_bn_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -1025,13 +1058,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -1063,6 +1096,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
@@ -1079,12 +1113,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1175,6 +1209,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -1228,12 +1263,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 1, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
   T grad_scale_total = T(0);
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -1245,52 +1287,54 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
@@ -1298,17 +1342,26 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -1318,32 +1371,20 @@ __global__ void __launch_bounds__(512, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
@@ -1351,20 +1392,29 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_bn_weight_v;
         fusegen::Vector<T, V> grad_bn_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_scale_total += out.grad_scale;
           grad_bn_weight_v.value[v] = out.grad_bn_weight;
           grad_bn_bias_v.value[v] = out.grad_bn_bias;
@@ -1404,12 +1454,18 @@ struct BackwardTrainSumsRows {
                     fusegen::full_block<S, V>(BackwardTrainSumsLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainSumsLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainSumsLaunch::resident;
+    constexpr int resident = BackwardTrainSumsRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_train_sums_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -1445,7 +1501,8 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_mean, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.d_bn_weight_factor, width * sizeof(fusegen::compute_t<S>)) &&
-          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>))))
+          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1453,24 +1510,31 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardTrainSumsPlan sized(const BackwardTrainSumsArgs& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(BackwardTrainSumsLaunch::waves);
+    needs.staged = false;
     needs.threads = BackwardTrainSumsRows::threads<S, V>();
     needs.cluster = BackwardTrainSumsLaunch::cluster;
     needs.preferred = std::min(BackwardTrainSumsLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainSumsRows::items<S, V>());
     needs.cluster_items = BackwardTrainSumsRows::cluster_items<S, V>();
     needs.items = BackwardTrainSumsRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 2 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
+    needs.sums = sizeof(T) * V * 2;
+    needs.block_sums =
+        fusegen::holds_sums(512, BackwardTrainSumsRows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     BackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardTrainSumsLaunch::waves : 1, true, 0);
+                                 fusegen::waves<S>(plan.form, BackwardTrainSumsLaunch::waves), true,
+                                 0);
     };
     while (!BackwardTrainSumsRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -1577,8 +1641,8 @@ struct BackwardTrainLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -1613,10 +1677,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.sample = T(args.sample);
   scalar.rows = T(args.rows);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(BackwardTrainLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -1628,13 +1693,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_gemm_bias_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_gemm_bias_sum(place, thread, threads);
   grad_gemm_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -1644,13 +1713,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -1687,6 +1756,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
@@ -1703,12 +1773,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1803,13 +1873,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
         }
         grad_gemm_bias_sum.add(item, grad_gemm_bias_v);
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
       }
     }
   }
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -1857,12 +1928,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 1, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -1874,52 +1952,54 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
@@ -1929,19 +2009,28 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].grad_bn_column_sum = grad_bn_column_sum_v.value[v];
-          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].bn_near_factor = bn_near_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].grad_bn_column_sum = grad_bn_column_sum_v.value[v];
+          col[n][v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].bn_near_factor = bn_near_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -1951,32 +2040,20 @@ __global__ void __launch_bounds__(512, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
@@ -1986,27 +2063,36 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].grad_bn_column_sum = grad_bn_column_sum_v.value[v];
-          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].bn_near_factor = bn_near_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].grad_bn_column_sum = grad_bn_column_sum_v.value[v];
+          col[n][v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].bn_near_factor = bn_near_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_gemm_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
         }
         fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
-        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_at_once(grad_x + at, grad_x_v);
       }
     }
   }
@@ -2037,12 +2123,18 @@ struct BackwardTrainRows {
                     fusegen::full_block<S, V>(BackwardTrainLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident;
+    constexpr int resident = BackwardTrainRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -2080,7 +2172,8 @@ struct BackwardTrainPlan : fusegen::RowPlan {
           fusegen::aligned(args.grad_bn_column_sum_2, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.bn_near_factor, width * sizeof(fusegen::compute_t<S>)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -2088,24 +2181,30 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardTrainPlan sized(const BackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(BackwardTrainLaunch::waves);
+    needs.staged = false;
     needs.threads = BackwardTrainRows::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = std::min(BackwardTrainLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainRows::items<S, V>());
     needs.cluster_items = BackwardTrainRows::cluster_items<S, V>();
     needs.items = BackwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
+    needs.sums = sizeof(T) * V * 1;
+    needs.block_sums =
+        fusegen::holds_sums(512, BackwardTrainRows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1, true, 0);
+                                 fusegen::waves<S>(plan.form, BackwardTrainLaunch::waves), true, 0);
     };
     while (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -2195,8 +2294,8 @@ struct DoubleBackwardTrainSumsLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -2232,10 +2331,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.bn_eps = T(args.bn_eps);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  constexpr bool ahead =
+      sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                             fusegen::walks<S>(DoubleBackwardTrainSumsLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -2247,21 +2348,25 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_grad_x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_grad_bn_column_sum_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_grad_bn_column_sum_sum(place, thread, threads);
   grad_grad_bn_column_sum_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
-  fusegen::ColumnSums<T, V> grad_grad_bn_column_sum_2_2_sum(place, thread, threads);
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  Sums grad_grad_bn_column_sum_2_2_sum(place, thread, threads);
   grad_grad_bn_column_sum_2_2_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
-  fusegen::ColumnSums<T, V> grad_bn_var_2_sum(place, thread, threads);
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  Sums grad_bn_var_2_sum(place, thread, threads);
   grad_bn_var_2_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -2273,15 +2378,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(grad_grad_x_next + item * threads,
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -2318,6 +2423,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
@@ -2335,18 +2441,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
           grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -2454,6 +2560,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -2520,12 +2627,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 1, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -2537,59 +2651,63 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  fusegen::Packed<S, V> grad_grad_x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+    grad_grad_x_row = grad_grad_x_following;
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
+    const S* const grad_grad_x_from = row_goes_on ? grad_grad_x_row : grad_grad_x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
+      grad_grad_x_raw[n] = fusegen::load_packed<V>(grad_grad_x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
@@ -2599,21 +2717,30 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].bn_near_factor = bn_near_factor_v.value[v];
-          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].bn_near_factor = bn_near_factor_v.value[v];
+          col[n][v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_grad_bn_column_sum_v;
         fusegen::Vector<T, V> grad_grad_bn_column_sum_2_2_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           grad_grad_bn_column_sum_v.value[v] = out.grad_grad_bn_column_sum;
@@ -2629,36 +2756,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
@@ -2668,21 +2781,30 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].bn_near_factor = bn_near_factor_v.value[v];
-          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].bn_near_factor = bn_near_factor_v.value[v];
+          col[n][v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
 
           grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
         }
@@ -2717,12 +2839,18 @@ struct DoubleBackwardTrainSumsRows {
                     fusegen::full_block<S, V>(DoubleBackwardTrainSumsLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSumsLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSumsLaunch::resident;
+    constexpr int resident = DoubleBackwardTrainSumsRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_sums_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -2763,7 +2891,8 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
           fusegen::aligned(args.bn_mean, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.bn_near_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.d_bn_var_factor, width * sizeof(fusegen::compute_t<S>)) &&
-          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>))))
+          fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -2771,25 +2900,31 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainSumsPlan sized(const DoubleBackwardTrainSumsArgs& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(DoubleBackwardTrainSumsLaunch::waves);
+    needs.staged = false;
     needs.threads = DoubleBackwardTrainSumsRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSumsLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainSumsLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainSumsRows::items<S, V>());
     needs.cluster_items = DoubleBackwardTrainSumsRows::cluster_items<S, V>();
     needs.items = DoubleBackwardTrainSumsRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 3 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
+    needs.sums = sizeof(T) * V * 3;
+    needs.block_sums =
+        fusegen::holds_sums(512, DoubleBackwardTrainSumsRows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     DoubleBackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? DoubleBackwardTrainSumsLaunch::waves : 1, true,
-                                 0);
+                                 fusegen::waves<S>(plan.form, DoubleBackwardTrainSumsLaunch::waves),
+                                 true, 0);
     };
     while (!DoubleBackwardTrainSumsRows::visit<S, V>(plan,
                                                      place)) {  // the chip cannot hold the cluster
@@ -2912,8 +3047,8 @@ struct DoubleBackwardTrainSums2Launch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -2965,10 +3100,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.bn_eps = T(args.bn_eps);
   scalar.rows = T(args.rows);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  constexpr bool ahead =
+      sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                             fusegen::walks<S>(DoubleBackwardTrainSums2Launch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -2980,24 +3117,28 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_grad_x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_bn_weight_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_bn_weight_sum(place, thread, threads);
   grad_bn_weight_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
-  fusegen::ColumnSums<T, V> grad_bn_bias_sum(place, thread, threads);
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  Sums grad_bn_bias_sum(place, thread, threads);
   grad_bn_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
-  fusegen::ColumnSums<T, V> grad_bn_var_4_sum(place, thread, threads);
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  Sums grad_bn_var_4_sum(place, thread, threads);
   grad_bn_var_4_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
-  fusegen::ColumnSums<T, V> grad_bn_mean_4_sum(place, thread, threads);
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  Sums grad_bn_mean_4_sum(place, thread, threads);
   grad_bn_mean_4_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -3009,15 +3150,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(grad_grad_x_next + item * threads,
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -3034,6 +3175,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
@@ -3052,18 +3194,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
           grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -3189,7 +3331,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
@@ -3269,6 +3411,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -3357,12 +3500,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  using Team = fusegen::Team<T, HOLDERS, 2, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
   T grad_scale_total = T(0);
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -3374,23 +3524,41 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  fusegen::Packed<S, V> grad_grad_x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+    grad_grad_x_row = grad_grad_x_following;
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
+    const S* const grad_grad_x_from = row_goes_on ? grad_grad_x_row : grad_grad_x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
+      grad_grad_x_raw[n] = fusegen::load_packed<V>(grad_grad_x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -3398,36 +3566,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
@@ -3448,28 +3602,37 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].grad_grad_bn_offset = grad_grad_bn_offset_v.value[v];
-          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
-          col[v].d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
-          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
-          col[v].d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_v.value[v];
-          col[v].grad_bn_mean_3_factor = grad_bn_mean_3_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_weight = bn_weight_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[n][v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[n][v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].grad_grad_bn_offset = grad_grad_bn_offset_v.value[v];
+          col[n][v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[n][v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[n][v].d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_v.value[v];
+          col[n][v].grad_bn_mean_3_factor = grad_bn_mean_3_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           reduced_grad_grad_softmax_sum_2 =
@@ -3483,36 +3646,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
     row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
@@ -3533,71 +3682,66 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].grad_grad_bn_offset = grad_grad_bn_offset_v.value[v];
-          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
-          col[v].d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
-          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
-          col[v].d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_v.value[v];
-          col[v].grad_bn_mean_3_factor = grad_bn_mean_3_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_weight = bn_weight_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[n][v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[n][v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].grad_grad_bn_offset = grad_grad_bn_offset_v.value[v];
+          col[n][v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[n][v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[n][v].d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_v.value[v];
+          col[n][v].grad_bn_mean_3_factor = grad_bn_mean_3_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
+        fusegen::store_at_once(grad_grad_y + at, grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
@@ -3618,34 +3762,43 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].grad_grad_bn_offset = grad_grad_bn_offset_v.value[v];
-          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
-          col[v].d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
-          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
-          col[v].d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_v.value[v];
-          col[v].grad_bn_mean_3_factor = grad_bn_mean_3_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_weight = bn_weight_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[n][v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[n][v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].grad_grad_bn_offset = grad_grad_bn_offset_v.value[v];
+          col[n][v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].d_d_bn_weight_bn_var_factor = d_d_bn_weight_bn_var_factor_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[n][v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[n][v].d_d_bn_var_bn_var_factor = d_d_bn_var_bn_var_factor_v.value[v];
+          col[n][v].grad_bn_mean_3_factor = grad_bn_mean_3_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_bn_weight_v;
         fusegen::Vector<T, V> grad_bn_bias_v;
         fusegen::Vector<T, V> grad_bn_var_4_v;
         fusegen::Vector<T, V> grad_bn_mean_4_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_scale_total += out.grad_scale;
           grad_bn_weight_v.value[v] = out.grad_bn_weight;
           grad_bn_bias_v.value[v] = out.grad_bn_bias;
@@ -3690,13 +3843,18 @@ struct DoubleBackwardTrainSums2Rows {
                     fusegen::full_block<S, V>(DoubleBackwardTrainSums2Launch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSums2Launch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident =
-        V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSums2Launch::resident;
+    constexpr int resident = DoubleBackwardTrainSums2Rows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_sums2_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -3748,7 +3906,8 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
           fusegen::aligned(args.grad_grad_bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.d_d_bn_var_bn_var_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.grad_bn_mean_3_factor, width * sizeof(fusegen::compute_t<S>)) &&
-          fusegen::aligned(args.grad_grad_y, width * sizeof(S))))
+          fusegen::aligned(args.grad_grad_y, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -3756,25 +3915,31 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainSums2Plan sized(const DoubleBackwardTrainSums2Args& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(DoubleBackwardTrainSums2Launch::waves);
+    needs.staged = false;
     needs.threads = DoubleBackwardTrainSums2Rows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSums2Launch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainSums2Launch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainSums2Rows::items<S, V>());
     needs.cluster_items = DoubleBackwardTrainSums2Rows::cluster_items<S, V>();
     needs.items = DoubleBackwardTrainSums2Rows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 4 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
+    needs.sums = sizeof(T) * V * 4;
+    needs.block_sums =
+        fusegen::holds_sums(512, DoubleBackwardTrainSums2Rows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     DoubleBackwardTrainSums2Plan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? DoubleBackwardTrainSums2Launch::waves : 1, true,
-                                 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, DoubleBackwardTrainSums2Launch::waves), true, 0);
     };
     while (!DoubleBackwardTrainSums2Rows::visit<S, V>(plan,
                                                       place)) {  // the chip cannot hold the cluster
@@ -3891,8 +4056,8 @@ struct DoubleBackwardTrainLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -3940,10 +4105,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  constexpr bool ahead =
+      sizeof(Pack) == 16 &&
+      (HOLDERS != fusegen::Holders::block || fusegen::walks<S>(DoubleBackwardTrainLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -3955,15 +4122,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_grad_x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_gemm_bias_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_gemm_bias_sum(place, thread, threads);
   grad_gemm_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -3975,15 +4146,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(grad_grad_x_next + item * threads,
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -4000,6 +4171,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
@@ -4018,18 +4190,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
           grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -4206,13 +4378,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
         }
         grad_gemm_bias_sum.add(item, grad_gemm_bias_v);
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
       }
     }
   }
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -4273,12 +4446,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  using Team = fusegen::Team<T, HOLDERS, 2, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -4290,23 +4470,41 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  fusegen::Packed<S, V> grad_grad_x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+    grad_grad_x_row = grad_grad_x_following;
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
+    const S* const grad_grad_x_from = row_goes_on ? grad_grad_x_row : grad_grad_x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
+      grad_grad_x_raw[n] = fusegen::load_packed<V>(grad_grad_x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -4314,36 +4512,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
@@ -4361,27 +4545,36 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
-          col[v].grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_v.value[v];
-          col[v].grad_bn_column_sum_3 = grad_bn_column_sum_3_v.value[v];
-          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
-          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
-          col[v].bn_near_factor = bn_near_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[n][v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[n][v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[n][v].grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_v.value[v];
+          col[n][v].grad_bn_column_sum_3 = grad_bn_column_sum_3_v.value[v];
+          col[n][v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[n][v].bn_near_factor = bn_near_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           reduced_grad_grad_softmax_sum_2 =
@@ -4395,36 +4588,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
     row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
@@ -4442,28 +4621,37 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
-          col[v].grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_v.value[v];
-          col[v].grad_bn_column_sum_3 = grad_bn_column_sum_3_v.value[v];
-          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
-          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
-          col[v].bn_near_factor = bn_near_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[n][v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[n][v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[n][v].grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_v.value[v];
+          col[n][v].grad_bn_column_sum_3 = grad_bn_column_sum_3_v.value[v];
+          col[n][v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[n][v].bn_near_factor = bn_near_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
         }
@@ -4473,36 +4661,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
@@ -4520,36 +4694,45 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
-          col[v].grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_v.value[v];
-          col[v].grad_bn_column_sum_3 = grad_bn_column_sum_3_v.value[v];
-          col[v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
-          col[v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
-          col[v].bn_near_factor = bn_near_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[n][v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[n][v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          col[n][v].bn_mean = bn_mean_v.value[v];
+          col[n][v].grad_grad_bn_var_2 = grad_grad_bn_var_2_v.value[v];
+          col[n][v].grad_bn_column_sum_2_2 = grad_bn_column_sum_2_2_v.value[v];
+          col[n][v].grad_bn_column_sum_3 = grad_bn_column_sum_3_v.value[v];
+          col[n][v].grad_bn_column_sum_2 = grad_bn_column_sum_2_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].d_bn_var_factor = d_bn_var_factor_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].grad_grad_bn_factor = grad_grad_bn_factor_v.value[v];
+          col[n][v].bn_near_factor = bn_near_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_gemm_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
         }
         fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
-        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_at_once(grad_x + at, grad_x_v);
       }
     }
   }
@@ -4581,12 +4764,18 @@ struct DoubleBackwardTrainRows {
                     fusegen::full_block<S, V>(DoubleBackwardTrainLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainLaunch::resident;
+    constexpr int resident = DoubleBackwardTrainRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -4636,7 +4825,8 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
           fusegen::aligned(args.d_bn_weight_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.grad_grad_bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.bn_near_factor, width * sizeof(fusegen::compute_t<S>)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -4644,24 +4834,31 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainPlan sized(const DoubleBackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(DoubleBackwardTrainLaunch::waves);
+    needs.staged = false;
     needs.threads = DoubleBackwardTrainRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainRows::items<S, V>());
     needs.cluster_items = DoubleBackwardTrainRows::cluster_items<S, V>();
     needs.items = DoubleBackwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
+    needs.sums = sizeof(T) * V * 1;
+    needs.block_sums =
+        fusegen::holds_sums(512, DoubleBackwardTrainRows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? DoubleBackwardTrainLaunch::waves : 1, true, 0);
+                                 fusegen::waves<S>(plan.form, DoubleBackwardTrainLaunch::waves),
+                                 true, 0);
     };
     while (
         !DoubleBackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
@@ -4739,8 +4936,8 @@ struct ForwardEvalLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      4;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -4766,10 +4963,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(ForwardEvalLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -4781,7 +4979,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
@@ -4790,11 +4988,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
           }
         }
       }
@@ -4807,6 +5005,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
@@ -4820,7 +5019,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -4913,7 +5112,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + int64_t(r) * cols + c, y_v);
+        fusegen::store_vector(y + (row_at + item * apart), y_v);
       }
     }
 
@@ -4948,79 +5147,98 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  using Team = fusegen::Team<T, HOLDERS, 2, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
-  fusegen::Packed<S, V> x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
+          full[n][v].x = x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_running_mean = bn_running_mean_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
         }
-        // The maximum of what the thread has seen, and its sums relative to that.
-        const T known = reduced_softmax_max;
-        typename K::Kept kept[V];
-        typename K::Out out[V];
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      // The maximum of what the thread has seen, and its sums relative to that.
+      const T known = reduced_softmax_max;
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
-          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+          typename K::Out out;
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
-        if (!(reduced_softmax_max == known)) {
-          const T rescale =
-              fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-          reduced_softmax_sum *= rescale;
-        }
-        row.softmax_max = fusegen::anchor(reduced_softmax_max);
+      }
+      if (!(reduced_softmax_max == known)) {
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
+      }
+      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
-          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
+          typename K::Out out;
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
     }
@@ -5037,50 +5255,49 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
+          full[n][v].x = x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
         const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_running_mean = bn_running_mean_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + at, y_v);
+        fusegen::store_at_once(y + at, y_v);
       }
     }
 
@@ -5117,12 +5334,18 @@ struct ForwardEvalRows {
                     fusegen::full_block<S, V>(ForwardEvalLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident;
+    constexpr int resident = ForwardEvalRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -5155,32 +5378,34 @@ struct ForwardEvalPlan : fusegen::RowPlan {
           fusegen::aligned(args.bn_running_mean, width * sizeof(S)) &&
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
-          fusegen::aligned(args.y, width * sizeof(S))))
+          fusegen::aligned(args.y, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
 
   template <class S, int V>
   static ForwardEvalPlan sized(const ForwardEvalArgs& args) {
-    using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(ForwardEvalLaunch::waves);
+    needs.staged = false;
     needs.threads = ForwardEvalRows::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = std::min(ForwardEvalLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
     needs.cluster_items = ForwardEvalRows::cluster_items<S, V>();
     needs.items = ForwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? ForwardEvalLaunch::waves : 1, false, 0);
+                                 fusegen::waves<S>(plan.form, ForwardEvalLaunch::waves), false, 0);
     };
     while (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -5250,8 +5475,8 @@ struct BackwardEvalLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -5283,10 +5508,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(BackwardEvalLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -5298,19 +5524,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_gemm_bias_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_gemm_bias_sum(place, thread, threads);
   grad_gemm_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
-  fusegen::ColumnSums<T, V> grad_bn_weight_sum(place, thread, threads);
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  Sums grad_bn_weight_sum(place, thread, threads);
   grad_bn_weight_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
-  fusegen::ColumnSums<T, V> grad_bn_bias_sum(place, thread, threads);
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  Sums grad_bn_bias_sum(place, thread, threads);
   grad_bn_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -5320,13 +5550,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -5358,6 +5588,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
@@ -5374,12 +5605,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -5469,13 +5700,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         grad_gemm_bias_sum.add(item, grad_gemm_bias_v);
         grad_bn_weight_sum.add(item, grad_bn_weight_v);
         grad_bn_bias_sum.add(item, grad_bn_bias_v);
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
       }
     }
   }
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -5537,12 +5769,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 1, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
   T grad_scale_total = T(0);
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -5554,52 +5793,54 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
@@ -5607,17 +5848,26 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_running_mean = bn_running_mean_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -5627,32 +5877,20 @@ __global__ void __launch_bounds__(512, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
         const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
@@ -5660,22 +5898,31 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_running_mean = bn_running_mean_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_gemm_bias_v;
         fusegen::Vector<T, V> grad_bn_weight_v;
         fusegen::Vector<T, V> grad_bn_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
@@ -5685,7 +5932,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
         fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
         fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
-        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_at_once(grad_x + at, grad_x_v);
       }
     }
   }
@@ -5719,12 +5966,18 @@ struct BackwardEvalRows {
                     fusegen::full_block<S, V>(BackwardEvalLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident;
+    constexpr int resident = BackwardEvalRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -5759,7 +6012,8 @@ struct BackwardEvalPlan : fusegen::RowPlan {
           fusegen::aligned(args.bn_bias, width * sizeof(S)) &&
           fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.d_bn_weight_factor, width * sizeof(fusegen::compute_t<S>)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -5767,24 +6021,30 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardEvalPlan sized(const BackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(BackwardEvalLaunch::waves);
+    needs.staged = false;
     needs.threads = BackwardEvalRows::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = std::min(BackwardEvalLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardEvalRows::items<S, V>());
     needs.cluster_items = BackwardEvalRows::cluster_items<S, V>();
     needs.items = BackwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 3 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
+    needs.sums = sizeof(T) * V * 3;
+    needs.block_sums =
+        fusegen::holds_sums(512, BackwardEvalRows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardEvalLaunch::waves : 1, true, 0);
+                                 fusegen::waves<S>(plan.form, BackwardEvalLaunch::waves), true, 0);
     };
     while (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -5880,8 +6140,8 @@ struct DoubleBackwardEvalLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -5921,10 +6181,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(DoubleBackwardEvalLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -5936,21 +6197,25 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_grad_x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_gemm_bias_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_gemm_bias_sum(place, thread, threads);
   grad_gemm_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
-  fusegen::ColumnSums<T, V> grad_bn_weight_sum(place, thread, threads);
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  Sums grad_bn_weight_sum(place, thread, threads);
   grad_bn_weight_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
-  fusegen::ColumnSums<T, V> grad_bn_bias_sum(place, thread, threads);
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  Sums grad_bn_bias_sum(place, thread, threads);
   grad_bn_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -5962,15 +6227,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(grad_grad_x_next + item * threads,
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -5987,6 +6252,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
@@ -6005,18 +6271,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
           grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -6110,7 +6376,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
@@ -6167,13 +6433,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         grad_gemm_bias_sum.add(item, grad_gemm_bias_v);
         grad_bn_weight_sum.add(item, grad_bn_weight_v);
         grad_bn_bias_sum.add(item, grad_bn_bias_v);
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
       }
     }
   }
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -6243,12 +6510,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  using Team = fusegen::Team<T, HOLDERS, 2, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
   T grad_scale_total = T(0);
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -6260,23 +6534,41 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  fusegen::Packed<S, V> grad_grad_x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+    grad_grad_x_row = grad_grad_x_following;
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
+    const S* const grad_grad_x_from = row_goes_on ? grad_grad_x_row : grad_grad_x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
+      grad_grad_x_raw[n] = fusegen::load_packed<V>(grad_grad_x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -6284,36 +6576,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
         const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
@@ -6325,21 +6603,30 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_running_mean = bn_running_mean_v.value[v];
+          col[n][v].bn_weight = bn_weight_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[n][v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[n][v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           reduced_grad_grad_softmax_sum_2 =
@@ -6353,36 +6640,22 @@ __global__ void __launch_bounds__(512, BLOCKS)
     row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
         const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
@@ -6394,64 +6667,59 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_running_mean = bn_running_mean_v.value[v];
+          col[n][v].bn_weight = bn_weight_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[n][v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[n][v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
+        fusegen::store_at_once(grad_grad_y + at, grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
         const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
         const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
@@ -6463,27 +6731,36 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_weight = bn_weight_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          col[v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
-          col[v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
+          col[n][v].gemm_bias = gemm_bias_v.value[v];
+          col[n][v].bn_running_mean = bn_running_mean_v.value[v];
+          col[n][v].bn_weight = bn_weight_v.value[v];
+          col[n][v].bn_bias = bn_bias_v.value[v];
+          col[n][v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
+          col[n][v].grad_grad_bn_weight = grad_grad_bn_weight_v.value[v];
+          col[n][v].grad_grad_bn_bias = grad_grad_bn_bias_v.value[v];
+          col[n][v].bn_factor = bn_factor_v.value[v];
+          col[n][v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_gemm_bias_v;
         fusegen::Vector<T, V> grad_bn_weight_v;
         fusegen::Vector<T, V> grad_bn_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
@@ -6493,7 +6770,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         fusegen::add_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_v);
         fusegen::add_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_v);
         fusegen::add_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_v);
-        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_at_once(grad_x + at, grad_x_v);
       }
     }
   }
@@ -6528,12 +6805,18 @@ struct DoubleBackwardEvalRows {
                     fusegen::full_block<S, V>(DoubleBackwardEvalLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardEvalLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardEvalLaunch::resident;
+    constexpr int resident = DoubleBackwardEvalRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -6577,7 +6860,8 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
           fusegen::aligned(args.bn_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.d_bn_weight_factor, width * sizeof(fusegen::compute_t<S>)) &&
           fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -6585,24 +6869,31 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardEvalPlan sized(const DoubleBackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(DoubleBackwardEvalLaunch::waves);
+    needs.staged = false;
     needs.threads = DoubleBackwardEvalRows::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardEvalLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardEvalRows::items<S, V>());
     needs.cluster_items = DoubleBackwardEvalRows::cluster_items<S, V>();
     needs.items = DoubleBackwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 3 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
+    needs.sums = sizeof(T) * V * 3;
+    needs.block_sums =
+        fusegen::holds_sums(512, DoubleBackwardEvalRows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? DoubleBackwardEvalLaunch::waves : 1, true, 0);
+                                 fusegen::waves<S>(plan.form, DoubleBackwardEvalLaunch::waves),
+                                 true, 0);
     };
     while (!DoubleBackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =

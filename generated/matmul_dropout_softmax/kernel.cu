@@ -16,8 +16,8 @@ struct ForwardTrainLaunch {
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      4;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -40,10 +40,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(ForwardTrainLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
@@ -64,11 +65,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
           }
         }
       }
@@ -81,6 +82,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
@@ -94,11 +96,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
-        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, int64_t(r) * cols + c);
+        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + item * apart);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].x = x_v.value[v];
@@ -171,7 +173,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + int64_t(r) * cols + c, y_v);
+        fusegen::store_vector(y + (row_at + item * apart), y_v);
       }
     }
 
@@ -203,75 +205,94 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  using Team = fusegen::Team<T, HOLDERS, 2, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
-  fusegen::Packed<S, V> x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
-        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
+        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].dropout_u = dropout_u_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].dropout_u = dropout_u_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
         }
-        // The maximum of what the thread has seen, and its sums relative to that.
-        const T known = reduced_softmax_max;
-        typename K::Kept kept[V];
-        typename K::Out out[V];
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      // The maximum of what the thread has seen, and its sums relative to that.
+      const T known = reduced_softmax_max;
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
-          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+          typename K::Out out;
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
-        if (!(reduced_softmax_max == known)) {
-          const T rescale =
-              fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-          reduced_softmax_sum *= rescale;
-        }
-        row.softmax_max = fusegen::anchor(reduced_softmax_max);
+      }
+      if (!(reduced_softmax_max == known)) {
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
+      }
+      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
-          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
+          typename K::Out out;
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
     }
@@ -288,46 +309,45 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
-        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
+        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].dropout_u = dropout_u_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].dropout_u = dropout_u_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + at, y_v);
+        fusegen::store_at_once(y + at, y_v);
       }
     }
 
@@ -364,12 +384,18 @@ struct ForwardTrainRows {
                     fusegen::full_block<S, V>(ForwardTrainLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident;
+    constexpr int resident = ForwardTrainRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_train_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -399,32 +425,34 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
           fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
-          fusegen::aligned(args.y, width * sizeof(S))))
+          fusegen::aligned(args.y, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
 
   template <class S, int V>
   static ForwardTrainPlan sized(const ForwardTrainArgs& args) {
-    using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(ForwardTrainLaunch::waves);
+    needs.staged = false;
     needs.threads = ForwardTrainRows::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = std::min(ForwardTrainLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
     needs.cluster_items = ForwardTrainRows::cluster_items<S, V>();
     needs.items = ForwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? ForwardTrainLaunch::waves : 1, false, 0);
+                                 fusegen::waves<S>(plan.form, ForwardTrainLaunch::waves), false, 0);
     };
     while (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -455,8 +483,8 @@ struct BackwardTrainLaunch {
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -481,10 +509,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(BackwardTrainLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -496,13 +525,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_matmul_bias_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_matmul_bias_sum(place, thread, threads);
   grad_matmul_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -512,13 +545,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -534,6 +567,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
@@ -550,17 +584,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
-        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, int64_t(r) * cols + c);
+        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + item * apart);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].x = x_v.value[v];
@@ -614,13 +648,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
         grad_matmul_bias_sum.add(item, grad_matmul_bias_v);
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
       }
     }
   }
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -659,12 +694,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 1, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -676,64 +718,75 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
-        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
+        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].dropout_u = dropout_u_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].dropout_u = dropout_u_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -743,52 +796,49 @@ __global__ void __launch_bounds__(512, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
-        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
+        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].dropout_u = dropout_u_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].dropout_u = dropout_u_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
         fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
-        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_at_once(grad_x + at, grad_x_v);
       }
     }
   }
@@ -819,12 +869,18 @@ struct BackwardTrainRows {
                     fusegen::full_block<S, V>(BackwardTrainLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident;
+    constexpr int resident = BackwardTrainRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -856,7 +912,8 @@ struct BackwardTrainPlan : fusegen::RowPlan {
           args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -864,24 +921,30 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardTrainPlan sized(const BackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(BackwardTrainLaunch::waves);
+    needs.staged = false;
     needs.threads = BackwardTrainRows::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = std::min(BackwardTrainLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainRows::items<S, V>());
     needs.cluster_items = BackwardTrainRows::cluster_items<S, V>();
     needs.items = BackwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
+    needs.sums = sizeof(T) * V * 1;
+    needs.block_sums =
+        fusegen::holds_sums(512, BackwardTrainRows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardTrainLaunch::waves : 1, true, 0);
+                                 fusegen::waves<S>(plan.form, BackwardTrainLaunch::waves), true, 0);
     };
     while (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -920,8 +983,8 @@ struct DoubleBackwardTrainLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -951,10 +1014,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  constexpr bool ahead =
+      sizeof(Pack) == 16 &&
+      (HOLDERS != fusegen::Holders::block || fusegen::walks<S>(DoubleBackwardTrainLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -966,15 +1031,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_grad_x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_matmul_bias_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_matmul_bias_sum(place, thread, threads);
   grad_matmul_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -986,15 +1055,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(grad_grad_x_next + item * threads,
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -1011,6 +1080,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
@@ -1029,24 +1099,24 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
           grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[item]);
-        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, int64_t(r) * cols + c);
+        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + item * apart);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           full[v].x = x_v.value[v];
@@ -1108,7 +1178,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
@@ -1144,13 +1214,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
         grad_matmul_bias_sum.add(item, grad_matmul_bias_v);
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
       }
     }
   }
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -1193,12 +1264,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  using Team = fusegen::Team<T, HOLDERS, 2, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -1210,23 +1288,41 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  fusegen::Packed<S, V> grad_grad_x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+    grad_grad_x_row = grad_grad_x_following;
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
+    const S* const grad_grad_x_from = row_goes_on ? grad_grad_x_row : grad_grad_x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
+      grad_grad_x_raw[n] = fusegen::load_packed<V>(grad_grad_x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -1234,50 +1330,45 @@ __global__ void __launch_bounds__(512, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
-        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
+        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
-          full[v].dropout_u = dropout_u_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].dropout_u = dropout_u_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
         const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-          col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
           reduced_grad_softmax_sum_2 =
@@ -1291,116 +1382,106 @@ __global__ void __launch_bounds__(512, BLOCKS)
     row.grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
-        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
+        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
-          full[v].dropout_u = dropout_u_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].dropout_u = dropout_u_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
         const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-          col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
+        fusegen::store_at_once(grad_grad_y + at, grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
-        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, at);
+        const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
-          full[v].dropout_u = dropout_u_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].dropout_u = dropout_u_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
         const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-          col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
         fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
-        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_at_once(grad_x + at, grad_x_v);
       }
     }
   }
@@ -1432,12 +1513,18 @@ struct DoubleBackwardTrainRows {
                     fusegen::full_block<S, V>(DoubleBackwardTrainLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainLaunch::resident;
+    constexpr int resident = DoubleBackwardTrainRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -1475,7 +1562,8 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_matmul_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -1483,24 +1571,31 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainPlan sized(const DoubleBackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(DoubleBackwardTrainLaunch::waves);
+    needs.staged = false;
     needs.threads = DoubleBackwardTrainRows::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainRows::items<S, V>());
     needs.cluster_items = DoubleBackwardTrainRows::cluster_items<S, V>();
     needs.items = DoubleBackwardTrainRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
+    needs.sums = sizeof(T) * V * 1;
+    needs.block_sums =
+        fusegen::holds_sums(512, DoubleBackwardTrainRows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? DoubleBackwardTrainLaunch::waves : 1, true, 0);
+                                 fusegen::waves<S>(plan.form, DoubleBackwardTrainLaunch::waves),
+                                 true, 0);
     };
     while (
         !DoubleBackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
@@ -1541,8 +1636,8 @@ struct ForwardEvalLaunch {
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      4;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -1563,10 +1658,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(ForwardEvalLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -1578,7 +1674,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
@@ -1587,11 +1683,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
           }
         }
       }
@@ -1604,6 +1700,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
@@ -1617,7 +1714,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1692,7 +1789,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + int64_t(r) * cols + c, y_v);
+        fusegen::store_vector(y + (row_at + item * apart), y_v);
       }
     }
 
@@ -1722,73 +1819,92 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  using Team = fusegen::Team<T, HOLDERS, 2, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
-  fusegen::Packed<S, V> x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
+          full[n][v].x = x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
         }
-        // The maximum of what the thread has seen, and its sums relative to that.
-        const T known = reduced_softmax_max;
-        typename K::Kept kept[V];
-        typename K::Out out[V];
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      // The maximum of what the thread has seen, and its sums relative to that.
+      const T known = reduced_softmax_max;
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
-          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+          typename K::Out out;
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
-        if (!(reduced_softmax_max == known)) {
-          const T rescale =
-              fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-          reduced_softmax_sum *= rescale;
-        }
-        row.softmax_max = fusegen::anchor(reduced_softmax_max);
+      }
+      if (!(reduced_softmax_max == known)) {
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
+      }
+      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
-          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
+          typename K::Out out;
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
     }
@@ -1805,44 +1921,43 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
+          full[n][v].x = x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + at, y_v);
+        fusegen::store_at_once(y + at, y_v);
       }
     }
 
@@ -1879,12 +1994,18 @@ struct ForwardEvalRows {
                     fusegen::full_block<S, V>(ForwardEvalLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident;
+    constexpr int resident = ForwardEvalRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -1914,32 +2035,34 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
           fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
-          fusegen::aligned(args.y, width * sizeof(S))))
+          fusegen::aligned(args.y, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
 
   template <class S, int V>
   static ForwardEvalPlan sized(const ForwardEvalArgs& args) {
-    using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(ForwardEvalLaunch::waves);
+    needs.staged = false;
     needs.threads = ForwardEvalRows::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = std::min(ForwardEvalLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
     needs.cluster_items = ForwardEvalRows::cluster_items<S, V>();
     needs.items = ForwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? ForwardEvalLaunch::waves : 1, false, 0);
+                                 fusegen::waves<S>(plan.form, ForwardEvalLaunch::waves), false, 0);
     };
     while (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -1970,8 +2093,8 @@ struct BackwardEvalLaunch {
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -1994,10 +2117,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(BackwardEvalLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -2009,13 +2133,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_matmul_bias_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_matmul_bias_sum(place, thread, threads);
   grad_matmul_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -2025,13 +2153,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -2047,6 +2175,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
@@ -2063,12 +2192,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -2125,13 +2254,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
         grad_matmul_bias_sum.add(item, grad_matmul_bias_v);
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
       }
     }
   }
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -2167,12 +2297,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 1, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -2184,62 +2321,73 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -2249,50 +2397,47 @@ __global__ void __launch_bounds__(512, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
         fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
-        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_at_once(grad_x + at, grad_x_v);
       }
     }
   }
@@ -2323,12 +2468,18 @@ struct BackwardEvalRows {
                     fusegen::full_block<S, V>(BackwardEvalLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident;
+    constexpr int resident = BackwardEvalRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -2359,7 +2510,8 @@ struct BackwardEvalPlan : fusegen::RowPlan {
           args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -2367,24 +2519,30 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardEvalPlan sized(const BackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(BackwardEvalLaunch::waves);
+    needs.staged = false;
     needs.threads = BackwardEvalRows::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = std::min(BackwardEvalLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardEvalRows::items<S, V>());
     needs.cluster_items = BackwardEvalRows::cluster_items<S, V>();
     needs.items = BackwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
+    needs.sums = sizeof(T) * V * 1;
+    needs.block_sums =
+        fusegen::holds_sums(512, BackwardEvalRows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardEvalLaunch::waves : 1, true, 0);
+                                 fusegen::waves<S>(plan.form, BackwardEvalLaunch::waves), true, 0);
     };
     while (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -2423,8 +2581,8 @@ struct DoubleBackwardEvalLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      1;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -2452,10 +2610,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(DoubleBackwardEvalLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -2467,15 +2626,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_grad_x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  fusegen::ColumnSums<T, V> grad_matmul_bias_sum(place, thread, threads);
+  constexpr bool held_sums =
+      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS);
+  using Sums =
+      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+  Sums grad_matmul_bias_sum(place, thread, threads);
   grad_matmul_bias_sum.clear(ITEMS);
-  place += sizeof(T) * V * ITEMS * threads;
+  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -2487,15 +2650,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(grad_grad_x_next + item * threads,
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -2512,6 +2675,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
@@ -2530,18 +2694,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
           grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -2607,7 +2771,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
@@ -2643,13 +2807,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
         grad_matmul_bias_sum.add(item, grad_matmul_bias_v);
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
       }
     }
   }
   // The block's sums, its rows of threads added up in their order.
   const int64_t group = int64_t(blockIdx.x) / team.blocks();
   __syncthreads();
+#pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     const int c = column(item);
     if (threadIdx.y == 0 && c < cols) {
@@ -2690,12 +2855,19 @@ __global__ void __launch_bounds__(512, BLOCKS)
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  using Team = fusegen::Team<T, HOLDERS, 2, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -2707,23 +2879,41 @@ __global__ void __launch_bounds__(512, BLOCKS)
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  fusegen::Packed<S, V> grad_grad_x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+    grad_grad_x_row = grad_grad_x_following;
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
+    const S* const grad_grad_x_from = row_goes_on ? grad_grad_x_row : grad_grad_x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
+      grad_grad_x_raw[n] = fusegen::load_packed<V>(grad_grad_x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -2731,48 +2921,43 @@ __global__ void __launch_bounds__(512, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
         const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-          col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
           reduced_grad_softmax_sum_2 =
@@ -2786,112 +2971,102 @@ __global__ void __launch_bounds__(512, BLOCKS)
     row.grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
         const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-          col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
+        fusegen::store_at_once(grad_grad_y + at, grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
         const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
         const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-          col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
+          col[n][v].matmul_bias = matmul_bias_v.value[v];
+          col[n][v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
         }
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
         fusegen::add_vector(grad_matmul_bias_partial + group * cols + c, grad_matmul_bias_v);
-        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_at_once(grad_x + at, grad_x_v);
       }
     }
   }
@@ -2923,12 +3098,18 @@ struct DoubleBackwardEvalRows {
                     fusegen::full_block<S, V>(DoubleBackwardEvalLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardEvalLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardEvalLaunch::resident;
+    constexpr int resident = DoubleBackwardEvalRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -2965,7 +3146,8 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
           fusegen::aligned(args.matmul_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_matmul_bias, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
@@ -2973,24 +3155,31 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardEvalPlan sized(const DoubleBackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(DoubleBackwardEvalLaunch::waves);
+    needs.staged = false;
     needs.threads = DoubleBackwardEvalRows::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardEvalLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardEvalRows::items<S, V>());
     needs.cluster_items = DoubleBackwardEvalRows::cluster_items<S, V>();
     needs.items = DoubleBackwardEvalRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 1 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
+    needs.sums = sizeof(T) * V * 1;
+    needs.block_sums =
+        fusegen::holds_sums(512, DoubleBackwardEvalRows::resident<S, V>()) ? 0 : needs.sums;
+    needs.large_sums = fusegen::holds_sums(needs.threads, 1) ? 0 : needs.sums;
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? DoubleBackwardEvalLaunch::waves : 1, true, 0);
+                                 fusegen::waves<S>(plan.form, DoubleBackwardEvalLaunch::waves),
+                                 true, 0);
     };
     while (!DoubleBackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =

@@ -145,8 +145,8 @@ struct BackwardLaunch {
       64;  // of columns that a grid has at least, before a block gets wider than a warp
   static constexpr int threads_across = 256;  // at most so many threads side by side in a row
   static constexpr int block = 256;           // threads of a block
-  static constexpr int waves =
-      2;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 2;  // blocks for each place on the chip; 1: each block stays and
+                                   // walks on; 0: one for each row
   static constexpr int batches =
       2;  // of rows in flight that a thread gets at least, where sums leave partial ones
 };
@@ -316,8 +316,8 @@ struct DoubleBackwardLaunch {
       64;  // of columns that a grid has at least, before a block gets wider than a warp
   static constexpr int threads_across = 256;  // at most so many threads side by side in a row
   static constexpr int block = 256;           // threads of a block
-  static constexpr int waves =
-      2;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 2;  // blocks for each place on the chip; 1: each block stays and
+                                   // walks on; 0: one for each row
   static constexpr int batches =
       2;  // of rows in flight that a thread gets at least, where sums leave partial ones
 };

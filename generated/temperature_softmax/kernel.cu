@@ -16,8 +16,8 @@ struct ForwardLaunch {
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      4;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -39,10 +39,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(ForwardLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -54,7 +55,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
@@ -63,11 +64,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
           }
         }
       }
@@ -80,6 +81,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     typename K::Row row{};
@@ -93,7 +95,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -156,7 +158,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + int64_t(r) * cols + c, y_v);
+        fusegen::store_vector(y + (row_at + item * apart), y_v);
       }
     }
 
@@ -187,69 +189,87 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  using Team = fusegen::Team<T, HOLDERS, 2, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
-  fusegen::Packed<S, V> x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
+          full[n][v].x = x_v.value[v];
         }
-        typename K::Col col[V] = {};
-
-        // The maximum of what the thread has seen, and its sums relative to that.
-        const T known = reduced_softmax_max;
-        typename K::Kept kept[V];
-        typename K::Out out[V];
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      // The maximum of what the thread has seen, and its sums relative to that.
+      const T known = reduced_softmax_max;
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          K::stage0(full[v], col[v], row, scalar, kept[v], out[v]);
-          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out[v].softmax_max);
+          typename K::Out out;
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
-        if (!(reduced_softmax_max == known)) {
-          const T rescale =
-              fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
-          reduced_softmax_sum *= rescale;
-        }
-        row.softmax_max = fusegen::anchor(reduced_softmax_max);
+      }
+      if (!(reduced_softmax_max == known)) {
+        const T rescale = fusegen::shift_factor<typename K::Functions>(known, reduced_softmax_max);
+        reduced_softmax_sum *= rescale;
+      }
+      row.softmax_max = fusegen::anchor(reduced_softmax_max);
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          K::stage1(full[v], col[v], row, scalar, kept[v], out[v]);
-          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out[v].softmax_sum);
+          typename K::Out out;
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
     }
@@ -266,40 +286,38 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
+          full[n][v].x = x_v.value[v];
         }
-        typename K::Col col[V] = {};
-
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + at, y_v);
+        fusegen::store_at_once(y + at, y_v);
       }
     }
 
@@ -335,12 +353,18 @@ struct ForwardRows {
     return std::min(ForwardLaunch::full, fusegen::full_block<S, V>(ForwardLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident;
+    constexpr int resident = ForwardRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -369,32 +393,34 @@ struct ForwardPlan : fusegen::RowPlan {
     int width = wide;
     if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
           fusegen::aligned(args.x, width * sizeof(S)) &&
-          fusegen::aligned(args.y, width * sizeof(S))))
+          fusegen::aligned(args.y, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
 
   template <class S, int V>
   static ForwardPlan sized(const ForwardArgs& args) {
-    using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(ForwardLaunch::waves);
+    needs.staged = false;
     needs.threads = ForwardRows::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
     needs.preferred = std::min(ForwardLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(ForwardRows::items<S, V>());
     needs.cluster_items = ForwardRows::cluster_items<S, V>();
     needs.items = ForwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows, sizeof(S) == 4 ? ForwardLaunch::waves : 1,
-                                 false, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan.form, ForwardLaunch::waves), false, 0);
     };
     while (!ForwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -425,8 +451,8 @@ struct BackwardLaunch {
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      4;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -449,10 +475,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(BackwardLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -464,9 +491,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
@@ -477,13 +504,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
           }
         }
       }
@@ -499,6 +526,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
@@ -515,12 +543,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -566,7 +594,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
           K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
         }
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
       }
     }
   }
@@ -593,12 +621,19 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 1>;
+  using Team = fusegen::Team<T, HOLDERS, 1, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -610,58 +645,68 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     read_row(r + groups);
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
         }
-        typename K::Col col[V] = {};
-
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -671,43 +716,39 @@ __global__ void __launch_bounds__(512, BLOCKS) backward_streamed(BackwardArgs ar
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
         }
-        typename K::Col col[V] = {};
-
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_x_v.value[v] = out.grad_x;
         }
-        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_at_once(grad_x + at, grad_x_v);
       }
     }
   }
@@ -737,12 +778,18 @@ struct BackwardRows {
     return std::min(BackwardLaunch::full, fusegen::full_block<S, V>(BackwardLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident;
+    constexpr int resident = BackwardRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -772,32 +819,34 @@ struct BackwardPlan : fusegen::RowPlan {
     if (!(args.cols % width == 0 && args.x_gap.extra % width == 0 &&
           args.grad_y_gap.extra % width == 0 && fusegen::aligned(args.x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
 
   template <class S, int V>
   static BackwardPlan sized(const BackwardArgs& args) {
-    using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(BackwardLaunch::waves);
+    needs.staged = false;
     needs.threads = BackwardRows::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
     needs.preferred = std::min(BackwardLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(BackwardRows::items<S, V>());
     needs.cluster_items = BackwardRows::cluster_items<S, V>();
     needs.items = BackwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? BackwardLaunch::waves : 1, false, 0);
+                                 fusegen::waves<S>(plan.form, BackwardLaunch::waves), false, 0);
     };
     while (!BackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -827,8 +876,8 @@ struct DoubleBackwardLaunch {
   static constexpr int elements = 8;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves =
-      4;  // blocks for each place on the chip; 1: each block stays and walks on
+  static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
+                                       // walks on; 0: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -853,10 +902,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
   typename K::Scalar scalar{};
   scalar.temperature = T(args.temperature);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16;
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
+                                                fusegen::walks<S>(DoubleBackwardLaunch::waves));
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   extern __shared__ __align__(16) unsigned char dynamic[];
   [[maybe_unused]] const int thread = threadIdx.y * blockDim.x + threadIdx.x,
                              threads = blockDim.x * blockDim.y;
@@ -868,11 +918,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
   // Each thread has places of its own in shared memory: for the next row's vectors, and for its
   // sums.
   [[maybe_unused]] unsigned char* place = dynamic;
-  Pack* const x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_y_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  Pack* const grad_grad_x_next = reinterpret_cast<Pack*>(place) + thread;
+  Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
@@ -885,15 +935,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const S* const x_row = x + x_gap + int64_t(r) * cols;
-        const S* const grad_y_row = grad_y + grad_y_gap + int64_t(r) * cols;
-        const S* const grad_grad_x_row = grad_grad_x + grad_grad_x_gap + int64_t(r) * cols;
+        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_row + column(item));
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_row + column(item));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_row + column(item));
+            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(grad_y_next + item * threads,
+                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(grad_grad_x_next + item * threads,
+                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
           }
         }
       }
@@ -910,6 +960,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
+    [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
@@ -928,18 +979,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + int64_t(r) * cols + c));
+          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + int64_t(r) * cols + c));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
           grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + int64_t(r) * cols + c));
+              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -993,7 +1044,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + int64_t(r) * cols + c, grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
@@ -1023,7 +1074,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
         }
-        fusegen::store_vector(grad_x + int64_t(r) * cols + c, grad_x_v);
+        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
       }
     }
   }
@@ -1052,12 +1103,19 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
   // be waited for.
   [[maybe_unused]] constexpr bool ahead = BLOCKS > 1;
   [[maybe_unused]] constexpr int accesses = ahead ? 1 : 1;  // of a thread at a time
-  using Team = fusegen::Team<T, HOLDERS, 2>;
+  using Team = fusegen::Team<T, HOLDERS, 2, 512>;
   __shared__ typename Team::Exchange exchange;
-  Team team(exchange);
+  Team team(*fusegen::settled(&exchange));
   const int64_t group = blockIdx.x / team.blocks(), groups = gridDim.x / team.blocks();
-  const int64_t first = (int64_t(team.rank()) * blockDim.x + threadIdx.x) * V;
-  const int64_t apart = int64_t(team.blocks()) * blockDim.x * V;
+  // Columns are counted in accesses, of which a row has fewer than 2^32, but for single elements.
+  using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
+  const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
+              apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
+  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
+  // maximum.
+  [[maybe_unused]] const auto access = [&](Index c, int n) {
+    return n == 0 || c + n * apart < end ? c + n * apart : first;
+  };
 
   T softmax_max_next{};
   T softmax_sum_next{};
@@ -1069,23 +1127,41 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
   };
   read_row(group);
 
-  fusegen::Packed<S, V> x_next[accesses];
-  fusegen::Packed<S, V> grad_y_next[accesses];
-  fusegen::Packed<S, V> grad_grad_x_next[accesses];
-  const auto load_next = [&](int64_t r, int64_t c) {
+  fusegen::Packed<S, V> x_raw[accesses];
+  fusegen::Packed<S, V> grad_y_raw[accesses];
+  fusegen::Packed<S, V> grad_grad_x_raw[accesses];
+  const S *x_row = nullptr, *x_following = nullptr;
+  const S *grad_y_row = nullptr, *grad_y_following = nullptr;
+  const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
+  const auto follow = [&](int64_t r) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
     [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
     [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    x_row = x_following;
+    x_following = x + (x_gap + r * cols);
+    grad_y_row = grad_y_following;
+    grad_y_following = grad_y + (grad_y_gap + r * cols);
+    grad_grad_x_row = grad_grad_x_following;
+    grad_grad_x_following = grad_grad_x + (grad_grad_x_gap + r * cols);
+  };
+  const auto load_next = [&](bool row_goes_on, Index c) {
+    const S* const x_from = row_goes_on ? x_row : x_following;
+    const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
+    const S* const grad_grad_x_from = row_goes_on ? grad_grad_x_row : grad_grad_x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      const int64_t at = r * cols + (c + n * apart < cols ? c + n * apart : first);
-      x_next[n] = fusegen::load_packed<V>(x + x_gap + at);
-      grad_y_next[n] = fusegen::load_packed<V>(grad_y + grad_y_gap + at);
-      grad_grad_x_next[n] = fusegen::load_packed<V>(grad_grad_x + grad_grad_x_gap + at);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
+      grad_grad_x_raw[n] = fusegen::load_packed<V>(grad_grad_x_from + int64_t(access(c, n)) * V);
     }
   };
-  if (ahead && group < rows && first < cols) load_next(group, first);
+  if (group < rows && first < end) {
+    follow(group);
+    if (ahead) load_next(false, first);
+  }
   for (int64_t r = group; r < rows; r += groups) {
+    [[maybe_unused]] const int64_t row_at = r * cols;
+    follow(min(r + groups, rows - 1));
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -1093,42 +1169,36 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
-
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
           reduced_grad_softmax_sum_2 =
@@ -1142,97 +1212,85 @@ __global__ void __launch_bounds__(512, BLOCKS) double_backward_streamed(DoubleBa
     row.grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : r, c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
-
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(true, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + at, grad_grad_y_v);
+        fusegen::store_at_once(grad_grad_y + at, grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
-    for (int64_t start = first; start < cols; start += accesses * apart) {
-      fusegen::Packed<S, V> x_raw[accesses];
-      fusegen::Packed<S, V> grad_y_raw[accesses];
-      fusegen::Packed<S, V> grad_grad_x_raw[accesses];
-      if (!ahead) load_next(r, start);
+    for (Index start = first; start < end; start += accesses * apart) {
+      if (!ahead) load_next(true, start);
+      typename K::Full full[accesses][V];
+      typename K::Col col[accesses][V] = {};
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
-        x_raw[n] = x_next[n];
-        grad_y_raw[n] = grad_y_next[n];
-        grad_grad_x_raw[n] = grad_grad_x_next[n];
-      }
-      if (ahead) {  // at the end of a pass, what the next one starts with
-        const int64_t c = start + accesses * apart;
-        load_next(c < cols ? r : min(r + groups, rows - 1), c < cols ? c : first);
-      }
-#pragma unroll
-      for (int n = 0; n < accesses; ++n) {
-        [[maybe_unused]] const int64_t c = start + n * apart, at = r * cols + c;
-        if (n > 0 && c >= cols) break;
-        typename K::Full full[V];
+        [[maybe_unused]] const int64_t c = int64_t(access(start, n)) * V;
         const auto x_v = fusegen::unpack(x_raw[n]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[n]);
         const auto grad_grad_x_v = fusegen::unpack(grad_grad_x_raw[n]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          full[v].x = x_v.value[v];
-          full[v].grad_y = grad_y_v.value[v];
-          full[v].grad_grad_x = grad_grad_x_v.value[v];
+          full[n][v].x = x_v.value[v];
+          full[n][v].grad_y = grad_y_v.value[v];
+          full[n][v].grad_grad_x = grad_grad_x_v.value[v];
         }
-        typename K::Col col[V] = {};
-
+      }
+      if (ahead) {  // at the end of a pass, what the next one starts with
+        const Index next = start + accesses * apart;
+        load_next(next < end, next < end ? next : first);
+      }
+      [[maybe_unused]] typename K::Kept kept[accesses][V];
+#pragma unroll
+      for (int n = 0; n < accesses; ++n) {
+        if (n > 0 && start + n * apart >= end) break;
+        [[maybe_unused]] const int64_t c = int64_t(start + n * apart) * V, at = row_at + c;
         fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept, out);
-          K::stage1(full[v], col[v], row, scalar, kept, out);
-          K::stage2(full[v], col[v], row, scalar, kept, out);
+          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
           grad_x_v.value[v] = out.grad_x;
         }
-        fusegen::store_vector(grad_x + at, grad_x_v);
+        fusegen::store_at_once(grad_x + at, grad_x_v);
       }
     }
   }
@@ -1264,12 +1322,18 @@ struct DoubleBackwardRows {
                     fusegen::full_block<S, V>(DoubleBackwardLaunch::elements));
   }
 
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident;
+  }
+
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
     constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident;
+    constexpr int resident = DoubleBackwardRows::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_held<S, V, 1, 256, 1, Holders::lanes>);
@@ -1304,32 +1368,35 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
           fusegen::aligned(args.grad_y, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_x, width * sizeof(S)) &&
           fusegen::aligned(args.grad_grad_y, width * sizeof(S)) &&
-          fusegen::aligned(args.grad_x, width * sizeof(S))))
+          fusegen::aligned(args.grad_x, width * sizeof(S))) ||
+        args.cols / width > fusegen::most_accesses)
       width = 1;
     return width == 1 ? sized<S, 1>(args) : sized<S, wide>(args);
   }
 
   template <class S, int V>
   static DoubleBackwardPlan sized(const DoubleBackwardArgs& args) {
-    using T = fusegen::compute_t<S>;
-    constexpr size_t ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
     needs.width = V;
     needs.fold = 1;
     needs.once = false;
+    needs.reduces = true;
+    needs.walks = fusegen::walks<S>(DoubleBackwardLaunch::waves);
+    needs.staged = false;
     needs.threads = DoubleBackwardRows::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardLaunch::threads, 512);
     needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardRows::items<S, V>());
     needs.cluster_items = DoubleBackwardRows::cluster_items<S, V>();
     needs.items = DoubleBackwardRows::items<S, V>();
-    needs.shared = ahead + sizeof(T) * (V * 0 + V / needs.fold * 0);
+    needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 sizeof(S) == 4 ? DoubleBackwardLaunch::waves : 1, false, 0);
+                                 fusegen::waves<S>(plan.form, DoubleBackwardLaunch::waves), false,
+                                 0);
     };
     while (!DoubleBackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =

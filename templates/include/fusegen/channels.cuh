@@ -39,14 +39,41 @@ class RowChannels {
   int first_, step_;
 };
 
+// How many channels behind its row's first a thread's columns are, each `apart` behind the one
+// before.
+class ChannelWalk {
+ public:
+  __device__ __forceinline__ ChannelWalk(int column, int apart, int64_t run)
+      : run_(int(run)),
+        channel_(column / run_),
+        within_(column % run_),
+        channels_(apart / run_),
+        rest_(apart % run_) {}
+
+  __device__ __forceinline__ int channel() const { return channel_; }
+
+  __device__ __forceinline__ void advance() {
+    channel_ += channels_;
+    within_ += rest_;
+    if (within_ >= run_) {
+      within_ -= run_;
+      ++channel_;
+    }
+  }
+
+ private:
+  int run_, channel_, within_, channels_, rest_;
+};
+
 // What each of the columns c … c + V - 1, a multiple of V, has of its channel: the first of them is
-// of `channel`, and the next channel begins where c is a multiple of `run`.
-template <int V, class S>
+// of `channel`, and the next channel begins where c is a multiple of `run`; WHOLE: as all runs are
+// of V, it is known that all are of one.
+template <int V, bool WHOLE = false, class S>
 __device__ __forceinline__ auto spread_vector(const S* data, int64_t channel, int64_t c,
                                               int64_t run, int64_t channels) {
   using T = decltype(load(data));
   Vector<T, V> spread;
-  if (V == 1 || run % V == 0) {  // all are of one channel
+  if (V == 1 || WHOLE || run % V == 0) {  // all are of one channel
     const T value = load(data + channel);
 #pragma unroll
     for (int v = 0; v < V; ++v) spread.value[v] = value;

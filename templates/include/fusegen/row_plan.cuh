@@ -15,8 +15,9 @@ namespace fusegen {
 
 // How a row is held: `brief`, one access a thread, by lanes of a warp; `warp`, by one warp;
 // `block`, by up to 512 threads; `large_block`, by up to 1024; `cluster` and `large_cluster`, by
-// several such blocks. Or, because it is too long, streamed by a cluster, by one block where the
-// chip has none.
+// several such blocks. Or, because it is too long, in shared memory: `staged`, by one of two or
+// three blocks of a multiprocessor; `staged_cluster`, by several of them. Or streamed by a cluster,
+// by one block where the chip has none.
 enum class RowForm {
   brief,
   warp,
@@ -24,9 +25,14 @@ enum class RowForm {
   large_block,
   cluster,
   large_cluster,
+  staged,
+  staged_cluster,
   streamed_cluster,
   streamed
 };
+
+// Accesses that a row may have where they are counted in 32 bits, with room for a step beyond.
+constexpr int64_t most_accesses = int64_t(UINT32_MAX) - (1 << 20);
 
 // Threads of a full block. Single elements need an address and a test each, doubles two registers a
 // value: there a thread gets 128 registers, not 64, as it does where it is to hold many elements.
@@ -63,6 +69,22 @@ constexpr int cluster_items(double bytes, int held) {
   return light;
 }
 
+// Whether a block that holds a row walks on to others and copies them ahead. With `waves` 0 blocks
+// of 32-bit elements take one row each; 16-bit ones would have too few bytes under way.
+template <class S>
+__host__ __device__ constexpr bool walks(int waves) {
+  return waves > 0 || sizeof(S) != 4;
+}
+
+// Whether there are kernels that keep rows in shared memory.
+template <class S, int V>
+constexpr bool stages = V > 1 && sizeof(S) < 8;
+
+// Whether a thread has registers for the sums of its columns: 128 of them.
+__host__ __device__ constexpr bool holds_sums(int threads, int blocks) {
+  return threads * blocks <= 512;
+}
+
 struct RowPlan {
   RowForm form;
   int width;    // elements of one access
@@ -76,19 +98,33 @@ struct RowPlan {
   bool streams() const { return form == RowForm::streamed_cluster || form == RowForm::streamed; }
 };
 
+// Blocks for each place on the chip, where a kernel asks for `wanted`; 0: one for each row.
+template <class S>
+int waves(RowForm form, int wanted) {
+  if (sizeof(S) != 4) return 1;
+  const bool block = form == RowForm::block || form == RowForm::large_block;
+  return wanted == 0 && !block ? 4 : wanted;
+}
+
 // What the choice depends on.
 struct RowNeeds {
   int64_t rows, cols;
   int width;          // elements of one access
   int fold;           // as in RowPlan
-  bool once;          // one pass over a row is all, and only sums and maxima come of it
+  bool once;          // one pass over a row is all, and no columns are summed
+  bool reduces;       // something of each row is reduced
+  bool staged;        // there is a kernel that keeps rows in shared memory
+  bool walks;         // a block that holds a row copies the next one ahead
   int cluster;        // blocks that may hold a row together, up to 16
   int threads;        // of a block, at most
   int preferred;      // of a block, at most, while a larger cluster can hold the row
   int items;          // accesses a thread holds where a block holds the row
   int warp_items;     // where a warp does
   int cluster_items;  // where a cluster does
-  size_t shared;      // bytes a thread needs for each access it holds
+  size_t ahead;       // bytes of shared memory for each access that a thread copies ahead
+  size_t sums;        // for the sums of its columns
+  size_t block_sums, large_sums;  // the same where a block of up to 512 threads holds the row,
+                                  // where a larger one does
 };
 
 // As many blocks a row as can be: the fewer rows are under way at a time, the more of them the L2
@@ -116,7 +152,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   const auto several_rows = [&](RowForm form, int items, int lanes) {
     plan.form = form;
     plan.threads = dim3(unsigned(lanes), unsigned(block / lanes));
-    plan.shared = needs.shared * size_t(items) * block;
+    plan.shared = (needs.ahead + needs.sums) * size_t(items) * block;
     return plan;
   };
   if (needs.rows <= INT32_MAX && lanes(1, 1) <= 32) {
@@ -128,10 +164,11 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     return several_rows(RowForm::warp, needs.warp_items, 32);
   // One block if it can be, even a large one: the blocks of a cluster wait for each other. Else
   // small blocks, of which a multiprocessor has two that hide each other's waiting.
-  const auto blocks = [&](RowForm form, int cluster, int most) {
+  const auto blocks = [&](RowForm form, int cluster, int most, size_t sums) {
     const int items = cluster > 1 ? needs.cluster_items : needs.items;
     const int64_t threads = (lanes(items, cluster) + 31) / 32 * 32;
-    const size_t shared = needs.shared * size_t(items) * size_t(threads);
+    const size_t ahead = cluster > 1 || needs.walks ? needs.ahead : 0;
+    const size_t shared = (ahead + sums) * size_t(items) * size_t(threads);
     if (threads > most || int64_t(shared) > chip().shared_bytes - 3072) return false;
     plan.form = form;
     plan.cluster = cluster;
@@ -139,11 +176,11 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     plan.shared = shared;
     return true;
   };
-  // A row that is read once anyway need not be held. Each thread gets eight accesses, which what is
-  // done once a row is spread over; where there are too few rows for that, they are shared out
-  // below.
-  if (needs.once) {
-    const int64_t threads = std::clamp<int64_t>(lanes(8, 1) / 32 * 32, 64, 512);
+  // A row that is read once anyway need not be held. Where it is reduced each thread gets many
+  // accesses, which what is done once a row is spread over, as long as there are rows enough to
+  // fill the chip; where there are too few for eight each, rows are shared out below.
+  for (int accesses = needs.reduces ? 32 : 8; needs.once && accesses >= 8; accesses /= 2) {
+    const int64_t threads = std::clamp<int64_t>(lanes(accesses, 1) / 32 * 32, 64, 512);
     if (needs.rows * threads >= int64_t(chip().multiprocessors) * 1024) {
       plan = stream_rows(needs, 1);
       plan.threads = dim3(unsigned(threads));
@@ -151,19 +188,41 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     }
   }
   const int most = chip().clusters ? std::min(needs.cluster, 16) : 1;
-  if (needs.rows <= INT32_MAX) {
-    if (blocks(RowForm::block, 1, 512)) return plan;
-    if (blocks(RowForm::large_block, 1, needs.threads)) return plan;
+  const auto held = [&] {
+    if (blocks(RowForm::block, 1, 512, needs.block_sums)) return true;
+    if (blocks(RowForm::large_block, 1, needs.threads, needs.large_sums)) return true;
     for (int cluster = 2; cluster <= most; cluster *= 2) {
-      if (blocks(RowForm::cluster, cluster, cluster == most ? 512 : needs.preferred)) return plan;
+      const int threads = cluster == most ? 512 : needs.preferred;
+      if (blocks(RowForm::cluster, cluster, threads, needs.block_sums)) return true;
     }
-    if (most > 1 && blocks(RowForm::large_cluster, most, needs.threads)) return plan;
+    return most > 1 && blocks(RowForm::large_cluster, most, needs.threads, needs.large_sums);
+  };
+  // A multiprocessor has room for `each` blocks, of which one computes while another waits.
+  const auto staged = [&](int cluster, int each) {
+    const int64_t items = lanes(1024 / each / 32 * 32, cluster);
+    const int64_t threads = (lanes(items, cluster) + 31) / 32 * 32;
+    const size_t shared = (needs.ahead + needs.sums) * size_t(items) * size_t(threads);
+    if (each * (int64_t(shared) + 3072) > chip().shared_bytes) return false;
+    plan.form = cluster > 1 ? RowForm::staged_cluster : RowForm::staged;
+    plan.cluster = cluster;
+    plan.threads = dim3(unsigned(threads));
+    plan.shared = shared;
+    return true;
+  };
+  if (needs.rows <= INT32_MAX) {
+    const int blocks_held = held() ? plan.cluster : 2 * most;
+    // Half as many blocks wait for each other half as long, which is worth computing twice.
+    for (int cluster = 1; needs.staged && 2 * cluster <= blocks_held; cluster *= 2) {
+      if (staged(cluster, 3) || staged(cluster, 2)) return plan;
+    }
+    if (blocks_held <= most) return plan;
   }
   return stream_rows(needs, most);
 }
 
-// Sets the grid: as many blocks as the chip holds at a time, so that each walks over many rows; or
-// `waves` times as many, so that those that come late go where there is room.
+// Sets the grid: as many blocks as the chip holds at a time, so that each walks over many rows;
+// `waves` times as many, so that those that come late go where there is room; or, if `waves` is 0,
+// one for each row.
 // Where rows take turns at `cycle` sets of channels and are summed by channel, a row of threads
 // always gets rows of the same set, and leaves sums of its own; 0 where they are not.
 // Returns whether the chip can hold the plan's blocks at all.
@@ -178,7 +237,11 @@ bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves, bool
     teams = resident_blocks(kernel, plan.threads, plan.shared);
   }
   if (teams == 0) return false;
-  teams *= std::clamp<int64_t>(needed / (4 * teams), 1, waves);  // four rows each at least
+  if (waves) {
+    teams *= std::clamp<int64_t>(needed / (4 * teams), 1, waves);  // four rows each at least
+  } else {
+    teams = std::max<int64_t>(1, needed);
+  }
   if (sums) {  // each leaves a row of partial sums: eight rows each, if the chip stays busy
     teams = std::min(teams, std::max<int64_t>(chip().multiprocessors / plan.cluster, needed / 8));
   }

@@ -5,6 +5,7 @@
 #include <cooperative_groups.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "fusegen/lanes.cuh"
 
@@ -31,11 +32,11 @@ enum class Holders { lanes, block, cluster };
 //
 // Two buffers take turns, so one barrier a reduction is enough: whoever writes to a buffer has
 // passed the barrier of the reduction in between, which nobody reaches before reading the first.
-template <class T, Holders HOLDERS, int VALUES>
+template <class T, Holders HOLDERS, int VALUES, int THREADS>
 class Team {
  public:
   struct Exchange {
-    T warps[2][HOLDERS == Holders::lanes ? 1 : 32][VALUES];
+    T warps[2][HOLDERS == Holders::lanes ? 1 : THREADS / 32][VALUES];
     T blocks[2][HOLDERS == Holders::cluster ? 32 : 1][VALUES];
     uint64_t arrived[2];  // mbarriers: what the blocks of a cluster sent is there
   };
@@ -139,23 +140,25 @@ class Team {
   __device__ __forceinline__ void over(const T (&sets)[COUNT][VALUES], T (&values)[N],
                                        int count) const {
     constexpr int P = sharing<N>;
+    constexpr int lanes = COUNT * P < 32 ? COUNT * P : 32;  // those behind do as these do
+    static_assert((COUNT & (COUNT - 1)) == 0, "a power of two");
     // Every lane reads, and drops what is no set's: a branch would take longer.
-    const int lane = threadIdx.x % 32, which = min(lane % P, N - 1);
+    const int lane = threadIdx.x % lanes, which = min(lane % P, N - 1);
     T part = Op::template identity<T>();
 #pragma unroll
-    for (int set = lane / P; set < COUNT; set += 32 / P) {
+    for (int set = lane / P; set < COUNT; set += lanes / P) {
       const T value = sets[set][which];
       part = set < count ? Op::combine(part, value) : part;
     }
-    if constexpr (N == 1) {
+    if constexpr (N == 1 && std::is_same_v<Op, Maximum>) {
       values[0] = reduce_warp<Op>(part);
     } else {
 #pragma unroll
-      for (int offset = P; offset < 32; offset *= 2) {
+      for (int offset = P; offset < lanes; offset *= 2) {
         part = Op::combine(part, __shfl_xor_sync(0xffffffffu, part, offset));
       }
 #pragma unroll
-      for (int n = 0; n < N; ++n) values[n] = __shfl_sync(0xffffffffu, part, n);
+      for (int n = 0; n < N; ++n) values[n] = N == 1 ? part : __shfl_sync(0xffffffffu, part, n);
     }
   }
 

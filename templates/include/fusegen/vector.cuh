@@ -111,6 +111,19 @@ __device__ __forceinline__ uint32_t opaque(uint32_t number) {
   return number;
 }
 
+// An index that is to be kept, where the compiler would multiply for it again and again.
+__device__ __forceinline__ int64_t opaque(int64_t index) {
+  asm volatile("" : "+l"(index));
+  return index;
+}
+
+// The same of an address in shared memory, which takes five instructions from the kernel's window.
+template <class T>
+__device__ __forceinline__ T* settled(T* shared) {
+  const uint32_t address = opaque(static_cast<uint32_t>(__cvta_generic_to_shared(shared)));
+  return static_cast<T*>(__cvta_shared_to_generic(address));
+}
+
 // Whether `copy_ahead` can copy a packed vector.
 template <class Pack>
 constexpr bool copies_ahead = sizeof(Pack) == 4 || sizeof(Pack) == 8 || sizeof(Pack) == 16;
@@ -186,6 +199,25 @@ class ColumnSums {
  private:
   Chunk* chunks_;
   int threads_;
+};
+
+// The same in registers, where a thread has the room and its columns are its own in the block.
+template <class T, int V, int ITEMS>
+class HeldSums {
+ public:
+  __device__ HeldSums(const void*, int, int) {}
+
+  __device__ __forceinline__ void clear(int) {}
+
+  __device__ __forceinline__ void add(int item, const Vector<T, V>& values) {
+#pragma unroll
+    for (int v = 0; v < V; ++v) sums_[item * V + v] += values.value[v];
+  }
+
+  __device__ __forceinline__ T at(int item, int v, int) const { return sums_[item * V + v]; }
+
+ private:
+  T sums_[ITEMS * V] = {};
 };
 
 // Sums over rows of the columns that a thread holds, to be added up by channel: as ColumnSums, but

@@ -1,0 +1,56 @@
+"""Terms that add up to nothing: which are left out of a sum, and which are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fusegen.lower.centred import leave_out_centred
+from fusegen.pipeline import derive
+from fusegen.program import Kind, Output, Program, Reduce
+from fusegen.program_builder import Builder
+
+ROOT = Path(__file__).parent.parent
+
+
+def backward(*, of: str = "x", factor: str = "late", weight: bool = False) -> Program:
+    """y = g + Σ(g + 2 r (x - Σx/n)), where r = Σ g x; with other options not the mean, r or 2 as here."""
+    b = Builder()
+    x, g, z = (b.input(name, Kind.FULL) for name in "xgz")
+    early = b.input("early", Kind.ROW)
+    cols = b.extent("cols")
+    total = b.reduce("total", "sum", {"x": x, "z": z}[of], Kind.ROW)
+    centred = b.map("centred", x.symbol - total.symbol / cols.symbol)
+    late = b.reduce("late", "sum", b.map("product", g.symbol * x.symbol), Kind.ROW)
+    by = {"late": late, "early": early}[factor]
+    doubled = b.map("doubled", (z.symbol if weight else 2) * centred.symbol)
+    both = b.map("both", g.symbol + by.symbol * doubled.symbol)
+    last = b.reduce("last", "sum", both, Kind.ROW)
+    return Program("f", tuple(b.inputs), {"y": Output(b.map("y", g.symbol + last.symbol), x)})
+
+
+def terms_of_last(program: Program) -> set[str]:
+    (last,) = (v for v in program.nodes() if isinstance(v, Reduce) and v.name == "last")
+    return {s.name for s in last.arg.symbol.free_symbols}
+
+
+def test_what_is_centred_adds_up_to_nothing() -> None:
+    program = backward()
+    assert terms_of_last(program) == {"both"}
+    assert terms_of_last(leave_out_centred(program)) == {"g"}
+
+
+@pytest.mark.parametrize(
+    "other", [{"of": "z"}, {"factor": "early"}, {"weight": True}], ids=["of", "factor", "weight"]
+)
+def test_what_is_not_stays(other: dict[str, str]) -> None:
+    """x less another tensor's mean, a factor that is known anyway, a factor that varies along the row."""
+    program = backward(**other)  # type: ignore[arg-type]
+    assert leave_out_centred(program) is program
+
+
+def test_a_layer_norms_backward_waits_for_one_exchange() -> None:
+    (leg,) = derive(ROOT / "benchmarks/specs/layer_norm.yaml").legs
+    kernels = {k.name: k for mode in leg.modes for k in mode.kernels}
+    assert [len(stage.reductions) for stage in kernels["backward"].stages] == [2, 0]
