@@ -135,6 +135,28 @@ def test_dropout_behind_a_reduction_over_channels_takes_no_copy(
     torch.testing.assert_close(gradient, torch.autograd.grad(wanted, leaf, cotangent)[0])
 
 
+def test_compiled_it_draws_the_same(shaped_packages: Path) -> None:
+    """Inductor may lay out what it computes anew, but not what forward and backward draw by."""
+    apply = load("conv_transpose3d_log_softmax_dropout", shaped_packages).apply
+    convolution = torch.nn.Conv3d(3, 16, 2).to(memory_format=torch.channels_last_3d)
+    bias, gate = torch.randn(16, 1, 1, 1), torch.rand(2, 1, 4, 4, 4)
+
+    def model(x: Tensor, shift: Tensor) -> Tensor:
+        x = torch.relu(convolution(x) + 5) + shift
+        result: Tensor = apply(x, bias, gate, dropout_p=0.3, training=True, seed=5) * 2
+        return result
+
+    x, found = torch.randn(2, 3, 5, 5, 5), []
+    for function in (model, torch.compile(model, fullgraph=True)):
+        shift = torch.zeros(2, 16, 4, 4, 4, requires_grad=True)
+        out = function(x, shift)
+        along = torch.linspace(-1, 1, out.numel()).reshape(out.shape)
+        found.append((out, *torch.autograd.grad(out, shift, along)))
+    for got, wanted in zip(*found, strict=True):
+        assert got.stride() == last(wanted).stride()
+        torch.testing.assert_close(got, wanted)
+
+
 def test_passes_of_a_mode_that_draws_agree_on_the_order() -> None:
     """Else the forward pass and a derivative that can take less would draw different bits."""
     legs = pipeline.derive(ROOT / "tests/legs/conv2d_amax_batch_norm_dropout.yaml").legs
