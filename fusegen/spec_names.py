@@ -36,14 +36,15 @@ _MACROS = frozenset(
 #: with the templates.
 _KERNEL = frozenset(
     """
-    BLOCKS HOLDERS ITEMS K S T THREADS V accesses across activation ahead all_rows allows apart args
-    at base begin behind block blocks body bytes c channel channel_run channels cluster_items col
-    column columns count cycle down dtype dynamic each end exchange fetch first first_column flight
-    fold from full further gap grid group groups held here holds i inner item items j kept
-    kernel known lanes last launch load matrix mine most n needs next of offset out own part partial
-    place places plan power r register_each rescale resident row row_count runs sample scalar shared
-    square stage start step store stored strand strands stream stride task team thread threads tile
-    tiles tiling total v visit walk warp whole wide widest width workspace y
+    BLOCKS HOLDERS ITEMS K S T THREADS V access accesses across activation ahead all_rows allows
+    apart args at base begin behind block blocks body bytes c channel channel_run channels
+    cluster_items col column columns count cycle down dtype dynamic each end exchange fetch
+    first first_column flight fold follow from full further gap grid group groups held here
+    holds i inner item items j kept kernel known lanes last launch load matrix mine most n needs
+    next of offset out own part partial place places plan power r register_each rescale resident
+    row row_at row_count row_goes_on runs sample scalar shared square stage start step store
+    stored strand strands stream stride task team thread threads tile tiles tiling total v visit
+    walk warp whole wide widest width workspace y
     """.split()  # noqa: SIM905
 )
 #: Endings that the templates give to a spec's names.
