@@ -27,7 +27,7 @@ from fusegen.runtime.loading import load_package
 CANDIDATES = {
     "access": (16, 32),
     "rows_in_flight": (1, 2, 4),
-    "waves": (1, 2, 4, 8),
+    "waves": (1, 2, 4, 8, 1024),
     "batches": (1, 4),
     "tiles": (16, 32, 128),
     "block": (128, 512),

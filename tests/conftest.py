@@ -84,7 +84,7 @@ def measured(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], tuple[chain.Chain, ModuleType]]:
     """Gives a chain of benchmarks/specs and its package: one op each, on the GPU."""
-    out = _shared(tmp_path_factory) / "measured"
+    out = shared(tmp_path_factory) / "measured"
 
     def of(name: str) -> tuple[chain.Chain, ModuleType]:
         path = ROOT / "benchmarks" / "specs" / f"{name}.yaml"
@@ -111,7 +111,7 @@ def launched(tmp_path: Path) -> Callable[[str, str], tuple[chain.Chain, ModuleTy
 @pytest.fixture(scope="session")
 def shaped_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages of tests/chains, built once for all workers."""
-    out = _shared(tmp_path_factory) / "chains"
+    out = shared(tmp_path_factory) / "chains"
     once(tmp_path_factory, "chains", lambda: builder.build([ROOT / "tests" / "chains"], out=out))
     return out
 
@@ -121,22 +121,28 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a package for each op that can stand alone, built once for all workers."""
     from vocabulary import build_vocabulary
 
-    out = _shared(tmp_path_factory) / "vocabulary"
+    out = shared(tmp_path_factory) / "vocabulary"
     once(tmp_path_factory, "vocabulary", lambda: build_vocabulary(out))
     return out
 
 
 def once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[], object]) -> None:
-    """Build something by the first worker who asks; the others wait for it."""
-    folder = _shared(tmp_path_factory)
+    """Build something by the first worker who asks; the others wait for it.
+
+    But for generated/, which is for every processor, it is built for this one alone.
+    """
+    folder = shared(tmp_path_factory)
     with FileLock(folder / f"{name}.lock"):
         done = folder / f"{name}.done"
         if not done.exists():
-            build()
+            with pytest.MonkeyPatch.context() as patch:
+                if name != "generated":
+                    patch.setenv("FUSEGEN_NATIVE", "1")
+                build()
             done.touch()
 
 
-def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder that all workers have."""
     base = tmp_path_factory.getbasetemp()
     # A worker of pytest-xdist has a folder of its own beside the others'.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES, dtype_name, once
+from conftest import DEVICES, DTYPES, dtype_name, once, shared
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
 from torch.func import grad, jvp, vmap
@@ -71,15 +71,10 @@ SHAPES: dict[int, list[tuple[int, ...]]] = {
 }
 
 
-def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if base.name.startswith("popen-") else base) / "classes"
-
-
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Gives a chain of this file and its package, built once for all workers."""
-    folder = _folder(tmp_path_factory)
+    folder = shared(tmp_path_factory) / "classes"
 
     def build() -> None:
         folder.mkdir()
@@ -258,7 +253,7 @@ def test_shards_have_their_own_targets(
     built: Built, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     built("none_4")
-    out = _folder(tmp_path_factory) / "out"
+    out = shared(tmp_path_factory) / "classes" / "out"
     torch.multiprocessing.spawn(sharded, (out, tmp_path / "store"), nprocs=2)
 
 

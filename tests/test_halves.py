@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES, dtype_name
+from conftest import DEVICES, DTYPES, dtype_name, once, shared
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,12 +48,16 @@ SHAPES = {
 @pytest.fixture(scope="module")
 def halved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Chain, ModuleType]]:
     """Gives the chain and the built package of each spec."""
-    folder = tmp_path_factory.mktemp("halves")
-    paths = []
-    for name, text in TEXTS.items():
-        paths.append(folder / f"{name}.yaml")
-        paths[-1].write_text(text)
-    builder.build(paths, out=folder / "out")
+    folder = shared(tmp_path_factory) / "halves"
+    paths = [folder / f"{name}.yaml" for name in TEXTS]
+
+    def build() -> None:
+        folder.mkdir()
+        for path in paths:
+            path.write_text(TEXTS[path.stem])
+        builder.build(paths, out=folder / "out")
+
+    once(tmp_path_factory, "halves", build)
     return {p.stem: (pipeline.derive(p), load(p.stem, folder / "out")) for p in paths}
 
 

@@ -16,7 +16,7 @@ from fusegen.lower.kernel import Kernel
 MEANINGS = {
     "access": "bytes of one access at most, 16 or 32; 0: the widest that the chip has",
     "rows_in_flight": "accesses that a thread has under way at once, of each input",
-    "waves": "blocks for each place on the chip; 1: each block stays and walks on; 0: one for each row",
+    "waves": "blocks for each place on the chip; 1: each block stays and walks on; 1024: one for each row",
     "batches": "of rows in flight that a thread gets at least, where sums leave partial ones",
     "tiles": "of columns that a grid has at least, before a block gets wider than a warp",
     "threads_across": "at most so many threads side by side in a row",
@@ -79,7 +79,7 @@ def _waves(kernel: Kernel) -> int:
     if kernel.column_sums:
         return 1
     dear = any("Math::" in line.code for stage in kernel.stages for line in stage.lines)
-    return 4 if dear or len(kernel.full) > 1 else 0
+    return 4 if dear or len(kernel.full) > 1 else 1024
 
 
 def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> Launch:

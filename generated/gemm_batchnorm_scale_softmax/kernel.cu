@@ -21,7 +21,7 @@ struct ForwardTrainSampleLaunch {
   static constexpr int threads_across = 256;  // at most so many threads side by side in a row
   static constexpr int block = 256;           // threads of a block
   static constexpr int waves = 2;  // blocks for each place on the chip; 1: each block stays and
-                                   // walks on; 0: one for each row
+                                   // walks on; 1024: one for each row
   static constexpr int batches =
       2;  // of rows in flight that a thread gets at least, where sums leave partial ones
 };
@@ -181,7 +181,7 @@ struct ForwardTrainSumsLaunch {
   static constexpr int threads_across = 256;  // at most so many threads side by side in a row
   static constexpr int block = 256;           // threads of a block
   static constexpr int waves = 2;  // blocks for each place on the chip; 1: each block stays and
-                                   // walks on; 0: one for each row
+                                   // walks on; 1024: one for each row
   static constexpr int batches =
       2;  // of rows in flight that a thread gets at least, where sums leave partial ones
 };
@@ -415,7 +415,7 @@ struct ForwardTrainLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -989,7 +989,7 @@ struct BackwardTrainSumsLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -1642,7 +1642,7 @@ struct BackwardTrainLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -2294,7 +2294,7 @@ struct DoubleBackwardTrainSumsLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -3046,7 +3046,7 @@ struct DoubleBackwardTrainSums2Launch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -4054,7 +4054,7 @@ struct DoubleBackwardTrainLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -4933,7 +4933,7 @@ struct ForwardEvalLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -5473,7 +5473,7 @@ struct BackwardEvalLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -6137,7 +6137,7 @@ struct DoubleBackwardEvalLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most

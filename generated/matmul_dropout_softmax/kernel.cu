@@ -17,7 +17,7 @@ struct ForwardTrainLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -485,7 +485,7 @@ struct BackwardTrainLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -984,7 +984,7 @@ struct DoubleBackwardTrainLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most
@@ -1636,7 +1636,7 @@ struct ForwardEvalLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -2094,7 +2094,7 @@ struct BackwardEvalLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -2581,7 +2581,7 @@ struct DoubleBackwardEvalLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most

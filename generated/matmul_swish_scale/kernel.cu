@@ -146,7 +146,7 @@ struct BackwardLaunch {
   static constexpr int threads_across = 256;  // at most so many threads side by side in a row
   static constexpr int block = 256;           // threads of a block
   static constexpr int waves = 2;  // blocks for each place on the chip; 1: each block stays and
-                                   // walks on; 0: one for each row
+                                   // walks on; 1024: one for each row
   static constexpr int batches =
       2;  // of rows in flight that a thread gets at least, where sums leave partial ones
 };
@@ -317,7 +317,7 @@ struct DoubleBackwardLaunch {
   static constexpr int threads_across = 256;  // at most so many threads side by side in a row
   static constexpr int block = 256;           // threads of a block
   static constexpr int waves = 2;  // blocks for each place on the chip; 1: each block stays and
-                                   // walks on; 0: one for each row
+                                   // walks on; 1024: one for each row
   static constexpr int batches =
       2;  // of rows in flight that a thread gets at least, where sums leave partial ones
 };

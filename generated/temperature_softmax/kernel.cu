@@ -17,7 +17,7 @@ struct ForwardLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -453,7 +453,7 @@ struct BackwardLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 1024;  // threads of a block at most
@@ -879,7 +879,7 @@ struct DoubleBackwardLaunch {
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
   static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
-                                       // walks on; 0: one for each row
+                                       // walks on; 1024: one for each row
   static constexpr int resident =
       1;                            // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int full = 512;  // threads of a block at most

@@ -6,12 +6,13 @@
 
 namespace fusegen {
 
-// Each kernel is there once a level: `forward_cpu<Avx2>`. Other processors than x86 have one.
+// Each kernel is there once a level: `forward_cpu<Avx2>`. Other processors than x86 have one, and
+// so has what FUSEGEN_NATIVE=1 builds for one machine alone.
 struct Portable {};
 struct Avx2 {};
 struct Avx512 {};
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(FUSEGEN_NATIVE)
 #define FUSEGEN_LEVELS(name) \
   {name<::fusegen::Portable>, name<::fusegen::Avx2>, name<::fusegen::Avx512>}
 constexpr const char* level_names[] = {"portable", "avx2", "avx512"};

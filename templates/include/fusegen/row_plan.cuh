@@ -69,11 +69,14 @@ constexpr int cluster_items(double bytes, int held) {
   return light;
 }
 
-// Whether a block that holds a row walks on to others and copies them ahead. With `waves` 0 blocks
-// of 32-bit elements take one row each; 16-bit ones would have too few bytes under way.
+// So many waves of blocks are one block for each row.
+constexpr int each_row = 1024;
+
+// Whether a block that holds a row walks on to others and copies them ahead. Blocks of 32-bit
+// elements may take one row each; 16-bit ones would have too few bytes under way.
 template <class S>
 __host__ __device__ constexpr bool walks(int waves) {
-  return waves > 0 || sizeof(S) != 4;
+  return waves < each_row || sizeof(S) != 4;
 }
 
 // Whether there are kernels that keep rows in shared memory.
@@ -98,12 +101,12 @@ struct RowPlan {
   bool streams() const { return form == RowForm::streamed_cluster || form == RowForm::streamed; }
 };
 
-// Blocks for each place on the chip, where a kernel asks for `wanted`; 0: one for each row.
+// Blocks for each place on the chip, where a kernel asks for `wanted`.
 template <class S>
 int waves(RowForm form, int wanted) {
   if (sizeof(S) != 4) return 1;
   const bool block = form == RowForm::block || form == RowForm::large_block;
-  return wanted == 0 && !block ? 4 : wanted;
+  return wanted == each_row && !block ? 4 : wanted;
 }
 
 // What the choice depends on.
@@ -226,8 +229,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
 }
 
 // Sets the grid: as many blocks as the chip holds at a time, so that each walks over many rows;
-// `waves` times as many, so that those that come late go where there is room; or, if `waves` is 0,
-// one for each row.
+// `waves` times as many, so that those that come late go where there is room; or one for each row.
 // Where rows take turns at `cycle` sets of channels and are summed by channel, a row of threads
 // always gets rows of the same set, and leaves sums of its own; 0 where they are not.
 // Returns whether the chip can hold the plan's blocks at all.
@@ -242,10 +244,10 @@ bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves, bool
     teams = resident_blocks(kernel, plan.threads, plan.shared);
   }
   if (teams == 0) return false;
-  if (waves) {
-    teams *= std::clamp<int64_t>(needed / (4 * teams), 1, waves);  // four rows each at least
-  } else {
+  if (waves == each_row) {
     teams = std::max<int64_t>(1, needed);
+  } else {
+    teams *= std::clamp<int64_t>(needed / (4 * teams), 1, waves);  // four rows each at least
   }
   if (sums) {  // each leaves a row of partial sums: eight rows each, if the chip stays busy
     teams = std::min(teams, std::max<int64_t>(chip().multiprocessors / plan.cluster, needed / 8));
