@@ -161,3 +161,15 @@ def test_a_sample_has_a_kernel_of_its_own() -> None:
         ("f_sums", False),
         ("f", False),
     ]
+
+
+@pytest.mark.parametrize(("operand", "form"), [(Kind.ROW, "along"), (Kind.COL, "pointwise")])
+def test_what_is_saved_of_a_row_is_read_once_along_it(operand: Kind, form: str) -> None:
+    """But where something varies along columns, a thread keeps its columns and walks down the rows."""
+    b = Builder()
+    x, w = b.input("x", Kind.FULL), b.input("w", operand)
+    total = b.reduce("total", "sum", x, Kind.ROW)
+    y = b.map("y", w.symbol * x.symbol / total.symbol)
+    program = Program("f", tuple(b.inputs), {"y": Output(y, x)})
+    assert lower(program, given=[total]).form == form
+    assert lower(program).form == "rows"

@@ -56,13 +56,13 @@ class Kernel(KernelResults):
 
     @property
     def form(self) -> Literal["flat", "pointwise", "along", "rows", "columns"]:
-        """Which loops it needs: over one long row, down the columns, along each row for what is known of it,
-        over each row as a whole, or over the columns alone, without the activation."""
+        """Which loops it needs: over one long row, down the columns, along each row for its statistics, over
+        each row as a whole, or over the columns alone, without the activation."""
         if not self.stages:
             return "columns"
         if self.reduces_rows or self.spread or self.run_sums:
             return "rows"
-        if self.row_loads and not (self.col or self.saved_cols or self.col_sums):
+        if self.saved_rows and not (self.col or self.saved_cols or self.col_sums):
             return "along"
         return "flat" if self.flat and not self.halved else "pointwise"
 
@@ -100,8 +100,11 @@ class Kernel(KernelResults):
 
     @property
     def reads_once(self) -> bool:
-        """Whether one pass over a row is all, and its columns are not summed: it need not be held."""
-        return len(self.passes) == 1 and not self.column_sums
+        """Whether one pass over a row is all, and its columns are not summed: it need not be held.
+
+        Where channels are spread along it, a row that is held knows them by an addition.
+        """
+        return len(self.passes) == 1 and not (self.column_sums or self.spread)
 
     @property
     def staged(self) -> bool:
