@@ -6,10 +6,8 @@ import subprocess
 import textwrap
 from pathlib import Path
 
-import torch
-
 from fusegen import builder, pipeline
-from fusegen.compilers import cpu_levels, find_compilers
+from fusegen.compilers import find_compilers
 from fusegen.freshness import write_if_different
 from fusegen.ninja_file import ninja_text
 from fusegen.ops import Op, registry
@@ -249,22 +247,8 @@ def build_vocabulary(folder: Path) -> None:
             write_if_different(out / f"group_{number}" / file, included)
         for package in group:  # one library holds the operators of all
             (out / package / "_cpu.so").symlink_to(f"../group_{number}/_cpu.so")
-    manifest = _for_this_processor(
-        ninja_text([f"group_{n}" for n in range(len(groups))], find_compilers(), ())
-    )
+    manifest = ninja_text([f"group_{n}" for n in range(len(groups))], find_compilers(), ())
     write_if_different(out / ".build" / "build.ninja", manifest)
     command = [builder._ninja(), "-f", ".build/build.ninja"]
     done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _for_this_processor(manifest: str) -> str:
-    """Spare the optimiser the instruction sets that no test here runs (tests/test_levels.py runs each)."""
-    mine = {"AVX512": "avx512", "AVX2": "avx2"}.get(
-        torch.backends.cpu.get_cpu_capability(), "portable"
-    )
-    parts = manifest.split("rule ")
-    others = [f"kernel_{level}\n" for level in cpu_levels() if level != mine]
-    return "rule ".join(
-        part.replace(" -O3 ", " -O0 ") if part.startswith(tuple(others)) else part for part in parts
-    )
