@@ -192,7 +192,7 @@ PASSES = ("forward", "backward", "double_backward", "triple_backward")
 #: The launch parameters that a spec may set; `fusegen.lower.launch` says what each is.
 LAUNCH_PARAMETERS = (
     *("access", "rows_in_flight", "waves", "batches", "tiles", "threads_across", "block"),
-    *("elements", "threads", "cluster", "resident", "resident_across", "full"),
+    *("elements", "threads", "cluster", "resident", "resident_narrow", "resident_across", "full"),
 )
 
 

@@ -82,7 +82,14 @@ def test_rows_that_one_block_streams(
             [(2300, 4096), (2300, 4099), (2300, 9000), (1100, 2**15 + 8), (9, 2**16)],
         ),
         # channels that accesses share or do not, rows in shared memory
-        ("group_norm", [(3, 256, 16, 16), (70, 256, 56, 56), (9, 256, 57, 55), (2, 256, 200, 200)]),
+        # and sums by channel of lanes, of a block and of blocks, in short runs and long ones
+        (
+            "group_norm",
+            [
+                *[(3, 256, 16, 16), (70, 256, 56, 56), (9, 256, 57, 55), (2, 256, 200, 200)],
+                *[(40, 256, 3, 3), (300, 256, 5, 8), (70, 256, 28, 28), (3, 256, 1, 1)],
+            ],
+        ),
     ],
 )
 def test_long_rows_of_little_mathematics(

@@ -114,6 +114,14 @@ class Kernel(KernelResults):
         return len(self.passes) > 1 and light and not self.random
 
     @property
+    def staged_items(self) -> int:
+        """How many accesses of such a row a thread may have, so that its sums by channel stay in registers.
+
+        0: any number of them, with the sums in shared memory.
+        """
+        return 8 if 0 < len(self.run_sums) <= 2 and not self.col_sums else 0
+
+    @property
     def passes(self) -> tuple[Stage, ...]:
         """The stages for which a streamed row is read: a provisional maximum is found in the next pass."""
         return tuple(s for s in self.stages if (s.lines or s.outs) and not s.provisional)

@@ -23,6 +23,7 @@ MEANINGS = {
     "elements": "at most so many elements of a row in one thread's registers",
     "block": "threads of a block",
     "resident": "blocks of 512 threads that a multiprocessor has registers for",
+    "resident_narrow": "the same of 16-bit elements",
     "resident_across": "the same where rows lie side by side",
     "full": "threads of a block at most",
     "threads": "at most so many threads of each block of a cluster",
@@ -45,6 +46,7 @@ class Launch:
     batches: int
     tiles: int
     resident: int
+    resident_narrow: int
     resident_across: int
     full: int
     cluster: int
@@ -62,7 +64,8 @@ def _names(kernel: Kernel) -> tuple[str, ...]:
     if kernel.form == "columns":
         return ()
     if kernel.form in ("rows", "along"):
-        return "elements", "threads", "cluster", "waves", "resident", "full", *across
+        resident = "resident", "resident_narrow"
+        return "elements", "threads", "cluster", "waves", *resident, "full", *across
     if kernel.form == "flat":
         return ("access", "rows_in_flight", "waves") if sums else ("access", "rows_in_flight")
     shape = ("access", "rows_in_flight", "tiles", "threads_across", "block")
@@ -101,8 +104,10 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     # Where the math is light, a thread is soon done: more threads beat more of each one's loads.
     code = " ".join(line.code for stage in kernel.stages for line in stage.lines)
     light = code.count("Math::") < 2
-    # Several sums of columns: what they are made of needs more than 64 registers. Rows that span channels are
-    # long, so that blocks share them: the more each holds, the fewer wait for each other.
+    arithmetic = "Math::" not in code
+    # Several sums of columns: what they are made of needs more than 64 registers, or in 16 bits, where it is
+    # arithmetic alone, two blocks with the sums in shared memory. Rows that span channels are long, so that
+    # blocks share them: the more each holds, the fewer wait for each other.
     roomy = many or (kernel.form == "rows" and len(kernel.column_sums) > 1)
     chosen = Launch(
         names=_names(kernel),
@@ -116,6 +121,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         threads=512,
         block=256,
         resident=1 if roomy else 2,
+        resident_narrow=1 if many or (roomy and not (arithmetic and kernel.col_sums)) else 2,
         resident_across=1 if wide else 2,
         full=512 if roomy or kernel.run_sums else 1024,
         cluster=16,

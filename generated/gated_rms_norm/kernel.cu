@@ -20,7 +20,8 @@ struct ForwardLaunch {
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+  static constexpr int resident_narrow = 2;  // the same of 16-bit elements
+  static constexpr int full = 1024;          // threads of a block at most
 };
 
 // forward: a row in the registers of a team of threads, from one read to one write.
@@ -65,11 +66,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
           }
         }
       }
@@ -89,6 +91,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_expr_sum = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -96,7 +99,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -123,6 +126,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     team.template reduce<fusegen::Sum>(expr_sum_all);
     row.expr_sum = expr_sum_all[0];
     K::row1(scalar, row);
+    [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -147,7 +151,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
           K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + (row_at + item * apart), y_v);
+        fusegen::store_vector(y_from + item * apart, y_v);
       }
     }
 
@@ -161,7 +165,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 // Each stage reads it again and computes anew what earlier ones computed; the last makes room for
 // the next row.
 template <class S, int V, fusegen::Holders HOLDERS>
-__global__ void __launch_bounds__(512, 2) forward_staged(ForwardArgs args) {
+__global__ void __launch_bounds__(fusegen::staged_threads / 2, 2) forward_staged(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -181,10 +185,11 @@ __global__ void __launch_bounds__(512, 2) forward_staged(ForwardArgs args) {
   extern __shared__ __align__(16) unsigned char dynamic[];
   const int thread = threadIdx.x, threads = blockDim.x;
   const int step = int(gridDim.x) / team.blocks(), begin = int(blockIdx.x) / team.blocks();
-  const int row_count = int(rows), end = int(cols), apart = threads * V;
+  const int row_count = int(rows), apart = threads * V;
   const int items =
-      (end + apart * team.blocks() - 1) / (apart * team.blocks());  // accesses of a thread
+      (int(cols) + apart * team.blocks() - 1) / (apart * team.blocks());  // accesses of a thread
   const int first_column = team.rank() * items * apart + thread * V;
+  const int end = min(int(cols), (team.rank() + 1) * items * apart);  // of the block's columns
   const auto column = [&](int item) { return first_column + item * apart; };
   // Each thread has places of its own: for a row's vectors, and for its sums.
   [[maybe_unused]] unsigned char* place = dynamic;
@@ -198,17 +203,16 @@ __global__ void __launch_bounds__(512, 2) forward_staged(ForwardArgs args) {
   read_row(begin);
   if (begin < row_count) {
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, begin);
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + begin * cols + first_column);
     for (int item = 0; item < items; ++item) {
       if (column(item) < end) {
-        fusegen::copy_ahead(x_staged + item * threads,
-                            x + (x_gap + begin * cols + first_column + item * apart));
+        fusegen::copy_ahead(x_staged + item * threads, x_from + item * apart);
       }
     }
   }
 
   for (int r = begin; r < row_count; r += step) {
-    const int64_t row_at = fusegen::opaque(r * cols + first_column),
-                  following_at = fusegen::opaque(row_at + step * cols);
+    const int64_t row_at = fusegen::opaque(r * cols + first_column);
     [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r + step);
 
     typename K::Row row{};
@@ -249,6 +253,8 @@ __global__ void __launch_bounds__(512, 2) forward_staged(ForwardArgs args) {
     row.expr_sum = expr_sum_all[0];
     K::row1(scalar, row);
     {
+      [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
+      [[maybe_unused]] auto* const x_following = x + fusegen::opaque(x_gap + row_at + step * cols);
 #pragma unroll 4
       for (int item = 0; item < items; ++item) {
         const int c = column(item);
@@ -275,10 +281,9 @@ __global__ void __launch_bounds__(512, 2) forward_staged(ForwardArgs args) {
             K::stage1(full[v], col[v], row, scalar, kept, out);
             y_v.value[v] = out.y;
           }
-          fusegen::store_at_once(y + (row_at + item * apart), y_v);
+          fusegen::store_at_once(y_from + item * apart, y_v);
           if (r + step < row_count) {  // its place is free
-            fusegen::copy_ahead(x_staged + item * threads,
-                                x + (x_gap + following_at + item * apart));
+            fusegen::copy_ahead(x_staged + item * threads, x_following + item * apart);
           }
         }
       }
@@ -459,7 +464,8 @@ struct ForwardRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? ForwardLaunch::resident_narrow : ForwardLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -564,7 +570,8 @@ struct BackwardLaunch {
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+  static constexpr int resident_narrow = 2;  // the same of 16-bit elements
+  static constexpr int full = 1024;          // threads of a block at most
 };
 
 // backward: a row in the registers of a team of threads, from one read to one write.
@@ -621,13 +628,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
           }
         }
       }
@@ -651,6 +659,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -658,12 +668,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -696,6 +706,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_expr_sum_2_all);
     row.grad_expr_sum_2 = grad_expr_sum_2_all[0];
     K::row1(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -720,7 +731,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
         }
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -935,7 +946,8 @@ struct BackwardRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? BackwardLaunch::resident_narrow : BackwardLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -1001,6 +1013,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 1;
+    needs.staged_items = 0;
     needs.resident = BackwardRows::resident<S, V>();
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -1024,7 +1037,7 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   T* const grad_weight_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_weight_partial);
@@ -1047,8 +1060,9 @@ struct DoubleBackwardLaunch {
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // double_backward: a row in the registers of a team of threads, from one read to one write.
@@ -1112,15 +1126,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
+        [[maybe_unused]] auto* const grad_grad_x_from =
+            grad_grad_x + fusegen::opaque(grad_grad_x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
           }
         }
       }
@@ -1149,6 +1165,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_10 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_5 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1156,18 +1176,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1212,6 +1231,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     row.grad_expr_sum_5 = grad_grad_expr_sum_3_2_all[3];
     K::row1(scalar, row);
     T reduced_grad_expr_sum_8 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const grad_grad_y_from = grad_grad_y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1249,13 +1269,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_weight_v.value[v] = out.grad_weight;
         }
         grad_weight_sum.add(item, grad_weight_v);
-        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
     T grad_expr_sum_8_all[] = {reduced_grad_expr_sum_8};
     team.template reduce<fusegen::Sum>(grad_expr_sum_8_all);
     row.grad_expr_sum_8 = grad_expr_sum_8_all[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1285,7 +1306,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
         }
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -1585,7 +1606,8 @@ struct DoubleBackwardRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? DoubleBackwardLaunch::resident_narrow : DoubleBackwardLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -1657,6 +1679,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 0;
+    needs.staged_items = 0;
     needs.resident = DoubleBackwardRows::resident<S, V>();
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -1681,7 +1704,7 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
   T* const grad_weight_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_weight_partial);

@@ -417,8 +417,9 @@ struct ForwardTrainLaunch {
   static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // forward_train: a row in the registers of a team of threads, from one read to one write.
@@ -469,11 +470,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
           }
         }
       }
@@ -507,6 +509,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -514,7 +517,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -550,6 +553,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
     row.softmax_max = fusegen::anchor(softmax_max_near);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -587,6 +591,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -619,7 +624,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + (row_at + item * apart), y_v);
+        fusegen::store_vector(y_from + item * apart, y_v);
       }
     }
 
@@ -847,7 +852,8 @@ struct ForwardTrainRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? ForwardTrainLaunch::resident_narrow : ForwardTrainLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -991,8 +997,9 @@ struct BackwardTrainSumsLaunch {
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // backward_train_sums: a row in the registers of a team of threads, from one read to one write.
@@ -1059,13 +1066,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
           }
         }
       }
@@ -1107,6 +1115,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1114,12 +1124,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1162,6 +1172,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1458,7 +1469,9 @@ struct BackwardTrainSumsRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainSumsLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? BackwardTrainSumsLaunch::resident_narrow
+                          : BackwardTrainSumsLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -1529,6 +1542,7 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 2;
     needs.held_sums = 2;
+    needs.staged_items = 0;
     needs.resident = BackwardTrainSumsRows::resident<S, V>();
     BackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -1557,8 +1571,8 @@ void launch_backward_train_sums(const BackwardTrainSumsArgs& args, [[maybe_unuse
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
-    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_bn_weight_partial,
@@ -1644,8 +1658,9 @@ struct BackwardTrainLaunch {
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // backward_train: a row in the registers of a team of threads, from one read to one write.
@@ -1713,13 +1728,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
           }
         }
       }
@@ -1766,6 +1782,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1773,12 +1791,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1827,6 +1845,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1873,7 +1892,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
         }
         grad_gemm_bias_sum.add(item, grad_gemm_bias_v);
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -2126,7 +2145,8 @@ struct BackwardTrainRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? BackwardTrainLaunch::resident_narrow : BackwardTrainLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -2199,6 +2219,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 1;
+    needs.staged_items = 0;
     needs.resident = BackwardTrainRows::resident<S, V>();
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -2222,7 +2243,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
   T* const grad_gemm_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial);
@@ -2296,8 +2317,9 @@ struct DoubleBackwardTrainSumsLaunch {
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // double_backward_train_sums: a row in the registers of a team of threads, from one read to one
@@ -2377,15 +2399,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
+        [[maybe_unused]] auto* const grad_grad_x_from =
+            grad_grad_x + fusegen::opaque(grad_grad_x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
           }
         }
       }
@@ -2433,6 +2457,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -2440,18 +2468,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -2508,6 +2535,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -2841,7 +2869,9 @@ struct DoubleBackwardTrainSumsRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSumsLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? DoubleBackwardTrainSumsLaunch::resident_narrow
+                          : DoubleBackwardTrainSumsLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -2917,6 +2947,7 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 3;
     needs.held_sums = 3;
+    needs.staged_items = 0;
     needs.resident = DoubleBackwardTrainSumsRows::resident<S, V>();
     DoubleBackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -2946,11 +2977,11 @@ void launch_double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args,
   T* const grad_bn_var_2_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_grad_bn_column_sum_partial, 0, sizeof(T) * plan.groups * args.cols / 1,
+    cudaMemsetAsync(grad_grad_bn_column_sum_partial, 0, sizeof(T) * plan.groups * args.cols,
                     stream);
-    cudaMemsetAsync(grad_grad_bn_column_sum_2_2_partial, 0, sizeof(T) * plan.groups * args.cols / 1,
+    cudaMemsetAsync(grad_grad_bn_column_sum_2_2_partial, 0, sizeof(T) * plan.groups * args.cols,
                     stream);
-    cudaMemsetAsync(grad_bn_var_2_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_var_2_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_grad_bn_column_sum_partial,
@@ -3048,8 +3079,9 @@ struct DoubleBackwardTrainSums2Launch {
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // double_backward_train_sums2: a row in the registers of a team of threads, from one read to one
@@ -3148,15 +3180,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
+        [[maybe_unused]] auto* const grad_grad_x_from =
+            grad_grad_x + fusegen::opaque(grad_grad_x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
           }
         }
       }
@@ -3185,6 +3219,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -3192,18 +3230,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -3271,6 +3308,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const grad_grad_y_from = grad_grad_y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -3329,13 +3367,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -3844,7 +3883,9 @@ struct DoubleBackwardTrainSums2Rows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainSums2Launch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? DoubleBackwardTrainSums2Launch::resident_narrow
+                          : DoubleBackwardTrainSums2Launch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -3931,6 +3972,7 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 4;
     needs.held_sums = 0;
+    needs.staged_items = 0;
     needs.resident = DoubleBackwardTrainSums2Rows::resident<S, V>();
     DoubleBackwardTrainSums2Plan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -3964,10 +4006,10 @@ void launch_double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
-    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
-    cudaMemsetAsync(grad_bn_var_4_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
-    cudaMemsetAsync(grad_bn_mean_4_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_var_4_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_mean_4_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_bn_weight_partial,
@@ -4056,8 +4098,9 @@ struct DoubleBackwardTrainLaunch {
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // double_backward_train: a row in the registers of a team of threads, from one read to one write.
@@ -4143,15 +4186,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
+        [[maybe_unused]] auto* const grad_grad_x_from =
+            grad_grad_x + fusegen::opaque(grad_grad_x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
           }
         }
       }
@@ -4180,6 +4225,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -4187,18 +4236,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -4262,6 +4310,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -4320,6 +4369,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -4375,7 +4425,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
         }
         grad_gemm_bias_sum.add(item, grad_gemm_bias_v);
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -4764,7 +4814,9 @@ struct DoubleBackwardTrainRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? DoubleBackwardTrainLaunch::resident_narrow
+                          : DoubleBackwardTrainLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -4849,6 +4901,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 0;
+    needs.staged_items = 0;
     needs.resident = DoubleBackwardTrainRows::resident<S, V>();
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -4874,7 +4927,7 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
   T* const grad_gemm_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial);
@@ -4935,8 +4988,9 @@ struct ForwardEvalLaunch {
   static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // forward_eval: a row in the registers of a team of threads, from one read to one write.
@@ -4984,11 +5038,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
           }
         }
       }
@@ -5008,6 +5063,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -5015,7 +5071,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -5047,6 +5103,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
     row.softmax_max = fusegen::anchor(softmax_max_near);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -5080,6 +5137,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -5108,7 +5166,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + (row_at + item * apart), y_v);
+        fusegen::store_vector(y_from + item * apart, y_v);
       }
     }
 
@@ -5333,7 +5391,8 @@ struct ForwardEvalRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? ForwardEvalLaunch::resident_narrow : ForwardEvalLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -5475,8 +5534,9 @@ struct BackwardEvalLaunch {
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // backward_eval: a row in the registers of a team of threads, from one read to one write.
@@ -5547,13 +5607,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
           }
         }
       }
@@ -5595,6 +5656,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -5602,12 +5665,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -5650,6 +5713,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -5697,7 +5761,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         grad_gemm_bias_sum.add(item, grad_gemm_bias_v);
         grad_bn_weight_sum.add(item, grad_bn_weight_v);
         grad_bn_bias_sum.add(item, grad_bn_bias_v);
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -5966,7 +6030,8 @@ struct BackwardEvalRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? BackwardEvalLaunch::resident_narrow : BackwardEvalLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -6036,6 +6101,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 3;
     needs.held_sums = 3;
+    needs.staged_items = 0;
     needs.resident = BackwardEvalRows::resident<S, V>();
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -6065,9 +6131,9 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
-    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
-    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial,
@@ -6139,8 +6205,9 @@ struct DoubleBackwardEvalLaunch {
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // double_backward_eval: a row in the registers of a team of threads, from one read to one write.
@@ -6223,15 +6290,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
+        [[maybe_unused]] auto* const grad_grad_x_from =
+            grad_grad_x + fusegen::opaque(grad_grad_x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
           }
         }
       }
@@ -6260,6 +6329,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -6267,18 +6340,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -6330,6 +6402,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const grad_grad_y_from = grad_grad_y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -6372,13 +6445,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -6429,7 +6503,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         grad_gemm_bias_sum.add(item, grad_gemm_bias_v);
         grad_bn_weight_sum.add(item, grad_bn_weight_v);
         grad_bn_bias_sum.add(item, grad_bn_bias_v);
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -6804,7 +6878,9 @@ struct DoubleBackwardEvalRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardEvalLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? DoubleBackwardEvalLaunch::resident_narrow
+                          : DoubleBackwardEvalLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -6883,6 +6959,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 3;
     needs.held_sums = 0;
+    needs.staged_items = 0;
     needs.resident = DoubleBackwardEvalRows::resident<S, V>();
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -6913,9 +6990,9 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
-    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
-    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
+    cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial,

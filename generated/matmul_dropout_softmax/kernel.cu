@@ -20,7 +20,8 @@ struct ForwardTrainLaunch {
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+  static constexpr int resident_narrow = 2;  // the same of 16-bit elements
+  static constexpr int full = 1024;          // threads of a block at most
 };
 
 // forward_train: a row in the registers of a team of threads, from one read to one write.
@@ -65,11 +66,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
           }
         }
       }
@@ -89,6 +91,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -96,7 +99,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -124,6 +127,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
     row.softmax_max = fusegen::anchor(softmax_max_near);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -151,6 +155,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -173,7 +178,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + (row_at + item * apart), y_v);
+        fusegen::store_vector(y_from + item * apart, y_v);
       }
     }
 
@@ -387,7 +392,8 @@ struct ForwardTrainRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : ForwardTrainLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? ForwardTrainLaunch::resident_narrow : ForwardTrainLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -488,7 +494,8 @@ struct BackwardTrainLaunch {
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+  static constexpr int resident_narrow = 2;  // the same of 16-bit elements
+  static constexpr int full = 1024;          // threads of a block at most
 };
 
 // backward_train: a row in the registers of a team of threads, from one read to one write.
@@ -546,13 +553,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
           }
         }
       }
@@ -578,6 +586,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -585,12 +595,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -622,6 +632,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -649,7 +660,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
         grad_matmul_bias_sum.add(item, grad_matmul_bias_v);
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -873,7 +884,8 @@ struct BackwardTrainRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : BackwardTrainLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? BackwardTrainLaunch::resident_narrow : BackwardTrainLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -940,6 +952,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 1;
+    needs.staged_items = 0;
     needs.resident = BackwardTrainRows::resident<S, V>();
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -963,7 +976,7 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);
@@ -986,8 +999,9 @@ struct DoubleBackwardTrainLaunch {
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // double_backward_train: a row in the registers of a team of threads, from one read to one write.
@@ -1055,15 +1069,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
+        [[maybe_unused]] auto* const grad_grad_x_from =
+            grad_grad_x + fusegen::opaque(grad_grad_x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
           }
         }
       }
@@ -1092,6 +1108,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1099,18 +1119,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1150,6 +1169,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     row.grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const grad_grad_y_from = grad_grad_y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1178,13 +1198,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1214,7 +1235,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
         grad_matmul_bias_sum.add(item, grad_matmul_bias_v);
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -1516,7 +1537,9 @@ struct DoubleBackwardTrainRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardTrainLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? DoubleBackwardTrainLaunch::resident_narrow
+                          : DoubleBackwardTrainLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -1589,6 +1612,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 0;
+    needs.staged_items = 0;
     needs.resident = DoubleBackwardTrainRows::resident<S, V>();
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -1614,7 +1638,7 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);
@@ -1639,7 +1663,8 @@ struct ForwardEvalLaunch {
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+  static constexpr int resident_narrow = 2;  // the same of 16-bit elements
+  static constexpr int full = 1024;          // threads of a block at most
 };
 
 // forward_eval: a row in the registers of a team of threads, from one read to one write.
@@ -1682,11 +1707,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
           }
         }
       }
@@ -1706,6 +1732,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1713,7 +1740,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1739,6 +1766,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
     row.softmax_max = fusegen::anchor(softmax_max_near);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1766,6 +1794,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1788,7 +1817,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + (row_at + item * apart), y_v);
+        fusegen::store_vector(y_from + item * apart, y_v);
       }
     }
 
@@ -1996,7 +2025,8 @@ struct ForwardEvalRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : ForwardEvalLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? ForwardEvalLaunch::resident_narrow : ForwardEvalLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -2097,7 +2127,8 @@ struct BackwardEvalLaunch {
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+  static constexpr int resident_narrow = 2;  // the same of 16-bit elements
+  static constexpr int full = 1024;          // threads of a block at most
 };
 
 // backward_eval: a row in the registers of a team of threads, from one read to one write.
@@ -2153,13 +2184,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
           }
         }
       }
@@ -2185,6 +2217,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -2192,12 +2226,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -2227,6 +2261,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -2254,7 +2289,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
         grad_matmul_bias_sum.add(item, grad_matmul_bias_v);
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -2471,7 +2506,8 @@ struct BackwardEvalRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : BackwardEvalLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? BackwardEvalLaunch::resident_narrow : BackwardEvalLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -2537,6 +2573,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 1;
+    needs.staged_items = 0;
     needs.resident = BackwardEvalRows::resident<S, V>();
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -2560,7 +2597,7 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);
@@ -2583,8 +2620,9 @@ struct DoubleBackwardEvalLaunch {
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // double_backward_eval: a row in the registers of a team of threads, from one read to one write.
@@ -2649,15 +2687,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
+        [[maybe_unused]] auto* const grad_grad_x_from =
+            grad_grad_x + fusegen::opaque(grad_grad_x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
           }
         }
       }
@@ -2686,6 +2726,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -2693,18 +2737,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -2742,6 +2785,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     row.grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const grad_grad_y_from = grad_grad_y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -2770,13 +2814,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -2806,7 +2851,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
         grad_matmul_bias_sum.add(item, grad_matmul_bias_v);
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -3100,7 +3145,9 @@ struct DoubleBackwardEvalRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardEvalLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? DoubleBackwardEvalLaunch::resident_narrow
+                          : DoubleBackwardEvalLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -3172,6 +3219,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 1;
+    needs.staged_items = 0;
     needs.resident = DoubleBackwardEvalRows::resident<S, V>();
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -3196,7 +3244,7 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
   T* const grad_matmul_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);

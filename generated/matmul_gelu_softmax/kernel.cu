@@ -20,7 +20,8 @@ struct ForwardLaunch {
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+  static constexpr int resident_narrow = 2;  // the same of 16-bit elements
+  static constexpr int full = 1024;          // threads of a block at most
 };
 
 // forward: a row in the registers of a team of threads, from one read to one write.
@@ -63,11 +64,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
           }
         }
       }
@@ -87,6 +89,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -94,7 +97,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -120,6 +123,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
     row.softmax_max = fusegen::anchor(softmax_max_near);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -147,6 +151,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -169,7 +174,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + (row_at + item * apart), y_v);
+        fusegen::store_vector(y_from + item * apart, y_v);
       }
     }
 
@@ -376,7 +381,8 @@ struct ForwardRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? ForwardLaunch::resident_narrow : ForwardLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -477,7 +483,8 @@ struct BackwardLaunch {
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+  static constexpr int resident_narrow = 2;  // the same of 16-bit elements
+  static constexpr int full = 1024;          // threads of a block at most
 };
 
 // backward: a row in the registers of a team of threads, from one read to one write.
@@ -533,13 +540,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
           }
         }
       }
@@ -565,6 +573,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -572,12 +582,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -607,6 +617,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -634,7 +645,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_linear_bias_v.value[v] = out.grad_linear_bias;
         }
         grad_linear_bias_sum.add(item, grad_linear_bias_v);
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -850,7 +861,8 @@ struct BackwardRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? BackwardLaunch::resident_narrow : BackwardLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -916,6 +928,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 1;
+    needs.staged_items = 0;
     needs.resident = BackwardRows::resident<S, V>();
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -939,7 +952,7 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   T* const grad_linear_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_linear_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_linear_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_linear_bias_partial);
@@ -962,8 +975,9 @@ struct DoubleBackwardLaunch {
   static constexpr int waves = 1;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // double_backward: a row in the registers of a team of threads, from one read to one write.
@@ -1027,15 +1041,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
+        [[maybe_unused]] auto* const grad_grad_x_from =
+            grad_grad_x + fusegen::opaque(grad_grad_x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
           }
         }
       }
@@ -1064,6 +1080,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1071,18 +1091,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1120,6 +1139,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const grad_grad_y_from = grad_grad_y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1148,13 +1168,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1184,7 +1205,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_linear_bias_v.value[v] = out.grad_linear_bias;
         }
         grad_linear_bias_sum.add(item, grad_linear_bias_v);
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -1478,7 +1499,8 @@ struct DoubleBackwardRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? DoubleBackwardLaunch::resident_narrow : DoubleBackwardLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -1550,6 +1572,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 0;
+    needs.staged_items = 0;
     needs.resident = DoubleBackwardRows::resident<S, V>();
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
@@ -1574,7 +1597,7 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
   T* const grad_linear_bias_partial = partial;
   partial += plan.groups * args.cols;
   if (plan.streams()) {
-    cudaMemsetAsync(grad_linear_bias_partial, 0, sizeof(T) * plan.groups * args.cols / 1, stream);
+    cudaMemsetAsync(grad_linear_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
     return fusegen::launch_rows(plan, stream, kernel, args, grad_linear_bias_partial);

@@ -20,7 +20,8 @@ struct ForwardLaunch {
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+  static constexpr int resident_narrow = 2;  // the same of 16-bit elements
+  static constexpr int full = 1024;          // threads of a block at most
 };
 
 // forward: a row in the registers of a team of threads, from one read to one write.
@@ -63,11 +64,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
           }
         }
       }
@@ -87,6 +89,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -94,7 +97,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -116,6 +119,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
     row.softmax_max = fusegen::anchor(softmax_max_near);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -139,6 +143,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -157,7 +162,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + (row_at + item * apart), y_v);
+        fusegen::store_vector(y_from + item * apart, y_v);
       }
     }
 
@@ -354,7 +359,8 @@ struct ForwardRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? ForwardLaunch::resident_narrow : ForwardLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -454,7 +460,8 @@ struct BackwardLaunch {
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+  static constexpr int resident_narrow = 2;  // the same of 16-bit elements
+  static constexpr int full = 1024;          // threads of a block at most
 };
 
 // backward: a row in the registers of a team of threads, from one read to one write.
@@ -503,13 +510,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
           }
         }
       }
@@ -535,6 +543,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -542,12 +552,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -573,6 +583,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -597,7 +608,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
         }
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -792,7 +803,8 @@ struct BackwardRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? BackwardLaunch::resident_narrow : BackwardLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -897,8 +909,9 @@ struct DoubleBackwardLaunch {
   static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // double_backward: a row in the registers of a team of threads, from one read to one write.
@@ -954,15 +967,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
+        [[maybe_unused]] auto* const grad_grad_x_from =
+            grad_grad_x + fusegen::opaque(grad_grad_x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
           }
         }
       }
@@ -991,6 +1006,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -998,18 +1017,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1041,6 +1059,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     row.grad_grad_softmax_sum_2 = grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const grad_grad_y_from = grad_grad_y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1063,13 +1082,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1097,7 +1117,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
         }
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -1357,7 +1377,8 @@ struct DoubleBackwardRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? DoubleBackwardLaunch::resident_narrow : DoubleBackwardLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.

@@ -20,7 +20,8 @@ struct ForwardLaunch {
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+  static constexpr int resident_narrow = 2;  // the same of 16-bit elements
+  static constexpr int full = 1024;          // threads of a block at most
 };
 
 // forward: a row in the registers of a team of threads, from one read to one write.
@@ -64,11 +65,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     if (r < row_count) {
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
           }
         }
       }
@@ -88,6 +90,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -95,7 +98,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -117,6 +120,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
     row.softmax_max = fusegen::anchor(softmax_max_near);
     T reduced_softmax_sum = fusegen::Sum::identity<T>();
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -140,6 +144,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     row.softmax_max = softmax_max_near;
     row.softmax_sum = softmax_max_sums[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -158,7 +163,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           y_v.value[v] = out.y;
         }
-        fusegen::store_vector(y + (row_at + item * apart), y_v);
+        fusegen::store_vector(y_from + item * apart, y_v);
       }
     }
 
@@ -356,7 +361,8 @@ struct ForwardRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : ForwardLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? ForwardLaunch::resident_narrow : ForwardLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -456,7 +462,8 @@ struct BackwardLaunch {
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 1024;  // threads of a block at most
+  static constexpr int resident_narrow = 2;  // the same of 16-bit elements
+  static constexpr int full = 1024;          // threads of a block at most
 };
 
 // backward: a row in the registers of a team of threads, from one read to one write.
@@ -505,13 +512,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
       if constexpr (ahead) {
         [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
           }
         }
       }
@@ -537,6 +545,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -544,12 +554,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -575,6 +585,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
     K::row1(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -595,7 +606,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) backward_held(BackwardArgs ar
           K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
         }
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -782,7 +793,8 @@ struct BackwardRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : BackwardLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? BackwardLaunch::resident_narrow : BackwardLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.
@@ -881,8 +893,9 @@ struct DoubleBackwardLaunch {
   static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
-      1;                            // blocks of 512 threads that a multiprocessor has registers for
-  static constexpr int full = 512;  // threads of a block at most
+      1;  // blocks of 512 threads that a multiprocessor has registers for
+  static constexpr int resident_narrow = 1;  // the same of 16-bit elements
+  static constexpr int full = 512;           // threads of a block at most
 };
 
 // double_backward: a row in the registers of a team of threads, from one read to one write.
@@ -937,15 +950,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
         [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
             fusegen::gap_before(args.grad_grad_x_gap, r);
-        const int64_t at = fusegen::opaque(int64_t(r) * cols + first_column);
+        const int64_t at = int64_t(r) * cols + first_column;
+        [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
+        [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
+        [[maybe_unused]] auto* const grad_grad_x_from =
+            grad_grad_x + fusegen::opaque(grad_grad_x_gap + at);
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x + (x_gap + at + item * apart));
-            fusegen::copy_ahead(grad_y_next + item * threads,
-                                grad_y + (grad_y_gap + at + item * apart));
-            fusegen::copy_ahead(grad_grad_x_next + item * threads,
-                                grad_grad_x + (grad_grad_x_gap + at + item * apart));
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
           }
         }
       }
@@ -974,6 +989,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -981,18 +1000,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
         if constexpr (ahead) {
           x_raw[item] = x_next[item * threads];
         } else {
-          x_raw[item] = fusegen::load_packed<V>(x + (x_gap + row_at + item * apart));
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
         }
         if constexpr (ahead) {
           grad_y_raw[item] = grad_y_next[item * threads];
         } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y + (grad_y_gap + row_at + item * apart));
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
         }
         if constexpr (ahead) {
           grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
         } else {
-          grad_grad_x_raw[item] =
-              fusegen::load_packed<V>(grad_grad_x + (grad_grad_x_gap + row_at + item * apart));
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         }
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
@@ -1024,6 +1042,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
     row.grad_softmax_sum_2 = grad_grad_softmax_sum_2_all[1];
     K::row1(scalar, row);
     T reduced_grad_softmax_sum_4 = fusegen::Sum::identity<T>();
+    [[maybe_unused]] auto* const grad_grad_y_from = grad_grad_y + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1046,13 +1065,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
-        fusegen::store_vector(grad_grad_y + (row_at + item * apart), grad_grad_y_v);
+        fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
     K::row2(scalar, row);
+    [[maybe_unused]] auto* const grad_x_from = grad_x + fusegen::opaque(row_at);
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
@@ -1076,7 +1096,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) double_backward_held(DoubleBa
           K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
         }
-        fusegen::store_vector(grad_x + (row_at + item * apart), grad_x_v);
+        fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
       }
     }
   }
@@ -1327,7 +1347,8 @@ struct DoubleBackwardRows {
   // Blocks of 512 threads that a multiprocessor has registers for.
   template <class S, int V>
   static constexpr int resident() {
-    return V == 1 || sizeof(S) == 8 ? 1 : DoubleBackwardLaunch::resident;
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? DoubleBackwardLaunch::resident_narrow : DoubleBackwardLaunch::resident;
   }
 
   // Calls f with the kernel that a plan chose.

@@ -54,11 +54,13 @@ struct AcrossPlan {
   int width, items;  // as in AcrossNeeds; no items: each stage reads the rows again
   int lanes, strands;
   AcrossWalk walk;
-  static constexpr int fold =
-      1;                   // columns that share a sum by channel: neighbours are of other rows
   size_t shared;           // bytes of a block
   unsigned grid;           // blocks, each of which walks over tiles
   int64_t groups, blocks;  // partial sums: one a block
+
+  // Partial sums of each channel of `run` columns that a block leaves, and all of them.
+  int64_t parts(int64_t run) const { return run; }
+  int64_t runs(int64_t cols, int64_t) const { return groups * cols; }
 };
 
 // Of each column a block reads 128 bytes in a row if it can, 32 at least, or all that there are:

@@ -50,6 +50,15 @@ class ChannelWalk {
         channels_(apart / run_),
         rest_(apart % run_) {}
 
+  // The same walk, of which the compiler does not know that it has been walked before: all its
+  // channels would be kept in registers.
+  __device__ __forceinline__ ChannelWalk anew() const {
+    ChannelWalk walk = *this;
+    walk.channel_ = int(opaque(uint32_t(channel_)));
+    walk.within_ = int(opaque(uint32_t(within_)));
+    return walk;
+  }
+
   __device__ __forceinline__ int channel() const { return channel_; }
 
   __device__ __forceinline__ void advance() {

@@ -16,5 +16,6 @@
 #include "fusegen/precision.h"
 #include "fusegen/random.h"
 #include "fusegen/row_plan.cuh"
+#include "fusegen/run_sums.cuh"
 #include "fusegen/team.cuh"
 #include "fusegen/vector.cuh"

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "fusegen/dtype.h"
+#include "fusegen/lanes.cuh"
 #include "fusegen/launch.cuh"
 #include "fusegen/vector.cuh"
 
@@ -22,9 +23,21 @@ struct PartialSum {
   const T* partial;
   int64_t groups, cols, run;
 
+  // Whether a block has a column to itself, and its lanes what lies together.
+  __host__ __device__ __forceinline__ bool by_block() const {
+    return (run > 1 || cols == 1) && groups >= 256;
+  }
+
   __device__ __forceinline__ T at(int64_t group, int64_t col) const {
     if (run == 1) return partial[group * cols + col];
-    return partial[(group / run * cols + col) * run + group % run];
+    if (groups <= UINT32_MAX) return of_run(uint32_t(group), uint32_t(run), col);
+    return of_run(uint64_t(group), uint64_t(run), col);
+  }
+
+ private:
+  template <class Index>
+  __device__ __forceinline__ T of_run(Index group, Index each, int64_t col) const {
+    return partial[(int64_t(group / each) * cols + col) * run + group % each];
   }
 };
 
@@ -34,27 +47,33 @@ struct PartialSums {
 };
 
 // A thread adds up V neighbouring columns, or one where a sum has other columns or lies in runs:
-// blockDim.x threads side by side, blockDim.y strands a block, each with four loads in flight.
+// blockDim.x threads side by side, blockDim.y strands a block, each with eight loads in flight. Of
+// long runs a block has one column, in which each thread is a strand.
 template <class S, class T, int N, int V>
-__global__ void __launch_bounds__(1024) add_partial_sums(PartialSums<S, T, N> sums) {
+__global__ void __launch_bounds__(1024)
+    add_partial_sums(const __grid_constant__ PartialSums<S, T, N> sums) {
   await_kernels_before();
-  const PartialSum<S, T> job = sums.sum[blockIdx.y];
+  const PartialSum<S, T>& job = sums.sum[blockIdx.y];
   __shared__ T strands[1024 * V];
-  const bool wide = V > 1 && job.run == 1 && job.cols % V == 0;
-  const int each = wide ? V : 1, across = int(blockDim.x) * each, width = blockDim.y;
-  const int64_t first = int64_t(blockIdx.x) * across, col = first + threadIdx.x * each;
-  Vector<T, V> sum[4] = {};
+  const bool alone = job.by_block();
+  const bool wide = V > 1 && !alone && job.run == 1 && job.cols % V == 0;
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int each = wide ? V : 1, across = alone ? 1 : int(blockDim.x) * each;
+  const int strand = alone ? thread : threadIdx.y, width = alone ? threads : blockDim.y;
+  const int64_t first = int64_t(blockIdx.x) * across,
+                col = first + (alone ? 0 : threadIdx.x * each);
+  Vector<T, V> sum{};
   // Loads come first, also of what is not added: a load under a condition would be waited for.
   const auto add_up = [&](auto part_at) {
-    for (int64_t group = threadIdx.y; group < job.groups; group += 4 * width) {
-      Packed<T, V> part[4];
+    for (int64_t group = strand; group < job.groups; group += 8 * width) {
+      Packed<T, V> part[8];
 #pragma unroll
-      for (int n = 0; n < 4; ++n) part[n] = part_at(min(group + n * width, job.groups - 1));
+      for (int n = 0; n < 8; ++n) part[n] = part_at(min(group + n * width, job.groups - 1));
 #pragma unroll
-      for (int n = 0; n < 4; ++n) {
+      for (int n = 0; n < 8; ++n) {
 #pragma unroll
         for (int v = 0; v < V; ++v)
-          sum[n].value[v] += group + n * width < job.groups ? part[n].value[v] : T(0);
+          sum.value[v] += group + n * width < job.groups ? part[n].value[v] : T(0);
       }
     }
   };
@@ -63,17 +82,22 @@ __global__ void __launch_bounds__(1024) add_partial_sums(PartialSums<S, T, N> su
   } else if (col < job.cols) {
     add_up([&](int64_t at) { return Packed<T, V>{job.at(at, col)}; });
   }
-  T* const mine = strands + threadIdx.y * across + threadIdx.x * each;
+  int parts = width;
+  if (alone) {
+    parts = threads / 32;
+    strands[thread / 32] = reduce_warp<Sum>(sum.value[0]);
+  } else {
+    T* const mine = strands + threadIdx.y * across + threadIdx.x * each;
 #pragma unroll
-  for (int v = 0; v < V; ++v) {
-    if (v < each)
-      mine[v] = (sum[0].value[v] + sum[1].value[v]) + (sum[2].value[v] + sum[3].value[v]);
+    for (int v = 0; v < V; ++v) {
+      if (v < each) mine[v] = sum.value[v];
+    }
   }
   __syncthreads();
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
-  for (int j = thread; j < across && first + j < job.cols; j += int(blockDim.x) * width) {
+  for (int j = thread; j < across && first + j < job.cols; j += threads) {
     T total = T(0);
-    for (int s = 0; s < width; ++s) total += strands[s * across + j];
+#pragma unroll 8
+    for (int s = 0; s < parts; ++s) total += strands[s * across + j];
     if (job.stored) job.stored[first + j] = Storage<S>::store(total);
     if (job.computed) job.computed[first + j] = total;
   }
@@ -83,19 +107,25 @@ template <class S, class T, int N>
 void launch_partial_sums(const PartialSums<S, T, N>& sums, cudaStream_t stream) {
   constexpr int wide = 16 / sizeof(T);
   int64_t cols = 0, groups = 1;
-  bool vectors = true;
+  bool vectors = true, alone = false;
   for (const auto& job : sums.sum) {
     cols = std::max(cols, job.cols);
     groups = std::max(groups, job.groups);
-    vectors = vectors &&
-              (job.cols == 1 || (job.run == 1 && job.cols % wide == 0 && aligned(job.partial, 16)));
+    alone = alone || job.by_block();
+    const bool even = job.run == 1 && job.cols % wide == 0 && aligned(job.partial, 16);
+    vectors = vectors && (job.cols == 1 || job.by_block() || even);
   }
   if (cols == 0) return;
   unsigned strands = 1;  // about eight partial sums each
-  while (strands < 32 && strands * 8 < groups) strands *= 2;
+  while (strands < (alone ? 8 : 32) && strands * 8 < groups) strands *= 2;
   const dim3 threads(strands > 8 ? 32 : 256 / strands, strands);
   const auto launched = [&](auto* kernel, int64_t across) {
-    const dim3 grid(unsigned((cols + across - 1) / across), N);
+    int64_t blocks = 1;
+    for (const auto& job : sums.sum) {
+      const int64_t columns = job.by_block() ? 1 : across;
+      blocks = std::max(blocks, (job.cols + columns - 1) / columns);
+    }
+    const dim3 grid(unsigned(blocks), N);
     launch(kernel, stream, grid, threads, 0, 1, sums);
   };
   // Vectors only where their blocks still are more than a quarter of the chip's multiprocessors.

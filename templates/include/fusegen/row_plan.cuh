@@ -83,6 +83,10 @@ __host__ __device__ constexpr bool walks(int waves) {
 template <class S, int V>
 constexpr bool stages = V > 1 && sizeof(S) < 8;
 
+// Threads of a multiprocessor where its rows are in shared memory, of two blocks or of three: each
+// has 72 registers.
+constexpr int staged_threads = 896;
+
 // Whether a thread has registers for so many sums of columns: 32 of 128.
 __host__ __device__ constexpr bool holds_sums(int threads, int blocks, int sums) {
   return threads * blocks <= 512 && 0 < sums && sums <= 32;
@@ -99,6 +103,12 @@ struct RowPlan {
   int64_t groups, blocks;  // partial sums: a group of rows leaves one a column, a block one in all
 
   bool streams() const { return form == RowForm::streamed_cluster || form == RowForm::streamed; }
+  // Partial sums of each channel of `run` columns that a group of rows leaves: one a block, or one
+  // for the columns that share it where they are added up in memory.
+  int64_t parts(int64_t run) const { return streams() ? run / fold : cluster; }
+  int64_t runs(int64_t cols, int64_t run) const {
+    return run ? groups * (cols / run) * parts(run) : 0;
+  }
 };
 
 // Blocks for each place on the chip, where a kernel asks for `wanted`.
@@ -127,6 +137,8 @@ struct RowNeeds {
   size_t ahead;       // bytes of shared memory for each access that a thread copies ahead
   size_t sums;        // for the sums of its columns, where it has no registers for them
   int held_sums;      // how many of these registers may hold for each of its columns
+  int staged_items;   // accesses of a thread whose sums it has in registers where it keeps rows in
+                      // shared memory; 0: any number, sums in shared memory too
   int resident;       // blocks of 512 threads that a multiprocessor has registers for
 };
 
@@ -207,10 +219,12 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   };
   // A multiprocessor has room for `each` blocks, of which one computes while another waits.
   const auto staged = [&](int cluster, int each) {
-    const int64_t items = lanes(1024 / each / 32 * 32, cluster);
+    const int64_t items = lanes(staged_threads / each / 32 * 32, cluster);
     const int64_t threads = (lanes(items, cluster) + 31) / 32 * 32;
-    const size_t shared = (needs.ahead + needs.sums) * size_t(items) * size_t(threads);
+    const size_t sums = needs.staged_items ? 0 : needs.sums;
+    const size_t shared = (needs.ahead + sums) * size_t(items) * size_t(threads);
     if (each * (int64_t(shared) + 3072) > chip().shared_bytes) return false;
+    if (needs.staged_items && items > needs.staged_items) return false;
     plan.form = cluster > 1 ? RowForm::staged_cluster : RowForm::staged;
     plan.cluster = cluster;
     plan.threads = dim3(unsigned(threads));

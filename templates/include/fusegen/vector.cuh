@@ -113,7 +113,7 @@ __device__ __forceinline__ uint32_t opaque(uint32_t number) {
 
 // An index that is to be kept, where the compiler would multiply for it again and again.
 __device__ __forceinline__ int64_t opaque(int64_t index) {
-  asm volatile("" : "+l"(index));
+  asm("" : "+l"(index));
   return index;
 }
 
@@ -218,42 +218,6 @@ class HeldSums {
 
  private:
   T sums_[ITEMS * V] = {};
-};
-
-// Sums over rows of the columns that a thread holds, to be added up by channel: as ColumnSums, but
-// one sum serves the V columns of an access that are all of one channel.
-template <class T, int V>
-class RunSums {
- public:
-  // How many columns share a sum where each channel has `run` of them.
-  static __host__ __device__ __forceinline__ int shared_by(int64_t run) {
-    return run % V == 0 ? V : 1;
-  }
-
-  __device__ RunSums(void* place, int thread, int threads, int64_t run)
-      : sums_(static_cast<T*>(place) + thread), threads_(threads), each_(V / shared_by(run)) {}
-
-  __device__ __forceinline__ void clear(int items) {
-    for (int k = 0; k < items * each_; ++k) sums_[k * threads_] = T(0);
-  }
-
-  __device__ __forceinline__ void add(int item, const Vector<T, V>& values) {
-    if (each_ == 1) {
-      sums_[item * threads_] += folded(values);
-    } else {
-#pragma unroll
-      for (int v = 0; v < V; ++v) sums_[(item * V + v) * threads_] += values.value[v];
-    }
-  }
-
-  // The sum number k of an access, of V / shared_by(run).
-  __device__ __forceinline__ T at(int item, int k) const {
-    return sums_[(item * each_ + k) * threads_];
-  }
-
- private:
-  T* const sums_;
-  const int threads_, each_;
 };
 
 // The uniform numbers of elements index … index + V - 1; index is a multiple of V.

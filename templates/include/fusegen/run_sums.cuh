@@ -1,0 +1,99 @@
+// Sums over rows that are to be added up by channel, where a channel is a run of columns: each
+// thread adds up its own columns, and a block leaves one sum of each channel that it has columns
+// of.
+#pragma once
+
+#include <cstdint>
+
+#include "fusegen/lanes.cuh"
+#include "fusegen/vector.cuh"
+
+namespace fusegen {
+
+// The sums of the columns that a thread holds, in shared memory. One sum serves the V columns of an
+// access that are all of one channel.
+template <class T, int V>
+class RunSums {
+ public:
+  // How many columns share a sum where each channel has `run` of them.
+  static __host__ __device__ __forceinline__ int shared_by(int64_t run) {
+    return run % V == 0 ? V : 1;
+  }
+
+  __device__ RunSums(void* place, int thread, int threads, int64_t run)
+      : sums_(static_cast<T*>(place) + thread), threads_(threads), each_(V / shared_by(run)) {}
+
+  __device__ __forceinline__ void clear(int items) {
+    for (int k = 0; k < items * each_; ++k) sums_[k * threads_] = T(0);
+  }
+
+  __device__ __forceinline__ void add(int item, const Vector<T, V>& values) {
+    if (each_ == 1) {
+      sums_[item * threads_] += folded(values);
+    } else {
+#pragma unroll
+      for (int v = 0; v < V; ++v) sums_[(item * V + v) * threads_] += values.value[v];
+    }
+  }
+
+ private:
+  T* const sums_;
+  const int threads_, each_;
+};
+
+// The same in registers, where all accesses of a thread are of one channel each.
+template <class T, int V, int ITEMS>
+class HeldRunSums {
+ public:
+  __device__ __forceinline__ void add(int item, const Vector<T, V>& values) {
+    sums_[item] += folded(values);
+  }
+
+  // Writes the sums to where RunSums would have them.
+  __device__ __forceinline__ void put(void* place, int thread, int threads, int items) const {
+#pragma unroll
+    for (int item = 0; item < ITEMS; ++item) {
+      if (item < items) (static_cast<T*>(place) + thread)[item * threads] = sums_[item];
+    }
+  }
+
+ private:
+  T sums_[ITEMS] = {};
+};
+
+// Which columns a block's RunSums are of.
+struct RunColumns {
+  int first, end;    // the block's columns of a row
+  int run, each;     // columns of a channel, channels of a row
+  int fold;          // columns that share a sum
+  int blocks, rank;  // of the row
+};
+
+// Adds up, over a block, what its threads have of each channel at `place`, and leaves it in
+// partial[group][channel of the row][block of the row]: each row of threads is a group, from
+// `group` on. Sums of long runs by warps, of short ones by single threads, in a fixed order.
+template <int V, class T>
+__device__ void leave_runs(const void* place, T* partial, int64_t group, const RunColumns& of) {
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int lanes = of.run / of.fold >= 32 ? 32 : 1, lane = thread % lanes;
+  for (int n = thread / lanes; n < of.each * int(blockDim.y); n += threads / lanes) {
+    const int y = n / of.each, channel = n % of.each;
+    const int begin = max(channel * of.run, of.first), end = min((channel + 1) * of.run, of.end);
+    const int across = blockDim.x, each = V / of.fold;  // accesses of an item, sums of an access
+    const T* const sums = static_cast<const T*>(place) + y * across;
+    const int start = begin + lane * of.fold - of.first;
+    int item = start / V / across;  // carried on by additions: a division takes 25 instructions
+    T sum = T(0);
+#pragma unroll 4
+    for (int c = start; c < end - of.first; c += lanes * of.fold) {
+      const int access = c / V;
+      while (access >= (item + 1) * across) ++item;
+      const int within = each == 1 ? 0 : c % V / of.fold;
+      sum += sums[(item * each + within) * threads + access - item * across];
+    }
+    sum = reduce_lanes<Sum>(sum, lanes);
+    if (lane == 0) partial[((group + y) * of.each + channel) * of.blocks + of.rank] = sum;
+  }
+}
+
+}  // namespace fusegen
