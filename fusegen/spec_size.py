@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from fusegen.errors import nearest
 from fusegen.spec_scope import Reading
@@ -31,7 +31,7 @@ def read_size(
     counts = step.op.submodule.channels if step.op.submodule else ""
     per_dim = (default is not None or name == "kernel_size") and name != counts
     if _is_size(value, 1 if default is None or name == counts else 0):
-        return value  # type: ignore[no-any-return]
+        return value
     if per_dim and isinstance(value, list) and all(_is_size(v, 0) for v in value):
         return tuple(value)
     ints = step.names.of_type("int") + (step.names.of_type("shape") if per_dim else [])
@@ -49,5 +49,5 @@ def read_size(
     raise step.unfit(name, wanted, value, near)
 
 
-def _is_size(value: Any, least: int) -> bool:
+def _is_size(value: Any, least: int) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least

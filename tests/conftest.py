@@ -54,7 +54,7 @@ def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the committed packages, built for what this machine has."""
     out = ROOT / "generated"
-    once(tmp_path_factory, "generated", lambda: builder.build(SPECS, out=out))
+    once(tmp_path_factory, "generated", lambda: builder.build(SPECS, out=out), native=False)
     return out
 
 
@@ -95,13 +95,16 @@ def measured(
 
 
 @pytest.fixture
-def launched(tmp_path: Path) -> Callable[[str, str], tuple[chain.Chain, ModuleType]]:
+def launched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[str, str], tuple[chain.Chain, ModuleType]]:
     """Gives a chain of specs/ and its package, built with launch parameters of one's own in each pass."""
 
     def of(name: str, parameters: str) -> tuple[chain.Chain, ModuleType]:
         path = tmp_path / f"launched_{name}_{re.sub('[^0-9a-z]+', '_', parameters)}.yaml"
         launch = "".join(f"  {p}: {{{parameters}}}\n" for p in PASSES[:3])
         path.write_text(f"{(ROOT / 'specs' / f'{name}.yaml').read_text()}launch:\n{launch}")
+        monkeypatch.setenv("FUSEGEN_NATIVE", "1")
         builder.build([path], out=tmp_path / "out")
         return pipeline.derive(path), load(path.stem, tmp_path / "out")
 
@@ -126,17 +129,26 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[], object]) -> None:
-    """Build something by the first worker who asks; the others wait for it.
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has packages built for this processor alone, in a third of the time."""
+    monkeypatch.setenv("FUSEGEN_NATIVE", "1")
 
-    But for generated/, which is for every processor, it is built for this one alone.
-    """
+
+def once(
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    build: Callable[[], object],
+    *,
+    native: bool = True,
+) -> None:
+    """Build something by the first worker who asks: `native`, for this processor alone; the others wait."""
     folder = shared(tmp_path_factory)
     with FileLock(folder / f"{name}.lock"):
         done = folder / f"{name}.done"
         if not done.exists():
             with pytest.MonkeyPatch.context() as patch:
-                if name != "generated":
+                if native:
                     patch.setenv("FUSEGEN_NATIVE", "1")
                 build()
             done.touch()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import DEVICES, DTYPES, dtype_name, once, shared
+from layouts import channels_last
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
 from torch.func import grad, jvp, vmap
@@ -142,7 +143,7 @@ def test_a_loss_is_torchs(name: str, apart: bool, device: str, built: Built) -> 
     chain, package = built(name)
     for shape in SHAPES[chain.layout.rank][1:]:
         case = verify.make_case(chain, shape, training=False, device=device)
-        x = case.x.movedim(1, -1).contiguous().movedim(-1, 1) if apart else case.x
+        x = channels_last(case.x) if apart else case.x
         target, weight = targets(name, case), case.operands.get("weight")
         held = None if weight is None else weight.flatten()
         x.requires_grad_()

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import DEVICES, ROOT
+from layouts import channels_last, copied
 from torch import Tensor
 from torch.func import jvp, vmap
 
@@ -18,7 +19,6 @@ from fusegen.eager import run_chain
 
 Package = Callable[[str], ModuleType]
 NAME = "matmul_dropout_softmax"
-COPIES = {"aten::contiguous", "aten::clone", "aten::copy_"}
 
 
 def test_philox_is_philox() -> None:
@@ -68,11 +68,6 @@ def test_forward_and_backward_agree_for_every_layout(device: str, package: Packa
         assert torch.equal((gradient == 0).cpu(), wanted)
 
 
-def last(tensor: Tensor) -> Tensor:
-    """Return a tensor whose channels lie behind its other dims but the first."""
-    return tensor.movedim(1, -1).contiguous().movedim(-1, 1)
-
-
 @pytest.mark.parametrize("op", ["dropout", "alpha_dropout"])
 def test_a_draw_belongs_to_the_place_in_memory(op: str, vocabulary: Path) -> None:
     """What lies without gaps is not copied, and draws as the same memory does in any other shape: in the
@@ -90,11 +85,11 @@ def test_a_draw_belongs_to_the_place_in_memory(op: str, vocabulary: Path) -> Non
         (second,) = torch.autograd.grad(gradient, along, given[2])
         return [out, gradient, second, jvp(drawn, (given[0],), (given[3],))[1]]
 
-    x = last(torch.randn(3, 19, 5, 7))
+    x = channels_last(torch.randn(3, 19, 5, 7))
     given = [x, 2 * x, x.cos(), x.sin()]
     with torch.profiler.profile() as profile:
         found = run(*given)
-    assert not COPIES & {event.key for event in profile.key_averages()}
+    assert not copied(profile)
     moved = [t.movedim(1, -1) for t in given]
     for got, wanted in zip(found, run(*moved), strict=True):
         assert got.stride() == x.stride()
@@ -121,12 +116,12 @@ def test_dropout_behind_a_reduction_over_channels_takes_no_copy(
     numbers = {"dropout_p": 0.25}
     operands = list(case.operands.values())
     cotangent = torch.randn(case.x.shape, dtype=torch.float64).to(device)
-    x = last(case.x).requires_grad_()
-    lying = last(cotangent)
+    x = channels_last(case.x).requires_grad_()
+    lying = channels_last(cotangent)
     with torch.profiler.profile() as profile:
         out = package.apply(x, *operands, dropout_p=0.25, training=True, seed=5)
         (gradient,) = torch.autograd.grad(out, x, lying)
-    assert not COPIES & {event.key for event in profile.key_averages()}
+    assert not copied(profile)
     assert out.stride() == gradient.stride() == x.stride()
     kept = uniform(5, 0, tuple(x.movedim(1, -1).shape)).movedim(-1, 1).to(device) >= 0.25
     leaf = case.x.clone().requires_grad_()
@@ -153,7 +148,7 @@ def test_compiled_it_draws_the_same(shaped_packages: Path) -> None:
         along = torch.linspace(-1, 1, out.numel()).reshape(out.shape)
         found.append((out, *torch.autograd.grad(out, shift, along)))
     for got, wanted in zip(*found, strict=True):
-        assert got.stride() == last(wanted).stride()
+        assert got.stride() == channels_last(wanted).stride()
         torch.testing.assert_close(got, wanted)
 
 

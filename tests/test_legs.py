@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import DEVICES, DTYPES, ROOT, dtype_name, once
+from layouts import channels_last
 from leg_originals import LEGS
 from torch import Tensor, nn
 from torch.func import grad, jvp, vmap
@@ -149,7 +150,7 @@ def test_strides_and_threads_do_not_matter(name: str, built: Built) -> None:
     operands = list(case.operands.values())
     wanted = package.apply(case.x, *operands, **case.options)
     moved = case.x.transpose(0, 1).contiguous().transpose(0, 1)
-    last = case.x.movedim(1, -1).contiguous().movedim(-1, 1)
+    last = channels_last(case.x)
     for x in (moved, last, torch.stack([case.x, case.x], -1)[..., 0]):
         got = package.apply(x, *operands, **case.options)
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)

@@ -128,6 +128,7 @@ chain:
 """
 
 
+@pytest.mark.usefixtures("native")
 def test_two_steps_that_differ_in_training(tmp_path: Path) -> None:
     """Batch norm and dropout in one chain: both train or both evaluate, and anything else is refused."""
     (tmp_path / "norm_and_dropout.yaml").write_text(BOTH)

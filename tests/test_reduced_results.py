@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import once, shared
 from torch import Tensor, distributed
 from torch.distributed.tensor import Partial, Replicate, Shard, distribute_tensor, init_device_mesh
 from torch.func import grad, jvp, vmap
@@ -35,13 +36,16 @@ CHAINS = {
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reduced")
-    paths = []
-    for name, (text, _, _) in CHAINS.items():
-        paths.append(folder / f"{name}.yaml")
-        paths[-1].write_text(text)
-    builder.build(paths, out=folder, backend="cpu")
-    return folder
+    folder = shared(tmp_path_factory) / "reduced"
+
+    def build() -> None:
+        folder.mkdir()
+        for name, (text, _, _) in CHAINS.items():
+            (folder / f"{name}.yaml").write_text(text)
+        builder.build([folder], out=folder / "out", backend="cpu")
+
+    once(tmp_path_factory, "reduced", build)
+    return folder / "out"
 
 
 @pytest.mark.xdist_group("reduced")

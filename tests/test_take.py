@@ -62,6 +62,7 @@ def test_rows_without_columns(vocabulary: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["loss_behind_an_activation", "loss_of_dropped_logits", "class_weights"]
 )
+@pytest.mark.usefixtures("native")
 def test_every_form_of_a_row(name: str, tmp_path: Path) -> None:
     """From lanes of a warp to streamed rows: the loss, and the gradients of all that it is taken from."""
     text = {

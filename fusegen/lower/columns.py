@@ -30,7 +30,7 @@ def columns_apart(kernel: Kernel, before: Sequence[Kernel]) -> tuple[Kernel, ...
         LoweringError: where a result follows from what has the name of something else before it.
     """
     results = tuple(r for r in kernel.results if r.how == "store" and r.kind == Kind.COL)
-    dear = kernel.form == "rows" and any("Math::" in line.code for line in kernel.col_lines)
+    dear = kernel.form == "rows" and any(line.calls for line in kernel.col_lines)
     lines = _by_field(kernel.col_lines)
     known = _known(lines, before)
     taken = ({r.name for k in before for r in k.results} - known) & set(lines)

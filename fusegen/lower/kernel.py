@@ -110,7 +110,7 @@ class Kernel(KernelResults):
     def staged(self) -> bool:
         """Whether a row that is too long for registers is best kept in shared memory: what its stages hand on
         is soon computed again."""
-        light = not any("Math::" in line.code for s in self.stages[:-1] for line in s.lines)
+        light = not any(line.calls for s in self.stages[:-1] for line in s.lines)
         return len(self.passes) > 1 and light and not self.random
 
     @property

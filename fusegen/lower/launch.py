@@ -81,8 +81,12 @@ def _waves(kernel: Kernel) -> int:
         return 2
     if kernel.column_sums:
         return 1
-    dear = any("Math::" in line.code for stage in kernel.stages for line in stage.lines)
-    return 4 if dear or len(kernel.full) > 1 else 1024
+    return 4 if _calls(kernel) or len(kernel.full) > 1 else 1024
+
+
+def _calls(kernel: Kernel) -> int:
+    """Return how many mathematical functions are called for an element."""
+    return sum(line.calls for stage in kernel.stages for line in stage.lines)
 
 
 def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> Launch:
@@ -102,9 +106,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     wide = many or bool(kernel.random or kernel.spread) or len(kernel.column_sums) > 2
     wide = wide or len(kernel.row_fields) + len(kernel.stages) > 7
     # Where the math is light, a thread is soon done: more threads beat more of each one's loads.
-    code = " ".join(line.code for stage in kernel.stages for line in stage.lines)
-    light = code.count("Math::") < 2
-    arithmetic = "Math::" not in code
+    light, arithmetic = _calls(kernel) < 2, not _calls(kernel)
     # Several sums of columns: what they are made of needs more than 64 registers, or in 16 bits, where it is
     # arithmetic alone, two blocks with the sums in shared memory. Rows that span channels are long, so that
     # blocks share them: the more each holds, the fewer wait for each other.

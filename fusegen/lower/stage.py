@@ -17,6 +17,11 @@ class Line:
     code: str
     note: str = ""
 
+    @property
+    def calls(self) -> int:
+        """How many mathematical functions it calls."""
+        return self.code.count("Math::")
+
 
 @dataclass(frozen=True)
 class Field:
