@@ -114,12 +114,12 @@ def test_dropout_behind_a_reduction_over_channels_takes_no_copy(
     )
     case = verify.make_case(chain, (3, 17, 2, 4, 4), training=True, device=device)
     numbers = {"dropout_p": 0.25}
-    operands = list(case.operands.values())
+    operands, seed = list(case.operands.values()), torch.tensor([5], device=device)
     cotangent = torch.randn(case.x.shape, dtype=torch.float64).to(device)
     x = channels_last(case.x).requires_grad_()
     lying = channels_last(cotangent)
     with torch.profiler.profile() as profile:
-        out = package.apply(x, *operands, dropout_p=0.25, training=True, seed=5)
+        out = package.apply(x, *operands, dropout_p=0.25, training=True, seed=seed)
         (gradient,) = torch.autograd.grad(out, x, lying)
     assert not copied(profile)
     assert out.stride() == gradient.stride() == x.stride()
