@@ -121,7 +121,7 @@ template <class Kernel>
 void place_across(AcrossPlan& plan, Kernel* kernel) {
   const dim3 threads(unsigned(plan.lanes), unsigned(plan.strands));
   const int64_t tiles = plan.walk.matrices * plan.walk.tiles;
-  plan.grid = unsigned(even_turns(tiles, resident_blocks(kernel, threads, plan.shared)));
+  plan.grid = unsigned(std::min(tiles, resident_blocks(kernel, threads, plan.shared)));
   plan.groups = plan.blocks = plan.grid;
   plan.walk.matrices_further = plan.grid / plan.walk.tiles;
   plan.walk.tiles_further = plan.grid % plan.walk.tiles;

@@ -76,14 +76,6 @@ int64_t resident_clusters(Kernel* kernel, dim3 threads, size_t shared, int size)
   return clusters;
 }
 
-// How many of up to `most` workers are to share `tasks`: as few as need no more turns, for a turn
-// of a few that the others wait for takes as long as one of all.
-inline int64_t even_turns(int64_t tasks, int64_t most) {
-  if (tasks <= most) return tasks;
-  const int64_t turns = (tasks + most - 1) / most;
-  return (tasks + turns - 1) / turns;
-}
-
 // Elements of one access: as many as `most` bytes hold (0: as the chip can), if the tensors allow
 // it.
 template <class S, class Allows>

@@ -266,7 +266,7 @@ bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves, bool
   if (sums) {  // each leaves a row of partial sums: eight rows each, if the chip stays busy
     teams = std::min(teams, std::max<int64_t>(chip().multiprocessors / plan.cluster, needed / 8));
   }
-  teams = std::max<int64_t>(1, even_turns(needed, teams));
+  teams = std::clamp<int64_t>(needed, 1, teams);
   plan.groups = teams;
   if (cycle) {
     const int64_t turn = cycle / std::gcd(cycle, int64_t(plan.threads.y));
