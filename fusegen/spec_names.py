@@ -41,10 +41,10 @@ _KERNEL = frozenset(
     cluster_items col column columns count cycle down dtype dynamic each end exchange fetch first
     first_column first_of_block flight fold follow from full further gap grid group groups held
     here holds i inner item items j kept kernel known lanes last launch load matrix mine most n
-    needs next of offset out own part partial place places plan power r register_each rescale
-    resident row row_at row_count row_goes_on run runs sample scalar shared square stage start step
-    store stored strand strands stream stride task team thread threads tile tiles tiling total v
-    visit walk warp whole wide widest width workspace y
+    needs next of offset one out own part partial piece place places plan power r register_each
+    rescale resident row row_at row_count row_goes_on run runs sample scalar shared square stage
+    start step store stored strand strands stream stride task team thread threads tile tiles tiling
+    to total v visit walk warp whole wide widest width workspace y
     """.split()  # noqa: SIM905
 )
 #: Endings that the templates give to a spec's names.

@@ -15,8 +15,11 @@ from fusegen.compilers import find_nvcc, known_architectures
 
 NVCC = find_nvcc()
 ARCHITECTURES = [a for a in ("80", "90", "100") if NVCC and a in known_architectures(NVCC)]
-#: A chain of each form, assembled for every architecture; the others are assembled for Hopper alone.
+#: A chain of each form, assembled for every architecture; the others are compiled for Hopper alone, since what
+#: differs by architecture lies in the headers.
 ASSEMBLED = ("matmul_swish_scale", "scale_softmax")
+#: What else differs there, a random number and a gate, compiled for every architecture, as far as to PTX.
+COMPILED = (*ASSEMBLED, "matmul_dropout_softmax", "gated_rms_norm")
 
 FUNCTION = re.compile(
     r"Compiling entry function '(\S+)' for 'sm_(\d+)'.*?(\d+) bytes spill stores", re.DOTALL
@@ -71,11 +74,12 @@ def test_row_values_and_totals_compile(name: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(NVCC is None, reason="no nvcc here")
 @pytest.mark.parametrize("name", NAMES)
 def test_it_compiles_without_spills(name: str, tmp_path: Path) -> None:
-    """Every warning is an error on every architecture; on Hopper next to no register is spilled."""
+    """Every warning is an error; on Hopper next to no register is spilled."""
     assert {"80", "90"} <= set(ARCHITECTURES)
     real = [a for a in ARCHITECTURES if a == "90" or name in ASSEMBLED]
     codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in real]
-    codes += [f"-gencode=arch=compute_{a},code=compute_{a}" for a in ARCHITECTURES if a not in real]
+    more = [a for a in ARCHITECTURES if a not in real and name in COMPILED]
+    codes += [f"-gencode=arch=compute_{a},code=compute_{a}" for a in more]
     command = [
         *(str(NVCC), "-O3", "-std=c++17", "-Xptxas=-v", "-Werror=all-warnings", *codes),
         *("--threads", "2", f"-I{paths.include()}", "-c"),

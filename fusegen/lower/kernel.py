@@ -107,11 +107,18 @@ class Kernel(KernelResults):
         return len(self.passes) == 1 and not (self.column_sums or self.spread)
 
     @property
+    def light(self) -> bool:
+        """Whether what the stages hand on is soon computed again, so that none of it need be kept."""
+        return not (self.random or any(line.calls for s in self.stages[:-1] for line in s.lines))
+
+    def reads_in(self, stage: Stage) -> frozenset[str]:
+        """The full inputs that a stage reads where what a light kernel's stages hand on is computed again."""
+        return self.reads_to(stage) if self.light else frozenset(stage.full_reads)
+
+    @property
     def staged(self) -> bool:
-        """Whether a row that is too long for registers is best kept in shared memory: what its stages hand on
-        is soon computed again."""
-        light = not any(line.calls for s in self.stages[:-1] for line in s.lines)
-        return len(self.passes) > 1 and light and not self.random
+        """Whether a row that is too long for registers is best kept in shared memory."""
+        return len(self.passes) > 1 and self.light
 
     @property
     def staged_items(self) -> int:

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <limits>
 #include <new>
+#include <type_traits>
 
 #include "fusegen/dtype.h"
 #include "fusegen/elementary.h"
@@ -212,6 +213,27 @@ void store_col_sums(S* out, const T* partial, int64_t groups, int64_t cols) {
   });
 }
 
+// So many neighbouring columns of a channel are worth a loop of their own.
+constexpr int64_t long_run = 64;
+
+// What all elements of a run have of their channel, where others have an array.
+template <class T>
+struct Same {
+  T value;
+  T operator[](int64_t) const { return value; }
+};
+
+// Calls f(from, to, run) for each piece of the columns [begin, end) that is of one run.
+template <class F>
+void for_each_run(int64_t begin, int64_t end, int64_t each, const F& f) {
+  int64_t run = begin / each;
+  for (int64_t from = begin; from < end; ++run) {
+    const int64_t to = std::min(end, (run + 1) * each);
+    f(from, to, run);
+    from = to;
+  }
+}
+
 // Fills out[0 … count) with what each of the elements first … first + count - 1 has of its channel.
 template <class S, class T>
 void spread_channels(T* out, const S* data, int64_t first, int64_t count, int64_t run,
@@ -230,15 +252,12 @@ void spread_channels(T* out, const S* data, int64_t first, int64_t count, int64_
 // a place, and blocks can be summed at the same time. `out` begins at the block's first place.
 template <class T>
 void add_runs(T* out, const T* terms, int64_t begin, int64_t end, int64_t run) {
-  int64_t k = begin / run;
-  for (int64_t i = begin; i < end; ++k) {
-    const int64_t last = std::min(end, (k + 1) * run);
+  for_each_run(begin, end, run, [=](int64_t from, int64_t to, int64_t k) {
     T sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t j = i; j < last; ++j) sum += terms[j - begin];
+    for (int64_t j = from; j < to; ++j) sum += terms[j - begin];
     out[k] = sum;
-    i = last;
-  }
+  });
 }
 
 // Adds up each run's blocks, in order.
