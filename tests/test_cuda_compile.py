@@ -15,8 +15,8 @@ from fusegen.compilers import find_nvcc, known_architectures
 
 NVCC = find_nvcc()
 ARCHITECTURES = [a for a in ("80", "90", "100") if NVCC and a in known_architectures(NVCC)]
-#: A chain of each form, assembled for every architecture; the others are compiled for Hopper alone, since what
-#: differs by architecture lies in the headers.
+#: A chain of each form, assembled for every architecture; others are compiled for Hopper alone: what differs
+#: by architecture lies in the headers.
 ASSEMBLED = ("matmul_swish_scale", "scale_softmax")
 #: What else differs there, a random number and a gate, compiled for every architecture, as far as to PTX.
 COMPILED = (*ASSEMBLED, "matmul_dropout_softmax", "gated_rms_norm")
