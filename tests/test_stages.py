@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 import sympy as sp
+from conftest import ROOT
 from small_programs import X, program_of
 
 from fusegen.atoms import row_max, row_shift, row_sum
@@ -10,6 +14,7 @@ from fusegen.calculus import vjp
 from fusegen.formula_nodes import formula_value
 from fusegen.lower import lower
 from fusegen.ops import call, find
+from fusegen.pipeline import derive
 from fusegen.program import Kind, Output, Program, Reduce
 from fusegen.program_builder import Builder
 
@@ -73,3 +78,15 @@ def test_a_product_that_a_late_value_adds_is_kept_as_one() -> None:
     first, last = lower(vjp(program, "backward"), given=saved).stages
     assert len(first.kept) == 1
     assert last.full_reads == {"x"}
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "group_norm"])
+def test_what_is_computed_anew_is_computed_where_it_is_used_alone(name: str) -> None:
+    """Their backward takes 2 (x - mean) behind the sums: the stage that makes these has no such line."""
+    (mode,) = derive(ROOT / "benchmarks" / "specs" / f"{name}.yaml").modes
+    for kernel in mode.kernels:
+        for stage in kernel.stages:
+            results = [r.code for r in (*stage.reductions, *stage.results)]
+            for number, line in enumerate(stage.lines):
+                later = " ".join([*(ln.code for ln in stage.lines[number + 1 :]), *results])
+                assert line.name in stage.kept or re.search(rf"\b{line.name}\b", later), line

@@ -128,7 +128,8 @@ def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
                 stack.append((value, True))
                 stack.extend((arg, False) for arg in reversed(below))
 
-    for output in (*(o.value for o in program.outputs.values()), *program.saved):
+    outputs = (*(o.value for o in program.outputs.values()), *program.saved)
+    for output in outputs:
         visit(output)
     level: dict[Value, int] = {}
     final: list[Map] = []
@@ -147,8 +148,22 @@ def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
                 f"{program.name}: {value.name} needs the sum {late[0].name} over all rows first"
             )
     plan = Schedule(tuple(needed), level, tuple(v for v in given if v in needed), tuple(final))
-    again = replace(plan, afresh=_cheap(plan))
+    cheap = _cheap(plan)
+    again = replace(plan, afresh=cheap, level=_first_used(plan, cheap - set(outputs)))
     return min(plan, again, key=lambda p: p.most_held)
+
+
+def _first_used(plan: Schedule, afresh: Collection[Value]) -> dict[Value, int]:
+    """Return the levels, those of values that are computed afresh being where they are used first."""
+    level = dict(plan.level)
+    users: dict[Value, list[int]] = {}
+    for value in reversed(plan.needed):
+        if value in afresh:
+            level[value] = max(level[value], min(users[value]))
+        of_row = isinstance(value, Reduce) and value.kind == Kind.ROW
+        for arg in () if value in plan.given else arguments(value):
+            users.setdefault(arg, []).append(level[value] - of_row)
+    return level
 
 
 def _is_stored(value: Value) -> bool:

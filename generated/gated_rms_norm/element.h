@@ -134,8 +134,6 @@ struct Backward {
   // Stage 0: the sum grad_expr_sum_2, grad_weight.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // d expr_sum_term / d x
-    const T d_expr_sum_term = T(2) * full.x;
     const T expr_x_product = row.d_expr_x_factor * col.weight;
     // d expr / d x
     const T d_expr_x = expr_x_product;
@@ -306,8 +304,6 @@ struct DoubleBackward {
     // d d_expr_2 / d expr
     const T d_d_expr_2 = expr_2_product * (expr * (T(1) - expr_2_sigmoid) -
                                            T(2) * expr_2_tanh * expr_2_sigmoid * expr + T(2));
-    // d expr / d weight
-    const T d_expr_weight = full.x * row.d_expr_x_factor;
     const T grad_d_expr_x = grad_expr * full.grad_grad_x;
     // through d_expr_x
     const T grad_expr_sum_9 = grad_d_expr_x * col.weight;
@@ -345,7 +341,6 @@ struct DoubleBackward {
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     const T grad_d_expr_sum = kept.grad_expr * row.grad_grad_expr_sum_2;
-    const T grad_d_expr_sum_term = full.grad_grad_x * row.grad_expr_sum_3;
     // d expr / d weight
     const T d_expr_weight = full.x * row.d_expr_x_factor;
     // sum over all uses
