@@ -104,3 +104,15 @@ def test_long_rows_of_little_mathematics(
         case = verify.make_case(chain, shape, training=False, device="cuda")
         for error in verify.compare(built, chain, case, dtype):
             assert error.within, f"{shape}: {error}"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (8, 8), (33, 65)])
+def test_channels_of_few_columns_and_of_many(
+    size: tuple[int, int], measured: Callable[[str], tuple[Chain, ModuleType]]
+) -> None:
+    """On the CPU a channel's columns are a loop of their own from 64 on, cut where a block of 1024 ends."""
+    chain, built = measured("group_norm")
+    for dtype in DTYPES:
+        case = verify.make_case(chain, (2, 256, *size), training=False)
+        for error in verify.compare(built, chain, case, dtype):
+            assert error.within, f"{dtype}: {error}"
