@@ -27,11 +27,7 @@ struct Gap {
 // How much further than without gaps a row lies.
 FUSEGEN_FN int64_t gap_before(const Gap& gap, int64_t row) {
   if (gap.extra == 0) return 0;
-  uint32_t place = uint32_t(row);
-#ifdef __CUDA_ARCH__
-  asm("" : "+r"(place));  // not computed beforehand: mostly there is no gap
-#endif
-  return int64_t(uint64_t(place) * gap.factor >> gap.shift) * gap.extra;
+  return int64_t(uint64_t(uint32_t(row)) * gap.factor >> gap.shift) * gap.extra;
 }
 
 }  // namespace fusegen
