@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import sympy as sp
+from conftest import ROOT
 from small_programs import W, X, program_of
 
 from fusegen import pipeline, tuned
@@ -16,6 +17,7 @@ from fusegen.errors import UserError
 from fusegen.lower import lower
 from fusegen.lower.launch import MEANINGS, choose_launch
 from fusegen.ops import call, find
+from fusegen.program import Reduce
 from fusegen.spec_types import LAUNCH_PARAMETERS
 from fusegen.tune import CANDIDATES
 
@@ -73,3 +75,27 @@ def test_a_broken_tuned_file_is_refused(tmp_path: Path) -> None:
     tuned.path_of(path).write_text("{}")
     with pytest.raises(UserError, match=r"small\.tuned\.json is not what `fusegen tune` writes"):
         pipeline.render_package(path)
+
+
+def waves(name: str, *, backward: bool = False) -> int:
+    program = program_of(call(find(name), X, {}, {}))
+    saved = [v for v in program.nodes() if isinstance(v, Reduce)]
+    kernel = lower(vjp(program, "backward"), given=saved) if backward else lower(program)
+    return choose_launch(kernel).waves
+
+
+def test_a_block_takes_one_row_where_little_is_computed_and_held() -> None:
+    one_row = 1024
+    assert [waves(name) for name in ("layer_norm", "softmax", "log_softmax")] == 3 * [one_row]
+    assert waves("log_softmax", backward=True) == one_row
+    assert waves("softmax", backward=True) < one_row  # two tensors, and the exponential is kept
+
+
+def test_a_block_walks_where_its_next_row_is_served_by_what_it_has() -> None:
+    """It sums columns, or has read them."""
+    norm = call(find("layer_norm"), X, {"weight": W}, {})
+    assert choose_launch(lower(vjp(program_of(norm), "backward"))).waves < 1024
+    modes = pipeline.derive(ROOT / "specs" / "gemm_batchnorm_scale_softmax.yaml").modes
+    holding = [k for mode in modes for k in mode.kernels if k.holds_columns]
+    assert holding
+    assert all(choose_launch(kernel).waves < 1024 for kernel in holding)

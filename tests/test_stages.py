@@ -90,3 +90,14 @@ def test_what_is_computed_anew_is_computed_where_it_is_used_alone(name: str) -> 
             for number, line in enumerate(stage.lines):
                 later = " ".join([*(ln.code for ln in stage.lines[number + 1 :]), *results])
                 assert line.name in stage.kept or re.search(rf"\b{line.name}\b", later), line
+
+
+def test_what_follows_from_one_tensor_waits_until_it_is_used() -> None:
+    """log_softmax's backward is g - exp(x - max) c, where c is known late: a thread keeps x, not exp."""
+    program = program_of(call(find("log_softmax"), X, {}, {}))
+    saved = [v for v in program.nodes() if isinstance(v, Reduce)]
+    kernel = lower(vjp(program, "backward"), given=saved)
+    first, last = kernel.stages
+    assert not first.lines
+    assert any("Math::exp" in line.code for line in last.lines)
+    assert not kernel.keeps

@@ -75,13 +75,16 @@ def _names(kernel: Kernel) -> tuple[str, ...]:
 def _waves(kernel: Kernel) -> int:
     """Return the blocks for each place on the chip.
 
-    A row of one input in 32 bits, of which little is computed, comes and goes soonest by itself.
+    A row of which little is computed and held comes and goes soonest by itself.
     """
     if kernel.form not in ("rows", "along"):
         return 2
     if kernel.column_sums:
         return 1
-    return 4 if _calls(kernel) or len(kernel.full) > 1 else 1024
+    stays = kernel.totals or kernel.holds_columns  # it sums or has read what serves its next rows
+    held = len(kernel.full) + kernel.keeps * (1 + bool(kernel.col or kernel.saved_cols))
+    much = _calls(kernel) > 1 or kernel.random or held > 2
+    return 4 if stays or much else 1024
 
 
 def _calls(kernel: Kernel) -> int:

@@ -150,20 +150,38 @@ def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
     plan = Schedule(tuple(needed), level, tuple(v for v in given if v in needed), tuple(final))
     cheap = _cheap(plan)
     again = replace(plan, afresh=cheap, level=_first_used(plan, cheap - set(outputs)))
-    return min(plan, again, key=lambda p: p.most_held)
+    later = replace(plan, level=_first_used(plan, _of_one_tensor(plan) - set(outputs)))
+    return min(plan, again, later, key=lambda p: p.most_held)
 
 
-def _first_used(plan: Schedule, afresh: Collection[Value]) -> dict[Value, int]:
-    """Return the levels, those of values that are computed afresh being where they are used first."""
+def _first_used(plan: Schedule, moved: Collection[Value]) -> dict[Value, int]:
+    """Return the levels, those of `moved` values being where they are used first."""
     level = dict(plan.level)
     users: dict[Value, list[int]] = {}
     for value in reversed(plan.needed):
-        if value in afresh:
+        if value in moved:
             level[value] = max(level[value], min(users[value]))
         of_row = isinstance(value, Reduce) and value.kind == Kind.ROW
         for arg in () if value in plan.given else arguments(value):
             users.setdefault(arg, []).append(level[value] - of_row)
     return level
+
+
+def _of_one_tensor(plan: Schedule) -> frozenset[Value]:
+    """Return the full values that follow from one tensor, and from what each row has, alone.
+
+    Where they are computed late the tensor is held, of 16 bits in half of the room.
+    """
+    tensor: dict[Value, Value | None] = {}  # None: of several, or of what else varies along columns
+    for value in plan.needed:
+        if Kind.COL not in value.kind or value in plan.given:
+            continue
+        if isinstance(value, Map):
+            read = {tensor[a] for a in value.args if a in tensor}
+            tensor[value] = read.pop() if len(read) == 1 else None
+        else:
+            tensor[value] = value if _is_stored(value) else None
+    return frozenset(v for v, read in tensor.items() if read and isinstance(v, Map))
 
 
 def _is_stored(value: Value) -> bool:

@@ -225,6 +225,11 @@ class Stage:
         return frozenset(re.findall(r"\bfull\.(\w+)", " ".join(self.element_code)))
 
     @property
+    def reads_columns(self) -> bool:
+        """Whether the stage's code reads anything of an element's column."""
+        return any(re.search(r"\bcol\.", code) for code in self.element_code)
+
+    @property
     def row_reads(self) -> frozenset[str]:
         """What the elements' code reads of the row, as `row.name`."""
         return frozenset(re.findall(r"\brow\.\w+", " ".join(self.element_code)))

@@ -422,6 +422,52 @@ struct ForwardTrainLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
+// What a thread of forward_train holds of a row.
+struct ForwardTrainHeldRow {
+  using Launch = ForwardTrainLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
+                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // forward_train: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -445,8 +491,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(ForwardTrainLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !ForwardTrainHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -505,20 +553,27 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+        }
+      }
+    }
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
 #pragma unroll
@@ -527,12 +582,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
         fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
         fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
         fusegen::forget(bn_factor_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
         const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -560,21 +615,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
       if (c < end) {
         typename K::Full full[V];
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-        }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -602,21 +642,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-        }
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -824,57 +849,28 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
 }
 
 struct ForwardTrainRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
-                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), ForwardTrainLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(ForwardTrainLaunch::full,
-                    fusegen::full_block<S, V>(ForwardTrainLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? ForwardTrainLaunch::resident_narrow : ForwardTrainLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = ForwardTrainRows::resident<S, V>();
+    using Held = ForwardTrainHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+        return f(forward_train_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
+                                    Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_train_held<S, V, held, 512, resident, Holders::block>);
+        return f(
+            forward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_train_held<S, V, held, full, 1, Holders::block>);
+        return f(forward_train_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_train_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(
+            forward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_train_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(forward_train_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -902,6 +898,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardTrainPlan sized(const ForwardTrainArgs& args) {
+    using Held = ForwardTrainHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -909,20 +906,21 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(ForwardTrainLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = ForwardTrainRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = std::min(ForwardTrainLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
-    needs.cluster_items = ForwardTrainRows::cluster_items<S, V>();
-    needs.items = ForwardTrainRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
-    needs.resident = ForwardTrainRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, ForwardTrainLaunch::waves), false, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, ForwardTrainLaunch::waves, needs.walks), false, 0);
     };
     while (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -1002,6 +1000,51 @@ struct BackwardTrainSumsLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
+// What a thread of backward_train_sums holds of a row.
+struct BackwardTrainSumsHeldRow {
+  using Launch = BackwardTrainSumsLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 3.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // backward_train_sums: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -1027,8 +1070,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(BackwardTrainSumsLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !BackwardTrainSumsHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -1109,28 +1154,34 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+        }
+      }
+    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -1141,14 +1192,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
         fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
         fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
         fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
         fusegen::forget(bn_factor_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
         const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -1185,24 +1236,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].d_bn_weight_factor = d_bn_weight_factor_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-        }
         fusegen::Vector<T, V> grad_bn_weight_v;
         fusegen::Vector<T, V> grad_bn_bias_v;
 #pragma unroll
@@ -1442,59 +1475,30 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardTrainSumsRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 3.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), BackwardTrainSumsLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(BackwardTrainSumsLaunch::full,
-                    fusegen::full_block<S, V>(BackwardTrainSumsLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? BackwardTrainSumsLaunch::resident_narrow
-                          : BackwardTrainSumsLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = BackwardTrainSumsRows::resident<S, V>();
+    using Held = BackwardTrainSumsHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_train_sums_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_train_sums_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
-                                          Holders::lanes>);
+        return f(backward_train_sums_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256,
+                                          1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_train_sums_held<S, V, held, 512, resident, Holders::block>);
+        return f(backward_train_sums_held<S, V, Held::block_items<S, V>(), 512, resident,
+                                          Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_train_sums_held<S, V, held, full, 1, Holders::block>);
-      case fusegen::RowForm::cluster:
         return f(
-            backward_train_sums_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+            backward_train_sums_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(backward_train_sums_held<S, V, Held::cluster_items<S, V>(), 512, resident,
+                                          Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_train_sums_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(
+            backward_train_sums_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_train_sums_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1524,6 +1528,7 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardTrainSumsPlan sized(const BackwardTrainSumsArgs& args) {
     using T = fusegen::compute_t<S>;
+    using Held = BackwardTrainSumsHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1531,24 +1536,24 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(BackwardTrainSumsLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = BackwardTrainSumsRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = BackwardTrainSumsLaunch::cluster;
     needs.preferred = std::min(BackwardTrainSumsLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainSumsRows::items<S, V>());
-    needs.cluster_items = BackwardTrainSumsRows::cluster_items<S, V>();
-    needs.items = BackwardTrainSumsRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 2;
     needs.held_sums = 2;
     needs.staged_items = 0;
-    needs.resident = BackwardTrainSumsRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     BackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, BackwardTrainSumsLaunch::waves), true,
-                                 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, BackwardTrainSumsLaunch::waves, needs.walks), true, 0);
     };
     while (!BackwardTrainSumsRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -1663,6 +1668,51 @@ struct BackwardTrainLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
+// What a thread of backward_train holds of a row.
+struct BackwardTrainHeldRow {
+  using Launch = BackwardTrainLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 2.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // backward_train: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -1692,8 +1742,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.sample = T(args.sample);
   scalar.rows = T(args.rows);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(BackwardTrainLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !BackwardTrainHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -1776,28 +1828,34 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+        }
+      }
+    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -1808,18 +1866,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
         fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
         fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
         fusegen::forget(grad_bn_column_sum_held[item]);
-        const auto grad_bn_column_sum_v = fusegen::unpack(grad_bn_column_sum_held[item]);
         fusegen::forget(grad_bn_column_sum_2_held[item]);
-        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
         fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
         fusegen::forget(bn_near_factor_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        const auto grad_bn_column_sum_v = fusegen::unpack(grad_bn_column_sum_held[item]);
+        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
         const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -1859,18 +1917,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
         fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
         fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
         fusegen::forget(grad_bn_column_sum_held[item]);
-        const auto grad_bn_column_sum_v = fusegen::unpack(grad_bn_column_sum_held[item]);
         fusegen::forget(grad_bn_column_sum_2_held[item]);
-        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
         fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
         fusegen::forget(bn_near_factor_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        const auto grad_bn_column_sum_v = fusegen::unpack(grad_bn_column_sum_held[item]);
+        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
         const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -2118,57 +2176,28 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardTrainRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 2.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), BackwardTrainLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(BackwardTrainLaunch::full,
-                    fusegen::full_block<S, V>(BackwardTrainLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? BackwardTrainLaunch::resident_narrow : BackwardTrainLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = BackwardTrainRows::resident<S, V>();
+    using Held = BackwardTrainHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(
-            backward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+        return f(backward_train_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
+                                     Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_train_held<S, V, held, 512, resident, Holders::block>);
+        return f(
+            backward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_train_held<S, V, held, full, 1, Holders::block>);
+        return f(backward_train_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_train_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
+                                     Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_train_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(backward_train_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -2201,6 +2230,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardTrainPlan sized(const BackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
+    using Held = BackwardTrainHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -2208,23 +2238,24 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(BackwardTrainLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = BackwardTrainRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = std::min(BackwardTrainLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainRows::items<S, V>());
-    needs.cluster_items = BackwardTrainRows::cluster_items<S, V>();
-    needs.items = BackwardTrainRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 1;
     needs.staged_items = 0;
-    needs.resident = BackwardTrainRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, BackwardTrainLaunch::waves), true, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, BackwardTrainLaunch::waves, needs.walks), true, 0);
     };
     while (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -2322,6 +2353,51 @@ struct DoubleBackwardTrainSumsLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
+// What a thread of double_backward_train_sums holds of a row.
+struct DoubleBackwardTrainSumsHeldRow {
+  using Launch = DoubleBackwardTrainSumsLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // double_backward_train_sums: a row in the registers of a team of threads, from one read to one
 // write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -2352,9 +2428,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.bn_eps = T(args.bn_eps);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead =
-      sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                             fusegen::walks<S>(DoubleBackwardTrainSumsLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block &&
+      !DoubleBackwardTrainSumsHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -2451,35 +2529,40 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        }
+      }
+    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    [[maybe_unused]] auto* const grad_grad_x_from =
-        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
-        } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        if constexpr (!alone)
+          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -2492,18 +2575,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
         fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
         fusegen::forget(grad_grad_gemm_bias_held[item]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
         fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
         fusegen::forget(bn_near_factor_held[item]);
-        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
         fusegen::forget(d_bn_var_factor_held[item]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
         fusegen::forget(bn_factor_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
         const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -2548,30 +2631,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(grad_grad_gemm_bias_held[item]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(bn_near_factor_held[item]);
-        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
-        fusegen::forget(d_bn_var_factor_held[item]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].grad_grad_gemm_bias = grad_grad_gemm_bias_v.value[v];
-          col[v].bn_mean = bn_mean_v.value[v];
-          col[v].bn_near_factor = bn_near_factor_v.value[v];
-          col[v].d_bn_var_factor = d_bn_var_factor_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-        }
         fusegen::Vector<T, V> grad_bn_var_2_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -2842,59 +2901,30 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardTrainSumsRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardTrainSumsLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(DoubleBackwardTrainSumsLaunch::full,
-                    fusegen::full_block<S, V>(DoubleBackwardTrainSumsLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? DoubleBackwardTrainSumsLaunch::resident_narrow
-                          : DoubleBackwardTrainSumsLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = DoubleBackwardTrainSumsRows::resident<S, V>();
+    using Held = DoubleBackwardTrainSumsHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_sums_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_train_sums_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
-                                                 Holders::lanes>);
+        return f(
+            double_backward_train_sums_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()),
+                                            256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_train_sums_held<S, V, held, 512, resident, Holders::block>);
+        return f(double_backward_train_sums_held<S, V, Held::block_items<S, V>(), 512, resident,
+                                                 Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_train_sums_held<S, V, held, full, 1, Holders::block>);
+        return f(double_backward_train_sums_held<S, V, Held::block_items<S, V>(), full, 1,
+                                                 Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_sums_held<S, V, cluster_items<S, V>(), 512, resident,
+        return f(double_backward_train_sums_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                                  Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_sums_held<S, V, cluster_items<S, V>(), full, 1,
+        return f(double_backward_train_sums_held<S, V, Held::cluster_items<S, V>(), full, 1,
                                                  Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_train_sums_streamed<S, V, resident, Holders::cluster>);
@@ -2929,6 +2959,7 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainSumsPlan sized(const DoubleBackwardTrainSumsArgs& args) {
     using T = fusegen::compute_t<S>;
+    using Held = DoubleBackwardTrainSumsHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -2936,24 +2967,24 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(DoubleBackwardTrainSumsLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = DoubleBackwardTrainSumsRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSumsLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainSumsLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainSumsRows::items<S, V>());
-    needs.cluster_items = DoubleBackwardTrainSumsRows::cluster_items<S, V>();
-    needs.items = DoubleBackwardTrainSumsRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 3;
     needs.held_sums = 3;
     needs.staged_items = 0;
-    needs.resident = DoubleBackwardTrainSumsRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     DoubleBackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, DoubleBackwardTrainSumsLaunch::waves),
-                                 true, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, DoubleBackwardTrainSumsLaunch::waves, needs.walks), true, 0);
     };
     while (!DoubleBackwardTrainSumsRows::visit<S, V>(plan,
                                                      place)) {  // the chip cannot hold the cluster
@@ -3084,6 +3115,52 @@ struct DoubleBackwardTrainSums2Launch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
+// What a thread of double_backward_train_sums2 holds of a row.
+struct DoubleBackwardTrainSums2HeldRow {
+  using Launch = DoubleBackwardTrainSums2Launch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 10.0 * sizeof(T),
+                     1.0 * sizeof(S) + 17.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // double_backward_train_sums2: a row in the registers of a team of threads, from one read to one
 // write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -3130,9 +3207,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.bn_eps = T(args.bn_eps);
   scalar.rows = T(args.rows);
   K::scalars(scalar);
-  constexpr bool ahead =
-      sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                             fusegen::walks<S>(DoubleBackwardTrainSums2Launch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block &&
+      !DoubleBackwardTrainSums2HeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -3211,7 +3290,69 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
+    // The operands of columns, an access ahead of their turn where the row is not.
+    [[maybe_unused]] fusegen::Packed<S, V> gemm_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> bn_weight_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> bn_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_gemm_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_bn_weight_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_bn_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> bn_mean_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> grad_grad_bn_offset_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> grad_grad_bn_var_2_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> d_bn_weight_factor_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> d_d_bn_weight_bn_var_factor_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> bn_factor_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> d_bn_var_factor_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> grad_grad_bn_factor_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> d_d_bn_var_bn_var_factor_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> grad_bn_mean_3_factor_near[2];
+    const auto read_columns = [&](int item) {
+      if (item < ITEMS && column(item) < end) {
+        gemm_bias_near[item % 2] = fusegen::load_packed<V>(gemm_bias + column(item));
+        bn_weight_near[item % 2] = fusegen::load_packed<V>(bn_weight + column(item));
+        bn_bias_near[item % 2] = fusegen::load_packed<V>(bn_bias + column(item));
+        grad_grad_gemm_bias_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
+        grad_grad_bn_weight_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_bn_weight + column(item));
+        grad_grad_bn_bias_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_bn_bias + column(item));
+        bn_mean_near[item % 2] = fusegen::load_packed<V>(bn_mean + column(item));
+        grad_grad_bn_offset_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_bn_offset + column(item));
+        grad_grad_bn_var_2_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_bn_var_2 + column(item));
+        d_bn_weight_factor_near[item % 2] =
+            fusegen::load_packed<V>(d_bn_weight_factor + column(item));
+        d_d_bn_weight_bn_var_factor_near[item % 2] =
+            fusegen::load_packed<V>(d_d_bn_weight_bn_var_factor + column(item));
+        bn_factor_near[item % 2] = fusegen::load_packed<V>(bn_factor + column(item));
+        d_bn_var_factor_near[item % 2] = fusegen::load_packed<V>(d_bn_var_factor + column(item));
+        grad_grad_bn_factor_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_bn_factor + column(item));
+        d_d_bn_var_bn_var_factor_near[item % 2] =
+            fusegen::load_packed<V>(d_d_bn_var_bn_var_factor + column(item));
+        grad_bn_mean_3_factor_near[item % 2] =
+            fusegen::load_packed<V>(grad_bn_mean_3_factor + column(item));
+      }
+    };
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        }
+      }
+    }
+    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -3219,29 +3360,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    [[maybe_unused]] auto* const grad_grad_x_from =
-        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
-        } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        if constexpr (!alone)
+          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -3253,24 +3386,25 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
-        const auto grad_grad_bn_offset_v = fusegen::load_vector<V>(grad_grad_bn_offset + c);
-        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
-        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        if constexpr (!alone) read_columns(item);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
+        const auto bn_weight_v = fusegen::unpack(bn_weight_near[item % 2]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_near[item % 2]);
+        const auto grad_grad_bn_offset_v = fusegen::unpack(grad_grad_bn_offset_near[item % 2]);
+        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_near[item % 2]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
         const auto d_d_bn_weight_bn_var_factor_v =
-            fusegen::load_vector<V>(d_d_bn_weight_bn_var_factor + c);
-        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
-        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
-        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+            fusegen::unpack(d_d_bn_weight_bn_var_factor_near[item % 2]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_near[item % 2]);
+        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_near[item % 2]);
         const auto d_d_bn_var_bn_var_factor_v =
-            fusegen::load_vector<V>(d_d_bn_var_bn_var_factor + c);
-        const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
+            fusegen::unpack(d_d_bn_var_bn_var_factor_near[item % 2]);
+        const auto grad_bn_mean_3_factor_v = fusegen::unpack(grad_bn_mean_3_factor_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -3302,6 +3436,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
+    if constexpr (alone) read_columns(0);
     T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
@@ -3312,6 +3447,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
@@ -3321,24 +3457,25 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
-        const auto grad_grad_bn_offset_v = fusegen::load_vector<V>(grad_grad_bn_offset + c);
-        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
-        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        if constexpr (!alone) read_columns(item);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
+        const auto bn_weight_v = fusegen::unpack(bn_weight_near[item % 2]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_near[item % 2]);
+        const auto grad_grad_bn_offset_v = fusegen::unpack(grad_grad_bn_offset_near[item % 2]);
+        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_near[item % 2]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
         const auto d_d_bn_weight_bn_var_factor_v =
-            fusegen::load_vector<V>(d_d_bn_weight_bn_var_factor + c);
-        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
-        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
-        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+            fusegen::unpack(d_d_bn_weight_bn_var_factor_near[item % 2]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_near[item % 2]);
+        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_near[item % 2]);
         const auto d_d_bn_var_bn_var_factor_v =
-            fusegen::load_vector<V>(d_d_bn_var_bn_var_factor + c);
-        const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
+            fusegen::unpack(d_d_bn_var_bn_var_factor_near[item % 2]);
+        const auto grad_bn_mean_3_factor_v = fusegen::unpack(grad_bn_mean_3_factor_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -3370,6 +3507,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
+    if constexpr (alone) read_columns(0);
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
@@ -3378,6 +3516,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
@@ -3387,24 +3526,25 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
-        const auto grad_grad_bn_offset_v = fusegen::load_vector<V>(grad_grad_bn_offset + c);
-        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
-        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        if constexpr (!alone) read_columns(item);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
+        const auto bn_weight_v = fusegen::unpack(bn_weight_near[item % 2]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_near[item % 2]);
+        const auto grad_grad_bn_offset_v = fusegen::unpack(grad_grad_bn_offset_near[item % 2]);
+        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_near[item % 2]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
         const auto d_d_bn_weight_bn_var_factor_v =
-            fusegen::load_vector<V>(d_d_bn_weight_bn_var_factor + c);
-        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
-        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
-        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+            fusegen::unpack(d_d_bn_weight_bn_var_factor_near[item % 2]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_near[item % 2]);
+        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_near[item % 2]);
         const auto d_d_bn_var_bn_var_factor_v =
-            fusegen::load_vector<V>(d_d_bn_var_bn_var_factor + c);
-        const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
+            fusegen::unpack(d_d_bn_var_bn_var_factor_near[item % 2]);
+        const auto grad_bn_mean_3_factor_v = fusegen::unpack(grad_bn_mean_3_factor_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -3855,60 +3995,30 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardTrainSums2Rows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 10.0 * sizeof(T),
-                     1.0 * sizeof(S) + 17.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardTrainSums2Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(DoubleBackwardTrainSums2Launch::full,
-                    fusegen::full_block<S, V>(DoubleBackwardTrainSums2Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? DoubleBackwardTrainSums2Launch::resident_narrow
-                          : DoubleBackwardTrainSums2Launch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = DoubleBackwardTrainSums2Rows::resident<S, V>();
+    using Held = DoubleBackwardTrainSums2HeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_sums2_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_train_sums2_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
-                                                  Holders::lanes>);
+        return f(
+            double_backward_train_sums2_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()),
+                                             256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_train_sums2_held<S, V, held, 512, resident, Holders::block>);
+        return f(double_backward_train_sums2_held<S, V, Held::block_items<S, V>(), 512, resident,
+                                                  Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_train_sums2_held<S, V, held, full, 1, Holders::block>);
+        return f(double_backward_train_sums2_held<S, V, Held::block_items<S, V>(), full, 1,
+                                                  Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_sums2_held<S, V, cluster_items<S, V>(), 512, resident,
+        return f(double_backward_train_sums2_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                                   Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_sums2_held<S, V, cluster_items<S, V>(), full, 1,
+        return f(double_backward_train_sums2_held<S, V, Held::cluster_items<S, V>(), full, 1,
                                                   Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_train_sums2_streamed<S, V, resident, Holders::cluster>);
@@ -3954,6 +4064,7 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainSums2Plan sized(const DoubleBackwardTrainSums2Args& args) {
     using T = fusegen::compute_t<S>;
+    using Held = DoubleBackwardTrainSums2HeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -3961,24 +4072,25 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(DoubleBackwardTrainSums2Launch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = DoubleBackwardTrainSums2Rows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSums2Launch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainSums2Launch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainSums2Rows::items<S, V>());
-    needs.cluster_items = DoubleBackwardTrainSums2Rows::cluster_items<S, V>();
-    needs.items = DoubleBackwardTrainSums2Rows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 4;
     needs.held_sums = 0;
     needs.staged_items = 0;
-    needs.resident = DoubleBackwardTrainSums2Rows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     DoubleBackwardTrainSums2Plan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(
           plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, DoubleBackwardTrainSums2Launch::waves), true, 0);
+          fusegen::waves<S>(plan.form, DoubleBackwardTrainSums2Launch::waves, needs.walks), true,
+          0);
     };
     while (!DoubleBackwardTrainSums2Rows::visit<S, V>(plan,
                                                       place)) {  // the chip cannot hold the cluster
@@ -4103,6 +4215,52 @@ struct DoubleBackwardTrainLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
+// What a thread of double_backward_train holds of a row.
+struct DoubleBackwardTrainHeldRow {
+  using Launch = DoubleBackwardTrainLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 4.0 * sizeof(T),
+                     1.0 * sizeof(S) + 7.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // double_backward_train: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -4145,9 +4303,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  constexpr bool ahead =
-      sizeof(Pack) == 16 &&
-      (HOLDERS != fusegen::Holders::block || fusegen::walks<S>(DoubleBackwardTrainLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone = HOLDERS == fusegen::Holders::block &&
+                                          !DoubleBackwardTrainHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -4217,7 +4376,66 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
+    // The operands of columns, an access ahead of their turn where the row is not.
+    [[maybe_unused]] fusegen::Packed<S, V> gemm_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> bn_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_gemm_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_bn_weight_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_bn_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> bn_mean_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> grad_grad_bn_var_2_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> grad_bn_column_sum_2_2_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> grad_bn_column_sum_3_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> grad_bn_column_sum_2_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> bn_factor_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> d_bn_var_factor_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> d_bn_weight_factor_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> grad_grad_bn_factor_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> bn_near_factor_near[2];
+    const auto read_columns = [&](int item) {
+      if (item < ITEMS && column(item) < end) {
+        gemm_bias_near[item % 2] = fusegen::load_packed<V>(gemm_bias + column(item));
+        bn_bias_near[item % 2] = fusegen::load_packed<V>(bn_bias + column(item));
+        grad_grad_gemm_bias_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
+        grad_grad_bn_weight_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_bn_weight + column(item));
+        grad_grad_bn_bias_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_bn_bias + column(item));
+        bn_mean_near[item % 2] = fusegen::load_packed<V>(bn_mean + column(item));
+        grad_grad_bn_var_2_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_bn_var_2 + column(item));
+        grad_bn_column_sum_2_2_near[item % 2] =
+            fusegen::load_packed<V>(grad_bn_column_sum_2_2 + column(item));
+        grad_bn_column_sum_3_near[item % 2] =
+            fusegen::load_packed<V>(grad_bn_column_sum_3 + column(item));
+        grad_bn_column_sum_2_near[item % 2] =
+            fusegen::load_packed<V>(grad_bn_column_sum_2 + column(item));
+        bn_factor_near[item % 2] = fusegen::load_packed<V>(bn_factor + column(item));
+        d_bn_var_factor_near[item % 2] = fusegen::load_packed<V>(d_bn_var_factor + column(item));
+        d_bn_weight_factor_near[item % 2] =
+            fusegen::load_packed<V>(d_bn_weight_factor + column(item));
+        grad_grad_bn_factor_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_bn_factor + column(item));
+        bn_near_factor_near[item % 2] = fusegen::load_packed<V>(bn_near_factor + column(item));
+      }
+    };
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        }
+      }
+    }
+    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -4225,29 +4443,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    [[maybe_unused]] auto* const grad_grad_x_from =
-        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
-        } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        if constexpr (!alone)
+          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -4259,21 +4469,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
-        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
-        const auto grad_bn_column_sum_2_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2_2 + c);
-        const auto grad_bn_column_sum_3_v = fusegen::load_vector<V>(grad_bn_column_sum_3 + c);
-        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
-        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
-        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
-        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
-        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
-        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
+        if constexpr (!alone) read_columns(item);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_near[item % 2]);
+        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_near[item % 2]);
+        const auto grad_bn_column_sum_2_2_v =
+            fusegen::unpack(grad_bn_column_sum_2_2_near[item % 2]);
+        const auto grad_bn_column_sum_3_v = fusegen::unpack(grad_bn_column_sum_3_near[item % 2]);
+        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_near[item % 2]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_near[item % 2]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
+        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_near[item % 2]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -4304,6 +4516,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
+    if constexpr (alone) read_columns(0);
     T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
@@ -4314,6 +4527,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
@@ -4323,21 +4537,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
-        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
-        const auto grad_bn_column_sum_2_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2_2 + c);
-        const auto grad_bn_column_sum_3_v = fusegen::load_vector<V>(grad_bn_column_sum_3 + c);
-        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
-        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
-        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
-        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
-        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
-        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
+        if constexpr (!alone) read_columns(item);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_near[item % 2]);
+        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_near[item % 2]);
+        const auto grad_bn_column_sum_2_2_v =
+            fusegen::unpack(grad_bn_column_sum_2_2_near[item % 2]);
+        const auto grad_bn_column_sum_3_v = fusegen::unpack(grad_bn_column_sum_3_near[item % 2]);
+        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_near[item % 2]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_near[item % 2]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
+        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_near[item % 2]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -4365,6 +4581,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
+    if constexpr (alone) read_columns(0);
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
@@ -4373,6 +4590,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
@@ -4382,21 +4600,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
-        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
-        const auto grad_bn_column_sum_2_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2_2 + c);
-        const auto grad_bn_column_sum_3_v = fusegen::load_vector<V>(grad_bn_column_sum_3 + c);
-        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
-        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
-        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
-        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
-        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
-        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
+        if constexpr (!alone) read_columns(item);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_near[item % 2]);
+        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_near[item % 2]);
+        const auto grad_bn_column_sum_2_2_v =
+            fusegen::unpack(grad_bn_column_sum_2_2_near[item % 2]);
+        const auto grad_bn_column_sum_3_v = fusegen::unpack(grad_bn_column_sum_3_near[item % 2]);
+        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_near[item % 2]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_near[item % 2]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
+        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_near[item % 2]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -4786,61 +5006,30 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardTrainRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 4.0 * sizeof(T),
-                     1.0 * sizeof(S) + 7.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardTrainLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(DoubleBackwardTrainLaunch::full,
-                    fusegen::full_block<S, V>(DoubleBackwardTrainLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? DoubleBackwardTrainLaunch::resident_narrow
-                          : DoubleBackwardTrainLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = DoubleBackwardTrainRows::resident<S, V>();
+    using Held = DoubleBackwardTrainHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
-                                            Holders::lanes>);
+        return f(double_backward_train_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()),
+                                            256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_train_held<S, V, held, 512, resident, Holders::block>);
+        return f(double_backward_train_held<S, V, Held::block_items<S, V>(), 512, resident,
+                                            Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_train_held<S, V, held, full, 1, Holders::block>);
+        return f(
+            double_backward_train_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_held<S, V, cluster_items<S, V>(), 512, resident,
+        return f(double_backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                             Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(
-            double_backward_train_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(double_backward_train_held<S, V, Held::cluster_items<S, V>(), full, 1,
+                                            Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -4883,6 +5072,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainPlan sized(const DoubleBackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
+    using Held = DoubleBackwardTrainHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -4890,24 +5080,24 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(DoubleBackwardTrainLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = DoubleBackwardTrainRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainRows::items<S, V>());
-    needs.cluster_items = DoubleBackwardTrainRows::cluster_items<S, V>();
-    needs.items = DoubleBackwardTrainRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 0;
     needs.staged_items = 0;
-    needs.resident = DoubleBackwardTrainRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, DoubleBackwardTrainLaunch::waves),
-                                 true, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, DoubleBackwardTrainLaunch::waves, needs.walks), true, 0);
     };
     while (
         !DoubleBackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
@@ -4993,6 +5183,52 @@ struct ForwardEvalLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
+// What a thread of forward_eval holds of a row.
+struct ForwardEvalHeldRow {
+  using Launch = ForwardEvalLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
+                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // forward_eval: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -5013,8 +5249,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(ForwardEvalLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !ForwardEvalHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -5058,21 +5296,43 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
+    // The operands of columns, an access ahead of their turn where the row is not.
+    [[maybe_unused]] fusegen::Packed<S, V> gemm_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> bn_running_mean_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> bn_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> bn_factor_near[2];
+    const auto read_columns = [&](int item) {
+      if (item < ITEMS && column(item) < end) {
+        gemm_bias_near[item % 2] = fusegen::load_packed<V>(gemm_bias + column(item));
+        bn_running_mean_near[item % 2] = fusegen::load_packed<V>(bn_running_mean + column(item));
+        bn_bias_near[item % 2] = fusegen::load_packed<V>(bn_bias + column(item));
+        bn_factor_near[item % 2] = fusegen::load_packed<V>(bn_factor + column(item));
+      }
+    };
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+        }
+      }
+    }
+    if constexpr (alone) read_columns(0);
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
 #pragma unroll
@@ -5080,10 +5340,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
           full[v].x = x_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        if constexpr (!alone) read_columns(item);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_near[item % 2]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -5110,17 +5371,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
       if (c < end) {
         typename K::Full full[V];
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-        }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -5148,17 +5398,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].gemm_bias = gemm_bias_v.value[v];
-          col[v].bn_running_mean = bn_running_mean_v.value[v];
-          col[v].bn_bias = bn_bias_v.value[v];
-          col[v].bn_factor = bn_factor_v.value[v];
-        }
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -5363,57 +5602,27 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
 }
 
 struct ForwardEvalRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
-                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), ForwardEvalLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(ForwardEvalLaunch::full,
-                    fusegen::full_block<S, V>(ForwardEvalLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? ForwardEvalLaunch::resident_narrow : ForwardEvalLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = ForwardEvalRows::resident<S, V>();
+    using Held = ForwardEvalHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+        return f(forward_eval_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
+                                   Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_eval_held<S, V, held, 512, resident, Holders::block>);
+        return f(forward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_eval_held<S, V, held, full, 1, Holders::block>);
+        return f(forward_eval_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_eval_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(
+            forward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_eval_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(forward_eval_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -5441,6 +5650,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardEvalPlan sized(const ForwardEvalArgs& args) {
+    using Held = ForwardEvalHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -5448,20 +5658,21 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(ForwardEvalLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = ForwardEvalRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = std::min(ForwardEvalLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
-    needs.cluster_items = ForwardEvalRows::cluster_items<S, V>();
-    needs.items = ForwardEvalRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
-    needs.resident = ForwardEvalRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, ForwardEvalLaunch::waves), false, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, ForwardEvalLaunch::waves, needs.walks), false, 0);
     };
     while (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -5539,6 +5750,51 @@ struct BackwardEvalLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
+// What a thread of backward_eval holds of a row.
+struct BackwardEvalHeldRow {
+  using Launch = BackwardEvalLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 3.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // backward_eval: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -5565,8 +5821,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(BackwardEvalLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !BackwardEvalHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -5650,28 +5908,34 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+        }
+      }
+    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -5682,14 +5946,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
         fusegen::forget(bn_running_mean_held[item]);
-        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
         fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
         fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
         fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
         const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -5727,14 +5991,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
         fusegen::forget(bn_running_mean_held[item]);
-        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
         fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
         fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
         fusegen::forget(d_bn_weight_factor_held[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
         const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -6003,56 +6267,28 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardEvalRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 3.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), BackwardEvalLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(BackwardEvalLaunch::full,
-                    fusegen::full_block<S, V>(BackwardEvalLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? BackwardEvalLaunch::resident_narrow : BackwardEvalLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = BackwardEvalRows::resident<S, V>();
+    using Held = BackwardEvalHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+        return f(backward_eval_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
+                                    Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_eval_held<S, V, held, 512, resident, Holders::block>);
+        return f(
+            backward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_eval_held<S, V, held, full, 1, Holders::block>);
+        return f(backward_eval_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_eval_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(
+            backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_eval_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(backward_eval_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -6083,6 +6319,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardEvalPlan sized(const BackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
+    using Held = BackwardEvalHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -6090,23 +6327,24 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(BackwardEvalLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = BackwardEvalRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = std::min(BackwardEvalLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(BackwardEvalRows::items<S, V>());
-    needs.cluster_items = BackwardEvalRows::cluster_items<S, V>();
-    needs.items = BackwardEvalRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 3;
     needs.held_sums = 3;
     needs.staged_items = 0;
-    needs.resident = BackwardEvalRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, BackwardEvalLaunch::waves), true, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, BackwardEvalLaunch::waves, needs.walks), true, 0);
     };
     while (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -6210,6 +6448,52 @@ struct DoubleBackwardEvalLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
+// What a thread of double_backward_eval holds of a row.
+struct DoubleBackwardEvalHeldRow {
+  using Launch = DoubleBackwardEvalLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 7.0 * sizeof(T),
+                     1.0 * sizeof(S) + 10.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // double_backward_eval: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -6244,8 +6528,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   scalar.bn_eps = T(args.bn_eps);
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(DoubleBackwardEvalLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !DoubleBackwardEvalHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -6321,7 +6607,49 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
+    // The operands of columns, an access ahead of their turn where the row is not.
+    [[maybe_unused]] fusegen::Packed<S, V> gemm_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> bn_running_mean_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> bn_weight_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> bn_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_gemm_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_bn_weight_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_bn_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> bn_factor_near[2];
+    [[maybe_unused]] fusegen::Packed<T, V> d_bn_weight_factor_near[2];
+    const auto read_columns = [&](int item) {
+      if (item < ITEMS && column(item) < end) {
+        gemm_bias_near[item % 2] = fusegen::load_packed<V>(gemm_bias + column(item));
+        bn_running_mean_near[item % 2] = fusegen::load_packed<V>(bn_running_mean + column(item));
+        bn_weight_near[item % 2] = fusegen::load_packed<V>(bn_weight + column(item));
+        bn_bias_near[item % 2] = fusegen::load_packed<V>(bn_bias + column(item));
+        grad_grad_gemm_bias_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
+        grad_grad_bn_weight_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_bn_weight + column(item));
+        grad_grad_bn_bias_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_bn_bias + column(item));
+        bn_factor_near[item % 2] = fusegen::load_packed<V>(bn_factor + column(item));
+        d_bn_weight_factor_near[item % 2] =
+            fusegen::load_packed<V>(d_bn_weight_factor + column(item));
+      }
+    };
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        }
+      }
+    }
+    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -6329,29 +6657,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    [[maybe_unused]] auto* const grad_grad_x_from =
-        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
-        } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        if constexpr (!alone)
+          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -6363,15 +6683,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
-        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        if constexpr (!alone) read_columns(item);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_near[item % 2]);
+        const auto bn_weight_v = fusegen::unpack(bn_weight_near[item % 2]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -6396,6 +6717,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
+    if constexpr (alone) read_columns(0);
     T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
@@ -6406,6 +6728,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
@@ -6415,15 +6738,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
-        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        if constexpr (!alone) read_columns(item);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_near[item % 2]);
+        const auto bn_weight_v = fusegen::unpack(bn_weight_near[item % 2]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -6448,6 +6772,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
+    if constexpr (alone) read_columns(0);
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
@@ -6456,6 +6781,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
@@ -6465,15 +6791,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
-        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
-        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
-        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
-        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
-        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
-        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
-        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
-        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        if constexpr (!alone) read_columns(item);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_near[item % 2]);
+        const auto bn_weight_v = fusegen::unpack(bn_weight_near[item % 2]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
+        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
+        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -6850,60 +7177,30 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardEvalRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 7.0 * sizeof(T),
-                     1.0 * sizeof(S) + 10.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardEvalLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(DoubleBackwardEvalLaunch::full,
-                    fusegen::full_block<S, V>(DoubleBackwardEvalLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? DoubleBackwardEvalLaunch::resident_narrow
-                          : DoubleBackwardEvalLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = DoubleBackwardEvalRows::resident<S, V>();
+    using Held = DoubleBackwardEvalHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
-                                           Holders::lanes>);
+        return f(double_backward_eval_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()),
+                                           256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_eval_held<S, V, held, 512, resident, Holders::block>);
+        return f(double_backward_eval_held<S, V, Held::block_items<S, V>(), 512, resident,
+                                           Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_eval_held<S, V, held, full, 1, Holders::block>);
+        return f(
+            double_backward_eval_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_eval_held<S, V, cluster_items<S, V>(), 512, resident,
+        return f(double_backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                            Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_eval_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(double_backward_eval_held<S, V, Held::cluster_items<S, V>(), full, 1,
+                                           Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -6941,6 +7238,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardEvalPlan sized(const DoubleBackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
+    using Held = DoubleBackwardEvalHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -6948,24 +7246,24 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(DoubleBackwardEvalLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = DoubleBackwardEvalRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardEvalLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardEvalRows::items<S, V>());
-    needs.cluster_items = DoubleBackwardEvalRows::cluster_items<S, V>();
-    needs.items = DoubleBackwardEvalRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 3;
     needs.held_sums = 0;
     needs.staged_items = 0;
-    needs.resident = DoubleBackwardEvalRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, DoubleBackwardEvalLaunch::waves),
-                                 true, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, DoubleBackwardEvalLaunch::waves, needs.walks), true, 0);
     };
     while (!DoubleBackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =

@@ -24,6 +24,52 @@ struct ForwardTrainLaunch {
   static constexpr int full = 1024;          // threads of a block at most
 };
 
+// What a thread of forward_train holds of a row.
+struct ForwardTrainHeldRow {
+  using Launch = ForwardTrainLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
+                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // forward_train: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -41,8 +87,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(ForwardTrainLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !ForwardTrainHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -86,21 +134,37 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
+    // The operands of columns, an access ahead of their turn where the row is not.
+    [[maybe_unused]] fusegen::Packed<S, V> matmul_bias_near[2];
+    const auto read_columns = [&](int item) {
+      if (item < ITEMS && column(item) < end) {
+        matmul_bias_near[item % 2] = fusegen::load_packed<V>(matmul_bias + column(item));
+      }
+    };
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+        }
+      }
+    }
+    if constexpr (alone) read_columns(0);
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + item * apart);
@@ -110,7 +174,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
           full[v].dropout_u = dropout_u_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
+        if constexpr (!alone) read_columns(item);
+        const auto matmul_bias_v = fusegen::unpack(matmul_bias_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
@@ -134,11 +199,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
       if (c < end) {
         typename K::Full full[V];
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-        }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -166,11 +226,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-        }
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -364,57 +419,28 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
 }
 
 struct ForwardTrainRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
-                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), ForwardTrainLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(ForwardTrainLaunch::full,
-                    fusegen::full_block<S, V>(ForwardTrainLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? ForwardTrainLaunch::resident_narrow : ForwardTrainLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = ForwardTrainRows::resident<S, V>();
+    using Held = ForwardTrainHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+        return f(forward_train_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
+                                    Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_train_held<S, V, held, 512, resident, Holders::block>);
+        return f(
+            forward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_train_held<S, V, held, full, 1, Holders::block>);
+        return f(forward_train_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_train_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(
+            forward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_train_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(forward_train_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -439,6 +465,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardTrainPlan sized(const ForwardTrainArgs& args) {
+    using Held = ForwardTrainHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -446,20 +473,21 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(ForwardTrainLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = ForwardTrainRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = std::min(ForwardTrainLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(ForwardTrainRows::items<S, V>());
-    needs.cluster_items = ForwardTrainRows::cluster_items<S, V>();
-    needs.items = ForwardTrainRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
-    needs.resident = ForwardTrainRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, ForwardTrainLaunch::waves), false, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, ForwardTrainLaunch::waves, needs.walks), false, 0);
     };
     while (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -498,6 +526,51 @@ struct BackwardTrainLaunch {
   static constexpr int full = 1024;          // threads of a block at most
 };
 
+// What a thread of backward_train holds of a row.
+struct BackwardTrainHeldRow {
+  using Launch = BackwardTrainLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // backward_train: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -517,8 +590,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(BackwardTrainLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !BackwardTrainHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -579,29 +654,44 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
+    // The operands of columns, an access ahead of their turn where the row is not.
+    [[maybe_unused]] fusegen::Packed<S, V> matmul_bias_near[2];
+    const auto read_columns = [&](int item) {
+      if (item < ITEMS && column(item) < end) {
+        matmul_bias_near[item % 2] = fusegen::load_packed<V>(matmul_bias + column(item));
+      }
+    };
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+        }
+      }
+    }
+    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -613,7 +703,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].dropout_u = dropout_u_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
+        if constexpr (!alone) read_columns(item);
+        const auto matmul_bias_v = fusegen::unpack(matmul_bias_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
@@ -645,11 +736,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-        }
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
@@ -857,57 +943,28 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardTrainRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), BackwardTrainLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(BackwardTrainLaunch::full,
-                    fusegen::full_block<S, V>(BackwardTrainLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? BackwardTrainLaunch::resident_narrow : BackwardTrainLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = BackwardTrainRows::resident<S, V>();
+    using Held = BackwardTrainHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(
-            backward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+        return f(backward_train_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
+                                     Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_train_held<S, V, held, 512, resident, Holders::block>);
+        return f(
+            backward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_train_held<S, V, held, full, 1, Holders::block>);
+        return f(backward_train_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_train_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
+                                     Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_train_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(backward_train_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -934,6 +991,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardTrainPlan sized(const BackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
+    using Held = BackwardTrainHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -941,23 +999,24 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(BackwardTrainLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = BackwardTrainRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = std::min(BackwardTrainLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(BackwardTrainRows::items<S, V>());
-    needs.cluster_items = BackwardTrainRows::cluster_items<S, V>();
-    needs.items = BackwardTrainRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 1;
     needs.staged_items = 0;
-    needs.resident = BackwardTrainRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, BackwardTrainLaunch::waves), true, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, BackwardTrainLaunch::waves, needs.walks), true, 0);
     };
     while (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -1004,6 +1063,52 @@ struct DoubleBackwardTrainLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
+// What a thread of double_backward_train holds of a row.
+struct DoubleBackwardTrainHeldRow {
+  using Launch = DoubleBackwardTrainLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 4.0 * sizeof(T),
+                     1.0 * sizeof(S) + 3.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // double_backward_train: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -1028,9 +1133,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  constexpr bool ahead =
-      sizeof(Pack) == 16 &&
-      (HOLDERS != fusegen::Holders::block || fusegen::walks<S>(DoubleBackwardTrainLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone = HOLDERS == fusegen::Holders::block &&
+                                          !DoubleBackwardTrainHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -1100,7 +1206,32 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
+    // The operands of columns, an access ahead of their turn where the row is not.
+    [[maybe_unused]] fusegen::Packed<S, V> matmul_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_matmul_bias_near[2];
+    const auto read_columns = [&](int item) {
+      if (item < ITEMS && column(item) < end) {
+        matmul_bias_near[item % 2] = fusegen::load_packed<V>(matmul_bias + column(item));
+        grad_grad_matmul_bias_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_matmul_bias + column(item));
+      }
+    };
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        }
+      }
+    }
+    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -1108,29 +1239,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    [[maybe_unused]] auto* const grad_grad_x_from =
-        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
-        } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        if constexpr (!alone)
+          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -1144,8 +1267,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].dropout_u = dropout_u_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-        const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
+        if constexpr (!alone) read_columns(item);
+        const auto matmul_bias_v = fusegen::unpack(matmul_bias_near[item % 2]);
+        const auto grad_grad_matmul_bias_v = fusegen::unpack(grad_grad_matmul_bias_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
@@ -1182,13 +1306,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-        const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-          col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
-        }
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -1218,13 +1335,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-        const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-          col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
-        }
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
@@ -1509,61 +1619,30 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardTrainRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 4.0 * sizeof(T),
-                     1.0 * sizeof(S) + 3.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardTrainLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(DoubleBackwardTrainLaunch::full,
-                    fusegen::full_block<S, V>(DoubleBackwardTrainLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? DoubleBackwardTrainLaunch::resident_narrow
-                          : DoubleBackwardTrainLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = DoubleBackwardTrainRows::resident<S, V>();
+    using Held = DoubleBackwardTrainHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_train_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
-                                            Holders::lanes>);
+        return f(double_backward_train_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()),
+                                            256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_train_held<S, V, held, 512, resident, Holders::block>);
+        return f(double_backward_train_held<S, V, Held::block_items<S, V>(), 512, resident,
+                                            Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_train_held<S, V, held, full, 1, Holders::block>);
+        return f(
+            double_backward_train_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_held<S, V, cluster_items<S, V>(), 512, resident,
+        return f(double_backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                             Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(
-            double_backward_train_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(double_backward_train_held<S, V, Held::cluster_items<S, V>(), full, 1,
+                                            Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1594,6 +1673,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainPlan sized(const DoubleBackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
+    using Held = DoubleBackwardTrainHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1601,24 +1681,24 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(DoubleBackwardTrainLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = DoubleBackwardTrainRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardTrainRows::items<S, V>());
-    needs.cluster_items = DoubleBackwardTrainRows::cluster_items<S, V>();
-    needs.items = DoubleBackwardTrainRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 0;
     needs.staged_items = 0;
-    needs.resident = DoubleBackwardTrainRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, DoubleBackwardTrainLaunch::waves),
-                                 true, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, DoubleBackwardTrainLaunch::waves, needs.walks), true, 0);
     };
     while (
         !DoubleBackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
@@ -1667,6 +1747,52 @@ struct ForwardEvalLaunch {
   static constexpr int full = 1024;          // threads of a block at most
 };
 
+// What a thread of forward_eval holds of a row.
+struct ForwardEvalHeldRow {
+  using Launch = ForwardEvalLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
+                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // forward_eval: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -1682,8 +1808,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(ForwardEvalLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !ForwardEvalHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -1727,21 +1855,37 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
+    // The operands of columns, an access ahead of their turn where the row is not.
+    [[maybe_unused]] fusegen::Packed<S, V> matmul_bias_near[2];
+    const auto read_columns = [&](int item) {
+      if (item < ITEMS && column(item) < end) {
+        matmul_bias_near[item % 2] = fusegen::load_packed<V>(matmul_bias + column(item));
+      }
+    };
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+        }
+      }
+    }
+    if constexpr (alone) read_columns(0);
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
 #pragma unroll
@@ -1749,7 +1893,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
           full[v].x = x_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
+        if constexpr (!alone) read_columns(item);
+        const auto matmul_bias_v = fusegen::unpack(matmul_bias_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
@@ -1773,11 +1918,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
       if (c < end) {
         typename K::Full full[V];
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-        }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -1805,11 +1945,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-        }
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -1997,57 +2132,27 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
 }
 
 struct ForwardEvalRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
-                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), ForwardEvalLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(ForwardEvalLaunch::full,
-                    fusegen::full_block<S, V>(ForwardEvalLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? ForwardEvalLaunch::resident_narrow : ForwardEvalLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = ForwardEvalRows::resident<S, V>();
+    using Held = ForwardEvalHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+        return f(forward_eval_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
+                                   Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_eval_held<S, V, held, 512, resident, Holders::block>);
+        return f(forward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_eval_held<S, V, held, full, 1, Holders::block>);
+        return f(forward_eval_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_eval_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(
+            forward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_eval_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(forward_eval_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -2072,6 +2177,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardEvalPlan sized(const ForwardEvalArgs& args) {
+    using Held = ForwardEvalHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -2079,20 +2185,21 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(ForwardEvalLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = ForwardEvalRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = std::min(ForwardEvalLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(ForwardEvalRows::items<S, V>());
-    needs.cluster_items = ForwardEvalRows::cluster_items<S, V>();
-    needs.items = ForwardEvalRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
-    needs.resident = ForwardEvalRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, ForwardEvalLaunch::waves), false, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, ForwardEvalLaunch::waves, needs.walks), false, 0);
     };
     while (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -2131,6 +2238,51 @@ struct BackwardEvalLaunch {
   static constexpr int full = 1024;          // threads of a block at most
 };
 
+// What a thread of backward_eval holds of a row.
+struct BackwardEvalHeldRow {
+  using Launch = BackwardEvalLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // backward_eval: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -2148,8 +2300,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(BackwardEvalLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !BackwardEvalHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -2210,29 +2364,44 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
+    // The operands of columns, an access ahead of their turn where the row is not.
+    [[maybe_unused]] fusegen::Packed<S, V> matmul_bias_near[2];
+    const auto read_columns = [&](int item) {
+      if (item < ITEMS && column(item) < end) {
+        matmul_bias_near[item % 2] = fusegen::load_packed<V>(matmul_bias + column(item));
+      }
+    };
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+        }
+      }
+    }
+    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -2242,7 +2411,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
+        if constexpr (!alone) read_columns(item);
+        const auto matmul_bias_v = fusegen::unpack(matmul_bias_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
@@ -2274,11 +2444,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-        }
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
@@ -2479,56 +2644,28 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardEvalRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), BackwardEvalLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(BackwardEvalLaunch::full,
-                    fusegen::full_block<S, V>(BackwardEvalLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? BackwardEvalLaunch::resident_narrow : BackwardEvalLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = BackwardEvalRows::resident<S, V>();
+    using Held = BackwardEvalHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+        return f(backward_eval_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
+                                    Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_eval_held<S, V, held, 512, resident, Holders::block>);
+        return f(
+            backward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_eval_held<S, V, held, full, 1, Holders::block>);
+        return f(backward_eval_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_eval_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(
+            backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_eval_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(backward_eval_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -2555,6 +2692,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardEvalPlan sized(const BackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
+    using Held = BackwardEvalHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -2562,23 +2700,24 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(BackwardEvalLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = BackwardEvalRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = std::min(BackwardEvalLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(BackwardEvalRows::items<S, V>());
-    needs.cluster_items = BackwardEvalRows::cluster_items<S, V>();
-    needs.items = BackwardEvalRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 1;
     needs.staged_items = 0;
-    needs.resident = BackwardEvalRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, BackwardEvalLaunch::waves), true, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, BackwardEvalLaunch::waves, needs.walks), true, 0);
     };
     while (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -2625,6 +2764,52 @@ struct DoubleBackwardEvalLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
+// What a thread of double_backward_eval holds of a row.
+struct DoubleBackwardEvalHeldRow {
+  using Launch = DoubleBackwardEvalLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 3.0 * sizeof(T),
+                     1.0 * sizeof(S) + 3.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // double_backward_eval: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -2647,8 +2832,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(DoubleBackwardEvalLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !DoubleBackwardEvalHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -2718,7 +2905,32 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
+    // The operands of columns, an access ahead of their turn where the row is not.
+    [[maybe_unused]] fusegen::Packed<S, V> matmul_bias_near[2];
+    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_matmul_bias_near[2];
+    const auto read_columns = [&](int item) {
+      if (item < ITEMS && column(item) < end) {
+        matmul_bias_near[item % 2] = fusegen::load_packed<V>(matmul_bias + column(item));
+        grad_grad_matmul_bias_near[item % 2] =
+            fusegen::load_packed<V>(grad_grad_matmul_bias + column(item));
+      }
+    };
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        }
+      }
+    }
+    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -2726,29 +2938,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    [[maybe_unused]] auto* const grad_grad_x_from =
-        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
+      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
-        } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        if constexpr (!alone)
+          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -2760,8 +2964,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-        const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
+        if constexpr (!alone) read_columns(item);
+        const auto matmul_bias_v = fusegen::unpack(matmul_bias_near[item % 2]);
+        const auto grad_grad_matmul_bias_v = fusegen::unpack(grad_grad_matmul_bias_near[item % 2]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
@@ -2798,13 +3003,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-        const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-          col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
-        }
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -2834,13 +3032,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
-        const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          col[v].matmul_bias = matmul_bias_v.value[v];
-          col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
-        }
         fusegen::Vector<T, V> grad_x_v;
         fusegen::Vector<T, V> grad_matmul_bias_v;
 #pragma unroll
@@ -3117,60 +3308,30 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardEvalRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 3.0 * sizeof(T),
-                     1.0 * sizeof(S) + 3.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardEvalLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(DoubleBackwardEvalLaunch::full,
-                    fusegen::full_block<S, V>(DoubleBackwardEvalLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? DoubleBackwardEvalLaunch::resident_narrow
-                          : DoubleBackwardEvalLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = DoubleBackwardEvalRows::resident<S, V>();
+    using Held = DoubleBackwardEvalHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_eval_held<S, V, fusegen::warp_items<S, V>(held), 256, 1,
-                                           Holders::lanes>);
+        return f(double_backward_eval_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()),
+                                           256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_eval_held<S, V, held, 512, resident, Holders::block>);
+        return f(double_backward_eval_held<S, V, Held::block_items<S, V>(), 512, resident,
+                                           Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_eval_held<S, V, held, full, 1, Holders::block>);
+        return f(
+            double_backward_eval_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_eval_held<S, V, cluster_items<S, V>(), 512, resident,
+        return f(double_backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                            Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_eval_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(double_backward_eval_held<S, V, Held::cluster_items<S, V>(), full, 1,
+                                           Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -3201,6 +3362,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardEvalPlan sized(const DoubleBackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
+    using Held = DoubleBackwardEvalHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -3208,24 +3370,24 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(DoubleBackwardEvalLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = DoubleBackwardEvalRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardEvalLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardEvalRows::items<S, V>());
-    needs.cluster_items = DoubleBackwardEvalRows::cluster_items<S, V>();
-    needs.items = DoubleBackwardEvalRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.held_sums = 1;
     needs.staged_items = 0;
-    needs.resident = DoubleBackwardEvalRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, DoubleBackwardEvalLaunch::waves),
-                                 true, 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, DoubleBackwardEvalLaunch::waves, needs.walks), true, 0);
     };
     while (!DoubleBackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =

@@ -16,12 +16,58 @@ struct ForwardLaunch {
       16;  // at most so many elements of a row in one thread's registers
   static constexpr int threads = 512;  // at most so many threads of each block of a cluster
   static constexpr int cluster = 16;   // at most so many blocks hold a row together
-  static constexpr int waves = 4;      // blocks for each place on the chip; 1: each block stays and
+  static constexpr int waves = 1024;   // blocks for each place on the chip; 1: each block stays and
                                        // walks on; 1024: one for each row
   static constexpr int resident =
       2;  // blocks of 512 threads that a multiprocessor has registers for
   static constexpr int resident_narrow = 2;  // the same of 16-bit elements
   static constexpr int full = 1024;          // threads of a block at most
+};
+
+// What a thread of forward holds of a row.
+struct ForwardHeldRow {
+  using Launch = ForwardLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
+                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
 };
 
 // forward: a row in the registers of a team of threads, from one read to one write.
@@ -39,8 +85,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(ForwardLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !ForwardHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -85,20 +133,27 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+        }
+      }
+    }
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
 #pragma unroll
@@ -106,7 +161,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
           full[v].x = x_v.value[v];
         }
         typename K::Col col[V] = {};
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -126,7 +180,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
       if (c < end) {
         typename K::Full full[V];
         typename K::Col col[V] = {};
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -154,7 +207,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
-
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -332,56 +384,26 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
 }
 
 struct ForwardRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
-                     0.0 * sizeof(S) + 1.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), ForwardLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(ForwardLaunch::full, fusegen::full_block<S, V>(ForwardLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? ForwardLaunch::resident_narrow : ForwardLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = ForwardRows::resident<S, V>();
+    using Held = ForwardHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+        return f(forward_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
+                              Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_held<S, V, held, 512, resident, Holders::block>);
+        return f(forward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_held<S, V, held, full, 1, Holders::block>);
+        return f(forward_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(forward_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(forward_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -405,6 +427,7 @@ struct ForwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardPlan sized(const ForwardArgs& args) {
+    using Held = ForwardHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -412,20 +435,21 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(ForwardLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = ForwardRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
     needs.preferred = std::min(ForwardLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(ForwardRows::items<S, V>());
-    needs.cluster_items = ForwardRows::cluster_items<S, V>();
-    needs.items = ForwardRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
-    needs.resident = ForwardRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, ForwardLaunch::waves), false, 0);
+                                 fusegen::waves<S>(plan.form, ForwardLaunch::waves, needs.walks),
+                                 false, 0);
     };
     while (!ForwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -464,6 +488,51 @@ struct BackwardLaunch {
   static constexpr int full = 1024;          // threads of a block at most
 };
 
+// What a thread of backward holds of a row.
+struct BackwardHeldRow {
+  using Launch = BackwardLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 2.0 * sizeof(S) + 1.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // backward: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -481,8 +550,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(BackwardLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !BackwardHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -537,28 +608,34 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+        }
+      }
+    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -568,7 +645,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -599,7 +675,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-
         fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -777,55 +852,26 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct BackwardRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 2.0 * sizeof(S) + 1.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), BackwardLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(BackwardLaunch::full, fusegen::full_block<S, V>(BackwardLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? BackwardLaunch::resident_narrow : BackwardLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = BackwardRows::resident<S, V>();
+    using Held = BackwardHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+        return f(backward_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
+                               Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_held<S, V, held, 512, resident, Holders::block>);
+        return f(backward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_held<S, V, held, full, 1, Holders::block>);
+        return f(backward_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(backward_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(backward_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -850,6 +896,7 @@ struct BackwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static BackwardPlan sized(const BackwardArgs& args) {
+    using Held = BackwardHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -857,20 +904,21 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(BackwardLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = BackwardRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
     needs.preferred = std::min(BackwardLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(BackwardRows::items<S, V>());
-    needs.cluster_items = BackwardRows::cluster_items<S, V>();
-    needs.items = BackwardRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
-    needs.resident = BackwardRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, BackwardLaunch::waves), false, 0);
+                                 fusegen::waves<S>(plan.form, BackwardLaunch::waves, needs.walks),
+                                 false, 0);
     };
     while (!BackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -914,6 +962,52 @@ struct DoubleBackwardLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
+// What a thread of double_backward holds of a row.
+struct DoubleBackwardHeldRow {
+  using Launch = DoubleBackwardLaunch;
+
+  // Bytes of registers that an element takes between two stages, at most.
+  template <class S>
+  static constexpr double bytes() {
+    using T = fusegen::compute_t<S>;
+    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 3.0 * sizeof(S) + 3.0 * sizeof(T),
+                     3.0 * sizeof(S) + 4.0 * sizeof(T)});
+  }
+
+  // Whether a block of so many threads walks on to other rows.
+  template <class S, int V, int THREADS>
+  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
+                                                        Launch::elements)>;
+
+  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
+  template <class S, int V>
+  static constexpr int items() {
+    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
+  }
+  template <class S, int V>
+  static constexpr int block_items() {
+    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
+    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
+  }
+  template <class S, int V>
+  static constexpr int cluster_items() {
+    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
+  }
+
+  // Threads of a full block.
+  template <class S, int V>
+  static constexpr int threads() {
+    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
+  }
+
+  // Blocks of 512 threads that a multiprocessor has registers for.
+  template <class S, int V>
+  static constexpr int resident() {
+    if (V == 1 || sizeof(S) == 8) return 1;
+    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
+  }
+};
+
 // double_backward: a row in the registers of a team of threads, from one read to one write.
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
@@ -934,8 +1028,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
-  constexpr bool ahead = sizeof(Pack) == 16 && (HOLDERS != fusegen::Holders::block ||
-                                                fusegen::walks<S>(DoubleBackwardLaunch::waves));
+  // A block takes one row alone, or walks on to others and copies them ahead.
+  [[maybe_unused]] constexpr bool alone =
+      HOLDERS == fusegen::Holders::block && !DoubleBackwardHeldRow::Walks<S, V, THREADS>::value;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -999,6 +1095,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
+    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
+    [[maybe_unused]] auto* const grad_grad_x_from =
+        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+    if constexpr (alone) {  // all of it is under way before anything waits
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        if (column(item) < end) {
+          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
+          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
+          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        }
+      }
+    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -1006,29 +1116,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
-    [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    [[maybe_unused]] auto* const grad_grad_x_from =
-        grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
+
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (ahead) {
-          x_raw[item] = x_next[item * threads];
-        } else {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_y_raw[item] = grad_y_next[item * threads];
-        } else {
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-        if constexpr (ahead) {
-          grad_grad_x_raw[item] = grad_grad_x_next[item * threads];
-        } else {
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
+        if constexpr (!alone)
+          x_raw[item] =
+              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        if constexpr (!alone)
+          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        if constexpr (!alone)
+          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -1040,7 +1141,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
@@ -1072,7 +1172,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -1108,7 +1207,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-
         fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -1349,59 +1447,29 @@ __global__ void __launch_bounds__(512, BLOCKS)
 }
 
 struct DoubleBackwardRows {
-  // Bytes of registers that an element takes between two stages, at most.
-  template <class S>
-  static constexpr double bytes() {
-    using T = fusegen::compute_t<S>;
-    return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 3.0 * sizeof(S) + 3.0 * sizeof(T),
-                     3.0 * sizeof(S) + 4.0 * sizeof(T)});
-  }
-
-  // Accesses that a thread holds; those that one of a cluster holds.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), DoubleBackwardLaunch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(DoubleBackwardLaunch::full,
-                    fusegen::full_block<S, V>(DoubleBackwardLaunch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? DoubleBackwardLaunch::resident_narrow : DoubleBackwardLaunch::resident;
-  }
-
   // Calls f with the kernel that a plan chose.
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    constexpr int held = items<S, V>(), full = threads<S, V>();
-    constexpr int resident = DoubleBackwardRows::resident<S, V>();
+    using Held = DoubleBackwardHeldRow;
+    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(
-            double_backward_held<S, V, fusegen::warp_items<S, V>(held), 256, 1, Holders::lanes>);
+        return f(double_backward_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
+                                      Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_held<S, V, held, 512, resident, Holders::block>);
-      case fusegen::RowForm::large_block:
-        return f(double_backward_held<S, V, held, full, 1, Holders::block>);
-      case fusegen::RowForm::cluster:
         return f(
-            double_backward_held<S, V, cluster_items<S, V>(), 512, resident, Holders::cluster>);
+            double_backward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+      case fusegen::RowForm::large_block:
+        return f(double_backward_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(double_backward_held<S, V, Held::cluster_items<S, V>(), 512, resident,
+                                      Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_held<S, V, cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(
+            double_backward_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1429,6 +1497,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static DoubleBackwardPlan sized(const DoubleBackwardArgs& args) {
+    using Held = DoubleBackwardHeldRow;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1436,21 +1505,21 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = fusegen::walks<S>(DoubleBackwardLaunch::waves);
+    needs.walks = Held::Walks<S, V, 512>::value;
     needs.staged = false;
-    needs.threads = DoubleBackwardRows::threads<S, V>();
+    needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(DoubleBackwardRows::items<S, V>());
-    needs.cluster_items = DoubleBackwardRows::cluster_items<S, V>();
-    needs.items = DoubleBackwardRows::items<S, V>();
+    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.cluster_items = Held::cluster_items<S, V>();
+    needs.items = Held::block_items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
-    needs.resident = DoubleBackwardRows::resident<S, V>();
+    needs.resident = Held::resident<S, V>();
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, DoubleBackwardLaunch::waves), false,
-                                 0);
+      return fusegen::place_rows(
+          plan, kernel, args.rows,
+          fusegen::waves<S>(plan.form, DoubleBackwardLaunch::waves, needs.walks), false, 0);
     };
     while (!DoubleBackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =

@@ -72,11 +72,21 @@ constexpr int cluster_items(double bytes, int held) {
 // So many waves of blocks are one block for each row.
 constexpr int each_row = 1024;
 
-// Whether a block that holds a row walks on to others and copies them ahead. Blocks of 32-bit
-// elements may take one row each; 16-bit ones would have too few bytes under way.
+// Elements of a row that a thread must hold where no other row is under way: of 16-bit types twice
+// as many, so that four blocks of 256 threads share a multiprocessor where two of 512 would, and
+// fewer threads wait for each other.
 template <class S>
-__host__ __device__ constexpr bool walks(int waves) {
-  return waves < each_row || sizeof(S) != 4;
+constexpr int elements_of_one_row(int most) {
+  return sizeof(S) == 2 ? 2 * most : most;
+}
+
+// Whether a block that holds a row walks on to others and copies them ahead. One of up to 512
+// threads may take a single row, if it can hold enough of it, of 16-bit types as it is stored:
+// while it reduces, the others on its multiprocessor load.
+template <class S, int V>
+constexpr bool walks(int waves, int threads, double bytes, bool computed, int most) {
+  if (waves < each_row || threads > 512 || sizeof(S) == 8) return true;
+  return V > 1 && sizeof(S) == 2 && (computed || elements_of_one_row<S>(most) * bytes > 128);
 }
 
 // Whether there are kernels that keep rows in shared memory.
@@ -113,10 +123,10 @@ struct RowPlan {
 
 // Blocks for each place on the chip, where a kernel asks for `wanted`.
 template <class S>
-int waves(RowForm form, int wanted) {
+int waves(RowForm form, int wanted, bool walks) {
+  if (form == RowForm::block && !walks) return each_row;
   if (sizeof(S) != 4) return 1;
-  const bool block = form == RowForm::block || form == RowForm::large_block;
-  return wanted == each_row && !block ? 4 : wanted;
+  return wanted == each_row ? 4 : wanted;
 }
 
 // What the choice depends on.
@@ -127,7 +137,7 @@ struct RowNeeds {
   bool once;          // one pass over a row is all, and no columns are summed
   bool reduces;       // something of each row is reduced
   bool staged;        // there is a kernel that keeps rows in shared memory
-  bool walks;         // a block that holds a row copies the next one ahead
+  bool walks;         // a block of up to 512 threads that holds a row copies the next one ahead
   int cluster;        // blocks that may hold a row together, up to 16
   int threads;        // of a block, at most
   int preferred;      // of a block, at most, while a larger cluster can hold the row
@@ -182,7 +192,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   const auto blocks = [&](RowForm form, int cluster, int most, size_t sums) {
     const int items = cluster > 1 ? needs.cluster_items : needs.items;
     const int64_t threads = (lanes(items, cluster) + 31) / 32 * 32;
-    const size_t ahead = cluster > 1 || needs.walks ? needs.ahead : 0;
+    const size_t ahead = form == RowForm::block && !needs.walks ? 0 : needs.ahead;
     const size_t shared = (ahead + sums) * size_t(items) * size_t(threads);
     if (threads > most || int64_t(shared) > chip().shared_bytes - 3072) return false;
     plan.form = form;
@@ -207,9 +217,9 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     return holds_sums(threads, blocks, items * needs.width * needs.held_sums) ? 0 : needs.sums;
   };
   const auto held = [&] {
-    const int full = needs.threads, items = needs.items, shared_out = needs.cluster_items;
-    if (blocks(RowForm::block, 1, 512, sums(512, needs.resident, items))) return true;
-    if (blocks(RowForm::large_block, 1, full, sums(full, 1, items))) return true;
+    const int full = needs.threads, shared_out = needs.cluster_items;
+    if (blocks(RowForm::block, 1, 512, sums(512, needs.resident, needs.items))) return true;
+    if (blocks(RowForm::large_block, 1, full, sums(full, 1, needs.items))) return true;
     for (int cluster = 2; cluster <= most; cluster *= 2) {
       const int threads = cluster == most ? 512 : needs.preferred;
       if (blocks(RowForm::cluster, cluster, threads, sums(512, needs.resident, shared_out)))
