@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -261,7 +261,7 @@ __global__ void __launch_bounds__(fusegen::staged_threads / 2, 2) forward_staged
   };
   read_row(begin);
   if (begin < row_count) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, begin);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, begin);
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + begin * cols + first_column);
     for (int item = 0; item < items; ++item) {
       if (column(item) < end) {
@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(fusegen::staged_threads / 2, 2) forward_staged
 
   for (int r = begin; r < row_count; r += step) {
     const int64_t row_at = fusegen::opaque(r * cols + first_column);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r + step);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r + step);
 
     typename K::Row row{};
 
@@ -392,7 +392,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   fusegen::Packed<S, V> x_raw[accesses];
   const S *x_row = nullptr, *x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
   };
@@ -705,8 +705,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -725,8 +725,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -893,8 +893,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
@@ -1233,10 +1233,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
-            fusegen::gap_before(args.grad_grad_x_gap, r);
+            fusegen::gap_before_row(args.grad_grad_x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -1258,9 +1258,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -1517,9 +1518,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;

@@ -517,7 +517,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
@@ -547,7 +547,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -704,7 +704,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   fusegen::Packed<S, V> x_raw[accesses];
   const S *x_row = nullptr, *x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
   };
@@ -1109,8 +1109,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -1146,8 +1146,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -1337,8 +1337,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
@@ -1778,8 +1778,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -1820,8 +1820,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -2034,8 +2034,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
@@ -2473,10 +2473,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
-            fusegen::gap_before(args.grad_grad_x_gap, r);
+            fusegen::gap_before_row(args.grad_grad_x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -2519,9 +2519,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -2744,9 +2745,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
@@ -3255,10 +3257,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
-            fusegen::gap_before(args.grad_grad_x_gap, r);
+            fusegen::gap_before_row(args.grad_grad_x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -3281,9 +3283,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -3708,9 +3711,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
@@ -4341,10 +4345,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
-            fusegen::gap_before(args.grad_grad_x_gap, r);
+            fusegen::gap_before_row(args.grad_grad_x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -4367,9 +4371,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -4744,9 +4749,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
@@ -5275,7 +5281,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
@@ -5291,7 +5297,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -5457,7 +5463,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   fusegen::Packed<S, V> x_raw[accesses];
   const S *x_row = nullptr, *x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
   };
@@ -5863,8 +5869,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -5900,8 +5906,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -6123,8 +6129,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
@@ -6572,10 +6578,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
-            fusegen::gap_before(args.grad_grad_x_gap, r);
+            fusegen::gap_before_row(args.grad_grad_x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -6598,9 +6604,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -6938,9 +6945,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;

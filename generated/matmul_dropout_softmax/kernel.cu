@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -282,7 +282,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
   fusegen::Packed<S, V> x_raw[accesses];
   const S *x_row = nullptr, *x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
   };
@@ -626,8 +626,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -647,8 +647,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -821,8 +821,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
@@ -1171,10 +1171,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
-            fusegen::gap_before(args.grad_grad_x_gap, r);
+            fusegen::gap_before_row(args.grad_grad_x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -1197,9 +1197,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -1426,9 +1427,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
@@ -1834,7 +1836,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
@@ -1850,7 +1852,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -1999,7 +2001,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
   fusegen::Packed<S, V> x_raw[accesses];
   const S *x_row = nullptr, *x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
   };
@@ -2336,8 +2338,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -2357,8 +2359,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -2526,8 +2528,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
@@ -2870,10 +2872,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
-            fusegen::gap_before(args.grad_grad_x_gap, r);
+            fusegen::gap_before_row(args.grad_grad_x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -2896,9 +2898,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -3121,9 +3124,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;

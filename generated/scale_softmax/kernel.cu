@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
 #pragma unroll
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -261,7 +261,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
   fusegen::Packed<S, V> x_raw[accesses];
   const S *x_row = nullptr, *x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
   };
@@ -579,8 +579,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -600,8 +600,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -743,8 +743,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *x_row = nullptr, *x_following = nullptr;
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;
@@ -1059,10 +1059,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const auto fetch = [&](int r) {
     if (r < row_count) {
       if constexpr (ahead) {
-        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
+        [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+        [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
         [[maybe_unused]] const int64_t grad_grad_x_gap =
-            fusegen::gap_before(args.grad_grad_x_gap, r);
+            fusegen::gap_before_row(args.grad_grad_x_gap, r);
         const int64_t at = int64_t(r) * cols + first_column;
         [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + at);
         [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + at);
@@ -1085,9 +1085,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   for (int base = begin; base < row_count; base += step) {
     const int r = base + int(threadIdx.y);
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     [[maybe_unused]] const int end =
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
@@ -1280,9 +1281,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
   const S *grad_y_row = nullptr, *grad_y_following = nullptr;
   const S *grad_grad_x_row = nullptr, *grad_grad_x_following = nullptr;
   const auto follow = [&](int64_t r) {
-    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before(args.grad_y_gap, r);
-    [[maybe_unused]] const int64_t grad_grad_x_gap = fusegen::gap_before(args.grad_grad_x_gap, r);
+    [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+    [[maybe_unused]] const int64_t grad_y_gap = fusegen::gap_before_row(args.grad_y_gap, r);
+    [[maybe_unused]] const int64_t grad_grad_x_gap =
+        fusegen::gap_before_row(args.grad_grad_x_gap, r);
     x_row = x_following;
     x_following = x + (x_gap + r * cols);
     grad_y_row = grad_y_following;

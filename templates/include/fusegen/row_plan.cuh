@@ -81,12 +81,12 @@ constexpr int elements_of_one_row(int most) {
 }
 
 // Whether a block that holds a row walks on to others and copies them ahead. One of up to 512
-// threads may take a single row, if it can hold enough of it, of 16-bit types as it is stored:
-// while it reduces, the others on its multiprocessor load.
+// threads may take a single row, if it can hold enough of it, of 16-bit types nothing `beside` what
+// is stored: while it reduces, the others on its multiprocessor load.
 template <class S, int V>
-constexpr bool walks(int waves, int threads, double bytes, bool computed, int most) {
+constexpr bool walks(int waves, int threads, double bytes, bool beside, int most) {
   if (waves < each_row || threads > 512 || sizeof(S) == 8) return true;
-  return V > 1 && sizeof(S) == 2 && (computed || elements_of_one_row<S>(most) * bytes > 128);
+  return V > 1 && sizeof(S) == 2 && (beside || elements_of_one_row<S>(most) * bytes > 128);
 }
 
 // Whether there are kernels that keep rows in shared memory.
