@@ -32,6 +32,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "mean_4": {"ignore_index": 1},
     "none_4": {"reduction": "none", "ignore_index": 0},
     "smooth_5": {"reduction": "sum", "label_smoothing": 0.1},
+    "smooth_weighted_4": {"label_smoothing": 0.2, "ignore_index": 1},
     "nll_4": {},
     "nll_none_3": {"reduction": "none"},
     "conv_none": {"ignore_index": 2},
@@ -50,6 +51,7 @@ LOSSES = {
     "mean_4": _loss("cross_entropy", "mean_4", _WEIGHTED),
     "none_4": _loss("cross_entropy", "none_4", _PLAIN),
     "smooth_5": _loss("cross_entropy", "smooth_5", _PLAIN),
+    "smooth_weighted_4": _loss("cross_entropy", "smooth_weighted_4", _WEIGHTED),
     "nll_4": _loss("nll_loss", "nll_4", _WEIGHTED),
     "nll_none_3": _loss("nll_loss", "nll_none_3", _WEIGHTED),
 }

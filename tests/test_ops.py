@@ -103,8 +103,7 @@ def program_of(op: Op, given: dict[str, Any]) -> Program:
         n: sp.Float(v, 17) if v % 1 else sp.Integer(int(v)) for n, v in numbers.items()
     }
     for name, kind in op.operands.items():
-        left_out = name in op.optional and "label_smoothing" in given
-        if name not in numbers and not left_out:
+        if name not in numbers:
             given_kind = {None: Kind.FULL, Kind.CHANNEL: Kind.COL}.get(kind, kind)
             operands[name] = b.input(
                 name,

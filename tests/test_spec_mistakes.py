@@ -227,12 +227,6 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("operands: {t: {kind: row, dtype: int64}}\nchain:\n  - mul: t\n", "holds int64 numbers", 3),
     ("operands: {t: {kind: col, dtype: int64}}\nchain: [mish]\n", "an input of kind row", 1),
     ("chain:\n  - amax\n", "amax needs 'dim'", 2),
-    (
-        "operands: {t: {kind: row, dtype: int64}, w: col}\nchain:\n"
-        "  - cross_entropy: {target: t, weight: w, label_smoothing: 0.1}\n",
-        "cannot have both weight and label_smoothing",
-        3,
-    ),
     ("chain:\n  - expr: x * sum(2)\n", "reduces a constant", 2),
     ("arguments: {a: float}\nchain:\n  - expr: x * sum(a)\n", "the same in every column", 3),
     ("chain:\n  - expr: x - max(mean(x))\n", "the same in every column", 2),

@@ -188,7 +188,7 @@ def spec_text(op: Op, given: str, *, numbers: bool = False, whole: bool = True) 
         whole: whether it gets its optional operands.
     """
     held = op.submodule.operands if op.submodule else ()
-    left_out = op.optional if "label_smoothing" in given or not whole else ()
+    left_out = () if whole else op.optional
     operands = {n: k for n, k in op.operands.items() if n not in (*held, *left_out) and not numbers}
     lines = []
     if operands:

@@ -79,11 +79,6 @@ class Kernel(KernelResults):
         return self.holds_little and 12 <= 2 * len(self.col) + 4 * len(self.saved_cols) <= 24
 
     @property
-    def reads_columns(self) -> bool:
-        """Whether it reads the operands of its columns anew in each row."""
-        return bool(self.col or self.saved_cols) and not self.holds_columns
-
-    @property
     def held_sums(self) -> int:
         """How many sums of columns a GPU's thread may have in registers, where it has the room."""
         return len(self.col_sums) if self.holds_little else 0

@@ -22,7 +22,7 @@ from fusegen.atoms import (
     undefined,
     where,
 )
-from fusegen.ops.declare import RefusedError, op
+from fusegen.ops.declare import op
 from fusegen.program import Kind
 
 _REDUCTIONS = {"reduction": ("none", "mean", "sum")}
@@ -98,17 +98,21 @@ def binary_cross_entropy_with_logits(
     return _reduced(loss if weight is None else weight * loss, reduction)
 
 
+def _share(weight: sp.Expr | None, target: sp.Expr) -> sp.Expr:
+    """Return the weight of a row's class."""
+    return sp.Integer(1) if weight is None else let("share", row_take(weight, target))
+
+
 def _of_rows(
-    loss: sp.Expr, target: sp.Expr, weight: sp.Expr | None, ignore: int, reduction: str
+    loss: sp.Expr, share: sp.Expr, target: sp.Expr, ignore: int, reduction: str
 ) -> sp.Expr:
-    """Return a row's loss times its class's weight, or the weighted mean or the sum over the rows."""
+    """Return a row's loss, or the sum over the rows, or that divided by the sum of their shares."""
 
     def counted(value: sp.Expr) -> sp.Expr:
         known = where(target < 0, undefined, where(target < COLS, value, undefined))
         return where(sp.Eq(target, ignore), 0, known)
 
-    share = sp.Integer(1) if weight is None else let("share", row_take(weight, target))
-    losses = counted(let("loss", loss if weight is None else share * loss))
+    losses = counted(let("loss", loss))
     if reduction == "none":
         return losses
     return total(losses) / total(counted(share)) if reduction == "mean" else total(losses)
@@ -133,7 +137,8 @@ def nll_loss(
     reduction: str = "mean",
 ) -> sp.Expr:
     """-weight[target] x[target]; NaN where target is no column. torch.nn.NLLLoss."""
-    return _of_rows(-row_take(x, target), target, weight, ignore_index, reduction)
+    share = _share(weight, target)
+    return _of_rows(-share * row_take(x, target), share, target, ignore_index, reduction)
 
 
 @op("nn.functional.cross_entropy", **_ROWS)
@@ -146,19 +151,22 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> sp.Expr:
-    """weight[target] (log sum exp(x) - x[target]); NaN if target is no column. torch.nn.CrossEntropyLoss."""
+    """weight[target] (log sum exp(x) - x[target]); NaN if target is no column. torch.nn.CrossEntropyLoss.
+
+    With label smoothing s, (1 - s) times that and s mean(weight (log sum exp(x) - x)).
+    """
     largest = row_shift(x)
     log_sum = let("log_sum", log(row_sum(exp(x - largest))))
-    loss = let("margin", largest - row_take(x, target)) + log_sum
-    even = let("even", (largest - row_mean(x)) + log_sum)
-    smooth = _smoothed(loss, even, label_smoothing, weight)
-    return _of_rows(smooth, target, weight, ignore_index, reduction)
+    share = _share(weight, target)
+    loss = share * (let("margin", largest - row_take(x, target)) + log_sum)
+    if label_smoothing:
+        even = _even(largest, x, log_sum, weight)
+        loss = (1 - label_smoothing) * loss + label_smoothing * even
+    return _of_rows(loss, share, target, ignore_index, reduction)
 
 
-def _smoothed(loss: sp.Expr, even: sp.Expr, share: float, weight: sp.Expr | None) -> sp.Expr:
-    """Return a row's loss where a share of its target is spread evenly over all classes."""
-    if share == 0:
-        return loss
-    if weight is not None:
-        raise RefusedError("cannot have both weight and label_smoothing; drop one of them")
-    return (1 - share) * loss + share * even
+def _even(largest: sp.Expr, x: sp.Expr, log_sum: sp.Expr, weight: sp.Expr | None) -> sp.Expr:
+    """Return a row's loss against a target that is spread evenly over all classes."""
+    if weight is None:
+        return let("even", (largest - row_mean(x)) + log_sum)
+    return let("even", row_mean(weight * ((largest - x) + log_sum)))

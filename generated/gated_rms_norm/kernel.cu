@@ -70,7 +70,8 @@ struct ForwardHeldRow {
 };
 
 // forward: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
@@ -133,13 +134,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> weight_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        weight_near[item % 2] = fusegen::load_packed<V>(weight + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     if constexpr (alone) {  // all of it is under way before anything waits
@@ -178,7 +172,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
       }
     }
     fetch(r + step);  // all of this row has been read
-    if constexpr (alone) read_columns(0);
     T expr_sum_all[] = {reduced_expr_sum};
     team.template reduce<fusegen::Sum>(expr_sum_all);
     row.expr_sum = expr_sum_all[0];
@@ -187,7 +180,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(x_raw[item]);
         typename K::Full full[V];
@@ -197,8 +189,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
           full[v].x = x_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto weight_v = fusegen::unpack(weight_near[item % 2]);
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].weight = weight_v.value[v];
@@ -652,7 +643,8 @@ struct BackwardHeldRow {
 };
 
 // backward: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_held(BackwardArgs args, fusegen::compute_t<S>* grad_weight_partial) {
@@ -732,13 +724,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> weight_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        weight_near[item % 2] = fusegen::load_packed<V>(weight + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
@@ -751,7 +736,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.expr_sum = expr_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
@@ -761,7 +745,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -778,8 +761,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto weight_v = fusegen::unpack(weight_near[item % 2]);
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].weight = weight_v.value[v];
@@ -1175,7 +1157,8 @@ struct DoubleBackwardHeldRow {
 };
 
 // double_backward: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_held(DoubleBackwardArgs args, fusegen::compute_t<S>* grad_weight_partial) {
@@ -1268,15 +1251,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> weight_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_weight_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        weight_near[item % 2] = fusegen::load_packed<V>(weight + column(item));
-        grad_grad_weight_near[item % 2] = fusegen::load_packed<V>(grad_grad_weight + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
@@ -1292,7 +1266,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.expr_sum = expr_sum_next;
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
@@ -1305,7 +1278,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -1327,9 +1299,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto weight_v = fusegen::unpack(weight_near[item % 2]);
-        const auto grad_grad_weight_v = fusegen::unpack(grad_grad_weight_near[item % 2]);
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
+        const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].weight = weight_v.value[v];
@@ -1351,7 +1322,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    if constexpr (alone) read_columns(0);
     T grad_grad_expr_sum_3_2_all[] = {reduced_grad_grad_expr_sum_3_2, reduced_grad_expr_sum_2,
                                       reduced_grad_expr_sum_10, reduced_grad_expr_sum_5};
     team.template reduce<fusegen::Sum>(grad_grad_expr_sum_3_2_all);
@@ -1365,7 +1335,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(x_raw[item]);
         fusegen::forget(grad_y_raw[item]);
@@ -1381,9 +1350,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto weight_v = fusegen::unpack(weight_near[item % 2]);
-        const auto grad_grad_weight_v = fusegen::unpack(grad_grad_weight_near[item % 2]);
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
+        const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].weight = weight_v.value[v];
@@ -1404,7 +1372,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
-    if constexpr (alone) read_columns(0);
     T grad_expr_sum_8_all[] = {reduced_grad_expr_sum_8};
     team.template reduce<fusegen::Sum>(grad_expr_sum_8_all);
     row.grad_expr_sum_8 = grad_expr_sum_8_all[0];
@@ -1413,7 +1380,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(x_raw[item]);
         fusegen::forget(grad_grad_x_raw[item]);
@@ -1426,9 +1392,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto weight_v = fusegen::unpack(weight_near[item % 2]);
-        const auto grad_grad_weight_v = fusegen::unpack(grad_grad_weight_near[item % 2]);
+        const auto weight_v = fusegen::load_vector<V>(weight + c);
+        const auto grad_grad_weight_v = fusegen::load_vector<V>(grad_grad_weight + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].weight = weight_v.value[v];

@@ -469,7 +469,8 @@ struct ForwardTrainHeldRow {
 };
 
 // forward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTrainArgs args) {
   using T = fusegen::compute_t<S>;
@@ -582,12 +583,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        fusegen::forget(bn_factor_held[item]);
         const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
         const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
         const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(bn_factor_held[item]);
         const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -1046,7 +1047,8 @@ struct BackwardTrainSumsHeldRow {
 };
 
 // backward_train_sums: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_train_sums_held(BackwardTrainSumsArgs args,
@@ -1192,14 +1194,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        fusegen::forget(bn_factor_held[item]);
         const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
         const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
         const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
         const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        fusegen::forget(bn_factor_held[item]);
         const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -1714,7 +1716,8 @@ struct BackwardTrainHeldRow {
 };
 
 // backward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_train_held(BackwardTrainArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial) {
@@ -1866,18 +1869,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        fusegen::forget(grad_bn_column_sum_held[item]);
-        fusegen::forget(grad_bn_column_sum_2_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        fusegen::forget(bn_near_factor_held[item]);
         const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
         const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
         const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(grad_bn_column_sum_held[item]);
         const auto grad_bn_column_sum_v = fusegen::unpack(grad_bn_column_sum_held[item]);
+        fusegen::forget(grad_bn_column_sum_2_held[item]);
         const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
+        fusegen::forget(bn_factor_held[item]);
         const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(bn_near_factor_held[item]);
         const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -1917,18 +1920,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        fusegen::forget(grad_bn_column_sum_held[item]);
-        fusegen::forget(grad_bn_column_sum_2_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        fusegen::forget(bn_near_factor_held[item]);
         const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
         const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
         const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(grad_bn_column_sum_held[item]);
         const auto grad_bn_column_sum_v = fusegen::unpack(grad_bn_column_sum_held[item]);
+        fusegen::forget(grad_bn_column_sum_2_held[item]);
         const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
+        fusegen::forget(bn_factor_held[item]);
         const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(bn_near_factor_held[item]);
         const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -2399,7 +2402,8 @@ struct DoubleBackwardTrainSumsHeldRow {
 };
 
 // double_backward_train_sums: a row in the registers of a team of threads, from one read to one
-// write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or,
+// where its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_train_sums_held(DoubleBackwardTrainSumsArgs args,
@@ -2576,18 +2580,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        fusegen::forget(grad_grad_gemm_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        fusegen::forget(bn_near_factor_held[item]);
-        fusegen::forget(d_bn_var_factor_held[item]);
-        fusegen::forget(bn_factor_held[item]);
         const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_bias_held[item]);
         const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(grad_grad_gemm_bias_held[item]);
         const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
+        fusegen::forget(bn_mean_held[item]);
         const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
+        fusegen::forget(bn_near_factor_held[item]);
         const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
+        fusegen::forget(d_bn_var_factor_held[item]);
         const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
+        fusegen::forget(bn_factor_held[item]);
         const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -3164,7 +3168,8 @@ struct DoubleBackwardTrainSums2HeldRow {
 };
 
 // double_backward_train_sums2: a row in the registers of a team of threads, from one read to one
-// write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or,
+// where its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_train_sums2_held(DoubleBackwardTrainSums2Args args,
@@ -3293,53 +3298,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> gemm_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> bn_weight_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> bn_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_gemm_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_bn_weight_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_bn_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> bn_mean_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> grad_grad_bn_offset_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> grad_grad_bn_var_2_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> d_bn_weight_factor_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> d_d_bn_weight_bn_var_factor_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> bn_factor_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> d_bn_var_factor_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> grad_grad_bn_factor_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> d_d_bn_var_bn_var_factor_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> grad_bn_mean_3_factor_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        gemm_bias_near[item % 2] = fusegen::load_packed<V>(gemm_bias + column(item));
-        bn_weight_near[item % 2] = fusegen::load_packed<V>(bn_weight + column(item));
-        bn_bias_near[item % 2] = fusegen::load_packed<V>(bn_bias + column(item));
-        grad_grad_gemm_bias_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
-        grad_grad_bn_weight_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_bn_weight + column(item));
-        grad_grad_bn_bias_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_bn_bias + column(item));
-        bn_mean_near[item % 2] = fusegen::load_packed<V>(bn_mean + column(item));
-        grad_grad_bn_offset_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_bn_offset + column(item));
-        grad_grad_bn_var_2_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_bn_var_2 + column(item));
-        d_bn_weight_factor_near[item % 2] =
-            fusegen::load_packed<V>(d_bn_weight_factor + column(item));
-        d_d_bn_weight_bn_var_factor_near[item % 2] =
-            fusegen::load_packed<V>(d_d_bn_weight_bn_var_factor + column(item));
-        bn_factor_near[item % 2] = fusegen::load_packed<V>(bn_factor + column(item));
-        d_bn_var_factor_near[item % 2] = fusegen::load_packed<V>(d_bn_var_factor + column(item));
-        grad_grad_bn_factor_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_bn_factor + column(item));
-        d_d_bn_var_bn_var_factor_near[item % 2] =
-            fusegen::load_packed<V>(d_d_bn_var_bn_var_factor + column(item));
-        grad_bn_mean_3_factor_near[item % 2] =
-            fusegen::load_packed<V>(grad_bn_mean_3_factor + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
@@ -3355,7 +3313,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -3367,7 +3324,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -3389,25 +3345,24 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
-        const auto bn_weight_v = fusegen::unpack(bn_weight_near[item % 2]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_near[item % 2]);
-        const auto grad_grad_bn_offset_v = fusegen::unpack(grad_grad_bn_offset_near[item % 2]);
-        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_near[item % 2]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_offset_v = fusegen::load_vector<V>(grad_grad_bn_offset + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
         const auto d_d_bn_weight_bn_var_factor_v =
-            fusegen::unpack(d_d_bn_weight_bn_var_factor_near[item % 2]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_near[item % 2]);
-        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_near[item % 2]);
+            fusegen::load_vector<V>(d_d_bn_weight_bn_var_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
         const auto d_d_bn_var_bn_var_factor_v =
-            fusegen::unpack(d_d_bn_var_bn_var_factor_near[item % 2]);
-        const auto grad_bn_mean_3_factor_v = fusegen::unpack(grad_bn_mean_3_factor_near[item % 2]);
+            fusegen::load_vector<V>(d_d_bn_var_bn_var_factor + c);
+        const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -3439,7 +3394,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    if constexpr (alone) read_columns(0);
     T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
@@ -3450,7 +3404,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
@@ -3460,25 +3413,24 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
-        const auto bn_weight_v = fusegen::unpack(bn_weight_near[item % 2]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_near[item % 2]);
-        const auto grad_grad_bn_offset_v = fusegen::unpack(grad_grad_bn_offset_near[item % 2]);
-        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_near[item % 2]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_offset_v = fusegen::load_vector<V>(grad_grad_bn_offset + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
         const auto d_d_bn_weight_bn_var_factor_v =
-            fusegen::unpack(d_d_bn_weight_bn_var_factor_near[item % 2]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_near[item % 2]);
-        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_near[item % 2]);
+            fusegen::load_vector<V>(d_d_bn_weight_bn_var_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
         const auto d_d_bn_var_bn_var_factor_v =
-            fusegen::unpack(d_d_bn_var_bn_var_factor_near[item % 2]);
-        const auto grad_bn_mean_3_factor_v = fusegen::unpack(grad_bn_mean_3_factor_near[item % 2]);
+            fusegen::load_vector<V>(d_d_bn_var_bn_var_factor + c);
+        const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -3510,7 +3462,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
-    if constexpr (alone) read_columns(0);
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
@@ -3519,7 +3470,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
@@ -3529,25 +3479,24 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
-        const auto bn_weight_v = fusegen::unpack(bn_weight_near[item % 2]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_near[item % 2]);
-        const auto grad_grad_bn_offset_v = fusegen::unpack(grad_grad_bn_offset_near[item % 2]);
-        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_near[item % 2]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_offset_v = fusegen::load_vector<V>(grad_grad_bn_offset + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
         const auto d_d_bn_weight_bn_var_factor_v =
-            fusegen::unpack(d_d_bn_weight_bn_var_factor_near[item % 2]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_near[item % 2]);
-        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_near[item % 2]);
+            fusegen::load_vector<V>(d_d_bn_weight_bn_var_factor + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
         const auto d_d_bn_var_bn_var_factor_v =
-            fusegen::unpack(d_d_bn_var_bn_var_factor_near[item % 2]);
-        const auto grad_bn_mean_3_factor_v = fusegen::unpack(grad_bn_mean_3_factor_near[item % 2]);
+            fusegen::load_vector<V>(d_d_bn_var_bn_var_factor + c);
+        const auto grad_bn_mean_3_factor_v = fusegen::load_vector<V>(grad_bn_mean_3_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -4266,7 +4215,8 @@ struct DoubleBackwardTrainHeldRow {
 };
 
 // double_backward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_train_held(DoubleBackwardTrainArgs args,
@@ -4381,50 +4331,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> gemm_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> bn_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_gemm_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_bn_weight_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_bn_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> bn_mean_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> grad_grad_bn_var_2_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> grad_bn_column_sum_2_2_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> grad_bn_column_sum_3_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> grad_bn_column_sum_2_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> bn_factor_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> d_bn_var_factor_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> d_bn_weight_factor_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> grad_grad_bn_factor_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> bn_near_factor_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        gemm_bias_near[item % 2] = fusegen::load_packed<V>(gemm_bias + column(item));
-        bn_bias_near[item % 2] = fusegen::load_packed<V>(bn_bias + column(item));
-        grad_grad_gemm_bias_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
-        grad_grad_bn_weight_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_bn_weight + column(item));
-        grad_grad_bn_bias_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_bn_bias + column(item));
-        bn_mean_near[item % 2] = fusegen::load_packed<V>(bn_mean + column(item));
-        grad_grad_bn_var_2_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_bn_var_2 + column(item));
-        grad_bn_column_sum_2_2_near[item % 2] =
-            fusegen::load_packed<V>(grad_bn_column_sum_2_2 + column(item));
-        grad_bn_column_sum_3_near[item % 2] =
-            fusegen::load_packed<V>(grad_bn_column_sum_3 + column(item));
-        grad_bn_column_sum_2_near[item % 2] =
-            fusegen::load_packed<V>(grad_bn_column_sum_2 + column(item));
-        bn_factor_near[item % 2] = fusegen::load_packed<V>(bn_factor + column(item));
-        d_bn_var_factor_near[item % 2] = fusegen::load_packed<V>(d_bn_var_factor + column(item));
-        d_bn_weight_factor_near[item % 2] =
-            fusegen::load_packed<V>(d_bn_weight_factor + column(item));
-        grad_grad_bn_factor_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_bn_factor + column(item));
-        bn_near_factor_near[item % 2] = fusegen::load_packed<V>(bn_near_factor + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
@@ -4440,7 +4346,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -4452,7 +4357,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -4474,23 +4378,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_near[item % 2]);
-        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_near[item % 2]);
-        const auto grad_bn_column_sum_2_2_v =
-            fusegen::unpack(grad_bn_column_sum_2_2_near[item % 2]);
-        const auto grad_bn_column_sum_3_v = fusegen::unpack(grad_bn_column_sum_3_near[item % 2]);
-        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_near[item % 2]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_near[item % 2]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
-        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_near[item % 2]);
-        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_near[item % 2]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto grad_bn_column_sum_2_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2_2 + c);
+        const auto grad_bn_column_sum_3_v = fusegen::load_vector<V>(grad_bn_column_sum_3 + c);
+        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -4521,7 +4423,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    if constexpr (alone) read_columns(0);
     T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
@@ -4532,7 +4433,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
@@ -4542,23 +4442,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_near[item % 2]);
-        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_near[item % 2]);
-        const auto grad_bn_column_sum_2_2_v =
-            fusegen::unpack(grad_bn_column_sum_2_2_near[item % 2]);
-        const auto grad_bn_column_sum_3_v = fusegen::unpack(grad_bn_column_sum_3_near[item % 2]);
-        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_near[item % 2]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_near[item % 2]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
-        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_near[item % 2]);
-        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_near[item % 2]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto grad_bn_column_sum_2_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2_2 + c);
+        const auto grad_bn_column_sum_3_v = fusegen::load_vector<V>(grad_bn_column_sum_3 + c);
+        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -4586,7 +4484,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
@@ -4595,7 +4492,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
@@ -4605,23 +4501,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_near[item % 2]);
-        const auto grad_grad_bn_var_2_v = fusegen::unpack(grad_grad_bn_var_2_near[item % 2]);
-        const auto grad_bn_column_sum_2_2_v =
-            fusegen::unpack(grad_bn_column_sum_2_2_near[item % 2]);
-        const auto grad_bn_column_sum_3_v = fusegen::unpack(grad_bn_column_sum_3_near[item % 2]);
-        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_near[item % 2]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_near[item % 2]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
-        const auto grad_grad_bn_factor_v = fusegen::unpack(grad_grad_bn_factor_near[item % 2]);
-        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_near[item % 2]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_mean_v = fusegen::load_vector<V>(bn_mean + c);
+        const auto grad_grad_bn_var_2_v = fusegen::load_vector<V>(grad_grad_bn_var_2 + c);
+        const auto grad_bn_column_sum_2_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2_2 + c);
+        const auto grad_bn_column_sum_3_v = fusegen::load_vector<V>(grad_bn_column_sum_3 + c);
+        const auto grad_bn_column_sum_2_v = fusegen::load_vector<V>(grad_bn_column_sum_2 + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_var_factor_v = fusegen::load_vector<V>(d_bn_var_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
+        const auto grad_grad_bn_factor_v = fusegen::load_vector<V>(grad_grad_bn_factor + c);
+        const auto bn_near_factor_v = fusegen::load_vector<V>(bn_near_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -5236,7 +5130,8 @@ struct ForwardEvalHeldRow {
 };
 
 // forward_eval: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEvalArgs args) {
   using T = fusegen::compute_t<S>;
@@ -5302,19 +5197,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> gemm_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> bn_running_mean_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> bn_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> bn_factor_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        gemm_bias_near[item % 2] = fusegen::load_packed<V>(gemm_bias + column(item));
-        bn_running_mean_near[item % 2] = fusegen::load_packed<V>(bn_running_mean + column(item));
-        bn_bias_near[item % 2] = fusegen::load_packed<V>(bn_bias + column(item));
-        bn_factor_near[item % 2] = fusegen::load_packed<V>(bn_factor + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     if constexpr (alone) {  // all of it is under way before anything waits
@@ -5325,7 +5207,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
@@ -5334,7 +5215,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -5346,11 +5226,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
           full[v].x = x_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
-        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_near[item % 2]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -5802,7 +5681,8 @@ struct BackwardEvalHeldRow {
 };
 
 // backward_eval: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_eval_held(BackwardEvalArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial,
@@ -5952,14 +5832,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        fusegen::forget(bn_running_mean_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
         const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_running_mean_held[item]);
         const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
+        fusegen::forget(bn_bias_held[item]);
         const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_factor_held[item]);
         const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
         const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -5997,14 +5877,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
         typename K::Col col[V] = {};
         fusegen::forget(gemm_bias_held[item]);
-        fusegen::forget(bn_running_mean_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
         const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
+        fusegen::forget(bn_running_mean_held[item]);
         const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
+        fusegen::forget(bn_bias_held[item]);
         const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
+        fusegen::forget(bn_factor_held[item]);
         const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(d_bn_weight_factor_held[item]);
         const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -6501,7 +6381,8 @@ struct DoubleBackwardEvalHeldRow {
 };
 
 // double_backward_eval: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_eval_held(DoubleBackwardEvalArgs args,
@@ -6614,33 +6495,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> gemm_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> bn_running_mean_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> bn_weight_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> bn_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_gemm_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_bn_weight_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_bn_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> bn_factor_near[2];
-    [[maybe_unused]] fusegen::Packed<T, V> d_bn_weight_factor_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        gemm_bias_near[item % 2] = fusegen::load_packed<V>(gemm_bias + column(item));
-        bn_running_mean_near[item % 2] = fusegen::load_packed<V>(bn_running_mean + column(item));
-        bn_weight_near[item % 2] = fusegen::load_packed<V>(bn_weight + column(item));
-        bn_bias_near[item % 2] = fusegen::load_packed<V>(bn_bias + column(item));
-        grad_grad_gemm_bias_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
-        grad_grad_bn_weight_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_bn_weight + column(item));
-        grad_grad_bn_bias_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_bn_bias + column(item));
-        bn_factor_near[item % 2] = fusegen::load_packed<V>(bn_factor + column(item));
-        d_bn_weight_factor_near[item % 2] =
-            fusegen::load_packed<V>(d_bn_weight_factor + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
@@ -6656,7 +6510,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -6668,7 +6521,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -6690,16 +6542,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
-        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_near[item % 2]);
-        const auto bn_weight_v = fusegen::unpack(bn_weight_near[item % 2]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -6724,7 +6575,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
     fetch(r + step);  // all of this row has been read
-    if constexpr (alone) read_columns(0);
     T grad_softmax_sum_2_all[] = {reduced_grad_softmax_sum_2, reduced_grad_grad_softmax_sum_2};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_2_all);
     row.grad_softmax_sum_2 = grad_softmax_sum_2_all[0];
@@ -6735,7 +6585,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
@@ -6745,16 +6594,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
-        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_near[item % 2]);
-        const auto bn_weight_v = fusegen::unpack(bn_weight_near[item % 2]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -6779,7 +6627,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         fusegen::store_vector(grad_grad_y_from + item * apart, grad_grad_y_v);
       }
     }
-    if constexpr (alone) read_columns(0);
     T grad_softmax_sum_4_all[] = {reduced_grad_softmax_sum_4};
     team.template reduce<fusegen::Sum>(grad_softmax_sum_4_all);
     row.grad_softmax_sum_4 = grad_softmax_sum_4_all[0];
@@ -6788,7 +6635,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         fusegen::forget(grad_y_raw[item]);
         typename K::Full full[V];
@@ -6798,16 +6644,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_near[item % 2]);
-        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_near[item % 2]);
-        const auto bn_weight_v = fusegen::unpack(bn_weight_near[item % 2]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_near[item % 2]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_near[item % 2]);
-        const auto grad_grad_bn_weight_v = fusegen::unpack(grad_grad_bn_weight_near[item % 2]);
-        const auto grad_grad_bn_bias_v = fusegen::unpack(grad_grad_bn_bias_near[item % 2]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_near[item % 2]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_near[item % 2]);
+        const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+        const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+        const auto bn_weight_v = fusegen::load_vector<V>(bn_weight + c);
+        const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+        const auto grad_grad_gemm_bias_v = fusegen::load_vector<V>(grad_grad_gemm_bias + c);
+        const auto grad_grad_bn_weight_v = fusegen::load_vector<V>(grad_grad_bn_weight + c);
+        const auto grad_grad_bn_bias_v = fusegen::load_vector<V>(grad_grad_bn_bias + c);
+        const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+        const auto d_bn_weight_factor_v = fusegen::load_vector<V>(d_bn_weight_factor + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];

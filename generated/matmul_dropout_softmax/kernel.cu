@@ -71,7 +71,8 @@ struct ForwardTrainHeldRow {
 };
 
 // forward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTrainArgs args) {
   using T = fusegen::compute_t<S>;
@@ -134,13 +135,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> matmul_bias_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        matmul_bias_near[item % 2] = fusegen::load_packed<V>(matmul_bias + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     if constexpr (alone) {  // all of it is under way before anything waits
@@ -151,7 +145,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
@@ -160,7 +153,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -174,8 +166,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
           full[v].dropout_u = dropout_u_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto matmul_bias_v = fusegen::unpack(matmul_bias_near[item % 2]);
+        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
@@ -572,7 +563,8 @@ struct BackwardTrainHeldRow {
 };
 
 // backward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_train_held(BackwardTrainArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
@@ -654,13 +646,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> matmul_bias_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        matmul_bias_near[item % 2] = fusegen::load_packed<V>(matmul_bias + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
@@ -673,7 +658,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -684,7 +668,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -703,8 +686,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].dropout_u = dropout_u_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto matmul_bias_v = fusegen::unpack(matmul_bias_near[item % 2]);
+        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
@@ -1110,7 +1092,8 @@ struct DoubleBackwardTrainHeldRow {
 };
 
 // double_backward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_train_held(DoubleBackwardTrainArgs args,
@@ -1207,16 +1190,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> matmul_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_matmul_bias_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        matmul_bias_near[item % 2] = fusegen::load_packed<V>(matmul_bias + column(item));
-        grad_grad_matmul_bias_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_matmul_bias + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
@@ -1232,7 +1205,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -1244,7 +1216,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -1268,9 +1239,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].dropout_u = dropout_u_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto matmul_bias_v = fusegen::unpack(matmul_bias_near[item % 2]);
-        const auto grad_grad_matmul_bias_v = fusegen::unpack(grad_grad_matmul_bias_near[item % 2]);
+        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
+        const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
@@ -1796,7 +1766,8 @@ struct ForwardEvalHeldRow {
 };
 
 // forward_eval: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEvalArgs args) {
   using T = fusegen::compute_t<S>;
@@ -1857,13 +1828,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> matmul_bias_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        matmul_bias_near[item % 2] = fusegen::load_packed<V>(matmul_bias + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     if constexpr (alone) {  // all of it is under way before anything waits
@@ -1874,7 +1838,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
@@ -1883,7 +1846,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -1895,8 +1857,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
           full[v].x = x_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto matmul_bias_v = fusegen::unpack(matmul_bias_near[item % 2]);
+        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
@@ -2286,7 +2247,8 @@ struct BackwardEvalHeldRow {
 };
 
 // backward_eval: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_eval_held(BackwardEvalArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
@@ -2366,13 +2328,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> matmul_bias_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        matmul_bias_near[item % 2] = fusegen::load_packed<V>(matmul_bias + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
@@ -2385,7 +2340,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -2396,7 +2350,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -2413,8 +2366,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto matmul_bias_v = fusegen::unpack(matmul_bias_near[item % 2]);
+        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];
@@ -2813,7 +2765,8 @@ struct DoubleBackwardEvalHeldRow {
 };
 
 // double_backward_eval: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_eval_held(DoubleBackwardEvalArgs args,
@@ -2908,16 +2861,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> matmul_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_matmul_bias_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        matmul_bias_near[item % 2] = fusegen::load_packed<V>(matmul_bias + column(item));
-        grad_grad_matmul_bias_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_matmul_bias + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
@@ -2933,7 +2876,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -2945,7 +2887,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -2967,9 +2908,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto matmul_bias_v = fusegen::unpack(matmul_bias_near[item % 2]);
-        const auto grad_grad_matmul_bias_v = fusegen::unpack(grad_grad_matmul_bias_near[item % 2]);
+        const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
+        const auto grad_grad_matmul_bias_v = fusegen::load_vector<V>(grad_grad_matmul_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].matmul_bias = matmul_bias_v.value[v];

@@ -71,7 +71,8 @@ struct ForwardHeldRow {
 };
 
 // forward: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
@@ -132,13 +133,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         r < row_count ? int(cols) : 0;  // a team without a row only takes part in the barriers
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> linear_bias_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        linear_bias_near[item % 2] = fusegen::load_packed<V>(linear_bias + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     if constexpr (alone) {  // all of it is under way before anything waits
@@ -149,7 +143,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
@@ -158,7 +151,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -170,8 +162,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
           full[v].x = x_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto linear_bias_v = fusegen::unpack(linear_bias_near[item % 2]);
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].linear_bias = linear_bias_v.value[v];
@@ -560,7 +551,8 @@ struct BackwardHeldRow {
 };
 
 // backward: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_held(BackwardArgs args, fusegen::compute_t<S>* grad_linear_bias_partial) {
@@ -640,13 +632,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> linear_bias_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        linear_bias_near[item % 2] = fusegen::load_packed<V>(linear_bias + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
@@ -659,7 +644,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -670,7 +654,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -687,8 +670,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto linear_bias_v = fusegen::unpack(linear_bias_near[item % 2]);
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].linear_bias = linear_bias_v.value[v];
@@ -1085,7 +1067,8 @@ struct DoubleBackwardHeldRow {
 };
 
 // double_backward: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_held(DoubleBackwardArgs args, fusegen::compute_t<S>* grad_linear_bias_partial) {
@@ -1179,16 +1162,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] Pack x_raw[ITEMS];
     [[maybe_unused]] Pack grad_y_raw[ITEMS];
     [[maybe_unused]] Pack grad_grad_x_raw[ITEMS];
-    // The operands of columns, an access ahead of their turn where the row is not.
-    [[maybe_unused]] fusegen::Packed<S, V> linear_bias_near[2];
-    [[maybe_unused]] fusegen::Packed<S, V> grad_grad_linear_bias_near[2];
-    const auto read_columns = [&](int item) {
-      if (item < ITEMS && column(item) < end) {
-        linear_bias_near[item % 2] = fusegen::load_packed<V>(linear_bias + column(item));
-        grad_grad_linear_bias_near[item % 2] =
-            fusegen::load_packed<V>(grad_grad_linear_bias + column(item));
-      }
-    };
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
@@ -1204,7 +1177,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         }
       }
     }
-    if constexpr (alone) read_columns(0);
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -1216,7 +1188,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
-      if constexpr (alone) read_columns(item + 1);
       if (c < end) {
         if constexpr (!alone)
           x_raw[item] =
@@ -1238,9 +1209,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        if constexpr (!alone) read_columns(item);
-        const auto linear_bias_v = fusegen::unpack(linear_bias_near[item % 2]);
-        const auto grad_grad_linear_bias_v = fusegen::unpack(grad_grad_linear_bias_near[item % 2]);
+        const auto linear_bias_v = fusegen::load_vector<V>(linear_bias + c);
+        const auto grad_grad_linear_bias_v = fusegen::load_vector<V>(grad_grad_linear_bias + c);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].linear_bias = linear_bias_v.value[v];

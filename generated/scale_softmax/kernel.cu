@@ -71,7 +71,8 @@ struct ForwardHeldRow {
 };
 
 // forward: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args) {
   using T = fusegen::compute_t<S>;
@@ -534,7 +535,8 @@ struct BackwardHeldRow {
 };
 
 // backward: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_held(BackwardArgs args, fusegen::compute_t<S>* grad_scale_partial) {
@@ -1009,7 +1011,8 @@ struct DoubleBackwardHeldRow {
 };
 
 // double_backward: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
+// its block takes one row alone, those of other blocks.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_held(DoubleBackwardArgs args, fusegen::compute_t<S>* grad_scale_partial) {
