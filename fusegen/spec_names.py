@@ -42,7 +42,7 @@ _KERNEL = frozenset(
     first first_column first_of_block flight fold follow from full further gap grid group groups
     held here holds i inner item items j kept kernel known lanes last launch load matrix mine more
     most n needs next of offset one out own part partial piece place places plan power r
-    register_each rescale resident row row_at row_count row_goes_on run runs sample scalar shared
+    register_each rescale resident row row_at row_count row_goes_on run runs sample scalar shared soon
     square stage start step store stored strand strands stream stride task team thread threads tile
     tiles tiling to total v visit walk warp whole wide widest width workspace y
     """.split()  # noqa: SIM905

@@ -110,6 +110,15 @@ FUSEGEN_FN void prefetch(const S* memory, int64_t count) {
   for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(S))) __builtin_prefetch(memory + i, 0, 2);
 }
 
+// The same of memory that is written soon.
+template <class S>
+FUSEGEN_FN void prefetch_to_write(const S* memory, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(S))) __builtin_prefetch(memory + i, 1, 2);
+}
+
+// Columns of rows that lie side by side are asked for so many before their turn.
+constexpr int64_t columns_ahead = 4;
+
 // What the blocks of a row come to together.
 template <class To, class T>
 To total(const T* blocks, int64_t count) {
