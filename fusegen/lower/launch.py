@@ -82,6 +82,7 @@ def _waves(kernel: Kernel) -> int:
     if kernel.column_sums:
         return 1
     stays = kernel.totals or kernel.holds_columns  # it sums or has read what serves its next rows
+    # What takes registers: inputs, and where anything is kept, that and the columns read beside it.
     held = len(kernel.full) + kernel.keeps * (1 + bool(kernel.col or kernel.saved_cols))
     much = _calls(kernel) > 1 or kernel.random or held > 2
     return 4 if stays or much else 1024
