@@ -104,16 +104,14 @@ FUSEGEN_FN double of_ordinal(int64_t place) {
   return bit_cast<double>(place ^ ((place >> 63) & 0x7fffffffffffffff));
 }
 
-// Asks for memory that is read soon, so that it comes while the present block is computed.
-template <class S>
+// Asks for memory that is read soon, or written, so that it comes while the present block is
+// computed.
+constexpr bool to_write = true;
+template <bool WRITTEN = false, class S>
 FUSEGEN_FN void prefetch(const S* memory, int64_t count) {
-  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(S))) __builtin_prefetch(memory + i, 0, 2);
-}
-
-// The same of memory that is written soon.
-template <class S>
-FUSEGEN_FN void prefetch_to_write(const S* memory, int64_t count) {
-  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(S))) __builtin_prefetch(memory + i, 1, 2);
+  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(S))) {
+    __builtin_prefetch(memory + i, WRITTEN, 2);
+  }
 }
 
 // Columns of rows that lie side by side are asked for so many before their turn.
