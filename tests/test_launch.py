@@ -91,6 +91,15 @@ def test_a_block_takes_one_row_where_little_is_computed_and_held() -> None:
     assert waves("softmax", backward=True) < one_row  # two tensors, and the exponential is kept
 
 
+def test_a_warp_takes_one_row_whatever_is_computed_unless_it_sums_columns() -> None:
+    mish = program_of(call(find("softmax"), call(find("mish"), X, {}, {}), {}, {}))
+    assert choose_launch(lower(mish)).waves < 1024
+    assert lower(mish).singly
+    assert lower(vjp(mish, "backward")).singly
+    norm = call(find("layer_norm"), X, {"weight": W}, {})
+    assert not lower(vjp(program_of(norm), "backward")).singly
+
+
 def test_a_block_walks_where_its_next_row_is_served_by_what_it_has() -> None:
     """It sums columns, or has read them."""
     norm = call(find("layer_norm"), X, {"weight": W}, {})

@@ -79,6 +79,17 @@ class Kernel(KernelResults):
         return self.holds_little and 12 <= 2 * len(self.col) + 4 * len(self.saved_cols) <= 24
 
     @property
+    def singly(self) -> bool:
+        """Whether a GPU's threads may take one row and no other: nothing of a row serves the next."""
+        return not (self.column_sums or self.totals or self.holds_columns)
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether it reads tensors under a policy of a GPU's second-level cache: not where it sums columns,
+        which leaves the registers too few for loads to be under way together."""
+        return bool(self.full) and not self.column_sums
+
+    @property
     def held_sums(self) -> int:
         """How many sums of columns a GPU's thread may have in registers, where it has the room."""
         return len(self.col_sums) if self.holds_little else 0

@@ -81,11 +81,10 @@ def _waves(kernel: Kernel) -> int:
         return 2
     if kernel.column_sums:
         return 1
-    stays = kernel.totals or kernel.holds_columns  # it sums or has read what serves its next rows
     # What takes registers: inputs, and where anything is kept, that and the columns read beside it.
     held = len(kernel.full) + kernel.keeps * (1 + bool(kernel.col or kernel.saved_cols))
     much = _calls(kernel) > 1 or kernel.random or held > 2
-    return 4 if stays or much else 1024
+    return 4 if much or not kernel.singly else 1024
 
 
 def _calls(kernel: Kernel) -> int:
@@ -114,7 +113,10 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     # Several sums of columns: what they are made of needs more than 64 registers, or in 16 bits, where it is
     # arithmetic alone, two blocks with the sums in shared memory. Rows that span channels are long, so that
     # blocks share them: the more each holds, the fewer wait for each other.
-    roomy = many or (kernel.form == "rows" and len(kernel.column_sums) > 1)
+    summed = kernel.form == "rows" and len(kernel.column_sums) > 1
+    narrow = many or (summed and not (arithmetic and kernel.col_sums))
+    little = max(sum(held) for held in kernel.held) <= 2 and kernel.held_sums == 2
+    roomy = many or (summed and not (arithmetic and little))
     chosen = Launch(
         names=_names(kernel),
         access=0,
@@ -127,7 +129,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         threads=512,
         block=256,
         resident=1 if roomy else 2,
-        resident_narrow=1 if many or (roomy and not (arithmetic and kernel.col_sums)) else 2,
+        resident_narrow=1 if narrow else 2,
         resident_across=1 if wide else 2,
         full=512 if roomy or kernel.run_sums else 1024,
         cluster=16,

@@ -422,9 +422,12 @@ struct ForwardTrainLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
-// What a thread of forward_train holds of a row.
-struct ForwardTrainHeldRow {
-  using Launch = ForwardTrainLaunch;
+// What forward_train holds of a row.
+struct ForwardTrainHolds : ForwardTrainLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 0;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -433,46 +436,13 @@ struct ForwardTrainHeldRow {
     return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
                      0.0 * sizeof(S) + 1.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // forward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
-__global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTrainArgs args) {
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    forward_train_held(ForwardTrainArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -492,10 +462,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !ForwardTrainHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -555,14 +522,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
@@ -572,9 +531,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart, policy);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
 #pragma unroll
@@ -665,7 +623,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
 // the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to
 // it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
-__global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTrainArgs args) {
+__global__ void __launch_bounds__(512, BLOCKS)
+    forward_train_streamed(ForwardTrainArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -713,7 +672,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     const S* const x_from = row_goes_on ? x_row : x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V, policy);
     }
   };
   if (group < rows && first < end) {
@@ -854,19 +813,18 @@ struct ForwardTrainRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = ForwardTrainHeldRow;
+    using Held = fusegen::HeldRow<ForwardTrainHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_train_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
-                                    Holders::lanes>);
+        return f(forward_train_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
         return f(
             forward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_train_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+        return f(forward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(
             forward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
@@ -899,7 +857,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardTrainPlan sized(const ForwardTrainArgs& args) {
-    using Held = ForwardTrainHeldRow;
+    using Held = fusegen::HeldRow<ForwardTrainHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -907,21 +865,23 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = ForwardTrainHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = std::min(ForwardTrainLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     needs.resident = Held::resident<S, V>();
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, ForwardTrainLaunch::waves, needs.walks), false, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, ForwardTrainLaunch::waves), false, 0);
     };
     while (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -937,7 +897,8 @@ void launch_forward_train(const ForwardTrainArgs& args, [[maybe_unused]] void* w
   const auto plan = ForwardTrainPlan::of<S>(args);
 
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))));
   };
   if (plan.width == 1) {
     ForwardTrainRows::visit<S, 1>(plan, launch);
@@ -1001,9 +962,12 @@ struct BackwardTrainSumsLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
-// What a thread of backward_train_sums holds of a row.
-struct BackwardTrainSumsHeldRow {
-  using Launch = BackwardTrainSumsLaunch;
+// What backward_train_sums holds of a row.
+struct BackwardTrainSumsHolds : BackwardTrainSumsLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 2;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -1011,44 +975,10 @@ struct BackwardTrainSumsHeldRow {
     using T = fusegen::compute_t<S>;
     return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 3.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // backward_train_sums: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_train_sums_held(BackwardTrainSumsArgs args,
@@ -1072,10 +1002,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !BackwardTrainSumsHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -1095,7 +1022,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 2);
+      HOLDERS != fusegen::Holders::lanes &&
+      fusegen::HeldRow<BackwardTrainSumsHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
+                                                                   ITEMS>::value;
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_bn_weight_sum(place, thread, threads);
@@ -1158,15 +1087,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -1178,12 +1098,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -1481,20 +1399,21 @@ struct BackwardTrainSumsRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = BackwardTrainSumsHeldRow;
+    using Held = fusegen::HeldRow<BackwardTrainSumsHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_train_sums_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_train_sums_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256,
-                                          1, Holders::lanes>);
+        return f(backward_train_sums_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
         return f(backward_train_sums_held<S, V, Held::block_items<S, V>(), 512, resident,
                                           Holders::block>);
       case fusegen::RowForm::large_block:
         return f(
-            backward_train_sums_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+            backward_train_sums_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::full_block:
+        return f(backward_train_sums_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(backward_train_sums_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                           Holders::cluster>);
@@ -1530,7 +1449,7 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardTrainSumsPlan sized(const BackwardTrainSumsArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = BackwardTrainSumsHeldRow;
+    using Held = fusegen::HeldRow<BackwardTrainSumsHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1538,24 +1457,27 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = BackwardTrainSumsHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = BackwardTrainSumsLaunch::cluster;
     needs.preferred = std::min(BackwardTrainSumsLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 2;
-    needs.held_sums = 2;
+    needs.held_sums = BackwardTrainSumsHolds::sums;
+    needs.bytes = BackwardTrainSumsHolds::bytes<S>();
     needs.staged_items = 0;
     needs.resident = Held::resident<S, V>();
     BackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, BackwardTrainSumsLaunch::waves, needs.walks), true, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, BackwardTrainSumsLaunch::waves), true, 0);
     };
     while (!BackwardTrainSumsRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -1670,9 +1592,12 @@ struct BackwardTrainLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
-// What a thread of backward_train holds of a row.
-struct BackwardTrainHeldRow {
-  using Launch = BackwardTrainLaunch;
+// What backward_train holds of a row.
+struct BackwardTrainHolds : BackwardTrainLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 1;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -1680,44 +1605,10 @@ struct BackwardTrainHeldRow {
     using T = fusegen::compute_t<S>;
     return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 2.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // backward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_train_held(BackwardTrainArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial) {
@@ -1745,10 +1636,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.sample = T(args.sample);
   scalar.rows = T(args.rows);
   K::scalars(scalar);
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !BackwardTrainHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -1768,7 +1656,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 1);
+      HOLDERS != fusegen::Holders::lanes &&
+      fusegen::HeldRow<BackwardTrainHolds>::template HoldsSums<S, V, THREADS, BLOCKS, ITEMS>::value;
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_gemm_bias_sum(place, thread, threads);
@@ -1833,15 +1722,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -1853,12 +1733,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -2183,19 +2061,20 @@ struct BackwardTrainRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = BackwardTrainHeldRow;
+    using Held = fusegen::HeldRow<BackwardTrainHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_train_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
-                                     Holders::lanes>);
+        return f(backward_train_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
         return f(
             backward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_train_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+        return f(backward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::full_block:
+        return f(backward_train_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                      Holders::cluster>);
@@ -2233,7 +2112,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardTrainPlan sized(const BackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = BackwardTrainHeldRow;
+    using Held = fusegen::HeldRow<BackwardTrainHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -2241,24 +2120,27 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = BackwardTrainHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = std::min(BackwardTrainLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.held_sums = 1;
+    needs.held_sums = BackwardTrainHolds::sums;
+    needs.bytes = BackwardTrainHolds::bytes<S>();
     needs.staged_items = 0;
     needs.resident = Held::resident<S, V>();
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, BackwardTrainLaunch::waves, needs.walks), true, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, BackwardTrainLaunch::waves), true, 0);
     };
     while (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -2356,9 +2238,12 @@ struct DoubleBackwardTrainSumsLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
-// What a thread of double_backward_train_sums holds of a row.
-struct DoubleBackwardTrainSumsHeldRow {
-  using Launch = DoubleBackwardTrainSumsLaunch;
+// What double_backward_train_sums holds of a row.
+struct DoubleBackwardTrainSumsHolds : DoubleBackwardTrainSumsLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 3;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -2366,44 +2251,10 @@ struct DoubleBackwardTrainSumsHeldRow {
     using T = fusegen::compute_t<S>;
     return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // double_backward_train_sums: a row in the registers of a team of threads, from one read to one
-// write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or,
-// where its block takes one row alone, those of other blocks.
+// write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_train_sums_held(DoubleBackwardTrainSumsArgs args,
@@ -2432,11 +2283,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.bn_eps = T(args.bn_eps);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block &&
-      !DoubleBackwardTrainSumsHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -2458,7 +2305,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 3);
+      HOLDERS != fusegen::Holders::lanes &&
+      fusegen::HeldRow<DoubleBackwardTrainSumsHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
+                                                                         ITEMS>::value;
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_grad_bn_column_sum_sum(place, thread, threads);
@@ -2538,16 +2387,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
     [[maybe_unused]] auto* const grad_grad_x_from =
         grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -2559,15 +2398,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
-        if constexpr (!alone)
-          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
-                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart);
+        grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                      : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -2911,21 +2747,23 @@ struct DoubleBackwardTrainSumsRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = DoubleBackwardTrainSumsHeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardTrainSumsHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_sums_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(
-            double_backward_train_sums_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()),
-                                            256, 1, Holders::lanes>);
+        return f(double_backward_train_sums_held<S, V, Held::warp_items<S, V>(), 256, 1,
+                                                 Holders::lanes>);
       case fusegen::RowForm::block:
         return f(double_backward_train_sums_held<S, V, Held::block_items<S, V>(), 512, resident,
                                                  Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_train_sums_held<S, V, Held::block_items<S, V>(), full, 1,
+        return f(double_backward_train_sums_held<S, V, Held::large_items<S, V>(), full, 1,
                                                  Holders::block>);
+      case fusegen::RowForm::full_block:
+        return f(
+            double_backward_train_sums_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(double_backward_train_sums_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                                  Holders::cluster>);
@@ -2965,7 +2803,7 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainSumsPlan sized(const DoubleBackwardTrainSumsArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = DoubleBackwardTrainSumsHeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardTrainSumsHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -2973,24 +2811,28 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = DoubleBackwardTrainSumsHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSumsLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainSumsLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 3;
-    needs.held_sums = 3;
+    needs.held_sums = DoubleBackwardTrainSumsHolds::sums;
+    needs.bytes = DoubleBackwardTrainSumsHolds::bytes<S>();
     needs.staged_items = 0;
     needs.resident = Held::resident<S, V>();
     DoubleBackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, DoubleBackwardTrainSumsLaunch::waves, needs.walks), true, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, DoubleBackwardTrainSumsLaunch::waves),
+                                 true, 0);
     };
     while (!DoubleBackwardTrainSumsRows::visit<S, V>(plan,
                                                      place)) {  // the chip cannot hold the cluster
@@ -3121,9 +2963,12 @@ struct DoubleBackwardTrainSums2Launch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
-// What a thread of double_backward_train_sums2 holds of a row.
-struct DoubleBackwardTrainSums2HeldRow {
-  using Launch = DoubleBackwardTrainSums2Launch;
+// What double_backward_train_sums2 holds of a row.
+struct DoubleBackwardTrainSums2Holds : DoubleBackwardTrainSums2Launch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 0;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -3132,44 +2977,10 @@ struct DoubleBackwardTrainSums2HeldRow {
     return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 10.0 * sizeof(T),
                      1.0 * sizeof(S) + 17.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // double_backward_train_sums2: a row in the registers of a team of threads, from one read to one
-// write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or,
-// where its block takes one row alone, those of other blocks.
+// write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_train_sums2_held(DoubleBackwardTrainSums2Args args,
@@ -3214,11 +3025,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.bn_eps = T(args.bn_eps);
   scalar.rows = T(args.rows);
   K::scalars(scalar);
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block &&
-      !DoubleBackwardTrainSums2HeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -3240,7 +3047,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 0);
+      HOLDERS != fusegen::Holders::lanes &&
+      fusegen::HeldRow<DoubleBackwardTrainSums2Holds>::template HoldsSums<S, V, THREADS, BLOCKS,
+                                                                          ITEMS>::value;
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_bn_weight_sum(place, thread, threads);
@@ -3303,16 +3112,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
     [[maybe_unused]] auto* const grad_grad_x_from =
         grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -3325,15 +3124,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
-        if constexpr (!alone)
-          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
-                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart);
+        grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                      : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -3952,20 +3748,19 @@ struct DoubleBackwardTrainSums2Rows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = DoubleBackwardTrainSums2HeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardTrainSums2Holds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_sums2_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(
-            double_backward_train_sums2_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()),
-                                             256, 1, Holders::lanes>);
+        return f(double_backward_train_sums2_held<S, V, Held::warp_items<S, V>(), 256, 1,
+                                                  Holders::lanes>);
       case fusegen::RowForm::block:
         return f(double_backward_train_sums2_held<S, V, Held::block_items<S, V>(), 512, resident,
                                                   Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_train_sums2_held<S, V, Held::block_items<S, V>(), full, 1,
+        return f(double_backward_train_sums2_held<S, V, Held::large_items<S, V>(), full, 1,
                                                   Holders::block>);
       case fusegen::RowForm::cluster:
         return f(double_backward_train_sums2_held<S, V, Held::cluster_items<S, V>(), 512, resident,
@@ -4017,7 +3812,7 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainSums2Plan sized(const DoubleBackwardTrainSums2Args& args) {
     using T = fusegen::compute_t<S>;
-    using Held = DoubleBackwardTrainSums2HeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardTrainSums2Holds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -4025,25 +3820,28 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = DoubleBackwardTrainSums2Holds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSums2Launch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainSums2Launch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 4;
-    needs.held_sums = 0;
+    needs.held_sums = DoubleBackwardTrainSums2Holds::sums;
+    needs.bytes = DoubleBackwardTrainSums2Holds::bytes<S>();
     needs.staged_items = 0;
     needs.resident = Held::resident<S, V>();
     DoubleBackwardTrainSums2Plan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, DoubleBackwardTrainSums2Launch::waves, needs.walks), true,
-          0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, DoubleBackwardTrainSums2Launch::waves),
+                                 true, 0);
     };
     while (!DoubleBackwardTrainSums2Rows::visit<S, V>(plan,
                                                       place)) {  // the chip cannot hold the cluster
@@ -4168,9 +3966,12 @@ struct DoubleBackwardTrainLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
-// What a thread of double_backward_train holds of a row.
-struct DoubleBackwardTrainHeldRow {
-  using Launch = DoubleBackwardTrainLaunch;
+// What double_backward_train holds of a row.
+struct DoubleBackwardTrainHolds : DoubleBackwardTrainLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 0;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -4179,44 +3980,10 @@ struct DoubleBackwardTrainHeldRow {
     return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 4.0 * sizeof(T),
                      1.0 * sizeof(S) + 7.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // double_backward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_train_held(DoubleBackwardTrainArgs args,
@@ -4257,10 +4024,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.rows = T(args.rows);
   scalar.sample = T(args.sample);
   K::scalars(scalar);
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone = HOLDERS == fusegen::Holders::block &&
-                                          !DoubleBackwardTrainHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -4282,7 +4046,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 0);
+      HOLDERS != fusegen::Holders::lanes &&
+      fusegen::HeldRow<DoubleBackwardTrainHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
+                                                                     ITEMS>::value;
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_gemm_bias_sum(place, thread, threads);
@@ -4336,16 +4102,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
     [[maybe_unused]] auto* const grad_grad_x_from =
         grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -4358,15 +4114,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
-        if constexpr (!alone)
-          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
-                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart);
+        grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                      : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -4910,20 +4663,20 @@ struct DoubleBackwardTrainRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = DoubleBackwardTrainHeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardTrainHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_train_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()),
-                                            256, 1, Holders::lanes>);
+        return f(
+            double_backward_train_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
         return f(double_backward_train_held<S, V, Held::block_items<S, V>(), 512, resident,
                                             Holders::block>);
       case fusegen::RowForm::large_block:
         return f(
-            double_backward_train_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+            double_backward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(double_backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                             Holders::cluster>);
@@ -4972,7 +4725,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainPlan sized(const DoubleBackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = DoubleBackwardTrainHeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardTrainHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -4980,24 +4733,28 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = DoubleBackwardTrainHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.held_sums = 0;
+    needs.held_sums = DoubleBackwardTrainHolds::sums;
+    needs.bytes = DoubleBackwardTrainHolds::bytes<S>();
     needs.staged_items = 0;
     needs.resident = Held::resident<S, V>();
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, DoubleBackwardTrainLaunch::waves, needs.walks), true, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, DoubleBackwardTrainLaunch::waves), true,
+                                 0);
     };
     while (
         !DoubleBackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
@@ -5083,9 +4840,12 @@ struct ForwardEvalLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
-// What a thread of forward_eval holds of a row.
-struct ForwardEvalHeldRow {
-  using Launch = ForwardEvalLaunch;
+// What forward_eval holds of a row.
+struct ForwardEvalHolds : ForwardEvalLaunch {
+  static constexpr bool singly = true;  // nothing of a row serves the next
+  static constexpr int sums = 0;        // of its columns, in registers where there is room
+  static constexpr bool beside = true;  // an element holds more than what is stored
+  static constexpr bool light = false;  // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -5094,46 +4854,13 @@ struct ForwardEvalHeldRow {
     return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
                      0.0 * sizeof(S) + 1.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // forward_eval: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
-__global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEvalArgs args) {
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    forward_eval_held(ForwardEvalArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -5150,10 +4877,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !ForwardEvalHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -5199,14 +4923,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
@@ -5216,9 +4932,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart, policy);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
 #pragma unroll
@@ -5301,11 +5016,138 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   }
 }
 
+// forward_eval: a row in the registers of a team of threads that take no other. All of its loads
+// are under way before anything waits; while it is reduced, other teams load.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    forward_eval_single(ForwardEvalArgs args, [[maybe_unused]] uint64_t policy) {
+  using T = fusegen::compute_t<S>;
+  using K = ForwardEval<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ gemm_bias = static_cast<const S*>(args.gemm_bias);
+  const S* const __restrict__ bn_running_mean = static_cast<const S*>(args.bn_running_mean);
+  const S* const __restrict__ bn_bias = static_cast<const S*>(args.bn_bias);
+  const T* const __restrict__ bn_factor = static_cast<const T*>(args.bn_factor);
+  S* const __restrict__ y = static_cast<S*>(args.y);
+  T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
+  T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
+  const int r = int(blockIdx.x) * int(blockDim.y) + int(threadIdx.y);
+  const bool exists = r < int(rows);  // a team without a row only takes part in the barriers
+  [[maybe_unused]] const int end = exists ? int(cols) : 0;
+  const int first_column = int(threadIdx.x) * V, apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+  [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
+  [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+  [[maybe_unused]] fusegen::Packed<S, V> x_raw[ITEMS];
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    if (column(item) < end) {
+      x_raw[item] = fusegen::load_packed<V>(x_from + item * apart, policy);
+    }
+  }
+  typename K::Scalar scalar{};
+  scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  scalar.bn_eps = T(args.bn_eps);
+  typename K::Row row{};
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
+  __shared__ typename Team::Exchange exchange;
+  [[maybe_unused]] Team team(*fusegen::settled(&exchange));
+  [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  T reduced_softmax_max = fusegen::Maximum::identity<T>();
+
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    if (c < end) {
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw[item]);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto gemm_bias_v = fusegen::load_vector<V>(gemm_bias + c);
+      const auto bn_running_mean_v = fusegen::load_vector<V>(bn_running_mean + c);
+      const auto bn_bias_v = fusegen::load_vector<V>(bn_bias + c);
+      const auto bn_factor_v = fusegen::load_vector<V>(bn_factor + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].gemm_bias = gemm_bias_v.value[v];
+        col[v].bn_running_mean = bn_running_mean_v.value[v];
+        col[v].bn_bias = bn_bias_v.value[v];
+        col[v].bn_factor = bn_factor_v.value[v];
+      }
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
+      }
+    }
+  }
+  T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
+  row.softmax_max = fusegen::anchor(softmax_max_near);
+  T reduced_softmax_sum = fusegen::Sum::identity<T>();
+
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    if (c < end) {
+      typename K::Full full[V];
+      typename K::Col col[V] = {};
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Out out;
+        K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
+      }
+    }
+  }
+  const T softmax_max_warp = softmax_max_near;
+  T softmax_max_sums[] = {reduced_softmax_sum};
+  team.template reduce_shifted<typename K::Functions>(softmax_max_near, softmax_max_sums);
+  [[maybe_unused]] const T rescale =
+      fusegen::shift_factor<typename K::Functions>(softmax_max_warp, softmax_max_near);
+  row.softmax_max = softmax_max_near;
+  row.softmax_sum = softmax_max_sums[0];
+  K::row2(scalar, row);
+  [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    if (c < end) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        kept[item * V + v].softmax_exp *= rescale;
+      }
+      typename K::Full full[V];
+      typename K::Col col[V] = {};
+      fusegen::Vector<T, V> y_v;
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Out out;
+        K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+        y_v.value[v] = out.y;
+      }
+      fusegen::store_vector(y_from + item * apart, y_v);
+    }
+  }
+
+  if (exists && threadIdx.x == 0) {
+    if (softmax_max) softmax_max[r] = row.softmax_max;
+    if (softmax_sum) softmax_sum[r] = row.softmax_sum;
+  }
+}
+
 // forward_eval: rows too long to hold. Each pass streams the row again, from the second on out of
 // the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to
 // it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
-__global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEvalArgs args) {
+__global__ void __launch_bounds__(512, BLOCKS)
+    forward_eval_streamed(ForwardEvalArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -5350,7 +5192,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     const S* const x_from = row_goes_on ? x_row : x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V, policy);
     }
   };
   if (group < rows && first < end) {
@@ -5491,18 +5333,22 @@ struct ForwardEvalRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = ForwardEvalHeldRow;
+    using Held = fusegen::HeldRow<ForwardEvalHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(forward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(forward_eval_single<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_eval_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
-                                   Holders::lanes>);
+        return f(forward_eval_single<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+        if constexpr (Held::single<S, V>())
+          return f(forward_eval_single<S, V, Held::block_items<S, V>(), 512,
+                                       Held::resident_single<S, V>(), Holders::block>);
+        else
+          return f(
+              forward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_eval_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+        return f(forward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(
             forward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
@@ -5535,7 +5381,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardEvalPlan sized(const ForwardEvalArgs& args) {
-    using Held = ForwardEvalHeldRow;
+    using Held = fusegen::HeldRow<ForwardEvalHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -5543,21 +5389,23 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = ForwardEvalHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = std::min(ForwardEvalLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     needs.resident = Held::resident<S, V>();
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, ForwardEvalLaunch::waves, needs.walks), false, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, ForwardEvalLaunch::waves), false, 0);
     };
     while (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -5573,7 +5421,8 @@ void launch_forward_eval(const ForwardEvalArgs& args, [[maybe_unused]] void* wor
   const auto plan = ForwardEvalPlan::of<S>(args);
 
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))));
   };
   if (plan.width == 1) {
     ForwardEvalRows::visit<S, 1>(plan, launch);
@@ -5635,9 +5484,12 @@ struct BackwardEvalLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
-// What a thread of backward_eval holds of a row.
-struct BackwardEvalHeldRow {
-  using Launch = BackwardEvalLaunch;
+// What backward_eval holds of a row.
+struct BackwardEvalHolds : BackwardEvalLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 3;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -5645,44 +5497,10 @@ struct BackwardEvalHeldRow {
     using T = fusegen::compute_t<S>;
     return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 3.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // backward_eval: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_eval_held(BackwardEvalArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial,
@@ -5707,10 +5525,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.bn_eps = T(args.bn_eps);
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !BackwardEvalHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -5730,7 +5545,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 3);
+      HOLDERS != fusegen::Holders::lanes &&
+      fusegen::HeldRow<BackwardEvalHolds>::template HoldsSums<S, V, THREADS, BLOCKS, ITEMS>::value;
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_gemm_bias_sum(place, thread, threads);
@@ -5796,15 +5612,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -5816,12 +5623,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -6157,19 +5962,20 @@ struct BackwardEvalRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = BackwardEvalHeldRow;
+    using Held = fusegen::HeldRow<BackwardEvalHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_eval_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
-                                    Holders::lanes>);
+        return f(backward_eval_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
         return f(
             backward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_eval_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+        return f(backward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::full_block:
+        return f(backward_eval_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(
             backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
@@ -6205,7 +6011,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardEvalPlan sized(const BackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = BackwardEvalHeldRow;
+    using Held = fusegen::HeldRow<BackwardEvalHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -6213,24 +6019,27 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = BackwardEvalHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = std::min(BackwardEvalLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 3;
-    needs.held_sums = 3;
+    needs.held_sums = BackwardEvalHolds::sums;
+    needs.bytes = BackwardEvalHolds::bytes<S>();
     needs.staged_items = 0;
     needs.resident = Held::resident<S, V>();
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, BackwardEvalLaunch::waves, needs.walks), true, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, BackwardEvalLaunch::waves), true, 0);
     };
     while (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -6334,9 +6143,12 @@ struct DoubleBackwardEvalLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
-// What a thread of double_backward_eval holds of a row.
-struct DoubleBackwardEvalHeldRow {
-  using Launch = DoubleBackwardEvalLaunch;
+// What double_backward_eval holds of a row.
+struct DoubleBackwardEvalHolds : DoubleBackwardEvalLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 0;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -6345,44 +6157,10 @@ struct DoubleBackwardEvalHeldRow {
     return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 7.0 * sizeof(T),
                      1.0 * sizeof(S) + 10.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // double_backward_eval: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_eval_held(DoubleBackwardEvalArgs args,
@@ -6415,10 +6193,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
   scalar.bn_eps = T(args.bn_eps);
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !DoubleBackwardEvalHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -6440,7 +6215,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 0);
+      HOLDERS != fusegen::Holders::lanes &&
+      fusegen::HeldRow<DoubleBackwardEvalHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
+                                                                    ITEMS>::value;
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_gemm_bias_sum(place, thread, threads);
@@ -6500,16 +6277,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
     [[maybe_unused]] auto* const grad_grad_x_from =
         grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -6522,15 +6289,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
-        if constexpr (!alone)
-          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
-                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart);
+        grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                      : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -7034,20 +6798,19 @@ struct DoubleBackwardEvalRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = DoubleBackwardEvalHeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardEvalHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_eval_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()),
-                                           256, 1, Holders::lanes>);
+        return f(double_backward_eval_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
         return f(double_backward_eval_held<S, V, Held::block_items<S, V>(), 512, resident,
                                            Holders::block>);
       case fusegen::RowForm::large_block:
         return f(
-            double_backward_eval_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+            double_backward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(double_backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                            Holders::cluster>);
@@ -7091,7 +6854,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardEvalPlan sized(const DoubleBackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = DoubleBackwardEvalHeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardEvalHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -7099,24 +6862,27 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = DoubleBackwardEvalHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardEvalLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 3;
-    needs.held_sums = 0;
+    needs.held_sums = DoubleBackwardEvalHolds::sums;
+    needs.bytes = DoubleBackwardEvalHolds::bytes<S>();
     needs.staged_items = 0;
     needs.resident = Held::resident<S, V>();
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, DoubleBackwardEvalLaunch::waves, needs.walks), true, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, DoubleBackwardEvalLaunch::waves), true, 0);
     };
     while (!DoubleBackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =

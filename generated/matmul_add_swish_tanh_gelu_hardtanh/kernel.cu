@@ -24,7 +24,8 @@ struct ForwardLaunch {
 
 // forward: a thread keeps V columns and walks down the rows, R of them in flight.
 template <class S, int V, int R>
-__global__ void __launch_bounds__(ForwardLaunch::block) forward(ForwardArgs args) {
+__global__ void __launch_bounds__(ForwardLaunch::block)
+    forward(ForwardArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -54,7 +55,7 @@ __global__ void __launch_bounds__(ForwardLaunch::block) forward(ForwardArgs args
         const int64_t r = first + i * stride;
         if (r < rows) {
           [[maybe_unused]] const int64_t x_gap = fusegen::gap_before(args.x_gap, r);
-          x_raw[i] = fusegen::load_packed<V>(x + x_gap + r * cols + c);
+          x_raw[i] = fusegen::load_packed<V>(x + x_gap + r * cols + c, policy);
         }
       }
 #pragma unroll
@@ -134,8 +135,10 @@ void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
                     cudaStream_t stream) {
   const auto plan = ForwardPlan::of<S>(args);
 
-  plan.template visit<S>(
-      [&](auto* kernel) { fusegen::launch(kernel, stream, plan.grid, plan.threads, 0, 1, args); });
+  plan.template visit<S>([&](auto* kernel) {
+    fusegen::launch(kernel, stream, plan.grid, plan.threads, 0, 1, args,
+                    fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))));
+  });
 }
 
 // How backward is launched.

@@ -24,9 +24,12 @@ struct ForwardTrainLaunch {
   static constexpr int full = 1024;          // threads of a block at most
 };
 
-// What a thread of forward_train holds of a row.
-struct ForwardTrainHeldRow {
-  using Launch = ForwardTrainLaunch;
+// What forward_train holds of a row.
+struct ForwardTrainHolds : ForwardTrainLaunch {
+  static constexpr bool singly = true;  // nothing of a row serves the next
+  static constexpr int sums = 0;        // of its columns, in registers where there is room
+  static constexpr bool beside = true;  // an element holds more than what is stored
+  static constexpr bool light = false;  // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -35,46 +38,13 @@ struct ForwardTrainHeldRow {
     return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
                      0.0 * sizeof(S) + 1.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // forward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
-__global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTrainArgs args) {
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    forward_train_held(ForwardTrainArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -88,10 +58,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !ForwardTrainHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -137,14 +104,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
@@ -154,9 +113,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart, policy);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + item * apart);
@@ -235,11 +193,131 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_train_held(ForwardTra
   }
 }
 
+// forward_train: a row in the registers of a team of threads that take no other. All of its loads
+// are under way before anything waits; while it is reduced, other teams load.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    forward_train_single(ForwardTrainArgs args, [[maybe_unused]] uint64_t policy) {
+  using T = fusegen::compute_t<S>;
+  using K = ForwardTrain<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
+  S* const __restrict__ y = static_cast<S*>(args.y);
+  T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
+  T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
+  const int r = int(blockIdx.x) * int(blockDim.y) + int(threadIdx.y);
+  const bool exists = r < int(rows);  // a team without a row only takes part in the barriers
+  [[maybe_unused]] const int end = exists ? int(cols) : 0;
+  const int first_column = int(threadIdx.x) * V, apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+  [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
+  [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+  [[maybe_unused]] fusegen::Packed<S, V> x_raw[ITEMS];
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    if (column(item) < end) {
+      x_raw[item] = fusegen::load_packed<V>(x_from + item * apart, policy);
+    }
+  }
+  typename K::Scalar scalar{};
+  scalar.dropout_p = T(args.dropout_p);
+  K::scalars(scalar);
+  typename K::Row row{};
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
+  __shared__ typename Team::Exchange exchange;
+  [[maybe_unused]] Team team(*fusegen::settled(&exchange));
+  [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  T reduced_softmax_max = fusegen::Maximum::identity<T>();
+
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    if (c < end) {
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw[item]);
+      const auto dropout_u_v = fusegen::draw_vector<T, V>(*args.seed, 0, row_at + item * apart);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+        full[v].dropout_u = dropout_u_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].matmul_bias = matmul_bias_v.value[v];
+      }
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
+      }
+    }
+  }
+  T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
+  row.softmax_max = fusegen::anchor(softmax_max_near);
+  T reduced_softmax_sum = fusegen::Sum::identity<T>();
+
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    if (c < end) {
+      typename K::Full full[V];
+      typename K::Col col[V] = {};
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Out out;
+        K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
+      }
+    }
+  }
+  const T softmax_max_warp = softmax_max_near;
+  T softmax_max_sums[] = {reduced_softmax_sum};
+  team.template reduce_shifted<typename K::Functions>(softmax_max_near, softmax_max_sums);
+  [[maybe_unused]] const T rescale =
+      fusegen::shift_factor<typename K::Functions>(softmax_max_warp, softmax_max_near);
+  row.softmax_max = softmax_max_near;
+  row.softmax_sum = softmax_max_sums[0];
+  K::row2(scalar, row);
+  [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    if (c < end) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        kept[item * V + v].softmax_exp *= rescale;
+      }
+      typename K::Full full[V];
+      typename K::Col col[V] = {};
+      fusegen::Vector<T, V> y_v;
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Out out;
+        K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+        y_v.value[v] = out.y;
+      }
+      fusegen::store_vector(y_from + item * apart, y_v);
+    }
+  }
+
+  if (exists && threadIdx.x == 0) {
+    if (softmax_max) softmax_max[r] = row.softmax_max;
+    if (softmax_sum) softmax_sum[r] = row.softmax_sum;
+  }
+}
+
 // forward_train: rows too long to hold. Each pass streams the row again, from the second on out of
 // the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to
 // it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
-__global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTrainArgs args) {
+__global__ void __launch_bounds__(512, BLOCKS)
+    forward_train_streamed(ForwardTrainArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -281,7 +359,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_train_streamed(ForwardTra
     const S* const x_from = row_goes_on ? x_row : x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V, policy);
     }
   };
   if (group < rows && first < end) {
@@ -414,19 +492,22 @@ struct ForwardTrainRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = ForwardTrainHeldRow;
+    using Held = fusegen::HeldRow<ForwardTrainHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(forward_train_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(forward_train_single<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_train_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
-                                    Holders::lanes>);
+        return f(forward_train_single<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(
-            forward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+        if constexpr (Held::single<S, V>())
+          return f(forward_train_single<S, V, Held::block_items<S, V>(), 512,
+                                        Held::resident_single<S, V>(), Holders::block>);
+        else
+          return f(
+              forward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_train_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+        return f(forward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(
             forward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
@@ -456,7 +537,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardTrainPlan sized(const ForwardTrainArgs& args) {
-    using Held = ForwardTrainHeldRow;
+    using Held = fusegen::HeldRow<ForwardTrainHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -464,21 +545,23 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = ForwardTrainHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = std::min(ForwardTrainLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     needs.resident = Held::resident<S, V>();
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, ForwardTrainLaunch::waves, needs.walks), false, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, ForwardTrainLaunch::waves), false, 0);
     };
     while (!ForwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -494,7 +577,8 @@ void launch_forward_train(const ForwardTrainArgs& args, [[maybe_unused]] void* w
   const auto plan = ForwardTrainPlan::of<S>(args);
 
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))));
   };
   if (plan.width == 1) {
     ForwardTrainRows::visit<S, 1>(plan, launch);
@@ -517,9 +601,12 @@ struct BackwardTrainLaunch {
   static constexpr int full = 1024;          // threads of a block at most
 };
 
-// What a thread of backward_train holds of a row.
-struct BackwardTrainHeldRow {
-  using Launch = BackwardTrainLaunch;
+// What backward_train holds of a row.
+struct BackwardTrainHolds : BackwardTrainLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 1;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -527,44 +614,10 @@ struct BackwardTrainHeldRow {
     using T = fusegen::compute_t<S>;
     return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // backward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_train_held(BackwardTrainArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
@@ -582,10 +635,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !BackwardTrainHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -605,7 +655,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 1);
+      HOLDERS != fusegen::Holders::lanes &&
+      fusegen::HeldRow<BackwardTrainHolds>::template HoldsSums<S, V, THREADS, BLOCKS, ITEMS>::value;
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_matmul_bias_sum(place, thread, threads);
@@ -649,15 +700,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -669,12 +711,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -929,19 +969,20 @@ struct BackwardTrainRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = BackwardTrainHeldRow;
+    using Held = fusegen::HeldRow<BackwardTrainHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_train_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
-                                     Holders::lanes>);
+        return f(backward_train_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
         return f(
             backward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_train_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+        return f(backward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::full_block:
+        return f(backward_train_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                      Holders::cluster>);
@@ -973,7 +1014,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardTrainPlan sized(const BackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = BackwardTrainHeldRow;
+    using Held = fusegen::HeldRow<BackwardTrainHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -981,24 +1022,27 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = BackwardTrainHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = std::min(BackwardTrainLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.held_sums = 1;
+    needs.held_sums = BackwardTrainHolds::sums;
+    needs.bytes = BackwardTrainHolds::bytes<S>();
     needs.staged_items = 0;
     needs.resident = Held::resident<S, V>();
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, BackwardTrainLaunch::waves, needs.walks), true, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, BackwardTrainLaunch::waves), true, 0);
     };
     while (!BackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -1045,9 +1089,12 @@ struct DoubleBackwardTrainLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
-// What a thread of double_backward_train holds of a row.
-struct DoubleBackwardTrainHeldRow {
-  using Launch = DoubleBackwardTrainLaunch;
+// What double_backward_train holds of a row.
+struct DoubleBackwardTrainHolds : DoubleBackwardTrainLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 0;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -1056,44 +1103,10 @@ struct DoubleBackwardTrainHeldRow {
     return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 4.0 * sizeof(T),
                      1.0 * sizeof(S) + 3.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // double_backward_train: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_train_held(DoubleBackwardTrainArgs args,
@@ -1116,10 +1129,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.dropout_p = T(args.dropout_p);
   K::scalars(scalar);
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone = HOLDERS == fusegen::Holders::block &&
-                                          !DoubleBackwardTrainHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -1141,7 +1151,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 0);
+      HOLDERS != fusegen::Holders::lanes &&
+      fusegen::HeldRow<DoubleBackwardTrainHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
+                                                                     ITEMS>::value;
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_matmul_bias_sum(place, thread, threads);
@@ -1195,16 +1207,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
     [[maybe_unused]] auto* const grad_grad_x_from =
         grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -1217,15 +1219,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
-        if constexpr (!alone)
-          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
-                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart);
+        grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                      : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -1595,20 +1594,20 @@ struct DoubleBackwardTrainRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = DoubleBackwardTrainHeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardTrainHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_train_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()),
-                                            256, 1, Holders::lanes>);
+        return f(
+            double_backward_train_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
         return f(double_backward_train_held<S, V, Held::block_items<S, V>(), 512, resident,
                                             Holders::block>);
       case fusegen::RowForm::large_block:
         return f(
-            double_backward_train_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+            double_backward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(double_backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                             Holders::cluster>);
@@ -1645,7 +1644,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainPlan sized(const DoubleBackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = DoubleBackwardTrainHeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardTrainHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1653,24 +1652,28 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = DoubleBackwardTrainHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.held_sums = 0;
+    needs.held_sums = DoubleBackwardTrainHolds::sums;
+    needs.bytes = DoubleBackwardTrainHolds::bytes<S>();
     needs.staged_items = 0;
     needs.resident = Held::resident<S, V>();
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, DoubleBackwardTrainLaunch::waves, needs.walks), true, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, DoubleBackwardTrainLaunch::waves), true,
+                                 0);
     };
     while (
         !DoubleBackwardTrainRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
@@ -1719,9 +1722,12 @@ struct ForwardEvalLaunch {
   static constexpr int full = 1024;          // threads of a block at most
 };
 
-// What a thread of forward_eval holds of a row.
-struct ForwardEvalHeldRow {
-  using Launch = ForwardEvalLaunch;
+// What forward_eval holds of a row.
+struct ForwardEvalHolds : ForwardEvalLaunch {
+  static constexpr bool singly = true;  // nothing of a row serves the next
+  static constexpr int sums = 0;        // of its columns, in registers where there is room
+  static constexpr bool beside = true;  // an element holds more than what is stored
+  static constexpr bool light = false;  // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -1730,46 +1736,13 @@ struct ForwardEvalHeldRow {
     return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
                      0.0 * sizeof(S) + 1.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // forward_eval: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
-__global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEvalArgs args) {
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    forward_eval_held(ForwardEvalArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -1781,10 +1754,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !ForwardEvalHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -1830,14 +1800,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
@@ -1847,9 +1809,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart, policy);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
 #pragma unroll
@@ -1926,11 +1887,127 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_eval_held(ForwardEval
   }
 }
 
+// forward_eval: a row in the registers of a team of threads that take no other. All of its loads
+// are under way before anything waits; while it is reduced, other teams load.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    forward_eval_single(ForwardEvalArgs args, [[maybe_unused]] uint64_t policy) {
+  using T = fusegen::compute_t<S>;
+  using K = ForwardEval<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  const S* const __restrict__ matmul_bias = static_cast<const S*>(args.matmul_bias);
+  S* const __restrict__ y = static_cast<S*>(args.y);
+  T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
+  T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
+  const int r = int(blockIdx.x) * int(blockDim.y) + int(threadIdx.y);
+  const bool exists = r < int(rows);  // a team without a row only takes part in the barriers
+  [[maybe_unused]] const int end = exists ? int(cols) : 0;
+  const int first_column = int(threadIdx.x) * V, apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+  [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
+  [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+  [[maybe_unused]] fusegen::Packed<S, V> x_raw[ITEMS];
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    if (column(item) < end) {
+      x_raw[item] = fusegen::load_packed<V>(x_from + item * apart, policy);
+    }
+  }
+  typename K::Scalar scalar{};
+  typename K::Row row{};
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
+  __shared__ typename Team::Exchange exchange;
+  [[maybe_unused]] Team team(*fusegen::settled(&exchange));
+  [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  T reduced_softmax_max = fusegen::Maximum::identity<T>();
+
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    if (c < end) {
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw[item]);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+      }
+      typename K::Col col[V] = {};
+      const auto matmul_bias_v = fusegen::load_vector<V>(matmul_bias + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        col[v].matmul_bias = matmul_bias_v.value[v];
+      }
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
+      }
+    }
+  }
+  T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
+  row.softmax_max = fusegen::anchor(softmax_max_near);
+  T reduced_softmax_sum = fusegen::Sum::identity<T>();
+
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    if (c < end) {
+      typename K::Full full[V];
+      typename K::Col col[V] = {};
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Out out;
+        K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
+      }
+    }
+  }
+  const T softmax_max_warp = softmax_max_near;
+  T softmax_max_sums[] = {reduced_softmax_sum};
+  team.template reduce_shifted<typename K::Functions>(softmax_max_near, softmax_max_sums);
+  [[maybe_unused]] const T rescale =
+      fusegen::shift_factor<typename K::Functions>(softmax_max_warp, softmax_max_near);
+  row.softmax_max = softmax_max_near;
+  row.softmax_sum = softmax_max_sums[0];
+  K::row2(scalar, row);
+  [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    if (c < end) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        kept[item * V + v].softmax_exp *= rescale;
+      }
+      typename K::Full full[V];
+      typename K::Col col[V] = {};
+      fusegen::Vector<T, V> y_v;
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Out out;
+        K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+        y_v.value[v] = out.y;
+      }
+      fusegen::store_vector(y_from + item * apart, y_v);
+    }
+  }
+
+  if (exists && threadIdx.x == 0) {
+    if (softmax_max) softmax_max[r] = row.softmax_max;
+    if (softmax_sum) softmax_sum[r] = row.softmax_sum;
+  }
+}
+
 // forward_eval: rows too long to hold. Each pass streams the row again, from the second on out of
 // the L2 cache, and computes what the earlier stages kept anew. A maximum and the sums relative to
 // it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
-__global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEvalArgs args) {
+__global__ void __launch_bounds__(512, BLOCKS)
+    forward_eval_streamed(ForwardEvalArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -1970,7 +2047,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_eval_streamed(ForwardEval
     const S* const x_from = row_goes_on ? x_row : x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V, policy);
     }
   };
   if (group < rows && first < end) {
@@ -2099,18 +2176,22 @@ struct ForwardEvalRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = ForwardEvalHeldRow;
+    using Held = fusegen::HeldRow<ForwardEvalHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(forward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(forward_eval_single<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_eval_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
-                                   Holders::lanes>);
+        return f(forward_eval_single<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+        if constexpr (Held::single<S, V>())
+          return f(forward_eval_single<S, V, Held::block_items<S, V>(), 512,
+                                       Held::resident_single<S, V>(), Holders::block>);
+        else
+          return f(
+              forward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_eval_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+        return f(forward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(
             forward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
@@ -2140,7 +2221,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardEvalPlan sized(const ForwardEvalArgs& args) {
-    using Held = ForwardEvalHeldRow;
+    using Held = fusegen::HeldRow<ForwardEvalHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -2148,21 +2229,23 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = ForwardEvalHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = std::min(ForwardEvalLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     needs.resident = Held::resident<S, V>();
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, ForwardEvalLaunch::waves, needs.walks), false, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, ForwardEvalLaunch::waves), false, 0);
     };
     while (!ForwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -2178,7 +2261,8 @@ void launch_forward_eval(const ForwardEvalArgs& args, [[maybe_unused]] void* wor
   const auto plan = ForwardEvalPlan::of<S>(args);
 
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))));
   };
   if (plan.width == 1) {
     ForwardEvalRows::visit<S, 1>(plan, launch);
@@ -2201,9 +2285,12 @@ struct BackwardEvalLaunch {
   static constexpr int full = 1024;          // threads of a block at most
 };
 
-// What a thread of backward_eval holds of a row.
-struct BackwardEvalHeldRow {
-  using Launch = BackwardEvalLaunch;
+// What backward_eval holds of a row.
+struct BackwardEvalHolds : BackwardEvalLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 1;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -2211,44 +2298,10 @@ struct BackwardEvalHeldRow {
     using T = fusegen::compute_t<S>;
     return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 1.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // backward_eval: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     backward_eval_held(BackwardEvalArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
@@ -2264,10 +2317,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   const T* const __restrict__ softmax_sum = static_cast<const T*>(args.softmax_sum);
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !BackwardEvalHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -2287,7 +2337,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 1);
+      HOLDERS != fusegen::Holders::lanes &&
+      fusegen::HeldRow<BackwardEvalHolds>::template HoldsSums<S, V, THREADS, BLOCKS, ITEMS>::value;
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_matmul_bias_sum(place, thread, threads);
@@ -2331,15 +2382,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -2351,12 +2393,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -2602,19 +2642,20 @@ struct BackwardEvalRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = BackwardEvalHeldRow;
+    using Held = fusegen::HeldRow<BackwardEvalHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_eval_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
-                                    Holders::lanes>);
+        return f(backward_eval_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
         return f(
             backward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_eval_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+        return f(backward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::full_block:
+        return f(backward_eval_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(
             backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
@@ -2646,7 +2687,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardEvalPlan sized(const BackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = BackwardEvalHeldRow;
+    using Held = fusegen::HeldRow<BackwardEvalHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -2654,24 +2695,27 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = BackwardEvalHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = std::min(BackwardEvalLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.held_sums = 1;
+    needs.held_sums = BackwardEvalHolds::sums;
+    needs.bytes = BackwardEvalHolds::bytes<S>();
     needs.staged_items = 0;
     needs.resident = Held::resident<S, V>();
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, BackwardEvalLaunch::waves, needs.walks), true, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, BackwardEvalLaunch::waves), true, 0);
     };
     while (!BackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -2718,9 +2762,12 @@ struct DoubleBackwardEvalLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
-// What a thread of double_backward_eval holds of a row.
-struct DoubleBackwardEvalHeldRow {
-  using Launch = DoubleBackwardEvalLaunch;
+// What double_backward_eval holds of a row.
+struct DoubleBackwardEvalHolds : DoubleBackwardEvalLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 1;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -2729,44 +2776,10 @@ struct DoubleBackwardEvalHeldRow {
     return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 1.0 * sizeof(S) + 3.0 * sizeof(T),
                      1.0 * sizeof(S) + 3.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // double_backward_eval: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_eval_held(DoubleBackwardEvalArgs args,
@@ -2787,10 +2800,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   S* const __restrict__ grad_grad_y = static_cast<S*>(args.grad_grad_y);
   typename K::Scalar scalar{};
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !DoubleBackwardEvalHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -2812,7 +2822,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   constexpr bool held_sums =
-      HOLDERS != fusegen::Holders::lanes && fusegen::holds_sums(THREADS, BLOCKS, ITEMS * V * 1);
+      HOLDERS != fusegen::Holders::lanes &&
+      fusegen::HeldRow<DoubleBackwardEvalHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
+                                                                    ITEMS>::value;
   using Sums =
       std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_matmul_bias_sum(place, thread, threads);
@@ -2866,16 +2878,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
     [[maybe_unused]] auto* const grad_grad_x_from =
         grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -2888,15 +2890,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
-        if constexpr (!alone)
-          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
-                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart);
+        grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
+                                      : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -3256,20 +3255,21 @@ struct DoubleBackwardEvalRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = DoubleBackwardEvalHeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardEvalHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_eval_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()),
-                                           256, 1, Holders::lanes>);
+        return f(double_backward_eval_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
         return f(double_backward_eval_held<S, V, Held::block_items<S, V>(), 512, resident,
                                            Holders::block>);
       case fusegen::RowForm::large_block:
         return f(
-            double_backward_eval_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+            double_backward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::full_block:
+        return f(double_backward_eval_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(double_backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                            Holders::cluster>);
@@ -3306,7 +3306,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardEvalPlan sized(const DoubleBackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = DoubleBackwardEvalHeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardEvalHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -3314,24 +3314,27 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = DoubleBackwardEvalHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardEvalLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
-    needs.held_sums = 1;
+    needs.held_sums = DoubleBackwardEvalHolds::sums;
+    needs.bytes = DoubleBackwardEvalHolds::bytes<S>();
     needs.staged_items = 0;
     needs.resident = Held::resident<S, V>();
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, DoubleBackwardEvalLaunch::waves, needs.walks), true, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, DoubleBackwardEvalLaunch::waves), true, 0);
     };
     while (!DoubleBackwardEvalRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =

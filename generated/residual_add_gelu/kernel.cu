@@ -20,7 +20,8 @@ struct ForwardLaunch {
 
 // forward: elements begin … end - 1 of one long row, V to an access, R accesses in flight.
 template <class S, int V, int R>
-__global__ void __launch_bounds__(256) forward(ForwardArgs args, int64_t begin, int64_t end) {
+__global__ void __launch_bounds__(256)
+    forward(ForwardArgs args, [[maybe_unused]] uint64_t policy, int64_t begin, int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -39,9 +40,9 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args, int64_t begin, 
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
-        residual_raw[i] =
-            fusegen::load_packed<V>(residual + fusegen::gap_before(args.residual_gap, at) + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at, policy);
+        residual_raw[i] = fusegen::load_packed<V>(
+            residual + fusegen::gap_before(args.residual_gap, at) + at, policy);
       }
     }
 #pragma unroll
@@ -117,12 +118,16 @@ void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
 
   if (plan.grid) {
     plan.template visit<S>(plan.width, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args, 0, plan.body);
+      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), 0,
+                      plan.body);
     });
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), plan.body,
+                      args.rows * args.cols);
     });
   }
 }
@@ -137,7 +142,8 @@ struct BackwardLaunch {
 
 // backward: elements begin … end - 1 of one long row, V to an access, R accesses in flight.
 template <class S, int V, int R>
-__global__ void __launch_bounds__(256) backward(BackwardArgs args, int64_t begin, int64_t end) {
+__global__ void __launch_bounds__(256)
+    backward(BackwardArgs args, [[maybe_unused]] uint64_t policy, int64_t begin, int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -159,11 +165,11 @@ __global__ void __launch_bounds__(256) backward(BackwardArgs args, int64_t begin
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
-        residual_raw[i] =
-            fusegen::load_packed<V>(residual + fusegen::gap_before(args.residual_gap, at) + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at, policy);
+        residual_raw[i] = fusegen::load_packed<V>(
+            residual + fusegen::gap_before(args.residual_gap, at) + at, policy);
         grad_y_raw[i] =
-            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at, policy);
       }
     }
 #pragma unroll
@@ -247,12 +253,16 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
 
   if (plan.grid) {
     plan.template visit<S>(plan.width, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args, 0, plan.body);
+      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), 0,
+                      plan.body);
     });
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), plan.body,
+                      args.rows * args.cols);
     });
   }
 }
@@ -268,7 +278,8 @@ struct DoubleBackwardLaunch {
 // double_backward: elements begin … end - 1 of one long row, V to an access, R accesses in flight.
 template <class S, int V, int R>
 __global__ void __launch_bounds__(256)
-    double_backward(DoubleBackwardArgs args, int64_t begin, int64_t end) {
+    double_backward(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy, int64_t begin,
+                    int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -295,15 +306,15 @@ __global__ void __launch_bounds__(256)
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
-        residual_raw[i] =
-            fusegen::load_packed<V>(residual + fusegen::gap_before(args.residual_gap, at) + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at, policy);
+        residual_raw[i] = fusegen::load_packed<V>(
+            residual + fusegen::gap_before(args.residual_gap, at) + at, policy);
         grad_y_raw[i] =
-            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at, policy);
         grad_grad_x_raw[i] = fusegen::load_packed<V>(
-            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at) + at);
+            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at) + at, policy);
         grad_grad_residual_raw[i] = fusegen::load_packed<V>(
-            grad_grad_residual + fusegen::gap_before(args.grad_grad_residual_gap, at) + at);
+            grad_grad_residual + fusegen::gap_before(args.grad_grad_residual_gap, at) + at, policy);
       }
     }
 #pragma unroll
@@ -401,12 +412,16 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
 
   if (plan.grid) {
     plan.template visit<S>(plan.width, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args, 0, plan.body);
+      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), 0,
+                      plan.body);
     });
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), plan.body,
+                      args.rows * args.cols);
     });
   }
 }

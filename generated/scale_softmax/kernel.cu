@@ -24,9 +24,12 @@ struct ForwardLaunch {
   static constexpr int full = 1024;          // threads of a block at most
 };
 
-// What a thread of forward holds of a row.
-struct ForwardHeldRow {
-  using Launch = ForwardLaunch;
+// What forward holds of a row.
+struct ForwardHolds : ForwardLaunch {
+  static constexpr bool singly = true;  // nothing of a row serves the next
+  static constexpr int sums = 0;        // of its columns, in registers where there is room
+  static constexpr bool beside = true;  // an element holds more than what is stored
+  static constexpr bool light = false;  // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -35,46 +38,13 @@ struct ForwardHeldRow {
     return std::max({1.0 * sizeof(S) + 0.0 * sizeof(T), 0.0 * sizeof(S) + 1.0 * sizeof(T),
                      0.0 * sizeof(S) + 1.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // forward: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
-__global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args) {
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    forward_held(ForwardArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -86,10 +56,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !ForwardHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -135,14 +102,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     [[maybe_unused]] Pack x_raw[ITEMS];
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
 
     [[maybe_unused]] typename K::Kept kept[ITEMS * V];
@@ -152,9 +111,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart, policy);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
 #pragma unroll
@@ -226,11 +184,122 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) forward_held(ForwardArgs args
   }
 }
 
+// forward: a row in the registers of a team of threads that take no other. All of its loads are
+// under way before anything waits; while it is reduced, other teams load.
+template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    forward_single(ForwardArgs args, [[maybe_unused]] uint64_t policy) {
+  using T = fusegen::compute_t<S>;
+  using K = Forward<fusegen::math_t<S>>;
+  fusegen::await_kernels_before();
+  [[maybe_unused]] const int64_t rows = args.rows, cols = args.cols;
+  const S* const __restrict__ x = static_cast<const S*>(args.x);
+  S* const __restrict__ y = static_cast<S*>(args.y);
+  T* const __restrict__ softmax_max = static_cast<T*>(args.softmax_max);
+  T* const __restrict__ softmax_sum = static_cast<T*>(args.softmax_sum);
+  const int r = int(blockIdx.x) * int(blockDim.y) + int(threadIdx.y);
+  const bool exists = r < int(rows);  // a team without a row only takes part in the barriers
+  [[maybe_unused]] const int end = exists ? int(cols) : 0;
+  const int first_column = int(threadIdx.x) * V, apart = int(blockDim.x) * V;
+  const auto column = [&](int item) { return first_column + item * apart; };
+  [[maybe_unused]] const int64_t x_gap = fusegen::gap_before_row(args.x_gap, r);
+  [[maybe_unused]] const int64_t row_at = fusegen::opaque(int64_t(r) * cols + first_column);
+  [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
+  [[maybe_unused]] fusegen::Packed<S, V> x_raw[ITEMS];
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    if (column(item) < end) {
+      x_raw[item] = fusegen::load_packed<V>(x_from + item * apart, policy);
+    }
+  }
+  typename K::Scalar scalar{};
+  scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
+  typename K::Row row{};
+  using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
+  __shared__ typename Team::Exchange exchange;
+  [[maybe_unused]] Team team(*fusegen::settled(&exchange));
+  [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  T reduced_softmax_max = fusegen::Maximum::identity<T>();
+
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    if (c < end) {
+      typename K::Full full[V];
+      const auto x_v = fusegen::unpack(x_raw[item]);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        full[v].x = x_v.value[v];
+      }
+      typename K::Col col[V] = {};
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Out out;
+        K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+        reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
+      }
+    }
+  }
+  T softmax_max_near = team.template reduce_near<fusegen::Maximum>(reduced_softmax_max);
+  row.softmax_max = fusegen::anchor(softmax_max_near);
+  T reduced_softmax_sum = fusegen::Sum::identity<T>();
+
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    if (c < end) {
+      typename K::Full full[V];
+      typename K::Col col[V] = {};
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Out out;
+        K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+        reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
+      }
+    }
+  }
+  const T softmax_max_warp = softmax_max_near;
+  T softmax_max_sums[] = {reduced_softmax_sum};
+  team.template reduce_shifted<typename K::Functions>(softmax_max_near, softmax_max_sums);
+  [[maybe_unused]] const T rescale =
+      fusegen::shift_factor<typename K::Functions>(softmax_max_warp, softmax_max_near);
+  row.softmax_max = softmax_max_near;
+  row.softmax_sum = softmax_max_sums[0];
+  K::row2(scalar, row);
+  [[maybe_unused]] auto* const y_from = y + fusegen::opaque(row_at);
+#pragma unroll
+  for (int item = 0; item < ITEMS; ++item) {
+    const int c = column(item);
+    if (c < end) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        kept[item * V + v].softmax_exp *= rescale;
+      }
+      typename K::Full full[V];
+      typename K::Col col[V] = {};
+      fusegen::Vector<T, V> y_v;
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        typename K::Out out;
+        K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+        y_v.value[v] = out.y;
+      }
+      fusegen::store_vector(y_from + item * apart, y_v);
+    }
+  }
+
+  if (exists && threadIdx.x == 0) {
+    if (softmax_max) softmax_max[r] = row.softmax_max;
+    if (softmax_sum) softmax_sum[r] = row.softmax_sum;
+  }
+}
+
 // forward: rows too long to hold. Each pass streams the row again, from the second on out of the L2
 // cache, and computes what the earlier stages kept anew. A maximum and the sums relative to it take
 // one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
-__global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args) {
+__global__ void __launch_bounds__(512, BLOCKS)
+    forward_streamed(ForwardArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -270,7 +339,7 @@ __global__ void __launch_bounds__(512, BLOCKS) forward_streamed(ForwardArgs args
     const S* const x_from = row_goes_on ? x_row : x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V, policy);
     }
   };
   if (group < rows && first < end) {
@@ -389,18 +458,21 @@ struct ForwardRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = ForwardHeldRow;
+    using Held = fusegen::HeldRow<ForwardHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(forward_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(forward_single<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
-                              Holders::lanes>);
+        return f(forward_single<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(forward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+        if constexpr (Held::single<S, V>())
+          return f(forward_single<S, V, Held::block_items<S, V>(), 512,
+                                  Held::resident_single<S, V>(), Holders::block>);
+        else
+          return f(forward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+        return f(forward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(forward_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
@@ -428,7 +500,7 @@ struct ForwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardPlan sized(const ForwardArgs& args) {
-    using Held = ForwardHeldRow;
+    using Held = fusegen::HeldRow<ForwardHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -436,21 +508,23 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = ForwardHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
     needs.preferred = std::min(ForwardLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
     needs.resident = Held::resident<S, V>();
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, ForwardLaunch::waves, needs.walks),
-                                 false, 0);
+                                 fusegen::waves<S>(plan, ForwardLaunch::waves), false, 0);
     };
     while (!ForwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -466,7 +540,8 @@ void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
   const auto plan = ForwardPlan::of<S>(args);
 
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))));
   };
   if (plan.width == 1) {
     ForwardRows::visit<S, 1>(plan, launch);
@@ -489,9 +564,12 @@ struct BackwardLaunch {
   static constexpr int full = 1024;          // threads of a block at most
 };
 
-// What a thread of backward holds of a row.
-struct BackwardHeldRow {
-  using Launch = BackwardLaunch;
+// What backward holds of a row.
+struct BackwardHolds : BackwardLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 0;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -499,47 +577,14 @@ struct BackwardHeldRow {
     using T = fusegen::compute_t<S>;
     return std::max({2.0 * sizeof(S) + 0.0 * sizeof(T), 2.0 * sizeof(S) + 1.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // backward: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_held(BackwardArgs args, fusegen::compute_t<S>* grad_scale_partial) {
+    backward_held(BackwardArgs args, [[maybe_unused]] uint64_t policy,
+                  fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -552,10 +597,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   S* const __restrict__ grad_x = static_cast<S*>(args.grad_x);
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !BackwardHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -612,15 +654,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     if constexpr (ahead) fusegen::await_copies();
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -632,12 +665,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart, policy);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart, policy);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -700,7 +731,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    backward_streamed(BackwardArgs args, fusegen::compute_t<S>* grad_scale_partial) {
+    backward_streamed(BackwardArgs args, [[maybe_unused]] uint64_t policy,
+                      fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -757,8 +789,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
     const S* const grad_y_from = row_goes_on ? grad_y_row : grad_y_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
-      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V, policy);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V, policy);
     }
   };
   if (group < rows && first < end) {
@@ -858,18 +890,17 @@ struct BackwardRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = BackwardHeldRow;
+    using Held = fusegen::HeldRow<BackwardHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
-                               Holders::lanes>);
+        return f(backward_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
         return f(backward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+        return f(backward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(backward_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
@@ -898,7 +929,7 @@ struct BackwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static BackwardPlan sized(const BackwardArgs& args) {
-    using Held = BackwardHeldRow;
+    using Held = fusegen::HeldRow<BackwardHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -906,21 +937,23 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = BackwardHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
     needs.preferred = std::min(BackwardLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.resident = Held::resident<S, V>();
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
-                                 fusegen::waves<S>(plan.form, BackwardLaunch::waves, needs.walks),
-                                 false, 0);
+                                 fusegen::waves<S>(plan, BackwardLaunch::waves), false, 0);
     };
     while (!BackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -939,7 +972,9 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_scale_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_scale_partial);
   };
   if (plan.width == 1) {
     BackwardRows::visit<S, 1>(plan, launch);
@@ -964,9 +999,12 @@ struct DoubleBackwardLaunch {
   static constexpr int full = 512;           // threads of a block at most
 };
 
-// What a thread of double_backward holds of a row.
-struct DoubleBackwardHeldRow {
-  using Launch = DoubleBackwardLaunch;
+// What double_backward holds of a row.
+struct DoubleBackwardHolds : DoubleBackwardLaunch {
+  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr int sums = 0;         // of its columns, in registers where there is room
+  static constexpr bool beside = true;   // an element holds more than what is stored
+  static constexpr bool light = false;   // that is soon computed
 
   // Bytes of registers that an element takes between two stages, at most.
   template <class S>
@@ -975,47 +1013,14 @@ struct DoubleBackwardHeldRow {
     return std::max({3.0 * sizeof(S) + 0.0 * sizeof(T), 3.0 * sizeof(S) + 3.0 * sizeof(T),
                      3.0 * sizeof(S) + 4.0 * sizeof(T)});
   }
-
-  // Whether a block of so many threads walks on to other rows.
-  template <class S, int V, int THREADS>
-  using Walks = std::bool_constant<fusegen::walks<S, V>(Launch::waves, THREADS, bytes<S>(), true,
-                                                        Launch::elements)>;
-
-  // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
-  template <class S, int V>
-  static constexpr int items() {
-    return fusegen::elements_held<S, V>(bytes<S>(), Launch::elements) / V;
-  }
-  template <class S, int V>
-  static constexpr int block_items() {
-    const bool more = V > 1 && sizeof(S) == 2 && !Walks<S, V, 512>::value;
-    return more ? fusegen::elements_of_one_row<S>(Launch::elements) / V : items<S, V>();
-  }
-  template <class S, int V>
-  static constexpr int cluster_items() {
-    return fusegen::cluster_items<S, V>(bytes<S>(), items<S, V>());
-  }
-
-  // Threads of a full block.
-  template <class S, int V>
-  static constexpr int threads() {
-    return std::min(Launch::full, fusegen::full_block<S, V>(Launch::elements));
-  }
-
-  // Blocks of 512 threads that a multiprocessor has registers for.
-  template <class S, int V>
-  static constexpr int resident() {
-    if (V == 1 || sizeof(S) == 8) return 1;
-    return sizeof(S) == 2 ? Launch::resident_narrow : Launch::resident;
-  }
 };
 
 // double_backward: a row in the registers of a team of threads, from one read to one write.
-// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile, or, where
-// its block takes one row alone, those of other blocks.
+// A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_held(DoubleBackwardArgs args, fusegen::compute_t<S>* grad_scale_partial) {
+    double_backward_held(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy,
+                         fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -1031,10 +1036,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   typename K::Scalar scalar{};
   scalar.scale = fusegen::load(static_cast<const S*>(args.scale));
   scalar.grad_grad_scale = fusegen::load(static_cast<const S*>(args.grad_grad_scale));
-  // A block takes one row alone, or walks on to others and copies them ahead.
-  [[maybe_unused]] constexpr bool alone =
-      HOLDERS == fusegen::Holders::block && !DoubleBackwardHeldRow::Walks<S, V, THREADS>::value;
-  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16 && !alone;
+  [[maybe_unused]] constexpr bool ahead = sizeof(Pack) == 16;
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   Team team(*fusegen::settled(&exchange));
@@ -1103,16 +1105,6 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
     [[maybe_unused]] auto* const grad_grad_x_from =
         grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
-    if constexpr (alone) {  // all of it is under way before anything waits
-#pragma unroll
-      for (int item = 0; item < ITEMS; ++item) {
-        if (column(item) < end) {
-          x_raw[item] = fusegen::load_packed<V>(x_from + item * apart);
-          grad_y_raw[item] = fusegen::load_packed<V>(grad_y_from + item * apart);
-          grad_grad_x_raw[item] = fusegen::load_packed<V>(grad_grad_x_from + item * apart);
-        }
-      }
-    }
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
@@ -1125,15 +1117,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (int item = 0; item < ITEMS; ++item) {
       const int c = column(item);
       if (c < end) {
-        if constexpr (!alone)
-          x_raw[item] =
-              ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart);
-        if constexpr (!alone)
-          grad_y_raw[item] = ahead ? grad_y_next[item * threads]
-                                   : fusegen::load_packed<V>(grad_y_from + item * apart);
-        if constexpr (!alone)
-          grad_grad_x_raw[item] = ahead ? grad_grad_x_next[item * threads]
-                                        : fusegen::load_packed<V>(grad_grad_x_from + item * apart);
+        x_raw[item] =
+            ahead ? x_next[item * threads] : fusegen::load_packed<V>(x_from + item * apart, policy);
+        grad_y_raw[item] = ahead ? grad_y_next[item * threads]
+                                 : fusegen::load_packed<V>(grad_y_from + item * apart, policy);
+        grad_grad_x_raw[item] =
+            ahead ? grad_grad_x_next[item * threads]
+                  : fusegen::load_packed<V>(grad_grad_x_from + item * apart, policy);
         typename K::Full full[V];
         const auto x_v = fusegen::unpack(x_raw[item]);
         const auto grad_y_v = fusegen::unpack(grad_y_raw[item]);
@@ -1234,7 +1224,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // to it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    double_backward_streamed(DoubleBackwardArgs args, fusegen::compute_t<S>* grad_scale_partial) {
+    double_backward_streamed(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy,
+                             fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -1301,9 +1292,10 @@ __global__ void __launch_bounds__(512, BLOCKS)
     const S* const grad_grad_x_from = row_goes_on ? grad_grad_x_row : grad_grad_x_following;
 #pragma unroll
     for (int n = 0; n < accesses; ++n) {
-      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V);
-      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V);
-      grad_grad_x_raw[n] = fusegen::load_packed<V>(grad_grad_x_from + int64_t(access(c, n)) * V);
+      x_raw[n] = fusegen::load_packed<V>(x_from + int64_t(access(c, n)) * V, policy);
+      grad_y_raw[n] = fusegen::load_packed<V>(grad_y_from + int64_t(access(c, n)) * V, policy);
+      grad_grad_x_raw[n] =
+          fusegen::load_packed<V>(grad_grad_x_from + int64_t(access(c, n)) * V, policy);
     }
   };
   if (group < rows && first < end) {
@@ -1456,19 +1448,18 @@ struct DoubleBackwardRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = DoubleBackwardHeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardHolds>;
     constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_held<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_held<S, V, fusegen::warp_items<S, V>(Held::items<S, V>()), 256, 1,
-                                      Holders::lanes>);
+        return f(double_backward_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
         return f(
             double_backward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_held<S, V, Held::block_items<S, V>(), full, 1, Holders::block>);
+        return f(double_backward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(double_backward_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                       Holders::cluster>);
@@ -1502,7 +1493,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static DoubleBackwardPlan sized(const DoubleBackwardArgs& args) {
-    using Held = DoubleBackwardHeldRow;
+    using Held = fusegen::HeldRow<DoubleBackwardHolds>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1510,21 +1501,23 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.walks = Held::Walks<S, V, 512>::value;
+    needs.single_block = Held::single<S, V>();
+    needs.single_warp = DoubleBackwardHolds::singly;
     needs.staged = false;
     needs.threads = Held::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardLaunch::threads, 512);
-    needs.warp_items = fusegen::warp_items<S, V>(Held::items<S, V>());
+    needs.warp_items = Held::warp_items<S, V>();
     needs.cluster_items = Held::cluster_items<S, V>();
     needs.items = Held::block_items<S, V>();
+    needs.large_items = Held::large_items<S, V>();
+    needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.resident = Held::resident<S, V>();
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
-      return fusegen::place_rows(
-          plan, kernel, args.rows,
-          fusegen::waves<S>(plan.form, DoubleBackwardLaunch::waves, needs.walks), false, 0);
+      return fusegen::place_rows(plan, kernel, args.rows,
+                                 fusegen::waves<S>(plan, DoubleBackwardLaunch::waves), false, 0);
     };
     while (!DoubleBackwardRows::visit<S, V>(plan, place)) {  // the chip cannot hold the cluster
       static_cast<fusegen::RowPlan&>(plan) =
@@ -1543,7 +1536,9 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
   T* const grad_scale_partial = partial;
   partial += plan.blocks;
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_scale_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_scale_partial);
   };
   if (plan.width == 1) {
     DoubleBackwardRows::visit<S, 1>(plan, launch);

@@ -20,7 +20,8 @@ struct ForwardLaunch {
 
 // forward: elements begin … end - 1 of one long row, V to an access, R accesses in flight.
 template <class S, int V, int R>
-__global__ void __launch_bounds__(256) forward(ForwardArgs args, int64_t begin, int64_t end) {
+__global__ void __launch_bounds__(256)
+    forward(ForwardArgs args, [[maybe_unused]] uint64_t policy, int64_t begin, int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -37,7 +38,7 @@ __global__ void __launch_bounds__(256) forward(ForwardArgs args, int64_t begin, 
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at, policy);
       }
     }
 #pragma unroll
@@ -110,12 +111,16 @@ void launch_forward(const ForwardArgs& args, [[maybe_unused]] void* workspace,
 
   if (plan.grid) {
     plan.template visit<S>(plan.width, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args, 0, plan.body);
+      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), 0,
+                      plan.body);
     });
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), plan.body,
+                      args.rows * args.cols);
     });
   }
 }
@@ -130,7 +135,8 @@ struct BackwardLaunch {
 
 // backward: elements begin … end - 1 of one long row, V to an access, R accesses in flight.
 template <class S, int V, int R>
-__global__ void __launch_bounds__(256) backward(BackwardArgs args, int64_t begin, int64_t end) {
+__global__ void __launch_bounds__(256)
+    backward(BackwardArgs args, [[maybe_unused]] uint64_t policy, int64_t begin, int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -149,9 +155,9 @@ __global__ void __launch_bounds__(256) backward(BackwardArgs args, int64_t begin
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at, policy);
         grad_y_raw[i] =
-            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at, policy);
       }
     }
 #pragma unroll
@@ -227,12 +233,16 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
 
   if (plan.grid) {
     plan.template visit<S>(plan.width, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args, 0, plan.body);
+      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), 0,
+                      plan.body);
     });
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), plan.body,
+                      args.rows * args.cols);
     });
   }
 }
@@ -248,7 +258,8 @@ struct DoubleBackwardLaunch {
 // double_backward: elements begin … end - 1 of one long row, V to an access, R accesses in flight.
 template <class S, int V, int R>
 __global__ void __launch_bounds__(256)
-    double_backward(DoubleBackwardArgs args, int64_t begin, int64_t end) {
+    double_backward(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy, int64_t begin,
+                    int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -270,11 +281,11 @@ __global__ void __launch_bounds__(256)
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at, policy);
         grad_y_raw[i] =
-            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at, policy);
         grad_grad_x_raw[i] = fusegen::load_packed<V>(
-            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at) + at);
+            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at) + at, policy);
       }
     }
 #pragma unroll
@@ -360,12 +371,16 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
 
   if (plan.grid) {
     plan.template visit<S>(plan.width, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args, 0, plan.body);
+      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), 0,
+                      plan.body);
     });
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), plan.body,
+                      args.rows * args.cols);
     });
   }
 }
@@ -381,7 +396,8 @@ struct TripleBackwardLaunch {
 // triple_backward: elements begin … end - 1 of one long row, V to an access, R accesses in flight.
 template <class S, int V, int R>
 __global__ void __launch_bounds__(256)
-    triple_backward(TripleBackwardArgs args, int64_t begin, int64_t end) {
+    triple_backward(TripleBackwardArgs args, [[maybe_unused]] uint64_t policy, int64_t begin,
+                    int64_t end) {
   using T = fusegen::compute_t<S>;
   using K = TripleBackward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -408,15 +424,15 @@ __global__ void __launch_bounds__(256)
     for (int i = 0; i < R; ++i) {
       const int64_t at = first + i * block;
       if (at < end) {
-        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at);
+        x_raw[i] = fusegen::load_packed<V>(x + fusegen::gap_before(args.x_gap, at) + at, policy);
         grad_y_raw[i] =
-            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at);
+            fusegen::load_packed<V>(grad_y + fusegen::gap_before(args.grad_y_gap, at) + at, policy);
         grad_grad_x_raw[i] = fusegen::load_packed<V>(
-            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at) + at);
+            grad_grad_x + fusegen::gap_before(args.grad_grad_x_gap, at) + at, policy);
         grad_grad_x_2_raw[i] = fusegen::load_packed<V>(
-            grad_grad_x_2 + fusegen::gap_before(args.grad_grad_x_2_gap, at) + at);
+            grad_grad_x_2 + fusegen::gap_before(args.grad_grad_x_2_gap, at) + at, policy);
         grad_grad_grad_y_raw[i] = fusegen::load_packed<V>(
-            grad_grad_grad_y + fusegen::gap_before(args.grad_grad_grad_y_gap, at) + at);
+            grad_grad_grad_y + fusegen::gap_before(args.grad_grad_grad_y_gap, at) + at, policy);
       }
     }
 #pragma unroll
@@ -514,12 +530,16 @@ void launch_triple_backward(const TripleBackwardArgs& args, [[maybe_unused]] voi
 
   if (plan.grid) {
     plan.template visit<S>(plan.width, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args, 0, plan.body);
+      fusegen::launch(kernel, stream, plan.grid, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), 0,
+                      plan.body);
     });
   }
   if (plan.rest) {
     plan.template visit<S>(1, [&](auto* kernel) {
-      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args, plan.body, args.rows * args.cols);
+      fusegen::launch(kernel, stream, plan.rest, 256, 0, 1, args,
+                      fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))), plan.body,
+                      args.rows * args.cols);
     });
   }
 }

@@ -15,6 +15,7 @@
 #include "fusegen/partial_sums.cuh"
 #include "fusegen/precision.h"
 #include "fusegen/random.h"
+#include "fusegen/reads.cuh"
 #include "fusegen/row_plan.cuh"
 #include "fusegen/run_sums.cuh"
 #include "fusegen/team.cuh"

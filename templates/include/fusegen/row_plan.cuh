@@ -9,20 +9,23 @@
 #include <numeric>
 
 #include "fusegen/chip.cuh"
+#include "fusegen/held_row.cuh"
 #include "fusegen/launch.cuh"
 
 namespace fusegen {
 
 // How a row is held: `brief`, one access a thread, by lanes of a warp; `warp`, by one warp;
-// `block`, by up to 512 threads; `large_block`, by up to 1024; `cluster` and `large_cluster`, by
-// several such blocks. Or, because it is too long, in shared memory: `staged`, by one of two or
-// three blocks of a multiprocessor; `staged_cluster`, by several of them. Or streamed by a cluster,
-// by one block where the chip has none.
+// `block`, by up to 512 threads; `large_block`, by up to 1024; `full_block`, by such ones that hold
+// more, but not the sums of their columns; `cluster` and `large_cluster`, by several blocks. Or,
+// because it is too long, in shared memory: `staged`, by one of two or three blocks of a
+// multiprocessor; `staged_cluster`, by several of them. Or streamed by a cluster, by one block
+// where the chip has none.
 enum class RowForm {
   brief,
   warp,
   block,
   large_block,
+  full_block,
   cluster,
   large_cluster,
   staged,
@@ -34,61 +37,6 @@ enum class RowForm {
 // Accesses that a row may have where they are counted in 32 bits, with room for a step beyond.
 constexpr int64_t most_accesses = int64_t(UINT32_MAX) - (1 << 20);
 
-// Threads of a full block. Single elements need an address and a test each, doubles two registers a
-// value: there a thread gets 128 registers, not 64, as it does where it is to hold many elements.
-template <class S, int V>
-constexpr int full_block(int elements) {
-  return V == 1 || sizeof(S) == 8 || elements > 16 ? 512 : 1024;
-}
-
-// Elements that a thread of a full block holds where an element needs `bytes` of registers: a power
-// of two, so that they take up to half of its registers, or three eighths of 128.
-template <class S, int V>
-constexpr int elements_held(double bytes, int most) {
-  int elements = V == 1 || sizeof(S) == 8 ? std::min(most / 2, 8) : most;
-  const double room = full_block<S, V>(most) == 512 && V > 1 && sizeof(S) < 8 ? 192 : 128;
-  while (elements > V && elements * bytes > room) elements /= 2;
-  return elements;
-}
-
-// Accesses that a thread holds where one warp has the whole row: twice as many, for there are only
-// 256 threads in a block, but not of a wide type's, which would leave too few threads on the chip.
-template <class S, int V>
-constexpr int warp_items(int held) {
-  return V > 1 && sizeof(S) == 2 ? 2 * held : held;
-}
-
-// Accesses that a thread of a cluster holds: its exchange takes registers that wide types lack, but
-// where an element needs few, more of them make the exchange rarer.
-template <class S, int V>
-constexpr int cluster_items(double bytes, int held) {
-  const int usual = sizeof(S) == 4 && held > 1 ? held / 2 : held;
-  if (V == 1 || sizeof(S) == 8) return usual;
-  int light = 2 * held;
-  while (light > usual && light * V * bytes > 64) light /= 2;
-  return light;
-}
-
-// So many waves of blocks are one block for each row.
-constexpr int each_row = 1024;
-
-// Elements of a row that a thread must hold where no other row is under way: of 16-bit types twice
-// as many, so that four blocks of 256 threads share a multiprocessor where two of 512 would, and
-// fewer threads wait for each other.
-template <class S>
-constexpr int elements_of_one_row(int most) {
-  return sizeof(S) == 2 ? 2 * most : most;
-}
-
-// Whether a block that holds a row walks on to others and copies them ahead. One of up to 512
-// threads may take a single row, if it can hold enough of it, of 16-bit types nothing `beside` what
-// is stored: while it reduces, the others on its multiprocessor load.
-template <class S, int V>
-constexpr bool walks(int waves, int threads, double bytes, bool beside, int most) {
-  if (waves < each_row || threads > 512 || sizeof(S) == 8) return true;
-  return V > 1 && sizeof(S) == 2 && (beside || elements_of_one_row<S>(most) * bytes > 128);
-}
-
 // Whether there are kernels that keep rows in shared memory.
 template <class S, int V>
 constexpr bool stages = V > 1 && sizeof(S) < 8;
@@ -97,13 +45,9 @@ constexpr bool stages = V > 1 && sizeof(S) < 8;
 // has 72 registers.
 constexpr int staged_threads = 896;
 
-// Whether a thread has registers for so many sums of columns: 32 of 128.
-__host__ __device__ constexpr bool holds_sums(int threads, int blocks, int sums) {
-  return threads * blocks <= 512 && 0 < sums && sums <= 32;
-}
-
 struct RowPlan {
   RowForm form;
+  bool single;  // each team of threads takes one row and no other
   int width;    // elements of one access
   int cluster;  // blocks that hold a row
   int fold;     // neighbouring columns that share a sum by channel
@@ -123,8 +67,8 @@ struct RowPlan {
 
 // Blocks for each place on the chip, where a kernel asks for `wanted`.
 template <class S>
-int waves(RowForm form, int wanted, bool walks) {
-  if (form == RowForm::block && !walks) return each_row;
+int waves(const RowPlan& plan, int wanted) {
+  if (plan.single) return each_row;
   if (sizeof(S) != 4) return 1;
   return wanted == each_row ? 4 : wanted;
 }
@@ -137,16 +81,20 @@ struct RowNeeds {
   bool once;          // one pass over a row is all, and no columns are summed
   bool reduces;       // something of each row is reduced
   bool staged;        // there is a kernel that keeps rows in shared memory
-  bool walks;         // a block of up to 512 threads that holds a row copies the next one ahead
+  bool single_block;  // a block of up to 512 threads that holds a row takes it alone
+  bool single_warp;   // so does a warp
   int cluster;        // blocks that may hold a row together, up to 16
   int threads;        // of a block, at most
   int preferred;      // of a block, at most, while a larger cluster can hold the row
   int items;          // accesses a thread holds where a block holds the row
+  int large_items;    // where a large block does
+  int full_items;     // where a block does that holds as much as it can
   int warp_items;     // where a warp does
   int cluster_items;  // where a cluster does
   size_t ahead;       // bytes of shared memory for each access that a thread copies ahead
   size_t sums;        // for the sums of its columns, where it has no registers for them
   int held_sums;      // how many of these registers may hold for each of its columns
+  double bytes;       // of registers, for what an element holds beside them
   int staged_items;   // accesses of a thread whose sums it has in registers where it keeps rows in
                       // shared memory; 0: any number, sums in shared memory too
   int resident;       // blocks of 512 threads that a multiprocessor has registers for
@@ -176,8 +124,9 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   plan.cluster = 1;
   const auto several_rows = [&](RowForm form, int items, int lanes) {
     plan.form = form;
+    plan.single = needs.single_warp;
     plan.threads = dim3(unsigned(lanes), unsigned(block / lanes));
-    plan.shared = (needs.ahead + needs.sums) * size_t(items) * block;
+    plan.shared = plan.single ? 0 : (needs.ahead + needs.sums) * size_t(items) * block;
     return plan;
   };
   if (needs.rows <= INT32_MAX && lanes(1, 1) <= 32) {
@@ -189,13 +138,14 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     return several_rows(RowForm::warp, needs.warp_items, 32);
   // One block if it can be, even a large one: the blocks of a cluster wait for each other. Else
   // small blocks, of which a multiprocessor has two that hide each other's waiting.
-  const auto blocks = [&](RowForm form, int cluster, int most, size_t sums) {
-    const int items = cluster > 1 ? needs.cluster_items : needs.items;
+  const auto blocks = [&](RowForm form, int items, int cluster, int most, size_t sums) {
     const int64_t threads = (lanes(items, cluster) + 31) / 32 * 32;
-    const size_t ahead = form == RowForm::block && !needs.walks ? 0 : needs.ahead;
+    const bool single = form == RowForm::block && needs.single_block;
+    const size_t ahead = single ? 0 : needs.ahead;
     const size_t shared = (ahead + sums) * size_t(items) * size_t(threads);
     if (threads > most || int64_t(shared) > chip().shared_bytes - 3072) return false;
     plan.form = form;
+    plan.single = single;
     plan.cluster = cluster;
     plan.threads = dim3(unsigned(threads));
     plan.shared = shared;
@@ -214,18 +164,27 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   }
   const int most = chip().clusters ? std::min(needs.cluster, 16) : 1;
   const auto sums = [&](int threads, int blocks, int items) {
-    return holds_sums(threads, blocks, items * needs.width * needs.held_sums) ? 0 : needs.sums;
+    const int elements = items * needs.width;
+    return holds_sums(threads, blocks, elements, needs.held_sums, needs.bytes) ? 0 : needs.sums;
   };
   const auto held = [&] {
     const int full = needs.threads, shared_out = needs.cluster_items;
-    if (blocks(RowForm::block, 1, 512, sums(512, needs.resident, needs.items))) return true;
-    if (blocks(RowForm::large_block, 1, full, sums(full, 1, needs.items))) return true;
+    const auto block = [&](RowForm form, int items, int most, int resident) {
+      return blocks(form, items, 1, most, sums(most, resident, items));
+    };
+    if (block(RowForm::block, needs.items, 512, needs.resident)) return true;
+    if (block(RowForm::large_block, needs.large_items, full, 1)) return true;
+    if (needs.full_items > needs.large_items &&
+        block(RowForm::full_block, needs.full_items, full, 1))
+      return true;
     for (int cluster = 2; cluster <= most; cluster *= 2) {
       const int threads = cluster == most ? 512 : needs.preferred;
-      if (blocks(RowForm::cluster, cluster, threads, sums(512, needs.resident, shared_out)))
+      if (blocks(RowForm::cluster, shared_out, cluster, threads,
+                 sums(512, needs.resident, shared_out)))
         return true;
     }
-    return most > 1 && blocks(RowForm::large_cluster, most, full, sums(full, 1, shared_out));
+    return most > 1 &&
+           blocks(RowForm::large_cluster, shared_out, most, full, sums(full, 1, shared_out));
   };
   // A multiprocessor has room for `each` blocks, of which one computes while another waits.
   const auto staged = [&](int cluster, int each) {
@@ -236,6 +195,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     if (each * (int64_t(shared) + 3072) > chip().shared_bytes) return false;
     if (needs.staged_items && items > needs.staged_items) return false;
     plan.form = cluster > 1 ? RowForm::staged_cluster : RowForm::staged;
+    plan.single = false;
     plan.cluster = cluster;
     plan.threads = dim3(unsigned(threads));
     plan.shared = shared;

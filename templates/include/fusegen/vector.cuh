@@ -124,35 +124,6 @@ __device__ __forceinline__ T* settled(T* shared) {
   return static_cast<T*>(__cvta_shared_to_generic(address));
 }
 
-// Whether `copy_ahead` can copy a packed vector.
-template <class Pack>
-constexpr bool copies_ahead = sizeof(Pack) == 4 || sizeof(Pack) == 8 || sizeof(Pack) == 16;
-
-// Copies a packed vector to shared memory while the thread goes on, through the first-level cache:
-// for what other threads of the block read too. Only the thread that asked reads the copy, after
-// `await_copies`, so that no barrier is needed.
-template <class Pack>
-__device__ __forceinline__ void copy_ahead_cached(Pack* shared, const void* global) {
-  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global), "n"(sizeof(Pack))
-               : "memory");
-}
-
-// The same, past that cache where the vector has 16 bytes.
-template <class Pack>
-__device__ __forceinline__ void copy_ahead(Pack* shared, const void* global) {
-  if constexpr (sizeof(Pack) == 16) {
-    const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
-  } else {
-    copy_ahead_cached(shared, global);
-  }
-}
-
-__device__ __forceinline__ void await_copies() {
-  asm volatile("cp.async.wait_all;" ::: "memory");
-}
-
 // The sum of a vector's elements, in pairs.
 template <class T, int V>
 __device__ __forceinline__ T folded(const Vector<T, V>& values) {
