@@ -37,14 +37,15 @@ _MACROS = frozenset(
 _KERNEL = frozenset(
     """
     BLOCKS HOLDERS ITEMS K S T THREADS V access accesses across activation ahead all_rows allows
-    alone apart args at base begin behind block block_items blocks body bytes c channel channel_run
-    channels cluster_items col column columns count cycle down dtype dynamic each end exchange exists fetch
-    first first_column first_of_block flight fold follow from full further gap grid group groups
-    held here holds i inner item items j kept kernel known lanes last launch load matrix mine more
-    most n needs next of offset one out own part partial piece place places plan policy power r
-    register_each rescale resident row row_at row_count row_goes_on run runs sample scalar shared soon
-    square stage start step store stored strand strands stream stride task team thread threads tile
-    tiles tiling to total v visit walk warp whole wide widest width workspace y
+    alone apart args at base begin behind beside block block_items blocks body bytes c channel
+    channel_run channels cluster_items col column columns count cycle down dtype dynamic each end
+    exchange exists fetch first first_column first_of_block flight fold follow from full further gap
+    grid group groups held here holds i inner item items j kept kernel known lanes last launch light
+    load matrix mine more most n needs next of offset one out own part partial piece place places
+    plan policy power r register_each rescale resident row row_at row_count row_goes_on run runs
+    sample scalar shared singly soon square stage start step store stored strand strands stream
+    stride sums task team thread threads tile tiles tiling to total v visit walk warp whole wide
+    widest width workspace y
     """.split()  # noqa: SIM905
 )
 #: Endings that the templates give to a spec's names.

@@ -1413,7 +1413,8 @@ struct BackwardTrainSumsRows {
         return f(
             backward_train_sums_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::full_block:
-        return f(backward_train_sums_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
+          return f(backward_train_sums_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(backward_train_sums_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                           Holders::cluster>);
@@ -2074,7 +2075,8 @@ struct BackwardTrainRows {
       case fusegen::RowForm::large_block:
         return f(backward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::full_block:
-        return f(backward_train_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
+          return f(backward_train_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                      Holders::cluster>);
@@ -2762,8 +2764,9 @@ struct DoubleBackwardTrainSumsRows {
         return f(double_backward_train_sums_held<S, V, Held::large_items<S, V>(), full, 1,
                                                  Holders::block>);
       case fusegen::RowForm::full_block:
-        return f(
-            double_backward_train_sums_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
+          return f(
+              double_backward_train_sums_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(double_backward_train_sums_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                                  Holders::cluster>);
@@ -5975,7 +5978,8 @@ struct BackwardEvalRows {
       case fusegen::RowForm::large_block:
         return f(backward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::full_block:
-        return f(backward_eval_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
+          return f(backward_eval_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(
             backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);

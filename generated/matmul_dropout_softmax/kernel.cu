@@ -982,7 +982,8 @@ struct BackwardTrainRows {
       case fusegen::RowForm::large_block:
         return f(backward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::full_block:
-        return f(backward_train_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
+          return f(backward_train_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                      Holders::cluster>);
@@ -2655,7 +2656,8 @@ struct BackwardEvalRows {
       case fusegen::RowForm::large_block:
         return f(backward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::full_block:
-        return f(backward_eval_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
+          return f(backward_eval_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(
             backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
@@ -3269,7 +3271,8 @@ struct DoubleBackwardEvalRows {
         return f(
             double_backward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::full_block:
-        return f(double_backward_eval_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
+          return f(double_backward_eval_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(double_backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident,
                                            Holders::cluster>);

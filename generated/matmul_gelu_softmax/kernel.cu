@@ -954,7 +954,8 @@ struct BackwardRows {
       case fusegen::RowForm::large_block:
         return f(backward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::full_block:
-        return f(backward_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
+          return f(backward_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
         return f(backward_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
