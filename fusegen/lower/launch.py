@@ -110,9 +110,10 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     wide = wide or len(kernel.row_fields) + len(kernel.stages) > 7
     # Where the math is light, a thread is soon done: more threads beat more of each one's loads.
     light, arithmetic = _calls(kernel) < 2, not _calls(kernel)
-    # Several sums of columns: what they are made of needs more than 64 registers, or in 16 bits, where it is
-    # arithmetic alone, two blocks with the sums in shared memory. Rows that span channels are long, so that
-    # blocks share them: the more each holds, the fewer wait for each other.
+    # Several sums of columns: what they are made of needs more than 64 registers, but where it is arithmetic
+    # alone. In 16 bits two blocks with the sums in shared memory are faster then; else, where an element
+    # holds little, two that hold fewer elements and the sums (held_row.cuh). Rows that span channels are
+    # long, so that blocks share them: the more each holds, the fewer wait for each other.
     summed = kernel.form == "rows" and len(kernel.column_sums) > 1
     narrow = many or (summed and not (arithmetic and kernel.col_sums))
     little = max(sum(held) for held in kernel.held) <= 2 and kernel.held_sums == 2
