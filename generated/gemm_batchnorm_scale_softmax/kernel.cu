@@ -1171,28 +1171,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  // The block leaves its sums, each thread of its first row some that other threads have added up.
+  const int first_of_block = first_column - int(threadIdx.x) * V;
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
-    const int c = column(item);
-    if (threadIdx.y == 0 && c < cols) {
-      fusegen::Vector<T, V> grad_bn_weight_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_bn_weight_all.value[v] += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_all);
-      fusegen::Vector<T, V> grad_bn_bias_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_bn_bias_all.value[v] += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_all);
-    }
+    fusegen::leave_columns(grad_bn_weight_sum, item, grad_bn_weight_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
+    fusegen::leave_columns(grad_bn_bias_sum, item, grad_bn_bias_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
   if (threadIdx.x == 0 && threadIdx.y == 0)
@@ -1836,21 +1824,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  // The block leaves its sums, each thread of its first row some that other threads have added up.
+  const int first_of_block = first_column - int(threadIdx.x) * V;
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
-    const int c = column(item);
-    if (threadIdx.y == 0 && c < cols) {
-      fusegen::Vector<T, V> grad_gemm_bias_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_gemm_bias_all.value[v] += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_all);
-    }
+    fusegen::leave_columns(grad_gemm_bias_sum, item, grad_gemm_bias_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
   }
 }
 
@@ -2486,39 +2467,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  // The block leaves its sums, each thread of its first row some that other threads have added up.
+  const int first_of_block = first_column - int(threadIdx.x) * V;
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
-    const int c = column(item);
-    if (threadIdx.y == 0 && c < cols) {
-      fusegen::Vector<T, V> grad_grad_bn_column_sum_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_grad_bn_column_sum_all.value[v] +=
-              grad_grad_bn_column_sum_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_grad_bn_column_sum_partial + group * cols + c,
-                            grad_grad_bn_column_sum_all);
-      fusegen::Vector<T, V> grad_grad_bn_column_sum_2_2_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_grad_bn_column_sum_2_2_all.value[v] +=
-              grad_grad_bn_column_sum_2_2_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_grad_bn_column_sum_2_2_partial + group * cols + c,
-                            grad_grad_bn_column_sum_2_2_all);
-      fusegen::Vector<T, V> grad_bn_var_2_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_bn_var_2_all.value[v] += grad_bn_var_2_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_bn_var_2_partial + group * cols + c, grad_bn_var_2_all);
-    }
+    fusegen::leave_columns(grad_grad_bn_column_sum_sum, item,
+                           grad_grad_bn_column_sum_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
+    fusegen::leave_columns(grad_grad_bn_column_sum_2_2_sum, item,
+                           grad_grad_bn_column_sum_2_2_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
+    fusegen::leave_columns(grad_bn_var_2_sum, item, grad_bn_var_2_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
   }
 }
 
@@ -3336,42 +3298,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  // The block leaves its sums, each thread of its first row some that other threads have added up.
+  const int first_of_block = first_column - int(threadIdx.x) * V;
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
-    const int c = column(item);
-    if (threadIdx.y == 0 && c < cols) {
-      fusegen::Vector<T, V> grad_bn_weight_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_bn_weight_all.value[v] += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_all);
-      fusegen::Vector<T, V> grad_bn_bias_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_bn_bias_all.value[v] += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_all);
-      fusegen::Vector<T, V> grad_bn_var_4_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_bn_var_4_all.value[v] += grad_bn_var_4_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_bn_var_4_partial + group * cols + c, grad_bn_var_4_all);
-      fusegen::Vector<T, V> grad_bn_mean_4_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_bn_mean_4_all.value[v] += grad_bn_mean_4_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_bn_mean_4_partial + group * cols + c, grad_bn_mean_4_all);
-    }
+    fusegen::leave_columns(grad_bn_weight_sum, item, grad_bn_weight_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
+    fusegen::leave_columns(grad_bn_bias_sum, item, grad_bn_bias_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
+    fusegen::leave_columns(grad_bn_var_4_sum, item, grad_bn_var_4_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
+    fusegen::leave_columns(grad_bn_mean_4_sum, item, grad_bn_mean_4_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
   if (threadIdx.x == 0 && threadIdx.y == 0)
@@ -4304,21 +4244,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  // The block leaves its sums, each thread of its first row some that other threads have added up.
+  const int first_of_block = first_column - int(threadIdx.x) * V;
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
-    const int c = column(item);
-    if (threadIdx.y == 0 && c < cols) {
-      fusegen::Vector<T, V> grad_gemm_bias_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_gemm_bias_all.value[v] += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_all);
-    }
+    fusegen::leave_columns(grad_gemm_bias_sum, item, grad_gemm_bias_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
   }
 }
 
@@ -5723,35 +5656,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  // The block leaves its sums, each thread of its first row some that other threads have added up.
+  const int first_of_block = first_column - int(threadIdx.x) * V;
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
-    const int c = column(item);
-    if (threadIdx.y == 0 && c < cols) {
-      fusegen::Vector<T, V> grad_gemm_bias_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_gemm_bias_all.value[v] += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_all);
-      fusegen::Vector<T, V> grad_bn_weight_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_bn_weight_all.value[v] += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_all);
-      fusegen::Vector<T, V> grad_bn_bias_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_bn_bias_all.value[v] += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_all);
-    }
+    fusegen::leave_columns(grad_gemm_bias_sum, item, grad_gemm_bias_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
+    fusegen::leave_columns(grad_bn_weight_sum, item, grad_bn_weight_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
+    fusegen::leave_columns(grad_bn_bias_sum, item, grad_bn_bias_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
   if (threadIdx.x == 0 && threadIdx.y == 0)
@@ -6454,35 +6370,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  // The block leaves its sums, each thread of its first row some that other threads have added up.
+  const int first_of_block = first_column - int(threadIdx.x) * V;
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
-    const int c = column(item);
-    if (threadIdx.y == 0 && c < cols) {
-      fusegen::Vector<T, V> grad_gemm_bias_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_gemm_bias_all.value[v] += grad_gemm_bias_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_gemm_bias_partial + group * cols + c, grad_gemm_bias_all);
-      fusegen::Vector<T, V> grad_bn_weight_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_bn_weight_all.value[v] += grad_bn_weight_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_bn_weight_partial + group * cols + c, grad_bn_weight_all);
-      fusegen::Vector<T, V> grad_bn_bias_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_bn_bias_all.value[v] += grad_bn_bias_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_bn_bias_partial + group * cols + c, grad_bn_bias_all);
-    }
+    fusegen::leave_columns(grad_gemm_bias_sum, item, grad_gemm_bias_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
+    fusegen::leave_columns(grad_bn_weight_sum, item, grad_bn_weight_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
+    fusegen::leave_columns(grad_bn_bias_sum, item, grad_bn_bias_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
   }
   grad_scale_total = fusegen::sum_block(grad_scale_total);
   if (threadIdx.x == 0 && threadIdx.y == 0)

@@ -752,21 +752,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  // The block leaves its sums, each thread of its first row some that other threads have added up.
+  const int first_of_block = first_column - int(threadIdx.x) * V;
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
-    const int c = column(item);
-    if (threadIdx.y == 0 && c < cols) {
-      fusegen::Vector<T, V> grad_linear_bias_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_linear_bias_all.value[v] += grad_linear_bias_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_linear_bias_partial + group * cols + c, grad_linear_bias_all);
-    }
+    fusegen::leave_columns(grad_linear_bias_sum, item, grad_linear_bias_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
   }
 }
 
@@ -1286,21 +1279,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block's sums, its rows of threads added up in their order.
-  const int64_t group = int64_t(blockIdx.x) / team.blocks();
+  // The block leaves its sums, each thread of its first row some that other threads have added up.
+  const int first_of_block = first_column - int(threadIdx.x) * V;
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
-    const int c = column(item);
-    if (threadIdx.y == 0 && c < cols) {
-      fusegen::Vector<T, V> grad_linear_bias_all{};
-      for (int y = 0; y < int(blockDim.y); ++y) {
-#pragma unroll
-        for (int v = 0; v < V; ++v)
-          grad_linear_bias_all.value[v] += grad_linear_bias_sum.at(item, v, y * int(blockDim.x));
-      }
-      fusegen::store_vector(grad_linear_bias_partial + group * cols + c, grad_linear_bias_all);
-    }
+    fusegen::leave_columns(grad_linear_bias_sum, item, grad_linear_bias_partial + at + item * apart,
+                           int(cols) - first_of_block - item * apart, team.rows());
   }
 }
 

@@ -9,6 +9,7 @@
 #include "fusegen/across.cuh"
 #include "fusegen/channels.cuh"
 #include "fusegen/chip.cuh"
+#include "fusegen/column_sums.cuh"
 #include "fusegen/dtype.h"
 #include "fusegen/elementary.h"
 #include "fusegen/launch.cuh"

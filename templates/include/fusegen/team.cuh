@@ -72,6 +72,11 @@ class Team {
 #endif
   }
 
+  // Teams of a block: rows of threads.
+  __device__ __forceinline__ int rows() const {
+    return HOLDERS == Holders::lanes ? int(blockDim.y) : 1;
+  }
+
   // Reduces one value a thread over those of its warp that are of the same team.
   template <class Op>
   __device__ __forceinline__ T reduce_near(T value) const {

@@ -136,61 +136,6 @@ __device__ __forceinline__ T folded(const Vector<T, V>& values) {
   return sums.value[0];
 }
 
-// Sums over rows of the columns that a thread holds, in places of its own in shared memory: `place`
-// is where those of the whole block begin, and one access covers up to 16 bytes.
-template <class T, int V>
-class ColumnSums {
- public:
-  static constexpr int width = V * sizeof(T) <= 16 ? V : 16 / sizeof(T);
-  using Chunk = Packed<T, width>;
-
-  __device__ ColumnSums(void* place, int thread, int threads)
-      : chunks_(static_cast<Chunk*>(place) + thread), threads_(threads) {}
-
-  __device__ __forceinline__ void clear(int items) {
-    for (int k = 0; k < items * (V / width); ++k) chunks_[k * threads_] = Chunk{};
-  }
-
-  __device__ __forceinline__ void add(int item, const Vector<T, V>& values) {
-#pragma unroll
-    for (int k = 0; k < V / width; ++k) {
-      Chunk& chunk = chunks_[(item * (V / width) + k) * threads_];
-      Chunk sum = chunk;
-#pragma unroll
-      for (int w = 0; w < width; ++w) sum.value[w] += values.value[k * width + w];
-      chunk = sum;
-    }
-  }
-
-  // The sum of a column of the thread that is `apart` threads further.
-  __device__ __forceinline__ T at(int item, int v, int apart) const {
-    return chunks_[(item * (V / width) + v / width) * threads_ + apart].value[v % width];
-  }
-
- private:
-  Chunk* chunks_;
-  int threads_;
-};
-
-// The same in registers, where a thread has the room and its columns are its own in the block.
-template <class T, int V, int ITEMS>
-class HeldSums {
- public:
-  __device__ HeldSums(const void*, int, int) {}
-
-  __device__ __forceinline__ void clear(int) {}
-
-  __device__ __forceinline__ void add(int item, const Vector<T, V>& values) {
-#pragma unroll
-    for (int v = 0; v < V; ++v) sums_[item * V + v] += values.value[v];
-  }
-
-  __device__ __forceinline__ T at(int item, int v, int) const { return sums_[item * V + v]; }
-
- private:
-  T sums_[ITEMS * V] = {};
-};
-
 // The uniform numbers of elements index … index + V - 1; index is a multiple of V.
 template <class T, int V>
 __device__ __forceinline__ Vector<T, V> draw_vector(uint64_t seed, uint32_t stream,

@@ -1,0 +1,118 @@
+// Sums over rows of the columns that a thread holds: in places of its own in shared memory, or in
+// registers. At the end they are left in chunks of up to 16 bytes, so shared out that neighbouring
+// threads have neighbouring ones: what a warp stores lies together, also where the columns of one
+// thread are two chunks.
+#pragma once
+
+#include "fusegen/vector.cuh"
+
+namespace fusegen {
+
+// In shared memory: `place` is where the sums of the whole block begin.
+template <class T, int V>
+class ColumnSums {
+ public:
+  static constexpr int width = V * sizeof(T) <= 16 ? V : 16 / sizeof(T);
+  static constexpr int chunks = V / width;
+  using Chunk = Packed<T, width>;
+
+  __device__ ColumnSums(void* place, int thread, int threads)
+      : chunks_(static_cast<Chunk*>(place) + thread), threads_(threads) {}
+
+  __device__ __forceinline__ void clear(int items) {
+    for (int k = 0; k < items * chunks; ++k) chunks_[k * threads_] = Chunk{};
+  }
+
+  __device__ __forceinline__ void add(int item, const Vector<T, V>& values) {
+#pragma unroll
+    for (int k = 0; k < chunks; ++k) {
+      Chunk& chunk = chunks_[(item * chunks + k) * threads_];
+      Chunk sum = chunk;
+#pragma unroll
+      for (int w = 0; w < width; ++w) sum.value[w] += values.value[k * width + w];
+      chunk = sum;
+    }
+  }
+
+  // Which of the chunks of a row of threads this thread leaves as its k-th.
+  static __device__ __forceinline__ int leaves(int k) {
+    return k * int(blockDim.x) + int(threadIdx.x);
+  }
+
+  // That chunk of the row of threads which is `apart` threads further; after a barrier.
+  __device__ __forceinline__ Chunk chunk(int item, int k, int apart) const {
+    const int which = leaves(k), from = which / chunks - int(threadIdx.x) + apart;
+    return chunks_[(item * chunks + which % chunks) * threads_ + from];
+  }
+
+ private:
+  Chunk* chunks_;
+  int threads_;
+};
+
+// In registers, where a thread has the room and its columns are its own in the block, which has
+// whole warps.
+template <class T, int V, int ITEMS>
+class HeldSums {
+ public:
+  static constexpr int width = ColumnSums<T, V>::width;
+  static constexpr int chunks = V / width;
+  using Chunk = Packed<T, width>;
+
+  __device__ HeldSums(const void*, int, int) {}
+
+  __device__ __forceinline__ void clear(int) {}
+
+  __device__ __forceinline__ void add(int item, const Vector<T, V>& values) {
+#pragma unroll
+    for (int v = 0; v < V; ++v) sums_[item * V + v] += values.value[v];
+  }
+
+  // As above; a warp shares out what its own lanes hold.
+  static __device__ __forceinline__ int leaves(int k) {
+    const int lane = threadIdx.x % 32;
+    return (int(threadIdx.x) - lane) * chunks + k * 32 + lane;
+  }
+
+  __device__ __forceinline__ Chunk chunk(int item, int k, int) const {
+    Chunk found;
+    const int lane = threadIdx.x % 32, from = (k * 32 + lane) / chunks;
+#pragma unroll
+    for (int w = 0; w < width; ++w) {
+      found.value[w] = sums_[item * V + w];
+      if constexpr (chunks > 1) {
+#pragma unroll
+        for (int which = 0; which < chunks; ++which) {
+          const T value = __shfl_sync(0xffffffffu, sums_[item * V + which * width + w], from);
+          found.value[w] = which == lane % chunks ? value : found.value[w];
+        }
+      }
+    }
+    return found;
+  }
+
+ private:
+  T sums_[ITEMS * V] = {};
+};
+
+// Leaves a block's sums of the columns of one access of its threads, its `rows` of threads added up
+// in their order: `partial` is the first column's, and there are `columns`.
+template <class Sums, class T>
+__device__ __forceinline__ void leave_columns(const Sums& sums, int item, T* partial, int columns,
+                                              int rows) {
+  using Chunk = typename Sums::Chunk;
+  if (threadIdx.y != 0) return;
+#pragma unroll
+  for (int k = 0; k < Sums::chunks; ++k) {
+    Chunk all{};
+    for (int y = 0; y < rows; ++y) {
+      const Chunk part = sums.chunk(item, k, y * int(blockDim.x));
+#pragma unroll
+      for (int w = 0; w < Sums::width; ++w) all.value[w] += part.value[w];
+    }
+    const int column = Sums::leaves(k) * Sums::width;
+    if (column < columns) *reinterpret_cast<Chunk*>(partial + column) = all;
+  }
+}
+
+}  // namespace fusegen
