@@ -85,9 +85,15 @@ class Kernel(KernelResults):
 
     @property
     def has_policy(self) -> bool:
-        """Whether it reads tensors under a policy of a GPU's second-level cache: not where it sums columns,
-        which leaves the registers too few for loads to be under way together."""
-        return bool(self.full) and not self.column_sums
+        """Whether it reads tensors under a policy of a GPU's second-level cache."""
+        copies = self.form in ("rows", "along") or self.across  # which takes no registers
+        return bool(self.full) and (copies or self.loads_by_policy)
+
+    @property
+    def loads_by_policy(self) -> bool:
+        """Whether its loads are under it too: not where it sums columns, which leaves the registers too few
+        for loads to be under way together."""
+        return not self.column_sums
 
     @property
     def held_sums(self) -> int:

@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
           }
         }
       }
@@ -311,7 +311,7 @@ __global__ void __launch_bounds__(fusegen::staged_threads / 2, 2)
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + begin * cols + first_column);
     for (int item = 0; item < items; ++item) {
       if (column(item) < end) {
-        fusegen::copy_ahead(x_staged + item * threads, x_from + item * apart);
+        fusegen::copy_ahead(x_staged + item * threads, x_from + item * apart, policy);
       }
     }
   }
@@ -388,7 +388,7 @@ __global__ void __launch_bounds__(fusegen::staged_threads / 2, 2)
           }
           fusegen::store_at_once(y_from + item * apart, y_v);
           if (r + step < row_count) {  // its place is free
-            fusegen::copy_ahead(x_staged + item * threads, x_following + item * apart);
+            fusegen::copy_ahead(x_staged + item * threads, x_following + item * apart, policy);
           }
         }
       }
@@ -678,7 +678,8 @@ struct BackwardHolds : BackwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_held(BackwardArgs args, fusegen::compute_t<S>* grad_weight_partial) {
+    backward_held(BackwardArgs args, [[maybe_unused]] uint64_t policy,
+                  fusegen::compute_t<S>* grad_weight_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -734,8 +735,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
           }
         }
       }
@@ -841,7 +842,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    backward_streamed(BackwardArgs args, fusegen::compute_t<S>* grad_weight_partial) {
+    backward_streamed(BackwardArgs args, [[maybe_unused]] uint64_t policy,
+                      fusegen::compute_t<S>* grad_weight_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -1101,7 +1103,9 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
     cudaMemsetAsync(grad_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_weight_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_weight_partial);
   };
   if (plan.width == 1) {
     BackwardRows::visit<S, 1>(plan, launch);
@@ -1146,7 +1150,8 @@ struct DoubleBackwardHolds : DoubleBackwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_held(DoubleBackwardArgs args, fusegen::compute_t<S>* grad_weight_partial) {
+    double_backward_held(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy,
+                         fusegen::compute_t<S>* grad_weight_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -1212,9 +1217,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart,
+                                policy);
           }
         }
       }
@@ -1397,7 +1403,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // to it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    double_backward_streamed(DoubleBackwardArgs args, fusegen::compute_t<S>* grad_weight_partial) {
+    double_backward_streamed(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy,
+                             fusegen::compute_t<S>* grad_weight_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -1745,7 +1752,9 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
     cudaMemsetAsync(grad_weight_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_weight_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_weight_partial);
   };
   if (plan.width == 1) {
     DoubleBackwardRows::visit<S, 1>(plan, launch);

@@ -491,7 +491,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
           }
         }
       }
@@ -981,7 +981,7 @@ struct BackwardTrainSumsHolds : BackwardTrainSumsLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_train_sums_held(BackwardTrainSumsArgs args,
+    backward_train_sums_held(BackwardTrainSumsArgs args, [[maybe_unused]] uint64_t policy,
                              fusegen::compute_t<S>* grad_bn_weight_partial,
                              fusegen::compute_t<S>* grad_bn_bias_partial,
                              fusegen::compute_t<S>* grad_scale_partial) {
@@ -1048,8 +1048,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
           }
         }
       }
@@ -1192,7 +1192,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // relative to it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    backward_train_sums_streamed(BackwardTrainSumsArgs args,
+    backward_train_sums_streamed(BackwardTrainSumsArgs args, [[maybe_unused]] uint64_t policy,
                                  fusegen::compute_t<S>* grad_bn_weight_partial,
                                  fusegen::compute_t<S>* grad_bn_bias_partial,
                                  fusegen::compute_t<S>* grad_scale_partial) {
@@ -1493,8 +1493,9 @@ void launch_backward_train_sums(const BackwardTrainSumsArgs& args, [[maybe_unuse
     cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_bn_weight_partial,
-                                grad_bn_bias_partial, grad_scale_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_bn_weight_partial, grad_bn_bias_partial, grad_scale_partial);
   };
   if (plan.width == 1) {
     BackwardTrainSumsRows::visit<S, 1>(plan, launch);
@@ -1600,7 +1601,8 @@ struct BackwardTrainHolds : BackwardTrainLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_train_held(BackwardTrainArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial) {
+    backward_train_held(BackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
+                        fusegen::compute_t<S>* grad_gemm_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -1667,8 +1669,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
           }
         }
       }
@@ -1840,7 +1842,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    backward_train_streamed(BackwardTrainArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial) {
+    backward_train_streamed(BackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
+                            fusegen::compute_t<S>* grad_gemm_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -2145,7 +2148,9 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
     cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_gemm_bias_partial);
   };
   if (plan.width == 1) {
     BackwardTrainRows::visit<S, 1>(plan, launch);
@@ -2241,6 +2246,7 @@ struct DoubleBackwardTrainSumsHolds : DoubleBackwardTrainSumsLaunch {
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_train_sums_held(DoubleBackwardTrainSumsArgs args,
+                                    [[maybe_unused]] uint64_t policy,
                                     fusegen::compute_t<S>* grad_grad_bn_column_sum_partial,
                                     fusegen::compute_t<S>* grad_grad_bn_column_sum_2_2_partial,
                                     fusegen::compute_t<S>* grad_bn_var_2_partial) {
@@ -2321,9 +2327,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart,
+                                policy);
           }
         }
       }
@@ -2490,6 +2497,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
     double_backward_train_sums_streamed(DoubleBackwardTrainSumsArgs args,
+                                        [[maybe_unused]] uint64_t policy,
                                         fusegen::compute_t<S>* grad_grad_bn_column_sum_partial,
                                         fusegen::compute_t<S>* grad_grad_bn_column_sum_2_2_partial,
                                         fusegen::compute_t<S>* grad_bn_var_2_partial) {
@@ -2828,7 +2836,9 @@ void launch_double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args,
     cudaMemsetAsync(grad_bn_var_2_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_grad_bn_column_sum_partial,
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_grad_bn_column_sum_partial,
                                 grad_grad_bn_column_sum_2_2_partial, grad_bn_var_2_partial);
   };
   if (plan.width == 1) {
@@ -2949,6 +2959,7 @@ struct DoubleBackwardTrainSums2Holds : DoubleBackwardTrainSums2Launch {
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     double_backward_train_sums2_held(DoubleBackwardTrainSums2Args args,
+                                     [[maybe_unused]] uint64_t policy,
                                      fusegen::compute_t<S>* grad_bn_weight_partial,
                                      fusegen::compute_t<S>* grad_bn_bias_partial,
                                      fusegen::compute_t<S>* grad_bn_var_4_partial,
@@ -3048,9 +3059,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart,
+                                policy);
           }
         }
       }
@@ -3324,6 +3336,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
     double_backward_train_sums2_streamed(DoubleBackwardTrainSums2Args args,
+                                         [[maybe_unused]] uint64_t policy,
                                          fusegen::compute_t<S>* grad_bn_weight_partial,
                                          fusegen::compute_t<S>* grad_bn_bias_partial,
                                          fusegen::compute_t<S>* grad_bn_var_4_partial,
@@ -3818,9 +3831,10 @@ void launch_double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args
     cudaMemsetAsync(grad_bn_mean_4_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_bn_weight_partial,
-                                grad_bn_bias_partial, grad_bn_var_4_partial, grad_bn_mean_4_partial,
-                                grad_scale_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_bn_weight_partial, grad_bn_bias_partial, grad_bn_var_4_partial,
+                                grad_bn_mean_4_partial, grad_scale_partial);
   };
   if (plan.width == 1) {
     DoubleBackwardTrainSums2Rows::visit<S, 1>(plan, launch);
@@ -3929,7 +3943,7 @@ struct DoubleBackwardTrainHolds : DoubleBackwardTrainLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_train_held(DoubleBackwardTrainArgs args,
+    double_backward_train_held(DoubleBackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
                                fusegen::compute_t<S>* grad_gemm_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrain<fusegen::math_t<S>>;
@@ -4016,9 +4030,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart,
+                                policy);
           }
         }
       }
@@ -4260,7 +4275,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // relative to it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    double_backward_train_streamed(DoubleBackwardTrainArgs args,
+    double_backward_train_streamed(DoubleBackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
                                    fusegen::compute_t<S>* grad_gemm_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrain<fusegen::math_t<S>>;
@@ -4713,7 +4728,9 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
     cudaMemsetAsync(grad_gemm_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_gemm_bias_partial);
   };
   if (plan.width == 1) {
     DoubleBackwardTrainRows::visit<S, 1>(plan, launch);
@@ -4842,7 +4859,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
           }
         }
       }
@@ -5439,7 +5456,8 @@ struct BackwardEvalHolds : BackwardEvalLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_eval_held(BackwardEvalArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial,
+    backward_eval_held(BackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
+                       fusegen::compute_t<S>* grad_gemm_bias_partial,
                        fusegen::compute_t<S>* grad_bn_weight_partial,
                        fusegen::compute_t<S>* grad_bn_bias_partial,
                        fusegen::compute_t<S>* grad_scale_partial) {
@@ -5509,8 +5527,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
           }
         }
       }
@@ -5679,7 +5697,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    backward_eval_streamed(BackwardEvalArgs args, fusegen::compute_t<S>* grad_gemm_bias_partial,
+    backward_eval_streamed(BackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
+                           fusegen::compute_t<S>* grad_gemm_bias_partial,
                            fusegen::compute_t<S>* grad_bn_weight_partial,
                            fusegen::compute_t<S>* grad_bn_bias_partial,
                            fusegen::compute_t<S>* grad_scale_partial) {
@@ -5989,8 +6008,10 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
     cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial,
-                                grad_bn_weight_partial, grad_bn_bias_partial, grad_scale_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_gemm_bias_partial, grad_bn_weight_partial,
+                                grad_bn_bias_partial, grad_scale_partial);
   };
   if (plan.width == 1) {
     BackwardEvalRows::visit<S, 1>(plan, launch);
@@ -6083,7 +6104,7 @@ struct DoubleBackwardEvalHolds : DoubleBackwardEvalLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_eval_held(DoubleBackwardEvalArgs args,
+    double_backward_eval_held(DoubleBackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
                               fusegen::compute_t<S>* grad_gemm_bias_partial,
                               fusegen::compute_t<S>* grad_bn_weight_partial,
                               fusegen::compute_t<S>* grad_bn_bias_partial,
@@ -6168,9 +6189,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart,
+                                policy);
           }
         }
       }
@@ -6393,7 +6415,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // relative to it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    double_backward_eval_streamed(DoubleBackwardEvalArgs args,
+    double_backward_eval_streamed(DoubleBackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
                                   fusegen::compute_t<S>* grad_gemm_bias_partial,
                                   fusegen::compute_t<S>* grad_bn_weight_partial,
                                   fusegen::compute_t<S>* grad_bn_bias_partial,
@@ -6815,8 +6837,10 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
     cudaMemsetAsync(grad_bn_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_gemm_bias_partial,
-                                grad_bn_weight_partial, grad_bn_bias_partial, grad_scale_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_gemm_bias_partial, grad_bn_weight_partial,
+                                grad_bn_bias_partial, grad_scale_partial);
   };
   if (plan.width == 1) {
     DoubleBackwardEvalRows::visit<S, 1>(plan, launch);

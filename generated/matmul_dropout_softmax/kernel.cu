@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
           }
         }
       }
@@ -620,7 +620,8 @@ struct BackwardTrainHolds : BackwardTrainLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_train_held(BackwardTrainArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
+    backward_train_held(BackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
+                        fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -677,8 +678,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
           }
         }
       }
@@ -788,7 +789,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    backward_train_streamed(BackwardTrainArgs args,
+    backward_train_streamed(BackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
                             fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
@@ -1058,7 +1059,9 @@ void launch_backward_train(const BackwardTrainArgs& args, [[maybe_unused]] void*
     cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_matmul_bias_partial);
   };
   if (plan.width == 1) {
     BackwardTrainRows::visit<S, 1>(plan, launch);
@@ -1103,7 +1106,7 @@ struct DoubleBackwardTrainHolds : DoubleBackwardTrainLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_train_held(DoubleBackwardTrainArgs args,
+    double_backward_train_held(DoubleBackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
                                fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrain<fusegen::math_t<S>>;
@@ -1172,9 +1175,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart,
+                                policy);
           }
         }
       }
@@ -1329,7 +1333,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // relative to it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    double_backward_train_streamed(DoubleBackwardTrainArgs args,
+    double_backward_train_streamed(DoubleBackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
                                    fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrain<fusegen::math_t<S>>;
@@ -1683,7 +1687,9 @@ void launch_double_backward_train(const DoubleBackwardTrainArgs& args,
     cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_matmul_bias_partial);
   };
   if (plan.width == 1) {
     DoubleBackwardTrainRows::visit<S, 1>(plan, launch);
@@ -1770,7 +1776,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
           }
         }
       }
@@ -2291,7 +2297,8 @@ struct BackwardEvalHolds : BackwardEvalLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_eval_held(BackwardEvalArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
+    backward_eval_held(BackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
+                       fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -2346,8 +2353,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
           }
         }
       }
@@ -2455,7 +2462,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    backward_eval_streamed(BackwardEvalArgs args, fusegen::compute_t<S>* grad_matmul_bias_partial) {
+    backward_eval_streamed(BackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
+                           fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -2718,7 +2726,9 @@ void launch_backward_eval(const BackwardEvalArgs& args, [[maybe_unused]] void* w
     cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_matmul_bias_partial);
   };
   if (plan.width == 1) {
     BackwardEvalRows::visit<S, 1>(plan, launch);
@@ -2763,7 +2773,7 @@ struct DoubleBackwardEvalHolds : DoubleBackwardEvalLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_eval_held(DoubleBackwardEvalArgs args,
+    double_backward_eval_held(DoubleBackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
                               fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardEval<fusegen::math_t<S>>;
@@ -2830,9 +2840,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart,
+                                policy);
           }
         }
       }
@@ -2985,7 +2996,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // relative to it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    double_backward_eval_streamed(DoubleBackwardEvalArgs args,
+    double_backward_eval_streamed(DoubleBackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
                                   fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardEval<fusegen::math_t<S>>;
@@ -3331,7 +3342,9 @@ void launch_double_backward_eval(const DoubleBackwardEvalArgs& args,
     cudaMemsetAsync(grad_matmul_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_matmul_bias_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_matmul_bias_partial);
   };
   if (plan.width == 1) {
     DoubleBackwardEvalRows::visit<S, 1>(plan, launch);

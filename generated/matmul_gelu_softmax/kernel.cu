@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
           }
         }
       }
@@ -604,7 +604,8 @@ struct BackwardHolds : BackwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_held(BackwardArgs args, fusegen::compute_t<S>* grad_linear_bias_partial) {
+    backward_held(BackwardArgs args, [[maybe_unused]] uint64_t policy,
+                  fusegen::compute_t<S>* grad_linear_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -659,8 +660,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
           }
         }
       }
@@ -768,7 +769,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    backward_streamed(BackwardArgs args, fusegen::compute_t<S>* grad_linear_bias_partial) {
+    backward_streamed(BackwardArgs args, [[maybe_unused]] uint64_t policy,
+                      fusegen::compute_t<S>* grad_linear_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   fusegen::await_kernels_before();
@@ -1029,7 +1031,9 @@ void launch_backward(const BackwardArgs& args, [[maybe_unused]] void* workspace,
     cudaMemsetAsync(grad_linear_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_linear_bias_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_linear_bias_partial);
   };
   if (plan.width == 1) {
     BackwardRows::visit<S, 1>(plan, launch);
@@ -1074,7 +1078,8 @@ struct DoubleBackwardHolds : DoubleBackwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_held(DoubleBackwardArgs args, fusegen::compute_t<S>* grad_linear_bias_partial) {
+    double_backward_held(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy,
+                         fusegen::compute_t<S>* grad_linear_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -1140,9 +1145,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart,
+                                policy);
           }
         }
       }
@@ -1295,7 +1301,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 // to it take one pass.
 template <class S, int V, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(512, BLOCKS)
-    double_backward_streamed(DoubleBackwardArgs args,
+    double_backward_streamed(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy,
                              fusegen::compute_t<S>* grad_linear_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
@@ -1637,7 +1643,9 @@ void launch_double_backward(const DoubleBackwardArgs& args, [[maybe_unused]] voi
     cudaMemsetAsync(grad_linear_bias_partial, 0, sizeof(T) * plan.groups * args.cols, stream);
   }
   const auto launch = [&](auto* kernel) {
-    return fusegen::launch_rows(plan, stream, kernel, args, grad_linear_bias_partial);
+    return fusegen::launch_rows(plan, stream, kernel, args,
+                                fusegen::read_policy(args.rows * args.cols * int64_t(sizeof(S))),
+                                grad_linear_bias_partial);
   };
   if (plan.width == 1) {
     DoubleBackwardRows::visit<S, 1>(plan, launch);

@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
           }
         }
       }
@@ -631,8 +631,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
           }
         }
       }
@@ -1076,9 +1076,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int item = 0; item < ITEMS; ++item) {
           if (column(item) < int(cols)) {
-            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart);
-            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart);
-            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart);
+            fusegen::copy_ahead(x_next + item * threads, x_from + item * apart, policy);
+            fusegen::copy_ahead(grad_y_next + item * threads, grad_y_from + item * apart, policy);
+            fusegen::copy_ahead(grad_grad_x_next + item * threads, grad_grad_x_from + item * apart,
+                                policy);
           }
         }
       }

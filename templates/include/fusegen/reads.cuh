@@ -22,9 +22,7 @@ inline uint64_t read_policy(int64_t bytes) {
 }
 
 // V neighbouring elements, read under a policy; by what `cuda::associate_access_property` calls.
-// Copies ahead have none: ptxas 13.0 makes an illegal instruction of one with a policy whose place
-// in shared memory is the sum of a thread's and a uniform one. Nor have loads from compute
-// capability 10.0 on, where nvcc 13.0 breaks off at some of them.
+// From compute capability 10.0 on without one: nvcc 13.0 breaks off at some of them there.
 template <int V, class S>
 __device__ __forceinline__ Packed<S, V> load_packed(const S* from,
                                                     [[maybe_unused]] uint64_t policy) {
@@ -48,12 +46,19 @@ __device__ __forceinline__ void copy_ahead_cached(Pack* shared, const void* glob
                : "memory");
 }
 
-// The same, past that cache where the vector has 16 bytes.
+// The same under a policy, and past that cache, where the vector has 16 bytes. The place is no
+// plain sum: ptxas 13.0 makes an illegal instruction of a copy with a policy to the sum of a
+// thread's place and a uniform one, `LDGSTS [R+UR], desc[UR1]`. A policy's lower half is 0, which
+// ptxas cannot know.
 template <class Pack>
-__device__ __forceinline__ void copy_ahead(Pack* shared, const void* global) {
+__device__ __forceinline__ void copy_ahead(Pack* shared, const void* global,
+                                           [[maybe_unused]] uint64_t policy) {
   if constexpr (sizeof(Pack) == 16) {
-    const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+    const uint32_t to =
+        static_cast<uint32_t>(__cvta_generic_to_shared(shared)) | static_cast<uint32_t>(policy);
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to),
+                 "l"(global), "l"(policy)
+                 : "memory");
   } else {
     copy_ahead_cached(shared, global);
   }
