@@ -207,7 +207,11 @@ MISTAKES: list[tuple[str, str, int]] = [
     # what torch has and a kernel has not
     ("chain:\n  - relu: {inplace: true}\n", "relu takes no 'inplace': a kernel writes a new", 2),
     ("chain:\n  - div: {other: 2, rounding_mode: floor}\n", "div takes no 'rounding_mode': a r", 2),
-    ("chain:\n  - layer_norm: {normalized_shape: 8}\n", "it is the last dim of x; leave it out", 2),
+    (
+        "chain:\n  - layer_norm: {normalized_shape: 8}\n",
+        "it is the last dim of x; leave it out, or",
+        2,
+    ),
     ("chain:\n  - std: {dim: 1, unbiased: true}\n", "give correction: 1 for true, 0 for false", 2),
     ("chain:\n  - norm: {p: fro}\n", "'p' of norm must be a number", 2),
     # formulas

@@ -10,7 +10,8 @@ from fusegen.ops.reductions import norm
 from fusegen.program import Kind
 
 _LAST = {
-    "normalized_shape": "it is the last dim of x; leave it out",
+    "normalized_shape": "it is the last dim of x; leave it out, or over several dims write the formula: "
+    "- expr: {formula: ..., dim: [1, 2, 3]}",
     "elementwise_affine": "give weight an operand, or none",
 }
 _STATISTICS = "an instance is normalised by its own statistics; for running ones take batch_norm"
