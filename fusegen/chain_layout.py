@@ -145,8 +145,6 @@ def _wanted(spec: Spec, step: Step) -> Layout | None:
         groups = groups.name if isinstance(groups, Ref) else groups
         assert isinstance(groups, int | str)
         return Layout(rank, CHANNEL_DIM - rank, -1, groups)
-    if op.over == "last":
-        return Layout(rank)
     if op.trained or op.over == "channel":  # the statistics of a batch are those of columns
         return Layout(rank, CHANNEL_DIM - rank, CHANNEL_DIM - rank)
     return next((_named(rank, step.attributes[name]) for name in op.dims), None)

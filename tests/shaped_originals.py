@@ -97,6 +97,42 @@ class Conv2dChannelSoftmaxSigmoid(nn.Module):
         return torch.sigmoid(x * self.scale)
 
 
+class Conv2dLayerNormHardswish(nn.Module):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        norm_shape: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=1)
+        self.weight = nn.Parameter(torch.ones(norm_shape))
+        self.bias = nn.Parameter(torch.zeros(norm_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).permute(0, 2, 3, 1)
+        x = F.layer_norm(x, x.shape[-1:], self.weight.flatten(), self.bias.flatten(), 1e-6)
+        return F.hardswish(x.permute(0, 3, 1, 2))
+
+
+class ConvTranspose2dRmsNormResidual(nn.Module):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        norm_shape: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size)
+        self.weight = nn.Parameter(torch.ones(norm_shape))
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        x = self.conv(x)
+        return F.rms_norm(x, x.shape[1:], self.weight, 1e-6) + residual
+
+
 class ConvTranspose3dLogSoftmaxDropout(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, dropout_p: float = 0.25
@@ -255,6 +291,16 @@ SHAPED: dict[str, tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ..
         Conv2dChannelSoftmaxSigmoid,
         (3, 6, 3, (6, 1, 1), 1.5),
         ((2, 3, 5, 7),),
+    ),
+    "conv2d_layer_norm_hardswish": (
+        Conv2dLayerNormHardswish,
+        (3, 6, 3, (6, 1, 1)),
+        ((2, 3, 5, 7),),
+    ),
+    "conv_transpose2d_rms_norm_residual": (
+        ConvTranspose2dRmsNormResidual,
+        (3, 4, 2, (4, 6, 8)),
+        ((2, 3, 5, 7), (2, 4, 6, 8)),
     ),
     "conv_transpose3d_log_softmax_dropout": (
         ConvTranspose3dLogSoftmaxDropout,

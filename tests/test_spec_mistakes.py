@@ -209,7 +209,7 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("chain:\n  - div: {other: 2, rounding_mode: floor}\n", "div takes no 'rounding_mode': a r", 2),
     (
         "chain:\n  - layer_norm: {normalized_shape: 8}\n",
-        "it is the last dim of x; leave it out, or",
+        "give the dims that it is of, dim: [2, 3]",
         2,
     ),
     ("chain:\n  - std: {dim: 1, unbiased: true}\n", "give correction: 1 for true, 0 for false", 2),

@@ -22,8 +22,9 @@ from fusegen.program import Kind
 Attribute = float | int | bool | str
 #: What becomes of an op in eval mode: the same formula, or nothing at all.
 EvalMode = Literal["same", "identity"]
-#: The dims that an op reduces over: the last, those behind the channel, or the channel, which is dropped.
-Over = Literal["last", "inner", "channel"]
+#: The dims that an op reduces over where no attribute names them: those behind the channel, or the channel,
+#: which is dropped.
+Over = Literal["inner", "channel"]
 
 #: Parameters of torch's functions that no op takes, each with what to do instead.
 REFUSED = {

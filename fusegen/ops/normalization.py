@@ -9,9 +9,8 @@ from fusegen.ops.declare import Submodule, op
 from fusegen.ops.reductions import norm
 from fusegen.program import Kind
 
-_LAST = {
-    "normalized_shape": "it is the last dim of x; leave it out, or over several dims write the formula: "
-    "- expr: {formula: ..., dim: [1, 2, 3]}",
+_SHAPE = {
+    "normalized_shape": "give the dims that it is of, dim: [2, 3]; by default the last",
     "elementwise_affine": "give weight an operand, or none",
 }
 _STATISTICS = "an instance is normalised by its own statistics; for running ones take batch_norm"
@@ -123,18 +122,29 @@ def group_norm(
 
 @op(
     "nn.functional.layer_norm",
-    over="last",
+    own=("dim",),
+    dims=("dim",),
+    several=True,
     kinds={"weight": Kind.COL, "bias": Kind.COL},
-    refused=_LAST,
+    refused=_SHAPE,
 )
-def layer_norm(x: sp.Expr, weight: sp.Expr = 1, bias: sp.Expr = 0, *, eps: float = 1e-5) -> sp.Expr:
-    """(x - mean) rsqrt(var + eps) weight + bias over the last dim. Ba et al. 2016, arXiv:1607.06450."""
+def layer_norm(
+    x: sp.Expr, weight: sp.Expr = 1, bias: sp.Expr = 0, *, eps: float = 1e-5, dim: int = -1
+) -> sp.Expr:
+    """(x - mean) rsqrt(var + eps) weight + bias over a row. Ba et al. 2016, arXiv:1607.06450."""
     return _standardised(x, eps) * weight + bias
 
 
-@op("nn.functional.rms_norm", over="last", kinds={"weight": Kind.COL}, refused=_LAST)
-def rms_norm(x: sp.Expr, weight: sp.Expr = 1, *, eps: float) -> sp.Expr:
-    """x rsqrt(mean(x^2) + eps) weight over the last dim. Zhang & Sennrich 2019, arXiv:1910.07467."""
+@op(
+    "nn.functional.rms_norm",
+    own=("dim",),
+    dims=("dim",),
+    several=True,
+    kinds={"weight": Kind.COL},
+    refused=_SHAPE,
+)
+def rms_norm(x: sp.Expr, weight: sp.Expr = 1, *, eps: float, dim: int = -1) -> sp.Expr:
+    """x rsqrt(mean(x^2) + eps) weight over a row. Zhang & Sennrich 2019, arXiv:1910.07467."""
     return x * let("rstd", rsqrt(row_mean(x**2) + eps)) * weight
 
 
