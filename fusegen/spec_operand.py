@@ -66,10 +66,8 @@ def _check_value(step: Reading, slot: str, name: str) -> None:
 def _check_kind(step: Reading, slot: str, operand: Operand) -> None:
     kind, fixed = step.names.kind(operand.name), step.op.operands[slot]
     wanted = kind if fixed is None else step.names.resolved(fixed)
-    by_channel = (
-        fixed is Kind.COL and kind is Kind.CHANNEL
-    )  # a norm's weight, over dims with the channel
-    if kind in wanted or by_channel:
+    # A norm over the channels has one weight a channel, which is the kind of a column only there.
+    if kind in wanted or (fixed is Kind.COL and kind is Kind.CHANNEL):
         return
     remedy = f": declare {operand.name}: channel" if wanted is Kind.CHANNEL else ""
     message = (
