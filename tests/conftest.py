@@ -58,6 +58,12 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def render_into(folder: Path, spec: Path) -> None:
+    """Write a package's files into a folder, without building them."""
+    for file, text in pipeline.render_package(spec).files.items():
+        (folder / file).write_text(text)
+
+
 @pytest.fixture(scope="session")
 def package(generated: Path) -> Callable[[str], ModuleType]:
     """Gives a package of specs/ by name."""

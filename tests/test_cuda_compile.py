@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import NAMES, ROOT
+from conftest import NAMES, ROOT, render_into
 from vocabulary import chain_text
 
 from fusegen import paths, pipeline
@@ -61,8 +61,7 @@ REDUCED = {
 @pytest.mark.parametrize("name", REDUCED)
 def test_row_values_and_totals_compile(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.yaml").write_text(REDUCED[name])
-    for file, text in pipeline.render_package(tmp_path / f"{name}.yaml").files.items():
-        (tmp_path / file).write_text(text)
+    render_into(tmp_path, tmp_path / f"{name}.yaml")
     command = [
         *(str(NVCC), "-O3", "-std=c++17", "-Werror=all-warnings", "-arch=compute_90"),
         *(f"-I{paths.include()}", "-c", str(tmp_path / "kernel.cu"), "-o", str(tmp_path / "k.o")),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, render_into
 
 from fusegen import paths, pipeline
 from fusegen.compilers import find_nvcc
@@ -58,10 +58,7 @@ def test_loads_have_the_policy_where_no_columns_are_summed_and_copies_ahead_ever
 def test_no_copy_with_the_policy_goes_to_a_plain_sum(tmp_path: Path) -> None:
     """Of one that goes to the sum of a thread's place and a uniform one ptxas 13.0 makes an illegal
     instruction: where it goes to must come of an `or`, which no address of an instruction holds."""
-    for file, text in pipeline.render_package(
-        ROOT / "specs" / "temperature_softmax.yaml"
-    ).files.items():
-        (tmp_path / file).write_text(text)
+    render_into(tmp_path, ROOT / "specs" / "temperature_softmax.yaml")
     command = [
         *(str(NVCC), "-O3", "-std=c++17", "-arch=compute_90", "-ptx"),
         f"-I{paths.include()}",

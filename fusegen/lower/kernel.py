@@ -103,7 +103,12 @@ class Kernel(KernelResults):
     @property
     def holds_little(self) -> bool:
         """Whether an element leaves registers for what its column needs."""
-        return max(sum(held) for held in self.held) <= 4
+        return self.most_held <= 4
+
+    @property
+    def most_held(self) -> int:
+        """How many inputs and values an element holds at most from one stage to the next."""
+        return max(sum(held) for held in self.held)
 
     @property
     def reduces_rows(self) -> bool:

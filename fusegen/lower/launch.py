@@ -102,9 +102,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     tensors = max(1, len(kernel.full))
     # A vector of each column operand is in registers at once, and all that an element holds from one
     # pass over its row to the next: half as many threads then.
-    many = (
-        len(kernel.col) + len(kernel.saved_cols) > 2 or max(sum(held) for held in kernel.held) > 3
-    )
+    many = len(kernel.col) + len(kernel.saved_cols) > 2 or kernel.most_held > 3
     # A thread has the values of several rows where they lie side by side: then they count too.
     wide = many or bool(kernel.random or kernel.spread) or len(kernel.column_sums) > 2
     wide = wide or len(kernel.row_fields) + len(kernel.stages) > 7
@@ -116,7 +114,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     # long, so that blocks share them: the more each holds, the fewer wait for each other.
     summed = kernel.form == "rows" and len(kernel.column_sums) > 1
     narrow = many or (summed and not (arithmetic and kernel.col_sums))
-    little = max(sum(held) for held in kernel.held) <= 2 and kernel.held_sums == 2
+    little = kernel.most_held <= 2 and kernel.held_sums == 2
     roomy = many or (summed and not (arithmetic and little))
     chosen = Launch(
         names=_names(kernel),

@@ -16,7 +16,8 @@ __all__ = ["Entry", "Family", "families"]
 
 _GROUP = "a group of channels with the dims behind them"
 _OVER = {
-    **{None: "", "inner": "the dims behind the channel"},
+    None: "",
+    "inner": "the dims behind the channel",
     "channel": "the channel, which is dropped",
 }
 
