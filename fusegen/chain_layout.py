@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fusegen.atoms import ROW_FUNCTIONS
 from fusegen.errors import SpecError
+from fusegen.formula_constants import parts
 from fusegen.layout import CHANNEL_DIM, Layout, pointwise_layout
 from fusegen.program import Kind
 from fusegen.spec_types import Ref, Spec, Step
@@ -118,7 +119,9 @@ def check_grouped(spec: Spec, steps: Sequence[Step], layout: Layout) -> None:
 
 def has_row_functions(step: Step) -> bool:
     """Whether a step is a formula that reduces rows."""
-    return step.formula is not None and step.formula.has(*ROW_FUNCTIONS)
+    return step.formula is not None and any(
+        isinstance(p, ROW_FUNCTIONS) for p in parts(step.formula)
+    )
 
 
 def _wanted(spec: Spec, step: Step) -> Layout | None:

@@ -13,6 +13,7 @@ from sympy.core.relational import Relational
 from torch import Tensor
 
 from fusegen import atoms
+from fusegen.atom_values import constant
 
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.absolute: torch.abs,
@@ -66,7 +67,8 @@ def evaluate(
     if isinstance(expr, atoms.Special):
         return expr.value
     if not expr.has(atoms.Draw) and expr.is_number:
-        return float(expr)
+        value = constant(expr)
+        return float(expr) if value is None else value
     if isinstance(expr, atoms.Let):
         return evaluate(expr.value, values, draws, dims)
     if isinstance(expr, sp.Piecewise):

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import sympy as sp
 
 from fusegen import ops
+from fusegen.atoms import COLS
 from fusegen.chain_cuts import Stretch
 from fusegen.chain_layout import reduces
 from fusegen.errors import SpecError
-from fusegen.formula_constants import number
+from fusegen.formula_constants import number, problem
 from fusegen.formula_nodes import formula_value
 from fusegen.leg_operands import Tensors
 from fusegen.lower.ranges import simplify
@@ -110,11 +111,13 @@ def _run(
     for step in stretch.steps:
         if step.label in own:
             before = value
-            value = _apply(builder, step, value, named, training=training, second=second)
+            value = _apply(spec, builder, step, value, named, training=training, second=second)
             if step.halves:
                 second = None
             elif second is not None:
-                second = _apply(builder, step, second, named, training=training, ending=SECOND)
+                second = _apply(
+                    spec, builder, step, second, named, training=training, ending=SECOND
+                )
             if outline in ("row", "scalar") and (value.kind not in before.kind or reduces(step)):
                 raise reduced_already(spec, step)
             outline = _outline(step, value, outline)
@@ -160,6 +163,7 @@ def _arguments_of(step: Step) -> set[str]:
 
 
 def _apply(
+    spec: Spec,
     builder: Builder,
     step: Step,
     x: Value,
@@ -172,6 +176,7 @@ def _apply(
     """Return the value of one step.
 
     Args:
+        spec: the spec.
         builder: where the nodes are made.
         step: the step.
         x: the activation in front of it.
@@ -179,11 +184,15 @@ def _apply(
         training: the mode.
         second: the second half of what x is the first half of.
         ending: what the names of a half end in, where x is the second.
+
+    Raises:
+        SpecError: the step is not defined for rows of one element, and these are all that is left.
     """
     cols = None if Kind.COL in x.kind else 1
     if step.formula is not None:
         known = {sp.Symbol(name, real=True): named[name].symbol for name in step.mentions}
         formula = step.formula.xreplace({sp.Symbol("x", real=True): x.symbol, **known})
+        _check_single(spec, step, formula, cols)
         return formula_value(builder, step.label, formula, step.text, cols=cols)
     assert step.op is not None
     bound: dict[str, sp.Expr] = {}
@@ -201,8 +210,24 @@ def _apply(
         bound[step.halves] = second.symbol
     attributes: Mapping[str, object] = {k: _constant(v) for k, v in step.attributes.items()}
     expr = ops.call(step.op, x.symbol, bound, attributes, training=training)
+    _check_single(spec, step, expr, cols)
     note = f"{step.label}: {step.op.statement}"
     return formula_value(builder, f"{step.label}{ending}", expr, note, cols=cols)
+
+
+def _check_single(spec: Spec, step: Step, expr: sp.Expr, cols: int | None) -> None:
+    """Refuse what divides by 0 for rows of one element: the variance of one number is NaN.
+
+    Raises:
+        SpecError: the step does, where an earlier one has reduced the columns.
+    """
+    if cols != 1 or not problem(expr.xreplace({COLS: sp.Integer(1)})):
+        return
+    message = (
+        f"{step.label}: an earlier step has reduced the row to one element, of which "
+        f"{step.text[:60]} is not finite; leave the step out, or for var and std give `correction: 0`"
+    )
+    raise SpecError(message, spec.path, step.line)
 
 
 def _symbol(value: Ref | float) -> sp.Expr:

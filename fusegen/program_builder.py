@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 
 import sympy as sp
 
+from fusegen.atom_values import folded
 from fusegen.program import SECOND, Half, Input, Kind, Map, Reduce, Source, Take, Value
 
 __all__ = ["Builder"]
@@ -112,7 +113,7 @@ class Builder:
 
     def map(self, name: str, expr: sp.Expr, note: str = "") -> Value:
         """Return the value of a pointwise expression over the symbols of known values."""
-        expr = sp.sympify(expr)
+        expr = folded(sp.sympify(expr))
         if expr in self._by_symbol:
             return self._by_symbol[expr]
         if expr in self._maps:

@@ -84,7 +84,7 @@ def _dims(names: Names, place: Place, expr: sp.Expr, parts: Mapping[str, Any]) -
     if dim is None:
         return {}
     here = (*place, "dim")
-    if not expr.has(*ROW_FUNCTIONS):
+    if not any(isinstance(part, ROW_FUNCTIONS) for part in formula_constants.parts(expr)):
         message = "expr has a dim, but its formula reduces nothing; leave the dim out"
         raise names.document.error(here, message)
     try:

@@ -26,6 +26,7 @@ COMMON = """
 #: The pipeline, from top to bottom: a module imports only what stands above it.
 LAYERS = [
     {"version", "errors", "paths", "atoms", "formula_constants", "formula_text", "tuned"},
+    {"atom_values"},
     {"program"},
     {"program_builder"},
     {"formula_nodes"},

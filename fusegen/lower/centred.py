@@ -37,7 +37,8 @@ def leave_out_centred(program: Program, given: Collection[Value] = ()) -> Progra
         if rest not in (value.arg.symbol, 0):
             note = "without x - mean(x), which adds up to nothing"
             term = builder.map(f"{value.name}_term", rest, note)
-            replaced[value] = builder.reduce(value.name, "sum", term, value.kind)
+            # What is left may not vary along the row: then it counts once for each element.
+            replaced[value] = builder.sum_to(value.name, term, value.kind, value.arg.kind)
     return rebuilt(program, replaced, given) if replaced else program
 
 

@@ -14,8 +14,9 @@ import mpmath
 import sympy as sp
 
 from fusegen import atoms
+from fusegen.atom_values import evaluate
 from fusegen.lower.approx import BUDGET, Polynomial, fit, parity
-from fusegen.lower.ranges import Interval, ranges
+from fusegen.lower.ranges import Interval, interval, ranges
 from fusegen.program import Kind, Map, Program, Value
 
 #: The longest interval, and the highest degrees, at which a polynomial beats the function.
@@ -29,23 +30,6 @@ _COSTLY = (
 )
 
 Function = Callable[[mpmath.mpf], mpmath.mpf]
-
-_NUMERIC: dict[type[sp.Basic], Function] = {
-    atoms.absolute: abs,
-    atoms.expm1: mpmath.expm1,
-    atoms.log1p: mpmath.log1p,
-    atoms.normcdf: lambda x: mpmath.erfc(-x / mpmath.sqrt(2)) / 2,
-    atoms.normpdf: mpmath.npdf,
-    atoms.sech2: lambda x: mpmath.sech(x) ** 2,
-    atoms.sigmoid: lambda x: 1 / (1 + mpmath.exp(-x)),
-    atoms.softplus: lambda x: mpmath.log1p(mpmath.exp(x)),
-    atoms.tanh: mpmath.tanh,
-    sp.cos: mpmath.cos,
-    sp.erf: mpmath.erf,
-    sp.exp: mpmath.exp,
-    sp.log: mpmath.log,
-    sp.sin: mpmath.sin,
-}
 
 
 class Fitted(sp.Function):
@@ -89,7 +73,7 @@ def fit_formulas(program: Program) -> dict[Value, FittedFormula]:
             continue
         (arg,) = value.args
         reach = found[arg]
-        costly = value.expr.has(*_COSTLY) and not value.expr.has(sp.Piecewise)
+        costly = value.expr.has(*_COSTLY) and _smooth(value.expr, {arg.symbol: reach})
         if costly and reach.bounded and 0 < reach.high - reach.low <= _WIDEST:
             made = _fit(value.expr, arg.symbol, reach)
             if made is not None:
@@ -165,19 +149,25 @@ def _divided(function: Function, constant: mpmath.mpf, least: mpmath.mpf) -> Fun
 
 def _numeric(expr: sp.Basic, symbol: sp.Symbol) -> Function:
     """Return an expression of one variable as a function of an mpmath number."""
+    return lambda x: evaluate(expr, {symbol: x})
 
-    def at(part: sp.Basic, x: mpmath.mpf) -> mpmath.mpf:
-        if part == symbol:
-            return x
-        if not part.free_symbols:
-            return mpmath.mpf(str(part.evalf(100)))
-        args = [at(a, x) for a in part.args]
-        if part.is_Add:
-            return mpmath.fsum(args)
-        if part.is_Mul:
-            return mpmath.fprod(args)
-        if part.is_Pow:
-            return mpmath.power(args[0], args[1])
-        return _NUMERIC[part.func](*args)
 
-    return lambda x: at(expr, x)
+def _smooth(expr: sp.Basic, known: Mapping[sp.Symbol, Interval]) -> bool:
+    """Whether an expression has all derivatives where its symbols are inside of their intervals.
+
+    A polynomial approximates nothing else: no kink, no pole, no root of 0, no logarithm of 0.
+    """
+    for part in sp.preorder_traversal(expr):
+        if isinstance(part, (sp.Piecewise, atoms.power)):
+            return False
+        if isinstance(part, (atoms.absolute, atoms.sign, sp.log, atoms.log1p)):
+            inner = interval(part.args[0], known)
+            least = -1.0 if isinstance(part, atoms.log1p) else 0.0
+            kink = isinstance(part, (atoms.absolute, atoms.sign))
+            if inner.low <= least and not (kink and inner.high < 0):
+                return False
+        if part.is_Pow and not (part.exp.is_Integer and part.exp >= 0):
+            inner = interval(part.base, known)
+            if inner.low <= 0 and not (part.exp.is_Integer and inner.high < 0):
+                return False
+    return True

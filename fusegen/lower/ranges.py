@@ -16,6 +16,7 @@ import sympy as sp
 from sympy.core.relational import Relational
 
 from fusegen import atoms
+from fusegen.atom_values import VALUES, constant
 from fusegen.program import Input, Map, Program, Reduce, Take, Value
 from fusegen.program_builder import Builder
 
@@ -46,21 +47,13 @@ class Interval:
 
 ALL = Interval(-_INFINITE, _INFINITE)
 
-#: Functions that grow with their argument, as functions of an mpmath number.
-_GROWING: dict[type[sp.Basic], Callable[[mpmath.mpf], mpmath.mpf]] = {
-    atoms.expm1: mpmath.expm1,
-    atoms.normcdf: mpmath.ncdf,
-    atoms.sigmoid: lambda x: 1 / (1 + mpmath.exp(-x)),
-    atoms.softplus: lambda x: max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x))),
-    atoms.tanh: mpmath.tanh,
-    sp.erf: mpmath.erf,
-    sp.exp: mpmath.exp,
-}
+#: Functions that grow with their argument.
+_GROWING = (
+    *(atoms.expm1, atoms.normcdf, atoms.sigmoid, atoms.softplus, atoms.tanh),
+    *(sp.erf, sp.exp),
+)
 #: Functions that are largest at 0, symmetric, and fall towards 0.
-_BELLS: dict[type[sp.Basic], Callable[[mpmath.mpf], mpmath.mpf]] = {
-    atoms.normpdf: mpmath.npdf,
-    atoms.sech2: lambda x: mpmath.sech(x) ** 2,
-}
+_BELLS = (atoms.normpdf, atoms.sech2)
 
 
 def ranges(program: Program) -> dict[Value, Interval]:
@@ -106,10 +99,16 @@ def interval(expr: sp.Basic, known: Mapping[sp.Symbol, Interval]) -> Interval:
     if isinstance(expr, atoms.Special):
         return ALL
     if not expr.free_symbols:
-        point = float(expr.evalf(17))
-        return Interval(point, point)
+        point = constant(expr)
+        return ALL if point is None else Interval(point, point)
     if isinstance(expr, sp.Piecewise):
         return _selected(expr, known)
+    found = _of_parts(expr, known)
+    # Where an end is infinity - infinity, anything may come out.
+    return ALL if math.isnan(found.low) or math.isnan(found.high) else found
+
+
+def _of_parts(expr: sp.Basic, known: Mapping[sp.Symbol, Interval]) -> Interval:
     args = [interval(arg, known) for arg in expr.args]
     if expr.is_Add:
         return Interval(sum(a.low for a in args), sum(a.high for a in args))
@@ -121,10 +120,10 @@ def interval(expr: sp.Basic, known: Mapping[sp.Symbol, Interval]) -> Interval:
     if expr.is_Pow:
         return _power(args[0], expr.exp)
     if expr.func in _GROWING:
-        function = _GROWING[expr.func]
+        function = VALUES[expr.func]
         return Interval(_at(function, args[0].low), _at(function, args[0].high))
     if expr.func in _BELLS:
-        bell, (arg,) = _BELLS[expr.func], args
+        bell, (arg,) = VALUES[expr.func], args
         far = max(abs(arg.low), abs(arg.high))
         near = 0.0 if arg.low <= 0 <= arg.high else min(abs(arg.low), abs(arg.high))
         return Interval(_at(bell, far), _at(bell, near))
@@ -143,9 +142,9 @@ def _product(a: Interval, b: Interval) -> Interval:
 
 
 def _power(base: Interval, exponent: sp.Expr) -> Interval:
-    if not exponent.is_number:
+    n = None if exponent.free_symbols else constant(exponent)
+    if n is None:
         return ALL
-    n = float(exponent)
     if n < 0:
         below = _power(base, -exponent)
         if below.low < 0 < below.high:
@@ -196,11 +195,11 @@ def _narrowed(
     if not isinstance(condition, Relational) or condition.rel_op not in ("<=", "<", ">=", ">"):
         return result
     symbol, bound = condition.lhs, condition.rhs
-    if not (symbol.is_Symbol and bound.is_number):
+    limit = None if bound.free_symbols else constant(bound)
+    if not symbol.is_Symbol or limit is None:
         return result
     before = result.get(symbol, ALL)
     below = (condition.rel_op in ("<=", "<")) == holds
-    limit = float(bound)
     cut = (
         Interval(before.low, min(before.high, limit))
         if below

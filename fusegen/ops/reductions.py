@@ -9,6 +9,7 @@ from fusegen.atoms import (
     COLUMN,
     ROWS,
     absolute,
+    infinity,
     let,
     row_max,
     row_mean,
@@ -65,7 +66,11 @@ def min_(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
 @op("var", dims=("dim",), several=True, refused=_UNBIASED)
 def var(x: sp.Expr, *, dim: int, correction: int = 1, keepdim: bool = False) -> sp.Expr:
     """sum (x - mean)^2 / (cols - correction) over a row. torch.var."""
-    return row_sum(let("centred", x - row_mean(x)) ** 2) / (COLS - correction)
+    variance = row_sum(let("centred", x - row_mean(x)) ** 2) / (COLS - correction)
+    if correction <= 1:
+        return variance
+    # With fewer columns torch divides by 0, but not in the derivative.
+    return variance + where(correction > COLS, infinity, 0)
 
 
 @op("std", dims=("dim",), several=True, refused=_UNBIASED)
