@@ -43,7 +43,8 @@ def call(spec: Path, packages: Path) -> int:
                     (t.to(dtype) if t.is_floating_point() else t).requires_grad_(m)
                     for t, m in zip([case.x, *case.operands.values()], moving, strict=True)
                 ]
-                out = built.apply(*given, **case.options)
+                named = dict(zip(case.operands, given[1:], strict=True))
+                out = built.apply(given[0], **named, **case.options)
                 leaves = [t for t, m in zip(given, moving, strict=True) if m]
                 twice = chain.spec.order > 1
                 first = torch.autograd.grad(out, leaves, torch.ones_like(out), create_graph=twice)

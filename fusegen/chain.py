@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fusegen.chain_cuts import stretches_of
@@ -12,7 +12,7 @@ from fusegen.leg import Leg, Mode, make_leg
 from fusegen.leg_operands import Tensors
 from fusegen.leg_program import reduced_already
 from fusegen.program import Kind
-from fusegen.spec_types import Spec, Step
+from fusegen.spec_types import INPUT, Spec, Step
 
 __all__ = ["Chain", "Leg", "Mode", "Tensors", "derive"]
 
@@ -24,7 +24,8 @@ class Chain:
     Args:
         spec: the spec.
         source: the step that torch computes first (a matmul), if any.
-        operands: every tensor the chain names, in order, with its kind in the first leg that takes it.
+        operands: every tensor that `apply` takes beside x, in its order, each with its kind in the first leg
+            that takes it.
         attributes: the float arguments that the kernels take, in the spec's order.
         legs: what runs one behind the other, each on what the one before hands on.
     """
@@ -75,6 +76,23 @@ class Chain:
             shape = leg.behind(whole)
         return tuple(found)
 
+    def example_shape(self, rows: int, cols: int) -> tuple[int, ...]:
+        """Return the shape of an `x` with about so many rows and columns."""
+        dims = max(self.layout.rank - 2, 0)
+        shape = [rows // 2**dims or 2, *[2] * dims, cols] if dims else [rows, cols]
+        if self.layout.halved:
+            shape[self.layout.halved] *= 2
+        return tuple(shape)
+
+    def operand_shapes(self, x: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each operand of `apply` for an `x` of a shape, by name and in its order."""
+        found: dict[str, tuple[int, ...]] = {}
+        for leg, reached in zip(self.legs, self.reached(x), strict=True):
+            for operand in leg.operands:
+                if not operand.handed:
+                    found.setdefault(operand.name, operand.shape(reached, leg.layout))
+        return {operand.name: found[operand.name] for operand in self.operands}
+
     def describe(self) -> str:
         """Return every program of the chain, as text."""
         return "\n\n".join(str(program) for mode in self.modes for program in mode.programs)
@@ -103,12 +121,22 @@ def derive(spec: Spec) -> Chain:
     chain = Chain(
         spec=spec,
         source=spec.steps[0] if spec.steps[0].op and spec.steps[0].op.source else None,
-        operands=tuple(operands.values()),
+        operands=_in_order(spec, operands),
         attributes=tuple(a.name for a in spec.arguments if a.name in taken),
         legs=tuple(legs),
     )
     _check_shared(chain)
     return chain
+
+
+def _in_order(spec: Spec, operands: Mapping[str, Tensors]) -> tuple[Tensors, ...]:
+    """Return the operands of `apply` in its order, which does not depend on where steps use them.
+
+    `input` comes first, then what the spec declares, in its order, then what submodules hold, step by step.
+    """
+    first = [name for name in (INPUT, *(o.name for o in spec.operands)) if name in operands]
+    rest = [name for name in operands if name not in first]
+    return tuple(operands[name] for name in dict.fromkeys([*first, *rest]))
 
 
 def _check_shared(chain: Chain) -> None:

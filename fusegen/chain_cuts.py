@@ -101,7 +101,9 @@ class _Walk:
     def stretches(self) -> tuple[Stretch, ...]:
         """Return what was found, with what each hands on."""
         found = self.found
-        for name in dict.fromkeys(name for stretch in found for name in stretch.handed):
+        used = {name for stretch in found for name in stretch.handed}
+        # As the steps stand, whatever the order in which later ones use them: so does the program return them.
+        for name in (name for name in self.named if name in used):
             where, _ = self.named[name]
             if where < 0 or name == found[where].steps[-1].label:
                 behind = found[where + 1]

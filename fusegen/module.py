@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fusegen.chain import Chain
+from fusegen.module_docs import Parameter, example, module_signature, signature
 from fusegen.module_legs import leg_contexts, tuple_text
 from fusegen.spec_types import INPUT, Argument, Operand, Ref, Spec, Step
 
 _PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of a generated function: its name, its type and its default as Python text."""
-
-    name: str
-    type: str
-    default: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.type}" + (f" = {self.default}" if self.default else "")
 
 
 def module_context(chain: Chain) -> dict[str, object]:
@@ -38,7 +25,14 @@ def module_context(chain: Chain) -> dict[str, object]:
         options.append(Parameter("batch_weights", "Sequence[float] | None", "None"))
     if chain.random:
         options.append(Parameter("seed", "int | Tensor | None", "None"))
+    inputs = ["x", *_inputs(chain), *_operands_given(chain)]
+    constructor = [_constructor_parameter(a) for a in spec.arguments]
     return {
+        "signatures": [
+            signature("apply", ["x", *(o.name for o in chain.operands)], options),
+            module_signature(constructor, inputs),
+        ],
+        "example": example(chain, options),
         "summary": " -> ".join(_word(s) for s in spec.steps),
         "description": spec.description,
         "operands": chain.operands,
@@ -50,13 +44,13 @@ def module_context(chain: Chain) -> dict[str, object]:
         "options": options,
         "tracked": tracked,
         "order": spec.order,
-        "constructor": [_constructor_parameter(a) for a in spec.arguments],
+        "constructor": constructor,
         "members": _members(chain),
-        "inputs": ["x", *_inputs(chain), *_operands_given(chain)],
+        "inputs": inputs,
         "keeps_input": any(o.name == INPUT for o in chain.operands),
         "source": _source_call(chain),
         "training": _training(spec),
-        "held_operands": [f"self.{o.owner}" if o.owner else o.name for o in chain.operands],
+        "held_operands": {o.name: f"self.{o.owner}" if o.owner else o.name for o in chain.operands},
         "held_attributes": _held_attributes(chain) | _held_groups(chain),
         "groups": chain.groups,
         "uses_shapes": any(a.type == "shape" for a in spec.arguments) or bool(tracked),

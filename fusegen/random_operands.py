@@ -11,20 +11,23 @@ from fusegen.chain import Chain
 
 
 def random_operands(chain: Chain, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """Return random operands for `x`, by name: all in [0.5, 1.5), as variances are positive; classes are
-    columns."""
+    """Return random operands for `x`, by name, in the order of `apply`.
+
+    All are in [0.5, 1.5), as variances are positive; classes are columns.
+    """
+    shapes = chain.operand_shapes(x.shape)
     found: dict[str, Tensor] = {}
     for leg, reached in zip(chain.legs, chain.reached(x.shape), strict=True):
+        half = leg.layout.half(reached)
+        classes = math.prod(half[dim] for dim in leg.layout.columns)
         for operand in leg.operands:
             if operand.handed or operand.name in found:
                 continue
-            shape = operand.shape(reached, leg.layout)
+            shape = shapes[operand.name]
             if operand.integer:
-                half = leg.layout.half(reached)
-                classes = math.prod(half[dim] for dim in leg.layout.columns)
                 drawn = torch.randint(max(classes, 1), shape, generator=generator)
                 found[operand.name] = drawn.to(x.device)
             else:
                 drawn = torch.rand(shape, generator=generator, dtype=torch.float64)
                 found[operand.name] = drawn.add(0.5).to(x)
-    return found
+    return {name: found[name] for name in shapes}

@@ -132,8 +132,10 @@ def _measure(
 def _calls(chain: Chain, package: Any, name: str, case: Case) -> Iterator[tuple[str, Prepare]]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(case.rows, case.cols, device=case.device, dtype=case.dtype)
-    leaves = [x, *random_operands(chain, x, generator).values()]
-    leaves = [t.detach().requires_grad_() for t in leaves]
+    drawn = {"x": x, **random_operands(chain, x, generator)}
+    moving = {"x", *(o.name for o in chain.operands if o.differentiable)}
+    given = {name: t.detach().requires_grad_(name in moving) for name, t in drawn.items()}
+    leaves = [t for t in given.values() if t.requires_grad]
     cotangent = torch.randn_like(x)
     options: dict[str, Any] = {
         a.name: a.default if a.default is not None else 1.5
@@ -146,12 +148,12 @@ def _calls(chain: Chain, package: Any, name: str, case: Case) -> Iterator[tuple[
     def forward() -> Callable[[], object]:
         def call() -> object:
             with torch.no_grad():
-                return package.apply(*leaves, **options)
+                return package.apply(**given, **options)
 
         return call
 
     def backward() -> Callable[[], object]:
-        value = package.apply(*leaves, **options)
+        value = package.apply(**given, **options)
         return lambda: torch.autograd.grad(value, leaves, cotangent)
 
     yield f"{name} forward", forward

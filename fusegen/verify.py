@@ -199,7 +199,7 @@ def compare(package: Any, derived: chain.Chain, case: Case, dtype: torch.dtype) 
         return gradients(of_leaves, [start[n] for n in moving], case.seed)
 
     def ours(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
-        result: Tensor = package.apply(x, *operands.values(), **case.options)
+        result: Tensor = package.apply(x, **operands, **case.options)
         return result
 
     def eager(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
@@ -265,15 +265,16 @@ def gradcheck(
         RuntimeError: where a derivative is not that of finite differences.
     """
     case = case or make_case(
-        derived, example_shape(derived, 3, 5), training=training, seed=1, device=device
+        derived, derived.example_shape(3, 5), training=training, seed=1, device=device
     )
-    tensors = [case.x, *case.operands.values()]
+    tensors, names = [case.x, *case.operands.values()], list(case.operands)
     moving = [True, *(o.differentiable for o in derived.operands)]
     leaves = [t.detach().clone().requires_grad_(m) for t, m in zip(tensors, moving, strict=True)]
 
     def function(*given: Tensor) -> Tensor:
-        kept = [g if m else g.clone() for g, m in zip(given, moving, strict=True)]
-        result: Tensor = package.apply(*kept, **case.options)
+        x, *kept = [g if m else g.clone() for g, m in zip(given, moving, strict=True)]
+        operands = dict(zip(names, kept, strict=True))
+        result: Tensor = package.apply(x, **operands, **case.options)
         return result
 
     torch.autograd.gradcheck(function, leaves)
@@ -286,15 +287,6 @@ def gradcheck(
             return torch.autograd.grad(function(*given).square().sum(), wanted, create_graph=True)
 
         torch.autograd.gradgradcheck(gradient, leaves)
-
-
-def example_shape(derived: chain.Chain, rows: int, cols: int) -> tuple[int, ...]:
-    """Return the shape of an activation with about so many rows and columns."""
-    dims = max(derived.layout.rank - 2, 0)
-    shape = [rows // 2**dims or 2, *[2] * dims, cols] if dims else [rows, cols]
-    if derived.layout.halved:
-        shape[derived.layout.halved] *= 2
-    return tuple(shape)
 
 
 def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
@@ -328,7 +320,7 @@ def _check_mode(package: Any, derived: chain.Chain, training: bool, device: str)
         first = str(error).splitlines()[0]
         verdicts.append(Verdict(name, device, f"gradcheck{mode}", first, "", False))
     for dtype in BOUND_ULP:
-        case = make_case(derived, example_shape(derived, 33, 257), training=training, device=device)
+        case = make_case(derived, derived.example_shape(33, 257), training=training, device=device)
         worst = max(compare(package, derived, case, dtype), key=lambda e: e.ulp / e.bound)
         label = f"{str(dtype).removeprefix('torch.')} against float64{mode}"
         text, bound = f"{worst.ulp:.2f} ulp ({worst.name})", f"{worst.bound:.2f} ulp"

@@ -74,7 +74,7 @@ def test_a_wrong_argument_is_named(
 
 
 def test_a_missing_operand_is_named(package: Package) -> None:
-    with pytest.raises(TypeError, match=rf"{FIVE}\.apply\(\) missing 1 required .* 'add_value'"):
+    with pytest.raises(TypeError, match=rf"{FIVE}\.apply\(\) missing 1 required .* 'matmul_bias'"):
         package(FIVE).apply(full(2, 4), full(4))
 
 

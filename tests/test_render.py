@@ -49,7 +49,7 @@ LAYERS = [
     {"leg_program"},
     {"leg"},
     {"chain"},
-    {"module_legs"},
+    {"module_legs", "module_docs"},
     {"module"},
     {"render"},
     {"fitted_header"},

@@ -1,0 +1,69 @@
+"""Chain -> how a generated package is called, for its docstrings: signatures, and a call that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fusegen.chain import Chain
+
+#: The rows and columns of the example.
+_ROWS, _COLS = 4, 8
+#: What the example gives for a number without a default.
+_NUMBER = "0.5"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a generated function: its name, its type and its default as Python text."""
+
+    name: str
+    type: str
+    default: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type}" + (f" = {self.default}" if self.default else "")
+
+
+def signature(name: str, required: Sequence[str], options: Sequence[Parameter]) -> str:
+    """Return how a function is called: `apply(x, bias, *, training=True)`."""
+    words = [*required, *(["*"] if options else []), *map(_with_default, options)]
+    return f"{name}({', '.join(words)})"
+
+
+def module_signature(constructor: Sequence[Parameter], inputs: Sequence[str]) -> str:
+    """Return how a `Module` is made and called: `Module(in_features, out_features=8)(x)`."""
+    made = ", ".join(map(_with_default, constructor))
+    return f"Module({made})({', '.join(inputs)})"
+
+
+def _with_default(parameter: Parameter) -> str:
+    return f"{parameter.name}={parameter.default}" if parameter.default else parameter.name
+
+
+def example(chain: Chain, options: Sequence[Parameter]) -> list[str]:
+    """Return the lines of an interactive session: a call of `apply` that runs, and its result's shape."""
+    x = chain.example_shape(_ROWS, _COLS)
+    reached = chain.reached(x)
+    shapes = chain.operand_shapes(x)
+    given = []
+    for operand in chain.operands:
+        sizes = ", ".join(map(str, shapes[operand.name]))
+        made = (
+            f"torch.zeros([{sizes}], dtype=torch.int64)"
+            if operand.integer
+            else f"torch.ones([{sizes}])"
+        )
+        given.append(f"{operand.name}={made}")
+    given += [
+        f"{option.name}={'1' if option.name in chain.groups else _NUMBER}"
+        for option in options
+        if not option.default
+    ]
+    result = chain.legs[-1].behind(reached[-1])
+    lines = [f">>> x = torch.randn([{', '.join(map(str, x))}])"]
+    if len(given) > 1:
+        lines += [">>> y = apply(", "...     x,", *(f"...     {g}," for g in given), "... )"]
+    else:
+        lines.append(f">>> y = apply({', '.join(['x', *given])})")
+    return [*lines, ">>> tuple(y.shape)", str(tuple(result))]
