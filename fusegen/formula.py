@@ -28,6 +28,7 @@ from fusegen.formula_constants import (
 )
 from fusegen.formula_functions import FUNCTIONS
 from fusegen.formula_syntax import MADE_OF, FormulaError, read_tree
+from fusegen.ops import find
 
 __all__ = ["FormulaError", "number", "parse"]
 
@@ -169,9 +170,11 @@ class _Reader:
     def _call(self, node: ast.Call, depth: int) -> sp.Expr:
         if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS:
             if isinstance(node.func, ast.Name) and node.func.id not in self._symbols:
-                raise self._error(
-                    node, f"unknown function {node.func.id!r}{nearest(node.func.id, FUNCTIONS)}"
-                )
+                word = node.func.id
+                near = nearest(word, FUNCTIONS)
+                if find(word):
+                    near = f": it is an op, so a step of its own: - {word}"
+                raise self._error(node, f"unknown function {word!r}{near}")
             raise self._error(node, "this is no function to call: a product is written with *")
         name = node.func.id
         function, arity = FUNCTIONS[name]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fusegen.errors import SpecError
 from fusegen.spec_chain import steps
+from fusegen.spec_empty import check_given
 from fusegen.spec_names import package_problem
 from fusegen.spec_sections import sections
 from fusegen.spec_types import Argument, Operand, Ref, Spec, Step
@@ -51,6 +52,7 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
     if wrong:
         raise SpecError(wrong, path)
     document = read(text, path)
+    check_given(document)
     model, arguments, operands = sections(document)
     chain, operands, dims = steps(document, arguments, operands, model.dims)
     return Spec(

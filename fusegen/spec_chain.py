@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fusegen.errors import nearest
-from fusegen.ops import Op, aliases, find, registry
+from fusegen.ops import Op, find
 from fusegen.program import Kind
 from fusegen.spec_formula import check_op, read_formula
 from fusegen.spec_names import problem
 from fusegen.spec_scope import Names
 from fusegen.spec_step import bind
 from fusegen.spec_types import INPUT, Argument, Operand, Ref, Setting, Step
+from fusegen.spec_words import unknown_op
 from fusegen.spec_yaml import Document, Place
 
 __all__ = ["steps"]
 
 _EXPR = "expr"
-#: torch's functions of a window of elements.
-_WINDOWED = re.compile("pool([123]d)?$|fold$|^interpolate$|^upsample|^pad$|pixel_(un)?shuffle$")
 
 
 @dataclass(frozen=True)
@@ -142,15 +139,8 @@ def _draft(document: Document, place: Place, item: Any) -> _Draft:
     if word == _EXPR:
         return _Draft(place, word, None, given)
     op = find(word)
-    if op is None and _WINDOWED.search(word):
-        message = (
-            f"{word[:64]} looks at a window of elements, and stays with torch: end the chain in front of "
-            "it, and start another one behind it if there is more to fuse"
-        )
-        raise document.error(place, message)
     if op is None:
-        known = [*registry(), *aliases(), _EXPR]
-        raise document.error(place, f"unknown op {word[:64]!r}{nearest(word[:64], known)}")
+        raise document.error(place, unknown_op(word))
     return _Draft(place, word, op, given)
 
 

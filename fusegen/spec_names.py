@@ -134,7 +134,10 @@ def problem(name: str, *, in_kernels: bool = True, label: bool = False) -> str |
 def package_problem(name: str) -> str | None:
     """Return what is wrong with the name of a spec's file, which becomes a package's, or None."""
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or "__" in name or name.endswith("_"):
-        return f"{name!r} cannot name a package: use lower-case letters, digits and single _"
+        return (
+            f"{name!r} cannot name a package: it starts with a letter a-z, then come lower-case letters, "
+            "digits and single _"
+        )
     if len(name) > MAX_LENGTH:
         return f"{name!r} is longer than {MAX_LENGTH} characters; rename the file"
     if keyword.iskeyword(name) or name in _CPP:

@@ -58,11 +58,6 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _empty_as(kind: type) -> BeforeValidator:
-    """Take a section without entries for an empty one."""
-    return BeforeValidator(lambda value: kind() if value is None else value)
-
-
 def _one_line(value: Any) -> Any:
     """Refuse a description that could not stand in a comment or a docstring."""
     if isinstance(value, str):
@@ -102,13 +97,13 @@ class _Operand(_Model):
 class Sections(_Model):
     """A spec as pydantic sees it; the chain is read by `fusegen.spec_chain`."""
 
-    chain: Annotated[list[Any], _empty_as(list)]
-    description: Annotated[str, BeforeValidator(_one_line), _empty_as(str)] = ""
-    arguments: Annotated[dict[str, _Argument], _empty_as(dict)] = {}
-    operands: Annotated[dict[str, _Operand], _empty_as(dict)] = {}
+    chain: list[Any]
+    description: Annotated[str, BeforeValidator(_one_line)] = ""
+    arguments: dict[str, _Argument] = {}
+    operands: dict[str, _Operand] = {}
     dims: int = 0
     order: int = 2
-    launch: Annotated[dict[str, dict[str, int]], _empty_as(dict)] = {}
+    launch: dict[str, dict[str, int]] = {}
 
 
 def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[Operand, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,7 +95,14 @@ class _Binder:
                 self._known[name] if known else read_size(self._step, name, values)
             )
         for name, default in self._geometry.items():
-            if name in values or name in self._step.names.arguments:
+            by_name = name not in values and name in self._step.names.arguments
+            if by_name and self._named_elsewhere(name):
+                message = (
+                    f"the argument {name!r} is named by another step, and {self._word} takes it too, by its "
+                    f"name; say so with `{name}: {name}`, else give `{name}: {default}`, or rename the argument"
+                )
+                raise self._step.names.document.error(self._step.place, message)
+            if name in values or by_name:
                 bound.settings[name] = read_size(self._step, name, values, default)
         for name, usual in self._flags.items():
             flag = values.get(name, usual)
@@ -102,6 +110,14 @@ class _Binder:
                 raise self._step.unfit(name, "true or false", flag)
             bound.settings[name] = flag
         return bound
+
+    def _named_elsewhere(self, argument: str) -> bool:
+        """Whether another step is given an int argument, itself or so many times."""
+        chain = self._step.names.document.data["chain"]
+        others = (item for index, item in enumerate(chain) if index != self._step.place[1])
+        given = (v for item in others if isinstance(item, dict) for v in item.values())
+        values = (v for g in given for v in (g.values() if isinstance(g, dict) else [g]))
+        return any(isinstance(v, str) and argument in re.findall(r"\w+", v) for v in values)
 
     def _check_key(self, key: str) -> None:
         if key in self._keys:
@@ -124,6 +140,10 @@ class _Binder:
             return {key: value for key, value in given.items() if key != "name"}
         needed = [slot for slot in self._slots if slot not in self._op.optional]
         targets = needed or list(self._op.attributes)
+        second = self._op.refusal("other") if "dim" in targets else None
+        if second and not isinstance(given, int | list):
+            message = f"{self._word} reduces a dim, which {shown(given)} is not: {second}"
+            raise self._step.names.document.error(self._step.place, message)
         if len(targets) == 1 and not isinstance(given, list):
             return {targets[0]: given}
         what = " and ".join(targets)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,13 @@ class Document:
         data: the data.
         lines: the 1-based line of each part, by its place.
         file: where the text came from, if from a file.
+        empty: the places behind whose ':' or '-' nothing stands.
     """
 
     data: Any
     lines: Mapping[Place, int]
     file: Path | None
+    empty: Collection[Place] = ()
 
     def line(self, place: Place) -> int:
         """Return the line of a part, or of the nearest part around it."""
@@ -93,6 +95,7 @@ class _Reader:
         self._events = events
         self._file = file
         self._lines: dict[Place, int] = {}
+        self._empty: set[Place] = set()
 
     def document(self) -> Document:
         next(self._events)  # the start of the stream
@@ -106,7 +109,7 @@ class _Reader:
         event = next(self._events)
         if not isinstance(event, yaml.StreamEndEvent):
             raise self._error(event, "a second document; a file holds one spec")
-        return Document(data, self._lines, self._file)
+        return Document(data, self._lines, self._file, frozenset(self._empty))
 
     def _next(self) -> Any:
         return next(self._events)
@@ -121,6 +124,8 @@ class _Reader:
         if len(place) > _MAX_DEPTH:
             raise self._error(event, "nested too deeply")
         if isinstance(event, yaml.ScalarEvent):
+            if event.implicit[0] and not event.value:
+                self._empty.add(place)
             return self._scalar(event) if event.implicit[0] else event.value
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(place)

@@ -141,6 +141,69 @@ MISTAKES: list[tuple[str, str, int]] = [
     (COL + "chain:\n  - add: {other: w, another: w}\n", "did you mean 'other'?", 4),
     (COL + "chain:\n  - lerp: w\n", "end and weight; give them by name", 4),
     (COL + "chain:\n  - add: ww\n", "unknown operand 'ww'; did you mean 'w'?", 4),
+    # what is left empty, and null where None is no value
+    ("chain:\n  - gelu: {approximate: }\n", "'approximate' of gelu is empty: give it a value", 2),
+    ("chain:\n  - gelu: {approximate: null}\n", "'approximate' of gelu is null", 2),
+    ("chain:\n  - gelu: {name: }\n", "'name' of gelu is empty", 2),
+    ("chain:\n  - sum: {dim: }\n", "'dim' of sum is empty", 2),
+    ("chain:\n  - clamp: {min: , max: 2}\n", "'min' of clamp is empty", 2),
+    ("chain:\n  - add:\n", "nothing stands after 'add'", 2),
+    ("chain:\n  - expr:\n", "nothing stands after 'expr'", 2),
+    ("chain:\n  - expr: {formula: x + 1, dim: }\n", "'dim' of expr is empty", 2),
+    ("chain:\n  - softmax: {dim: [1, ]}\n", "a whole number", 2),
+    ("chain:\n  - softmax: {dim: [1, ~]}\n", "item 2 of the list is null", 2),
+    ("chain:\n  - gelu\n  -\n", "item 2 of the list is empty", 3),
+    (
+        COL + "chain:\n  - mse_loss: {target: w, reduction: }\n",
+        "'reduction' of mse_loss is empty",
+        4,
+    ),
+    (
+        "chain:\n  - linear: {in_features: , out_features: 3}\n",
+        "'in_features' of linear is empty",
+        2,
+    ),
+    ("chain:\n  - linear: {in_features: 3, out_features: 3, bias: }\n", "'bias' of linear is", 2),
+    ("chain: [swish]\norder:\n", "the section 'order' is empty", 2),
+    ("chain: [swish]\ndims:\n", "the section 'dims' is empty", 2),
+    ("chain: [swish]\ndescription:\n", "the section 'description' is empty", 2),
+    ("chain: [swish]\nlaunch:\n", "the section 'launch' is empty", 2),
+    ("chain: [swish]\nlaunch: {forward: }\n", "'forward' of launch is empty", 2),
+    ("chain: [swish]\nlaunch: {forward: {waves: }}\n", "'waves' of forward is empty", 2),
+    ("operands:\nchain: [swish]\n", "the section 'operands' is empty", 1),
+    ("operands:\n  w:\nchain: [{add: w}]\n", "'w' of operands is empty", 2),
+    ("operands:\n  w: {kind: col, init: }\nchain: [{add: w}]\n", "'init' of w is empty", 2),
+    ("operands:\n  w: {kind: row, dtype: }\nchain: [{add: w}]\n", "'dtype' of w is empty", 2),
+    ("operands:\n  w: {kind: col, shape: ~}\nchain: [{add: w}]\n", "'shape' of w is null", 2),
+    ("arguments:\nchain: [swish]\n", "the section 'arguments' is empty", 1),
+    ("arguments: {a: {type: float, default: }}\nchain: [{add: a}]\n", "'default' of a is empty", 1),
+    # words of torch
+    (
+        "chain:\n  - min: 0.5\n",
+        "min reduces a dim, which 0.5 is not: of two tensors, write minimum",
+        2,
+    ),
+    (COL + "chain:\n  - max: w\n", "of two tensors, write maximum", 4),
+    ("chain:\n  - matmul: w\n", "a chain starts from one product", 2),
+    ("chain:\n  - nn.AdaptiveAvgPool2d\n", "- mean: {dim: [2, 3], keepdim: true}", 2),
+    ("chain:\n  - adaptive_max_pool1d: 1\n", "- amax: {dim: [2], keepdim: true}", 2),
+    ("chain:\n  - nn.MaxPool2d\n", "looks at a window", 2),
+    ("chain:\n  - ReLU\n", "unknown op 'ReLU'; did you mean 'relu'?", 2),
+    ("chain:\n  - nn.GELU\n", "did you mean 'gelu'?", 2),
+    ("chain:\n  - F.log_softmax: {dim: 1}\n", "did you mean 'log_softmax'?", 2),
+    ("chain:\n  - BatchNorm2d\n", "did you mean 'batch_norm'?", 2),
+    ("chain:\n  - nn.CrossEntropyLoss\n", "did you mean 'cross_entropy'?", 2),
+    ("chain:\n  - view: [2, 3]\n", "it moves elements and computes nothing", 2),
+    ("chain:\n  - chunk: 2\n", "it moves elements and computes nothing", 2),
+    ("chain:\n  - zzz\n", "unknown op 'zzz': `fusegen ops` lists them", 2),
+    ("chain:\n  - expr: x * relu(x)\n", "it is an op, so a step of its own: - relu", 2),
+    # an argument that two steps would take
+    (
+        "arguments: {in_channels: int, out_channels: int, kernel_size: int, groups: int}\nchain:\n"
+        "  - conv2d\n  - group_norm: {num_groups: groups}\n",
+        "the argument 'groups' is named by another step, and conv2d takes it too",
+        3,
+    ),
     # values of earlier steps
     ("chain:\n  - gelu\n  - add: gelu\n", "give it a name: - gelu: {name: ...}", 3),
     ("chain:\n  - relu6\n  - expr: x * relu6\n", "give it a name: - relu6: {name: ...}", 3),
@@ -187,7 +250,7 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("chain:\n  - dropout: {p: 1}\n", "not finite", 2),
     ("chain:\n  - add: 1e999\n", "too large for a double", 2),
     # sources and labels
-    ("chain:\n  - max_pool2d: 2\n", "max_pool2d looks at a window of elements, and stays with", 2),
+    ("chain:\n  - max_pool2d: 2\n", "'max_pool2d' is no op: it looks at a window of elements", 2),
     ("dims: 4\nchain:\n  - softmax: {dim: 4}\n", "dim 4 does not exist: the activation has 4", 3),
     ("dims: 9\nchain:\n  - swish\n", "dims must be a number from 2 to 8", 1),
     ("dims: 3\nchain:\n  - conv2d\n", "dims is 3, but conv2d gives an activation of 4 dims", 1),
@@ -345,3 +408,23 @@ def test_names_of_the_templates_own_code_are_refused() -> None:
         assert problem(name) is not None
     for name in ("weight", "residual", "temperature", "add_value", "scale", "bias"):
         assert problem(name) is None
+
+
+def test_null_is_a_value_where_an_op_documents_none() -> None:
+    assert parse("chain:\n  - sum: {dim: null}\n", "example").steps[0].attributes["dim"] is None
+    clamp = parse("chain:\n  - clamp: {min: ~, max: 2}\n", "example").steps[0]
+    assert clamp.attributes == {"min": None, "max": 2.0}
+
+
+def test_an_argument_of_two_steps_is_named_by_both() -> None:
+    text = (
+        "arguments: {in_channels: int, out_channels: int, kernel_size: int, groups: int}\nchain:\n"
+        "  - conv2d: {groups: %s}\n  - group_norm: {num_groups: groups}\n"
+    )
+    assert parse(text % "groups", "example").steps[0].settings["groups"].name == "groups"  # type: ignore[union-attr]
+    assert parse(text % 1, "example").steps[0].settings["groups"] == 1
+
+
+def test_the_name_of_a_file_must_start_with_a_letter() -> None:
+    with pytest.raises(SpecError, match="starts with a letter"):
+        parse("chain: [swish]\n", "2d_norm")
