@@ -149,7 +149,7 @@ def show(
         table.add_column("file")
         table.add_column("lines", justify="right")
         for path in sorted(p for p in folder.iterdir() if p.suffix in (".h", ".cpp", ".cu", ".py")):
-            table.add_row(path.name, str(len(path.read_text().splitlines())))
+            table.add_row(path.name, str(len(path.read_bytes().splitlines())))
         OUT.print(table)
     else:
         OUT.print(f"{folder} is not there yet: run `fusegen build`")

@@ -99,7 +99,7 @@ class _Binder:
             if by_name and self._named_elsewhere(name):
                 message = (
                     f"the argument {name!r} is named by another step, and {self._word} takes it too, by its "
-                    f"name; say so with `{name}: {name}`, else give `{name}: {default}`, or rename the argument"
+                    f"name; say so with `{name}: {name}`, else give `{name}: {default}`, or rename it"
                 )
                 raise self._step.names.document.error(self._step.place, message)
             if name in values or by_name:

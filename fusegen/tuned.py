@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusegen.errors import UserError
+from fusegen.spec_types import LAUNCH_PARAMETERS, PASSES
 
 Parameters = Mapping[str, Mapping[str, int]]
 
@@ -27,10 +28,21 @@ def read(spec: Path) -> Parameters:
     if not path.exists():
         return {}
     try:
-        found: Parameters = json.loads(path.read_text())["launch"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is not what `fusegen tune` writes; remove it") from None
+        found: Parameters = json.loads(path.read_bytes())["launch"]
+        sound = all(_sound(name, parameters) for name, parameters in found.items())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path} is not what `fusegen tune` writes; remove it")
     return found
+
+
+def _sound(name: str, parameters: Mapping[str, int]) -> bool:
+    """Whether a pass and its parameters are ones that kernels have: they become code."""
+    return name in PASSES and all(
+        parameter in LAUNCH_PARAMETERS and type(value) is int and 1 <= value <= 1024
+        for parameter, value in parameters.items()
+    )
 
 
 def write(spec: Path, parameters: Parameters, measured: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ COMMON = """
 
 #: The pipeline, from top to bottom: a module imports only what stands above it.
 LAYERS = [
-    {"version", "errors", "paths", "atoms", "formula_constants", "formula_text", "tuned"},
+    {"version", "errors", "paths", "atoms", "formula_constants", "formula_text"},
     {"atom_values"},
     {"program"},
     {"program_builder"},
@@ -36,7 +36,7 @@ LAYERS = [
     {"formula", "formula_syntax"},
     {"spec_dims"},
     {"spec_types", "spec_names", "spec_words", "spec_yaml"},
-    {"spec_empty", "spec_sections", "spec_scope"},
+    {"spec_empty", "spec_sections", "spec_scope", "tuned"},
     {"spec_operand", "spec_attribute", "spec_size"},
     {"spec_step", "spec_formula"},
     {"spec_chain", "spec"},
