@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fusegen.version import __version__
 
@@ -22,16 +22,21 @@ def build(
     arch: Sequence[str] = (),
     jobs: int | None = None,
     verbose: bool = False,
+    quiet: bool = False,
 ) -> list[BuildResult]:
     """Generate and compile packages; the same as `fusegen build`.
 
     Args:
-        specs: spec files, or folders of them.
+        specs: spec files, their names, or folders of them; without any, those of the folder specs/.
         out: where the packages are written.
         backend: "cpu", "cuda" (both), or "auto" (CUDA where nvcc and a GPU are).
         arch: GPU architectures, such as "90"; by default that of the present GPU.
         jobs: compilers at once; by default as many as cores and memory allow.
         verbose: show the commands.
+        quiet: show nothing; otherwise what is built is shown on standard error.
+
+    Returns:
+        What became of each package.
 
     Raises:
         UserError: where a spec is wrong or a compiler is missing.
@@ -39,21 +44,34 @@ def build(
     from fusegen import builder
 
     paths = [Path(s) for s in specs]
-    return builder.build(
-        paths, out=Path(out), backend=backend, arch=arch, jobs=jobs, verbose=verbose
-    )
+    options: Any = {"backend": backend, "arch": arch, "jobs": jobs, "verbose": verbose}
+    if quiet:
+        return builder.build(paths, out=Path(out), **options)
+    from rich.console import Console
+
+    from fusegen.display import BuildDisplay
+
+    with BuildDisplay(Console(stderr=True, highlight=False), verbose) as display:
+        results = builder.build(paths, out=Path(out), progress=display, **options)
+    for result in results:
+        state = f"built in {result.seconds:.1f} s" if result.compiled else "up to date"
+        display.say(f"{result.name} ({' '.join(result.backends)}): {state}")
+    return results
 
 
-def load(name: str, out: str | Path = "generated") -> ModuleType:
+def load(name: str, out: str | Path | None = None) -> ModuleType:
     """Import a generated package from the folder it was built into.
+
+    After another `build` it gives the new chain, as a new module; where nothing changed, the same module.
 
     Args:
         name: the package's name, which is its spec's file name.
-        out: the folder that `build` wrote to.
+        out: the folder that `build` wrote to; without it, a folder `generated` in the working folder, in one
+            around it, or beside the program.
 
     Raises:
-        ImportError: where it was not generated or not compiled.
+        ImportError: where it was not generated or not compiled, or its library is not of its sources.
     """
-    from fusegen.runtime.loading import load_package
+    from fusegen.runtime.loading import find_package, load_package
 
-    return load_package(name, Path(out))
+    return load_package(name, find_package(name) if out is None else Path(out))

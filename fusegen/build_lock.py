@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fusegen.errors import UserError
+from fusegen.files import cannot_write
 
 _POLL = 0.05  # s
 
@@ -41,7 +42,10 @@ def build_lock(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
             say(f"waiting for {_read(holder)}, which is building in {folder.parent}")
             _wait(lock, patience, holder, folder.parent)
         now = datetime.datetime.now().isoformat(timespec="seconds")
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} (since {now})")
+        try:
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()} (since {now})")
+        except OSError as error:
+            raise UserError(cannot_write(holder, error)) from error
         try:
             yield lock
         finally:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import difflib
-import os
-import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from fusegen import freshness
 from fusegen.build_lock import build_lock
-from fusegen.compile_errors import compile_error
+from fusegen.compile_errors import DamagedObjectError
 from fusegen.compilers import architectures, find_compilers, gpu_capabilities
 from fusegen.errors import UserError
+from fusegen.files import cannot_write, write_if_different
 from fusegen.ninja_file import ninja_text, packages_under
+from fusegen.ninja_run import Ninja, Progress, Silent
+from fusegen.ninja_run import jobs as jobs_of
+from fusegen.spec_files import expand
+from fusegen.stamp import Stamp
+from fusegen.stamping import fits, write_stamp
+
+__all__ = ["BuildResult", "Progress", "Silent", "build", "check", "clean", "expand"]
 
 Backend = Literal["auto", "cpu", "cuda"]
-_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -43,59 +46,6 @@ class BuildResult:
     seconds: float
 
 
-class Progress(Protocol):
-    """Where a build says how far it is."""
-
-    def say(self, text: str) -> None:
-        """Show a line."""
-
-    def step(self, done: int, total: int, what: str) -> None:
-        """Show that `done` of `total` steps are finished, the last of them being `what`."""
-
-
-class Silent:
-    """Says nothing."""
-
-    def say(self, text: str) -> None:
-        """Show nothing."""
-
-    def step(self, done: int, total: int, what: str) -> None:
-        """Show nothing."""
-
-
-def expand(specs: Sequence[Path]) -> list[Path]:
-    """Return the spec files that files and folders of specs name.
-
-    Raises:
-        UserError: where one does not exist, a folder holds none, or two have the same name.
-    """
-    found: list[Path] = []
-    for path in specs:
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml"))
-            if not inside:
-                raise UserError(f"{path}: there is no spec (*.yaml) in this folder")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise UserError(f"{path}: no such spec{_similar(path)}")
-    by_name: dict[str, Path] = {}
-    for path in found:
-        other = by_name.setdefault(path.stem, path)
-        if other.resolve() != path.resolve():
-            raise UserError(
-                f"{path} and {other} would both be the package {path.stem!r}; rename one"
-            )
-    return list(by_name.values())
-
-
-def _similar(path: Path) -> str:
-    folder = path.parent if path.parent.is_dir() else Path()
-    close = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir()], n=1)
-    return f"; did you mean {folder / close[0]}?" if close else ""
-
-
 def build(
     specs: Sequence[Path],
     *,
@@ -111,7 +61,7 @@ def build(
     Everything is rendered before anything is written, so an error in one spec changes nothing.
 
     Args:
-        specs: spec files, or folders of them.
+        specs: spec files, their names, or folders of them; those of specs/ where there are none.
         out: the folder of the packages.
         backend: "cpu"; "cuda" for CPU and CUDA, with or without a GPU; "auto" for CUDA too where
             nvcc and a GPU are.
@@ -142,13 +92,16 @@ def build(
     with build_lock(work, progress.say) as lock:
         rendered = _render(files, out, work, progress)
         names = [path.stem for path in files]
-        manifest = ninja_text(packages_under(out), compilers, codes)
+        manifest = ninja_text(out, packages_under(out), compilers, codes)
         # CPU-only and CUDA builds have a file each: changing between them rebuilds nothing.
         ninja_file = work / ("build.cuda.ninja" if cuda else "build.ninja")
-        freshness.write_if_different(ninja_file, manifest)
+        write_if_different(ninja_file, manifest)
         backends = ("cpu", "cuda") if cuda else ("cpu",)
-        targets = [f"{name}/_{device}.so" for name in names for device in backends]
-        ran = _run_ninja(out, ninja_file, targets, jobs, verbose, progress, lock)
+        stamps = {name: write_stamp(out, name, [name]) for name in names}
+        ninja = Ninja(out, ninja_file, jobs_of(jobs), verbose, progress, lock)
+        ran = _compile(out, stamps, backends, ninja)
+        if not cuda:
+            _remove_old_cuda(out, stamps, progress)
     return [
         BuildResult(
             name,
@@ -161,10 +114,63 @@ def build(
     ]
 
 
+def _compile(
+    out: Path, stamps: Mapping[str, Stamp], backends: Sequence[str], ninja: Ninja
+) -> dict[str, list[tuple[str, float]]]:
+    """Make the libraries; return what each package's compilers made, with seconds.
+
+    ninja goes by its log and by times. What it takes to be up to date and is not, a library that was cut
+    short or came from elsewhere, is removed and made again.
+    """
+    made: dict[str, list[tuple[str, float]]] = {}
+
+    def run() -> dict[Path, Stamp]:
+        for name, ran in ninja.run(
+            [f"{name}/_{device}.so" for name in stamps for device in backends]
+        ).items():
+            made.setdefault(name, []).extend(ran)
+        wanted = {
+            out / name / f"_{device}.so": replace(stamp, device=device)
+            for name, stamp in stamps.items()
+            for device in backends
+        }
+        return {path: stamp for path, stamp in wanted.items() if not fits(path, stamp)}
+
+    try:
+        wrong = run()
+    except DamagedObjectError:
+        for path in (
+            *(p for n in stamps for p in (out / ".build" / n).glob("*.o")),
+            *(out / ".build" / "stub").glob("*.so"),
+        ):
+            path.unlink()
+        wrong = run()
+    for path in wrong:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(cannot_write(path, error)) from error
+    if wrong and (left := run()):
+        named = ", ".join(map(str, left))
+        raise UserError(f"{named}: not what was linked; another program writes there")
+    return made
+
+
+def _remove_old_cuda(out: Path, stamps: Mapping[str, Stamp], progress: Progress) -> None:
+    """Remove CUDA's libraries that are older than the sources, which a build for the CPU leaves behind."""
+    for name, stamp in stamps.items():
+        path = out / name / "_cuda.so"
+        if path.exists() and not fits(path, replace(stamp, device="cuda")):
+            path.unlink()
+            progress.say(
+                f"removed {path}, which is older than its sources; --backend cuda builds it"
+            )
+
+
 def _render(files: Sequence[Path], out: Path, work: Path, progress: Progress) -> set[str]:
     """Write the sources of the packages that are not fresh; return their names."""
-    stamps = {path: work / path.stem / "stamp.json" for path in files}
-    stale = [p for p in files if not freshness.is_fresh(p, out / p.stem, stamps[p])]
+    records = {path: work / path.stem / "rendered.json" for path in files}
+    stale = [p for p in files if not freshness.is_fresh(p, out / p.stem, records[p])]
     if not stale:
         return set()
     from fusegen.pipeline import (
@@ -177,8 +183,10 @@ def _render(files: Sequence[Path], out: Path, work: Path, progress: Progress) ->
         progress.step(count, len(stale), f"derived {path.stem}")
     for path, package in zip(stale, packages, strict=True):
         for file, text in package.files.items():
-            freshness.write_if_different(out / path.stem / file, text)
-        freshness.write_stamp(path, package.files, stamps[path], package.sources)
+            if write_if_different(out / path.stem / file, text) and file.endswith(".py"):
+                # Python takes its cache for new where the source has its size and its second.
+                shutil.rmtree(out / path.stem / "__pycache__", ignore_errors=True)
+        freshness.write_record(path, package.files, records[path], package.sources)
     return {path.stem for path in stale}
 
 
@@ -191,7 +199,7 @@ def check(specs: Sequence[Path], *, out: Path) -> list[str]:
         package = render_package(path)
         for file, text in package.files.items():
             place = out / package.name / file
-            present = place.read_text() if place.exists() else ""
+            present = place.read_text(errors="replace") if place.exists() else ""
             if present != text:
                 diff = difflib.unified_diff(
                     present.splitlines(),
@@ -207,91 +215,10 @@ def check(specs: Sequence[Path], *, out: Path) -> list[str]:
 
 def clean(out: Path) -> list[Path]:
     """Remove what was compiled under `out`; return what was removed."""
-    removed = [*out.glob("*/_cpu.so"), *out.glob("*/_cuda.so")]
+    removed = [p for device in ("cpu", "cuda") for p in out.glob(f"*/_{device}.so*")]
     for path in removed:
         path.unlink()
     if (out / ".build").exists():
         shutil.rmtree(out / ".build")
         removed.append(out / ".build")
     return removed
-
-
-def _jobs(requested: int | None) -> int:
-    if requested is not None:
-        if requested < 1:
-            raise UserError(f"--jobs {requested}: expected at least 1")
-        return requested
-    if limit := os.environ.get("MAX_JOBS"):
-        if not (limit.isascii() and limit.isdigit() and int(limit) >= 1):
-            raise UserError(f"MAX_JOBS={limit}: expected a whole number of at least 1")
-        return int(limit)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return max(1, min(os.cpu_count() or 1, memory // (2 * _GIB)))  # a compiler takes up to 2 GiB
-
-
-def _ninja() -> str:
-    beside = Path(sys.executable).parent / "ninja"
-    found = str(beside) if beside.exists() else shutil.which("ninja")
-    if found is None:
-        raise UserError("ninja is not installed; `pip install ninja`")
-    return found
-
-
-def _run_ninja(
-    out: Path,
-    manifest: Path,
-    targets: Sequence[str],
-    jobs: int | None,
-    verbose: bool,
-    progress: Progress,
-    lock: int,
-) -> dict[str, list[tuple[str, float]]]:
-    """Run ninja; return what each package's compilers made, with seconds."""
-    command = [
-        _ninja(),
-        "-C",
-        str(out),
-        "-f",
-        str(manifest.relative_to(out)),
-        "-j",
-        str(_jobs(jobs)),
-    ]
-    command += [*(["-v"] if verbose else []), *targets]
-    environment = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
-    log = out / ".build" / ".ninja_log"
-    known = _log_lines(log)
-    output: list[str] = []
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        pass_fds=(lock,),  # where this process is killed, ninja's compilers still hold the lock
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            output.append(line)
-            status = re.match(r"\[(\d+)/(\d+)\] (.*)", line)
-            if status:
-                progress.step(int(status[1]), int(status[2]), status[3])
-            elif verbose:
-                progress.say(line.rstrip())  # what a compiler warns of
-    if process.returncode:
-        raise compile_error("".join(output), out)
-    made: dict[str, list[tuple[str, float]]] = {}
-    for name, file, seconds in _made(_log_lines(log) - known):
-        made.setdefault(name, []).append((file, seconds))
-    return made
-
-
-def _log_lines(log: Path) -> set[str]:
-    """Return the lines of ninja's log; each holds the time of what was made, so none comes twice."""
-    return set(log.read_text().splitlines()[1:]) if log.exists() else set()
-
-
-def _made(lines: set[str]) -> Iterator[tuple[str, str, float]]:
-    """Yield package, file and seconds of each output in lines of ninja's log."""
-    for line in sorted(lines):
-        begin, end, _, output, *_ = line.split("\t")
-        yield Path(output).parent.name, Path(output).name, (int(end) - int(begin)) / 1000

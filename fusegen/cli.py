@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 import sys
 import time
 from pathlib import Path
@@ -14,11 +15,15 @@ from rich.text import Text
 
 from fusegen import builder
 from fusegen.cli_measuring import bench, tune
-from fusegen.cli_options import ERR, OUT, Out, Specs, spec_path
+from fusegen.cli_options import ERR, OUT, Out, Specs
 from fusegen.compile_errors import CompileError
 from fusegen.display import BuildDisplay, results_table
 from fusegen.errors import UserError
+from fusegen.spec_files import expand, find_spec
 from fusegen.version import __version__
+
+#: What a user can mend: a full disk, a folder that may not be written or read.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -76,7 +81,7 @@ def build(
     ] = False,
 ) -> None:
     """Render specs into packages and compile them."""
-    paths = specs or [Path("specs")]
+    paths = specs or []
     if check:
         differences = builder.check(paths, out=out)
         for difference in differences:
@@ -135,13 +140,13 @@ def ops(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A spec file, or the name of a spec in specs/.")],
+    name: Annotated[str, typer.Argument(help="A spec file, or the name of one here or in specs/.")],
     out: Out = Path("generated"),
 ) -> None:
     """Show a chain's programs, its derivatives, and the files they became."""
     from fusegen.pipeline import derive
 
-    derived = derive(spec_path(name))
+    derived = derive(find_spec(name))
     OUT.print(derived.describe(), markup=False, soft_wrap=True)
     folder = out / derived.spec.name
     if folder.is_dir():
@@ -161,7 +166,7 @@ def check(specs: Specs = None, out: Out = Path("generated")) -> None:
     from fusegen import verify
 
     try:
-        verdicts = verify.check(builder.expand(specs or [Path("specs")]), out)
+        verdicts = verify.check(expand(specs or []), out)
     except ImportError as error:  # not built, or not loadable; the message says which
         raise UserError(str(error)) from error
     table = Table()
@@ -193,4 +198,10 @@ def main() -> None:
         sys.exit(1)
     except UserError as error:
         ERR.print(f"error: {error}", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        ERR.print(f"error: {place}{error.strerror}", markup=False, soft_wrap=True)
         sys.exit(2)

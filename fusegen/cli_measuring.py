@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from fusegen.cli_options import ERR, OUT, Device, Out, spec_path
+from fusegen.cli_options import ERR, OUT, Device, Out
 from fusegen.errors import UserError
+from fusegen.spec_files import find_spec
 
 __all__ = ["bench", "tune"]
 
 
 def tune(
-    specs: Annotated[list[str], typer.Argument(help="Spec files, or names of specs in specs/.")],
+    specs: Annotated[list[str], typer.Argument(help="Spec files, or their names.")],
     shape: Annotated[str, typer.Option(help="Such as 8192x8192.")] = "8192x8192",
     dtype: Annotated[str, typer.Option(help="Such as bfloat16.")] = "bfloat16",
     device: Annotated[str, typer.Option(help="cuda, or cpu to try the command.")] = "cuda",
@@ -29,7 +30,7 @@ def tune(
         raise UserError("fusegen tune measures on a GPU, and there is none here")
     rows, cols = (int(n) for n in shape.split("x"))
     for name in specs:
-        path = spec_path(name)
+        path = find_spec(name)
         ERR.print(f"{path}", markup=False)
         tune_spec(path, Case(rows, cols, getattr(torch, dtype), device), ERR.print)
 
@@ -37,7 +38,7 @@ def tune(
 def bench(
     specs: Annotated[
         list[str] | None,
-        typer.Argument(help="Spec files, or names in specs/.", show_default="the reference specs"),
+        typer.Argument(help="Spec files, or their names.", show_default="the reference specs"),
     ] = None,
     out: Out = Path("generated"),
     device: Annotated[
@@ -103,7 +104,7 @@ def bench(
     else:
         groups = cells.groups(
             where,
-            [spec_path(spec) for spec in specs or []],
+            [find_spec(spec) for spec in specs or []],
             dtypes,
             [cells.parse_shape(text) for text in shape or []],
             tails=tails,

@@ -20,6 +20,16 @@ class CompileError(UserError):
     """A compiler refused a source. The message holds what it said and the lines around it."""
 
 
+class DamagedObjectError(CompileError):
+    """The linker was given a file that is not whole, as a killed machine or a full disk leaves it."""
+
+
+_DAMAGED = re.compile(
+    r"file (format )?not recognized|file truncated|file too short|malformed|corrupt|bad value", re.I
+)
+_FULL = re.compile(r"No space left on device|Disk quota exceeded")
+
+
 def compile_error(output: str, folder: Path, most: int = 3) -> CompileError:
     """Return the error for a failed build.
 
@@ -36,7 +46,16 @@ def compile_error(output: str, folder: Path, most: int = 3) -> CompileError:
             shown.append(_excerpt(folder, found["file"], int(found["line"]), column, found["text"]))
     if not shown:
         shown = [output.strip()[-4000:]]
-    return CompileError("compiling failed\n\n" + "\n\n".join(shown))
+    said = "compiling failed\n\n" + "\n\n".join(shown)
+    if _FULL.search(output):
+        return CompileError(
+            f"{said}\n\n{folder}: the disk is full; free some space and build again"
+        )
+    if _DAMAGED.search(output):
+        return DamagedObjectError(
+            f"{said}\n\n`fusegen clean` removes what was compiled; then build again"
+        )
+    return CompileError(said)
 
 
 def _excerpt(folder: Path, file: str, line: int, column: int, text: str) -> str:

@@ -73,7 +73,7 @@ class Compilers:
         flags = ["-O2", *_COMMON, _TORCH_TARGET, f"-I{paths.include()}"]
         flags += [f"-isystem{d}" for d in torch_includes()]
         if device == "cpu":
-            return [*flags, "-DFUSEGEN_CPU", *(["-DFUSEGEN_NATIVE"] if _native() else [])]
+            return [*flags, "-DFUSEGEN_CPU", *(["-DFUSEGEN_NATIVE"] if is_native() else [])]
         assert self.nvcc is not None
         return [*flags, "-DFUSEGEN_CUDA", "-DUSE_CUDA", f"-isystem{_cuda_include(self.nvcc)}"]
 
@@ -198,8 +198,9 @@ def cpu_levels() -> dict[str, tuple[str, ...]]:
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return {"portable": ()}
-    return {"portable": _NATIVE} if _native() else _X86_LEVELS
+    return {"portable": _NATIVE} if is_native() else _X86_LEVELS
 
 
-def _native() -> bool:
+def is_native() -> bool:
+    """Return whether kernels are compiled for this machine alone."""
     return os.environ.get("FUSEGEN_NATIVE") == "1"

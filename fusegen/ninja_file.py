@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fusegen import paths, stamp
 from fusegen.compilers import Compilers, cpu_levels
+from fusegen.source_hash import SourceHashes
 
 #: The libraries of torch that a device's library takes symbols from.
 _TORCH_LIBRARIES = {"cpu": ("torch_cpu",), "cuda": ("torch_cpu", "torch_cuda")}
 
 
-def ninja_text(packages: Sequence[str], compilers: Compilers, architectures: Sequence[str]) -> str:
+def ninja_text(
+    out: Path, packages: Sequence[str], compilers: Compilers, architectures: Sequence[str]
+) -> str:
     """Return the text of `<out>/.build/build.ninja`, run from `<out>`.
 
     It holds every package under `<out>`, so that ninja's log keeps what other calls built; a call
     names the libraries that it wants.
 
     Args:
+        out: the folder of the packages.
         packages: the packages' names.
         compilers: the compilers.
         architectures: compute capabilities to compile CUDA for; none without CUDA.
@@ -30,6 +36,7 @@ def ninja_text(packages: Sequence[str], compilers: Compilers, architectures: Seq
         lines += _rule(f"kernel_{level}", compiler, f"C++  $in {level}")
     lines += _rule("binding_cpu", f"{cxx} {_joined(compilers.binding_flags('cpu'))}", "C++  $in")
     lines += _link_rules(compilers, cuda=bool(architectures))
+    hashes = SourceHashes(paths.include())
     if architectures:
         assert compilers.nvcc is not None
         lines += _rule(
@@ -41,9 +48,10 @@ def ninja_text(packages: Sequence[str], compilers: Compilers, architectures: Seq
             "binding_cuda", f"{cxx} {_joined(compilers.binding_flags('cuda'))}", "C++  $in"
         )
     for name in packages:
+        lines += [f"build .build/{name}/stamp.o: stamp .build/{name}/stamp.cpp"]
         devices = ("cpu", "cuda") if architectures else ("cpu",)
         for device in devices:
-            lines += _library(name, device)
+            lines += _library(out / name, device, hashes)
     return "\n".join(lines)
 
 
@@ -54,7 +62,7 @@ def _joined(flags: Sequence[str]) -> str:
 def _rule(name: str, compiler: str, description: str) -> list[str]:
     return [
         f"rule {name}",
-        f"  command = {compiler} -MD -MF $out.d -c $in -o $out",
+        f"  command = {compiler} -DFUSEGEN_SOURCES=$sources -MD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         f"  description = {description}",
@@ -63,7 +71,7 @@ def _rule(name: str, compiler: str, description: str) -> list[str]:
 
 
 def _link_rules(compilers: Compilers, *, cuda: bool) -> list[str]:
-    """Return the rules that link libraries, each moved into place when it is whole.
+    """Return the rules that link libraries, each stamped and moved into place when it is whole.
 
     They are linked against empty stand-ins called as torch's own libraries, which the process that
     loads them has loaded already: linking need not read torch, and a machine without a GPU links for
@@ -72,11 +80,14 @@ def _link_rules(compilers: Compilers, *, cuda: bool) -> list[str]:
     cxx, nvcc = (_joined([str(path)]) for path in (compilers.cxx, compilers.nvcc))
     stub = f"printf '' | {cxx} -shared -x c++ - -Wl,-soname,$name -o $out"
     lines = ["rule stub", f"  command = {stub}", "  description = STUB $name", ""]
-    finish = "-o $out.new && mv -f $out.new $out"
+    named = f"{cxx} -fPIC -fvisibility=hidden -c $in -o $out"
+    lines += ["rule stamp", f"  command = {named}", "  description = C++  $in", ""]
+    stamped = f"{_joined([sys.executable, '-I', '-S', stamp.__file__])} $out.new $stamp"
     linkers = {"cpu": f"{cxx} -shared $objects -Wl,--no-as-needed"}
     if cuda:
         linkers["cuda"] = f"{nvcc} -shared -cudart static $objects -Xlinker --no-as-needed"
     for device, linker in linkers.items():
+        finish = f"-o $out.new && {stamped} {device} && mv -f $out.new $out"
         libraries = " ".join(f"-l{name}" for name in _TORCH_LIBRARIES[device])
         lines += [
             f"rule link_{device}",
@@ -93,16 +104,23 @@ def _stub(library: str) -> str:
     return f".build/stub/lib{library}.so"
 
 
-def _library(name: str, device: str) -> list[str]:
+def _library(folder: Path, device: str, hashes: SourceHashes) -> list[str]:
+    name = folder.name
     file = "kernel.cpp" if device == "cpu" else "kernel.cu"
-    parts = [f"kernel_{kind}" for kind in (cpu_levels() if device == "cpu" else ("cuda",))]
-    objects = " ".join(f".build/{name}/{part}.o" for part in (*parts, f"binding_{device}"))
+    levels = cpu_levels() if device == "cpu" else ("cuda",)
+    compiled = {f"kernel_{level}": file for level in levels} | {f"binding_{device}": "binding.cpp"}
+    lines = []
+    for rule, source in compiled.items():
+        lines.append(f"build .build/{name}/{rule}.o: {rule} {name}/{source}")
+        lines.append(f"  sources = {hashes.of(folder / source)}")
+    objects = " ".join(f".build/{name}/{part}.o" for part in (*compiled, "stamp"))
     stubs = " ".join(_stub(library) for library in _TORCH_LIBRARIES[device])
+    stamp_file = f".build/{name}/library.json"
     return [
-        *(f"build .build/{name}/{part}.o: {part} {name}/{file}" for part in parts),
-        f"build .build/{name}/binding_{device}.o: binding_{device} {name}/binding.cpp",
-        f"build {name}/_{device}.so: link_{device} {objects} | {stubs}",
+        *lines,
+        f"build {name}/_{device}.so: link_{device} {objects} | {stubs} {stamp_file}",
         f"  objects = {objects}",
+        f"  stamp = {stamp_file}",
         "",
     ]
 

@@ -98,6 +98,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
     name = chain.spec.name
     shared = {
         "name": name,
+        "version": __version__,
         "namespace": f"fusegen_{name}",
         "chain": _chain_lines(chain),
         "kernels": kernels,

@@ -66,7 +66,7 @@ def tune(spec: Path, case: Case, say: Callable[[str], None]) -> dict[str, Parame
         for value in values
         if any(name in known for known in names.values())
     ]
-    first = _measure(spec, singles, case, "alone")
+    first = _measure(spec, singles, case)
     found: dict[str, Parameters] = {}
     for place, passed in enumerate(("forward", "backward")):
         base = first[0][place]
@@ -77,7 +77,7 @@ def tune(spec: Path, case: Case, say: Callable[[str], None]) -> dict[str, Parame
                 best[name] = (times[place], value)
         found[passed] = {name: value for name, (_, value) in best.items()}
         say(f"{passed}: {base:.4f} ms; gains alone: {found[passed] or 'none'}")
-    together = _measure(spec, [{}, found], case, "together")
+    together = _measure(spec, [{}, found], case)
     for place, passed in enumerate(("forward", "backward")):
         if together[1][place] >= GAIN * together[0][place]:
             found[passed] = {}
@@ -101,20 +101,15 @@ def _constants(spec: Path) -> dict[str, tuple[tuple[str, int, str], ...]]:
     return found
 
 
-def _measure(
-    spec: Path, candidates: list[Any], case: Case, label: str
-) -> list[tuple[float, float]]:
-    """Return the forward's and the backward's milliseconds of each candidate.
-
-    A process imports a package once, so `label` keeps the names of one call's packages from another's.
-    """
+def _measure(spec: Path, candidates: list[Any], case: Case) -> list[tuple[float, float]]:
+    """Return the forward's and the backward's milliseconds of each candidate."""
     chain = pipeline.derive(spec)
     with tempfile.TemporaryDirectory() as folder:
         specs, out = Path(folder) / "specs", Path(folder) / "generated"
         specs.mkdir()
         paths = []
         for number, candidate in enumerate(candidates):
-            path = specs / f"{spec.stem}_{label}{number}.yaml"
+            path = specs / f"{spec.stem}_{number}.yaml"
             shutil.copy(spec, path)
             by_pass = candidate
             if not any(isinstance(v, dict) for v in candidate.values()):

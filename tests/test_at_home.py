@@ -134,7 +134,7 @@ def test_profiles_show_the_operators_by_name(package: Package) -> None:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         fused(torch.randn(4, 24)).sum().backward()
     names = {e.key for e in profile.key_averages()}
-    space = "fusegen_matmul_gelu_softmax"
+    space = package("matmul_gelu_softmax")._chain.namespace
     assert {f"{space}::forward", f"{space}::backward"} <= names
 
 
@@ -151,10 +151,10 @@ def test_a_dispatch_mode_sees_the_operators(name: str, package: Package) -> None
 
     chain = package(name)._chain
     shapes = {"full": (2, 4), "col": (4,), "row": (2, 1), "scalar": (1,)}
-    operands = [torch.rand(shapes[o.kind]) for o in chain.operands]
+    operands = {o.name: torch.rand(shapes[o.kind]) for o in chain.operands}
     with Watch():
-        package(name).apply(torch.randn(2, 4), *operands)
-    assert any(f"fusegen_{name}.forward" in call for call in seen)
+        package(name).apply(torch.randn(2, 4), **operands)
+    assert any(f"{chain.namespace}.forward" in call for call in seen)
 
 
 @pytest.mark.gpu

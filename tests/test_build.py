@@ -20,6 +20,7 @@ from fusegen import builder
 from fusegen.compile_errors import CompileError, compile_error
 from fusegen.compilers import architectures, find_compilers, find_nvcc
 from fusegen.errors import SpecError, UserError
+from fusegen.ninja_run import find_ninja, jobs
 
 CHAIN = "chain:\n  - {op}\n"
 
@@ -93,7 +94,7 @@ def test_an_edited_source_is_rendered_anew(built: Path) -> None:
 
 
 def test_sources_depend_on_the_shared_headers(built: Path) -> None:
-    command = [builder._ninja(), "-C", str(built / "out"), "-f", ".build/build.ninja", "-t", "deps"]
+    command = [find_ninja(), "-C", str(built / "out"), "-f", ".build/build.ninja", "-t", "deps"]
     deps = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     kernel = deps.split(".build/build_one/kernel_portable.o:")[1].split("\n\n")[0]
     assert "fusegen/elementary.h" in kernel
@@ -253,12 +254,12 @@ def test_cuda_builds_without_a_gpu(tmp_path: Path) -> None:
 
 def test_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAX_JOBS", "3")
-    assert builder._jobs(None) == 3
-    assert builder._jobs(5) == 5
+    assert jobs(None) == 3
+    assert jobs(5) == 5
     with pytest.raises(UserError, match="at least 1"):
-        builder._jobs(0)
+        jobs(0)
     monkeypatch.delenv("MAX_JOBS")
-    assert 1 <= builder._jobs(None) <= (os.cpu_count() or 1)
+    assert 1 <= jobs(None) <= (os.cpu_count() or 1)
 
 
 def test_which_specs_are_meant(tmp_path: Path) -> None:
@@ -288,4 +289,6 @@ def test_a_package_that_is_not_built_says_so(tmp_path: Path) -> None:
     package.mkdir()
     shutil.copy(ROOT / "generated" / "matmul_swish_scale" / "__init__.py", package)
     done = run("import fusegen; fusegen.load('matmul_swish_scale', '.')", tmp_path)
-    assert re.search(r"ImportError: matmul_swish_scale: .*run `fusegen build`", done.stderr)
+    assert re.search(
+        r"ImportError: matmul_swish_scale: .*run `fusegen build matmul_swish_scale", done.stderr
+    )

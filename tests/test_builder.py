@@ -17,6 +17,7 @@ from fusegen import builder, compilers, freshness
 from fusegen.compile_errors import CompileError
 from fusegen.compilers import Compilers, find_nvcc
 from fusegen.errors import UserError
+from fusegen.files import write_if_different
 from fusegen.pipeline import RenderedPackage
 
 
@@ -47,7 +48,7 @@ def test_a_changed_spec_rebuilds_only_itself(shop: Workshop) -> None:
     shop.spec("b", kernel(3))
     results = shop.build(a, b)
     assert results["a"].compiled == ()
-    assert set(results["b"].compiled) == {*KERNELS, "_cpu.so"}  # the binding is the same
+    assert set(results["b"].compiled) == {*KERNELS, "stamp.o", "_cpu.so"}  # the binding is the same
     assert [answer(shop.out / name / "_cpu.so") for name in "ab"] == [1, 3]
 
 
@@ -62,10 +63,10 @@ def test_a_spec_written_anew_with_the_same_text_rebuilds_nothing(shop: Workshop)
 def test_a_broken_stamp_means_render_again(stamp: str, shop: Workshop) -> None:
     a = shop.spec("a", kernel(1))
     package = render(a)
-    place = shop.out / "stamp.json"
+    place = shop.out / "rendered.json"
     for name, text in package.files.items():
-        freshness.write_if_different(shop.out / "a" / name, text)
-    freshness.write_stamp(a, package.files, place)
+        write_if_different(shop.out / "a" / name, text)
+    freshness.write_record(a, package.files, place)
     assert freshness.is_fresh(a, shop.out / "a", place)
     place.write_text(stamp)
     assert not freshness.is_fresh(a, shop.out / "a", place)
@@ -93,11 +94,11 @@ def test_packages_of_other_calls_are_kept(shop: Workshop) -> None:
 
 def test_writing_the_same_text_touches_nothing(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
-    assert freshness.write_if_different(path, "a")
+    assert write_if_different(path, "a")
     before = path.stat()
-    assert not freshness.write_if_different(path, "a")
+    assert not write_if_different(path, "a")
     assert path.stat().st_mtime_ns == before.st_mtime_ns
-    assert freshness.write_if_different(path, "b")
+    assert write_if_different(path, "b")
     assert path.read_text() == "b"
     assert path.stat().st_ino != before.st_ino  # replaced, not written over
     assert list(path.parent.iterdir()) == [path]

@@ -99,7 +99,7 @@ def test_show_prints_the_programs() -> None:
     assert "element.h" in printed
     done = fusegen("show", "matmul_gelu_softmaxx")
     assert done.returncode == 2
-    assert "did you mean 'matmul_gelu_softmax'?" in done.stderr
+    assert "did you mean specs/matmul_gelu_softmax.yaml?" in done.stderr
 
 
 def test_check_verifies_built_packages(generated: Path) -> None:
@@ -117,7 +117,7 @@ def test_checking_what_is_not_built_is_exit_code_2(tmp_path: Path) -> None:
     done = fusegen("check", str(ROOT / "specs" / "residual_add_gelu.yaml"), cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "run `fusegen build`" in done.stderr
+    assert "run `fusegen build residual_add_gelu`" in done.stderr
 
 
 def test_an_out_that_is_a_file_is_exit_code_2(tmp_path: Path) -> None:

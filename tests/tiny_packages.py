@@ -32,7 +32,7 @@ extern "C" __attribute__((visibility("default"))) int answer() { return kernel()
 """
 #: What becomes of kernel.cpp, and of a whole package.
 KERNELS = {f"kernel_{level}.o" for level in cpu_levels()}
-ALL = {*KERNELS, "binding_cpu.o", "_cpu.so"}
+ALL = {*KERNELS, "binding_cpu.o", "stamp.o", "_cpu.so"}
 
 #: A process that builds the same packages as `render` below.
 DRIVER = """

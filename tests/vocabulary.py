@@ -6,12 +6,14 @@ import subprocess
 import textwrap
 from pathlib import Path
 
-from fusegen import builder, pipeline
+from fusegen import pipeline
 from fusegen.compilers import find_compilers
-from fusegen.freshness import write_if_different
+from fusegen.files import write_if_different
 from fusegen.ninja_file import ninja_text
+from fusegen.ninja_run import find_ninja
 from fusegen.ops import Op, registry
 from fusegen.program import Kind
+from fusegen.stamping import write_stamp
 
 #: What each op's step is given beside its operands, where the defaults leave a branch of the formula
 #: untested or an attribute must be given: a package for each.
@@ -247,8 +249,10 @@ def build_vocabulary(folder: Path) -> None:
             write_if_different(out / f"group_{number}" / file, included)
         for package in group:  # one library holds the operators of all
             (out / package / "_cpu.so").symlink_to(f"../group_{number}/_cpu.so")
-    manifest = ninja_text([f"group_{n}" for n in range(len(groups))], find_compilers(), ())
+        write_stamp(out, f"group_{number}", group)
+    names = [f"group_{n}" for n in range(len(groups))]
+    manifest = ninja_text(out, names, find_compilers(), ())
     write_if_different(out / ".build" / "build.ninja", manifest)
-    command = [builder._ninja(), "-f", ".build/build.ninja"]
+    command = [find_ninja(), "-f", ".build/build.ninja"]
     done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

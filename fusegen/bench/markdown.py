@@ -9,7 +9,7 @@ from pathlib import Path
 from fusegen.bench.record import Cell, Record
 from fusegen.bench.summary import mean_multiple, rows_of, short
 from fusegen.errors import UserError
-from fusegen.freshness import write_if_different
+from fusegen.files import write_if_different
 
 _VARIANTS = ("fusegen", "best compile", "eager")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 
 from fusegen import paths
-from fusegen.freshness import write_if_different
+from fusegen.files import write_if_different
 from fusegen.manual.entries import Family, families
 from fusegen.manual.pictures import draw
 

@@ -2,25 +2,64 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from fusegen import paths, stamp
+from fusegen.version import __version__
+
 #: What FUSEGEN_CPU may say (fusegen/levels.h).
 _LEVELS = ("portable", "avx2", "avx512")
 
-_loaded: dict[str, tuple[Path, bool]] = {}
+#: Held while a package is imported.
+LOADING = threading.RLock()
+
+#: How often a library was loaded, by its path.
+_loaded: dict[Path, int] = {}
+#: The namespaces that have operators, each with the name of a library that gave it some.
+_registered: set[tuple[str, str]] = set()
 
 
-def load_binaries(package: str, directory: Path) -> bool:
-    """Load a package's operators: those of the CPU, and those of CUDA where they are built and usable.
+@dataclass(frozen=True)
+class Binaries:
+    """The libraries of a package, whole and compiled from what lies beside them.
 
-    Returns:
-        Whether those of CUDA are loaded.
+    Args:
+        namespace: what has the package's operators below `torch.ops`.
+        cpu, cuda: the libraries; None where CUDA's is not built or not usable.
+        digests: a hash of each of them.
+    """
+
+    namespace: str
+    cpu: Path
+    cuda: Path | None
+    digests: tuple[str, ...]
+
+
+def find_binaries(package: str, directory: Path) -> Binaries:
+    """Return a package's libraries, without loading them.
 
     Raises:
-        ImportError: where nothing was built, or a package of the same name is loaded from elsewhere.
+        ImportError: where nothing was built, or what was built is damaged, foreign or of other sources.
+    """
+    cpu = directory / "_cpu.so"
+    namespace, digest = _checked(package, cpu, "cpu")
+    cuda = directory / "_cuda.so"
+    if not (cuda.exists() and torch.cuda.is_available()):
+        return Binaries(namespace, cpu, None, (digest,))
+    return Binaries(namespace, cpu, cuda, (digest, _checked(package, cuda, "cuda")[1]))
+
+
+def load_binaries(package: str, directory: Path) -> Binaries:
+    """Load a package's operators: those of the CPU, and those of CUDA where they are built and usable.
+
+    Raises:
+        ImportError: as `find_binaries` does, and where the system does not load a library.
         ValueError: where FUSEGEN_CPU names no instruction set, or FUSEGEN_POOL_MB no size.
     """
     level = os.environ.get("FUSEGEN_CPU")
@@ -31,19 +70,86 @@ def load_binaries(package: str, directory: Path) -> bool:
     pool = os.environ.get("FUSEGEN_POOL_MB")
     if pool is not None and not (pool.isascii() and pool.isdigit() and len(pool) < 8):
         raise ValueError(f"FUSEGEN_POOL_MB={pool}: expected whole MiB, such as 256, or 0 for none")
-    before = _loaded.get(package)
-    if before is not None:
-        if before[0] != directory.resolve():
-            raise ImportError(
-                f"{package}: a package of this name is already loaded from {before[0]}"
-            )
-        return before[1]
-    cpu, cuda = directory / "_cpu.so", directory / "_cuda.so"
-    if not cpu.exists():
-        raise ImportError(f"{package}: {cpu} is not there; run `fusegen build` to compile it")
-    torch.ops.load_library(cpu)
-    has_cuda = cuda.exists() and torch.cuda.is_available()
-    if has_cuda:
-        torch.ops.load_library(cuda)
-    _loaded[package] = directory.resolve(), has_cuda
-    return has_cuda
+    with LOADING:
+        found = find_binaries(package, directory)
+        # Operators of the same sources are the same, wherever their library lies: registering them again
+        # would end the process.
+        for library in (found.cpu, found.cuda):
+            if library is not None and (found.namespace, library.name) not in _registered:
+                if library != found.cpu or not _loaded_by_others(found.namespace):
+                    _load(package, library, found.namespace)
+                _registered.add((found.namespace, library.name))
+    return found
+
+
+def remedy(directory: Path) -> str:
+    """Return the command that builds the package in a folder."""
+    out = directory.parent
+    return f"`fusegen build {directory.name}{'' if out.name == 'generated' else f' --out {out}'}`"
+
+
+def _checked(package: str, library: Path, device: str) -> tuple[str, str]:
+    """Return the namespace that a library's operators have, and its digest."""
+    folder = library.parent
+    build = remedy(folder)
+    try:
+        found = stamp.read(library)
+    except FileNotFoundError:
+        raise ImportError(f"{package}: {library} is not there; run {build} to compile it") from None
+    except OSError as error:
+        raise ImportError(f"{package}: {library} cannot be read ({error.strerror})") from None
+    except stamp.StampError as error:
+        raise ImportError(f"{package}: {library} {error}; run {build}") from None
+    wrong = stamp.misfit(found, device, __version__) or _difference(found, package, folder)
+    if wrong:
+        raise ImportError(f"{package}: {library} {wrong}; run {build}")
+    return found.namespace(package), found.digest
+
+
+def _difference(found: stamp.Stamp, package: str, folder: Path) -> str | None:
+    """Return how a library differs from what lies beside it, or None.
+
+    A package may be shipped without its C++ sources; what is not there is not compared.
+    """
+    compiled = found.packages.get(package)
+    if compiled is None:
+        return f"is the library of {', '.join(found.packages)}"
+    present = stamp.hashes(folder)
+    changed = [name for name, digest in present.items() if compiled.get(name) != digest]
+    if not changed and paths.include().is_dir() and headers() != found.headers:
+        changed = ["fusegen's own headers"]
+    return (
+        f"was compiled from another {' and '.join(changed)} than there is now" if changed else None
+    )
+
+
+def headers() -> str:
+    """Return a hash of fusegen's own headers."""
+    return stamp.headers_hash(paths.include())
+
+
+def _loaded_by_others(namespace: str) -> bool:
+    """Return whether operators are there that this module did not load, as `torch.ops.load_library` does."""
+    if not torch.ops.loaded_libraries:
+        return False
+    names = torch._C._dispatch_get_all_op_names()
+    return any(name.startswith(f"{namespace}::") for name in names)
+
+
+def _load(package: str, library: Path, namespace: str) -> None:
+    # The system gives the library that it loaded before to whoever asks for the same path again, whatever the
+    # file is now; so each version has another spelling of the path.
+    real = library.resolve()
+    place = os.path.join(real.parent, *["."] * _loaded.get(real, 0), real.name)
+    try:
+        there = ctypes.CDLL(place)
+        symbol = (ctypes.c_char * (len(namespace) + 1)).in_dll(
+            there, f"fusegen_{package}_operators"
+        )
+    except (OSError, ValueError) as error:
+        raise ImportError(
+            f"{package}: {library} cannot be loaded here ({error}); run {remedy(library.parent)}"
+        ) from error
+    _loaded[real] = _loaded.get(real, 0) + 1
+    if symbol.value.decode() != namespace:
+        raise ImportError(f"{package}: {library} was built anew while it was loaded; load it again")

@@ -83,7 +83,7 @@ class Chain:
             itself then is the first operand, of kind "row".
 
     Raises:
-        ImportError: where the binaries were not built.
+        ImportError: where the libraries were not built, or do not fit the package.
     """
 
     def __init__(
@@ -99,11 +99,12 @@ class Chain:
         reaching: str = "x",
         growers: tuple[int, ...] = (),
     ) -> None:
-        self._has_cuda = load_binaries(package, Path(file).parent)
+        binaries = load_binaries(package, Path(file).parent)
+        self._has_cuda, self.namespace = binaries.cuda is not None, binaries.namespace
         self.package, self.operands = package, tuple(operands)
         self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
         self.reaching, self.growers = reaching, growers
-        namespace = getattr(torch.ops, f"fusegen_{package}")
+        namespace = getattr(torch.ops, self.namespace)
         self._modes = {}
         for name, mode in modes.items():
             passes = bind_passes(

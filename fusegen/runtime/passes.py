@@ -34,7 +34,7 @@ class Pass:
     """One operator of a mode: the forward pass or the derivative of the pass before.
 
     Args:
-        operator: its name below `torch.ops.fusegen_<package>`.
+        operator: its name below `torch.ops.fusegen_<package>_<hash>`.
         like: for each output, the place of the input whose kind and shape it has; of a derivative, that is
             the input of the pass before to which the gradient belongs.
         by_column: whether no value depends on a whole row, so that columns can be computed apart.
@@ -73,7 +73,7 @@ class BoundPass:
         halved: the dim along which x has two halves, counted from the end; 0 where it has none.
 
     Attributes:
-        name: the operator's name, "fusegen_<package>::…".
+        name: the operator's name, "fusegen_<package>_<hash>::…".
         count: how many tensors it takes, `cotangents` of them for outputs of the pass before.
         statistics: how many statistics there are.
         leads: whether its outputs belong to its first inputs, in order.
@@ -230,7 +230,7 @@ def bind_passes(
 
     Args:
         package: the package's name.
-        namespace: what has the operators, `torch.ops.fusegen_<package>`.
+        namespace: what has the operators, `torch.ops.fusegen_<package>_<hash>`.
         declared: the passes, as the generated package declares them.
         kinds: the kinds of x and of the operands.
         statistics: the kinds of the statistics that the forward pass saves.

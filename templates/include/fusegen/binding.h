@@ -22,10 +22,19 @@ inline const uint64_t* seed_of(const Tensor& seed, const Activation& activation)
   return static_cast<const uint64_t*>(seed.const_data_ptr());
 }
 
+// Begins the body of a function that registers operators when the library is loaded, as
+// STABLE_TORCH_LIBRARY does; but that takes the namespace as a token, and here it is linked in.
+#define FUSEGEN_LIBRARY(package, kind, device)                                                  \
+  static void package##_##kind(torch::stable::detail::StableLibrary&);                          \
+  static const torch::stable::detail::StableTorchLibraryInit package##_##kind##_registered(     \
+      torch::stable::detail::StableLibrary::Kind::kind, &package##_##kind, package##_operators, \
+      device, __FILE__, __LINE__);                                                              \
+  static void package##_##kind(torch::stable::detail::StableLibrary& library)
+
 #if defined(FUSEGEN_CUDA)
 
 #define FUSEGEN_KERNEL(name) name##_cuda_workspace, name##_cuda
-#define FUSEGEN_DEVICE CUDA
+#define FUSEGEN_DEVICE "CUDA"
 
 template <class Args>
 void run(int64_t (*workspace)(DType, const Args&),
@@ -47,7 +56,7 @@ void run(int64_t (*workspace)(DType, const Args&),
 #else
 
 #define FUSEGEN_KERNEL(name) FUSEGEN_LEVELS(name##_cpu)
-#define FUSEGEN_DEVICE CPU
+#define FUSEGEN_DEVICE "CPU"
 
 template <class Args, size_t N>
 void run(void (*const (&kernels)[N])(DType, const Args&), const Activation& activation,
