@@ -20,6 +20,7 @@ from fusegen.program import (
     Take,
     Value,
     arguments,
+    topological,
 )
 from fusegen.program_builder import Builder
 
@@ -34,7 +35,7 @@ def vjp(program: Program, name: str) -> Program:
         program: what to differentiate.
         name: the name of the new program, such as "backward".
     """
-    nodes = program.nodes()
+    nodes, rows = _rows_before_their_elements(program)
     builder = Builder()
     builder.adopt((*program.inputs, *nodes))
     builder.inputs = list(program.inputs)
@@ -57,6 +58,10 @@ def vjp(program: Program, name: str) -> Program:
         if isinstance(node, Input):
             outputs[node] = _spread(builder, node, total)
             continue
+        if node in rows:
+            row, index = rows[node]
+            adjoints.setdefault(row, []).append(_put_back(builder, row, index, total))
+            continue
         for arg in dict.fromkeys(arguments(node)):
             if arg in active:
                 part = _pull(builder, node, arg, total, active)
@@ -69,6 +74,36 @@ def vjp(program: Program, name: str) -> Program:
         full = [i for i in moving if i.kind == Kind.FULL]
         found = {f"grad_{i.name}": Output(zero, i) for i in full or moving}
     return Program(name, tuple(builder.inputs), _with_both_halves(builder, program, found))
+
+
+def _rows_before_their_elements(
+    program: Program,
+) -> tuple[list[Value], dict[Value, tuple[Value, Input]]]:
+    """Return the nodes of a program, arguments first, and the row and index of each taken element.
+
+    The cotangent of an element goes to its row, where it meets what the row's other uses pass on: a class's
+    softmax(x) - 1 is exactly 0 where the softmax is 1. Passed on to the operands of both, it would be
+    multiplied first, and leave the difference of two roundings.
+    """
+    known = {value.name: value for value in program.nodes()}
+    rows: dict[Value, tuple[Value, Input]] = {
+        value: (known[value.whole.name], value.whole.index)
+        for value in known.values()
+        if isinstance(value, Map) and value.whole and value.whole.name in known
+    }
+
+    def below(value: Value) -> tuple[Value, ...]:
+        return (*arguments(value), *(rows[value][:1] if value in rows else ()))
+
+    roots = (*(output.value for output in program.outputs.values()), *program.saved)
+    return topological(roots, below), rows
+
+
+def _put_back(builder: Builder, row: Value, index: Input, cotangent: Value) -> sp.Expr:
+    """Return what the element that an index names passes to its row: the cotangent in that column, else 0."""
+    there = sp.Eq(builder.index().symbol, index.symbol)
+    put = sp.Piecewise((cotangent.symbol, there), (0, True))
+    return builder.map(f"grad_{row.name}", put, f"what column {index.name} passed on").symbol
 
 
 def _cotangents(builder: Builder, program: Program) -> dict[str, Input]:
@@ -207,10 +242,8 @@ def _pull(
             return builder.sum_to(name, through, arg.kind, node.kind).symbol * outside
         lacking = node.kind & ~arg.kind & ~builder.kind(product)
         return product * sp.Mul(*(e.symbol for e in builder.extents(lacking)))
-    if isinstance(node, Take):  # what was taken from one column goes back there
-        there = sp.Eq(builder.index().symbol, node.index.symbol)
-        put = sp.Piecewise((cotangent.symbol, there), (0, True))
-        return builder.map(name, put, f"what column {node.index.name} passed on").symbol
+    if isinstance(node, Take):
+        return _put_back(builder, arg, node.index, cotangent)
     assert isinstance(node, Reduce)
     if node.op == "sum":  # the adjoint of a sum is a broadcast
         if isinstance(cotangent, Map) and cotangent.kind == Kind.ROW:

@@ -25,7 +25,9 @@ _TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000"
 _COMMON = ("-std=c++17", "-fPIC", "-fvisibility=hidden")
 #: No -ffast-math: NaN and infinity behave as in eager. The two -fno- flags give up errno and floating
 #: point traps alone, without which no loop with a select or a square root becomes a vector loop.
-_KERNEL = ("-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
+#: No contraction: the code says which products are fused with sums (`fma` in platform.h), so that the same
+#: expression has the same bits in every operator.
+_KERNEL = ("-O3", "-ffp-contract=off", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
 #: The instruction sets that a kernel is compiled for, from which the library chooses when it is loaded
 #: (templates/include/fusegen/levels.h), each with its flags. A processor that is not x86 has one.
 _X86_LEVELS = {
@@ -83,7 +85,7 @@ class Compilers:
         newest = max(architectures, key=int)
         codes.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
         host = ["-Xcompiler=-fPIC,-fvisibility=hidden", f"-ccbin={self.cxx}"]
-        return ["-O3", "-std=c++17", *codes, *host, f"-I{paths.include()}"]
+        return ["-O3", "--fmad=false", "-std=c++17", *codes, *host, f"-I{paths.include()}"]
 
 
 def find_compilers() -> Compilers:

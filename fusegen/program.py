@@ -117,17 +117,34 @@ class Input(Value):
         return self.half.tensor if self.half else self.name
 
 
+@dataclass(frozen=True)
+class Whole:
+    """The row that a value is one element of: it has that element's bits, and its cotangent goes there.
+
+    Args:
+        name: the value's name for the whole row.
+        index: an integer input with the element's column for each row.
+        elements: each symbol of the row's expression, with the one that stands for its element.
+    """
+
+    name: str
+    index: Input
+    elements: tuple[tuple[sp.Symbol, sp.Symbol], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Map(Value):
     """A pointwise expression over `args`, which stand in it by their symbols.
 
     Args:
         note: where the node comes from, for the comment beside its line.
+        whole: the row that it is taken from, where it is.
     """
 
     expr: sp.Expr
     args: tuple[Value, ...]
     note: str = ""
+    whole: Whole | None = None
 
 
 @dataclass(frozen=True, eq=False)

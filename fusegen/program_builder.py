@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 import sympy as sp
 
 from fusegen.atom_values import folded
-from fusegen.program import SECOND, Half, Input, Kind, Map, Reduce, Source, Take, Value
+from fusegen.program import SECOND, Half, Input, Kind, Map, Reduce, Source, Take, Value, Whole
 
 __all__ = ["Builder"]
 
@@ -111,7 +111,7 @@ class Builder:
             return existing
         return self._keep(Input(name, kind, source, differentiable=False))
 
-    def map(self, name: str, expr: sp.Expr, note: str = "") -> Value:
+    def map(self, name: str, expr: sp.Expr, note: str = "", whole: Whole | None = None) -> Value:
         """Return the value of a pointwise expression over the symbols of known values."""
         expr = folded(sp.sympify(expr))
         if expr in self._by_symbol:
@@ -119,7 +119,7 @@ class Builder:
         if expr in self._maps:
             return self._maps[expr]
         args = sorted((self._by_symbol[s] for s in expr.free_symbols), key=lambda value: value.name)
-        made = self._keep(Map(self._unique(name), self.kind(expr), expr, tuple(args), note))
+        made = self._keep(Map(self._unique(name), self.kind(expr), expr, tuple(args), note, whole))
         self._maps[expr] = made
         return made
 
@@ -156,7 +156,8 @@ class Builder:
             name = f"{value.name}_at_{index.name}"
             if isinstance(value, Map):
                 inner = {a.symbol: self.take(a, index).symbol for a in value.args}
-                taken = self.map(name, value.expr.xreplace(inner), value.note)
+                whole = Whole(value.name, index, tuple(inner.items()))
+                taken = self.map(name, value.expr.xreplace(inner), value.note, whole)
             elif isinstance(value, Input) and value.source == "index":
                 taken = index
             else:

@@ -52,11 +52,8 @@ class Polynomial:
         return len(self.coefficients) - 1
 
     def horner(self, variable: str) -> str:
-        """Return the polynomial as C++ in Horner's form, over the scalar type `T`."""
-        *rest, code = [literal(c) for c in self.coefficients]
-        for coefficient in reversed(rest):
-            code = f"{coefficient} + {variable} * {f'({code})' if ' ' in code else code}"
-        return code
+        """Return the polynomial as C++ over the scalar type `T`: a call of `polynomial` in platform.h."""
+        return f"polynomial({', '.join([variable, *map(literal, self.coefficients)])})"
 
     @property
     def accuracy(self) -> str:

@@ -123,10 +123,10 @@ def _split(function: Function, low: float, high: float) -> tuple[str, Function]:
     zero = mpmath.mpf(0)
     with mpmath.workdps(100):
         if abs(function(zero)) < _NOTHING:
-            outside, core = "x * ({p})", _divided(function, zero, mpmath.mpf(10) ** -30)
+            outside, core = "x * {p}", _divided(function, zero, mpmath.mpf(10) ** -30)
         constant = core(zero)
         if abs(constant) > _NOTHING and parity(core, low, high) == "odd":
-            inner = f"T({float(constant)!r}) + x * ({{p}})"
+            inner = f"Math::fma(x, {{p}}, T({float(constant)!r}))"
             return outside.format(p=inner), _divided(core, constant, mpmath.mpf(10) ** -10)
         if outside == "{p}" and parity(core, low, high) == "even":
             return "({p})", core

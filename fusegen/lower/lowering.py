@@ -8,6 +8,7 @@ from typing import Literal
 
 import sympy as sp
 
+from fusegen.lower.arithmetic import arranged
 from fusegen.lower.centred import leave_out_centred
 from fusegen.lower.columns import columns_apart
 from fusegen.lower.cut import cut
@@ -17,6 +18,7 @@ from fusegen.lower.intervals import Fitted, fit_formulas
 from fusegen.lower.kernel import Kernel
 from fusegen.lower.printer import Printer, fitted_function
 from fusegen.lower.regroup import regroup
+from fusegen.lower.reproduced import reproduced
 from fusegen.lower.schedule import LoweringError, Schedule
 from fusegen.lower.share_sums import share_sums
 from fusegen.lower.shifts import join_shifts
@@ -39,9 +41,10 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
         LoweringError: where the program has a form that no kernel template covers.
     """
     kernels: list[Kernel] = []
+    fixed = reproduced(program, given)
     fewer = distribute(leave_out_centred(program, given), given)
     for part in cut(share_sums(fewer, given), given):
-        lowered = _Lowering(*regroup(part.program, part.given)).kernel()
+        lowered = _Lowering(*regroup(part.program, part.given, fixed), fixed).kernel()
         handed = {r.name for k in kernels for r in k.results}
         saved = tuple(replace(f, handed=f.name in handed) for f in lowered.saved)
         lowered = replace(lowered, strided=strided, saved=saved, sampled=part.sampled)
@@ -51,21 +54,27 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
 
 
 class _Lowering:
-    """The state of lowering one program: names, kinds and what was hoisted where."""
+    """The state of lowering one program: names, kinds and what was hoisted where.
 
-    def __init__(self, program: Program, plan: Schedule) -> None:
-        self.program, self.plan = program, plan
+    `fixed` are the names of the values that have the same bits in every operator.
+    """
+
+    def __init__(self, program: Program, plan: Schedule, fixed: Collection[str]) -> None:
+        self.program, self.plan, self.fixed = program, plan, fixed
+        self.needed = {value.name: value for value in plan.needed}
         self.kinds: dict[sp.Symbol, Kind] = {}
         self.names: dict[sp.Symbol, str] = {}
         self.levels: dict[sp.Symbol, int] = {}
         self.hoisted: dict[sp.Expr, sp.Symbol] = {}
+        self.hoisted_parts: dict[sp.Symbol, sp.Expr] = {}
         self.taken = {value.name for value in plan.needed}
         self.placed: dict[tuple[Kind, int], list[tuple[str, sp.Expr, str]]] = {}
         self.fitted = fit_formulas(program)
         self.print = Printer(
             self.names,
-            lambda e: len(list(kind_of(e, self.kinds))),
+            self._weight,
             [formula.name for formula in self.fitted.values()],
+            self._text,
         )
         for value in plan.needed:
             self.kinds[value.symbol] = value.kind
@@ -79,8 +88,7 @@ class _Lowering:
         for stage in range(plan.stages):
             for kind in (Kind.SCALAR, Kind.COL, Kind.ROW):
                 for node in plan.at(stage, kind):
-                    expr = hoist(node.expr, self.kinds, node.name, self._place)
-                    self._put(kind, stage, node.name, expr, node.note)
+                    self._put(kind, stage, node.name, self._expression(node), node.note)
         bodies = [self._body(stage) for stage in range(plan.stages)]
         results = self._results()
         stages = tuple(self._stage(index, lines, results) for index, lines in enumerate(bodies))
@@ -158,12 +166,44 @@ class _Lowering:
             lines.append(Line(named.name, self.print(named.expr), named.note))
         return tuple(lines)
 
+    def _weight(self, expr: sp.Expr) -> int:
+        return len(list(kind_of(expr, self.kinds)))
+
+    def _text(self, expr: sp.Expr) -> str:
+        """Return an expression as text, hoisted parts written out: their names differ between operators."""
+        while named := {s: p for s in expr.free_symbols if (p := self.hoisted_parts.get(s))}:
+            expr = expr.xreplace(named)
+        return str(expr)
+
+    def _arranged(self, expr: sp.Expr) -> sp.Expr:
+        return arranged(expr, self._weight, self._text)
+
     def _expression(self, node: Map) -> sp.Expr:
-        """Return a full node's expression: a call of the formula fitted for it, or its own, hoisted."""
+        """Return a node's expression: a call of the formula fitted for it, or its own, hoisted.
+
+        Where it has the same bits in every operator its arithmetic is arranged here, before `share` sees it.
+        """
         if node in self.fitted:
             number = list(self.fitted).index(node)
             return Fitted(sp.Integer(number), self.fitted[node].symbol)
-        return hoist(node.expr, self.kinds, node.name, self._place)
+        row = self.needed.get(node.whole.name) if node.whole else None
+        if isinstance(row, Map) and row.name in self.fixed:
+            return self._element(row, node)
+        expr = hoist(node.expr, self.kinds, node.name, self._place)
+        return self._arranged(expr) if node.name in self.fixed else expr
+
+    def _element(self, row: Map, node: Map) -> sp.Expr:
+        """Return an element of a row by the arithmetic of the row itself."""
+        assert node.whole is not None
+        expr = self._expression(row)
+        while columns := [s for s in expr.free_symbols if self._of_columns(s)]:
+            parts = {s: self._arranged(self.hoisted_parts[s]) for s in columns}
+            expr = expr.xreplace(parts)
+        return expr.xreplace(dict(node.whole.elements))
+
+    def _of_columns(self, symbol: sp.Symbol) -> bool:
+        """Whether a symbol is a hoisted part that each column has."""
+        return symbol in self.hoisted_parts and self.kinds[symbol] == Kind.COL
 
     def _fitted_functions(self) -> tuple[FittedFunction, ...]:
         needed = (v for v in self.fitted if v in self.plan.needed)
@@ -186,6 +226,7 @@ class _Lowering:
             self.names[symbol] = f"{kind.label}.{field}"
             self.hoisted[part] = symbol
             inner = hoist(part, self.kinds, name, self._place)
+            self.hoisted_parts[symbol] = inner
             self._put(kind, level, field, inner, "")
         return self.hoisted[part]
 

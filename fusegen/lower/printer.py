@@ -6,12 +6,29 @@ defines `Math` (`templates/include/fusegen/elementary.h`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import sympy as sp
 from sympy.core.relational import Relational
 
 from fusegen import atoms
+from fusegen.lower.arithmetic import (
+    Arranged,
+    Difference,
+    ExpDifference,
+    Fused,
+    Inverse,
+    Negative,
+    Power,
+    Product,
+    Quotient,
+    Rsqrt,
+    Sqrt,
+    Sum,
+    Text,
+    Weight,
+    arranged,
+)
 from fusegen.lower.intervals import Fitted, FittedFormula
 from fusegen.lower.stage import FittedBranch, FittedFunction
 
@@ -36,6 +53,21 @@ _FUNCTIONS: dict[type[sp.Basic], str] = {
 }
 
 _SUM, _PRODUCT, _UNARY, _ATOM = range(4)  # how tightly a piece of code binds
+#: Of each operation between two operands: its sign, how tightly it binds, and what its operands must.
+_INFIX: dict[type[Arranged], tuple[str, int, int, int]] = {
+    Sum: ("+", _SUM, _SUM, _PRODUCT),
+    Difference: ("-", _SUM, _SUM, _PRODUCT),
+    Product: ("*", _PRODUCT, _PRODUCT, _UNARY),
+    Quotient: ("/", _PRODUCT, _PRODUCT, _UNARY),
+}
+#: What `Math` calls the other operations.
+_OPERATIONS: dict[type[Arranged], str] = {
+    ExpDifference: "exp_difference",
+    Fused: "fma",
+    Inverse: "inverse",
+    Rsqrt: "rsqrt",
+    Sqrt: "sqrt",
+}
 _SPECIAL: dict[int, tuple[str, int]] = {
     1: ("T(INFINITY)", _ATOM),
     -1: ("-T(INFINITY)", _UNARY),
@@ -56,122 +88,69 @@ class Printer:
 
     Args:
         names: the C++ spelling of each symbol.
-        weight: orders the terms of a sum, heaviest first; large cancelling terms must meet before
-            small ones are added, so a sum starts with what varies most.
+        weight: how many axes an expression varies along, by which its arithmetic is arranged.
         fitted: the names of the fitted formulas, by number.
+        text: an expression as text, by which the rest of its arithmetic is arranged.
     """
 
     def __init__(
         self,
         names: Mapping[sp.Symbol, str],
-        weight: Callable[[sp.Expr], int],
+        weight: Weight,
         fitted: Sequence[str] = (),
+        text: Text = str,
     ) -> None:
         self._names = names
         self._weight = weight
+        self._text = text
         self.fitted = fitted
 
     def __call__(self, expr: sp.Expr) -> str:
         """Return the code of an expression."""
-        return self._print(sp.sympify(expr))[0]
+        return self._print(arranged(sp.sympify(expr), self._weight, self._text))[0]
 
     def _wrapped(self, expr: sp.Expr, level: int) -> str:
         code, binding = self._print(expr)
         return code if binding >= level else f"({code})"
+
+    def _code(self, expr: sp.Expr) -> str:
+        return self._print(expr)[0]
 
     def _print(self, expr: sp.Expr) -> tuple[str, int]:
         if expr.is_Symbol:
             return self._names[expr], _ATOM
         if isinstance(expr, atoms.Special):
             return _SPECIAL[int(expr.args[0])]
+        if isinstance(expr, Arranged):
+            return self._operation(expr)
         if not expr.free_symbols:
             value = float(expr.evalf(20))
             return (literal(value), _ATOM) if value >= 0 else (f"-{literal(-value)}", _UNARY)
-        if expr.is_Add:
-            return self._sum(expr), _SUM
-        if expr.is_Mul:
-            return self._product(expr)
-        if expr.is_Pow:
-            return self._power(expr)
         if isinstance(expr, sp.Piecewise):
             return self._select(expr), _ATOM
         if isinstance(expr, Fitted):
             which, argument = expr.args
-            return f"{self.fitted[int(which)]}({self(argument)})", _ATOM
-        if expr.func is sp.exp and (pair := self._shifted(expr.args[0])):
-            return f"Math::exp_difference({pair[0]}, {pair[1]})", _ATOM
+            return f"{self.fitted[int(which)]}({self._code(argument)})", _ATOM
         if expr.func in _FUNCTIONS:
-            arguments = ", ".join(self(arg) for arg in expr.args)
-            return f"Math::{_FUNCTIONS[expr.func]}({arguments})", _ATOM
+            return self._call(_FUNCTIONS[expr.func], expr.args), _ATOM
         raise TypeError(f"the printer does not know {expr.func.__name__} in {expr}")
 
-    def _shifted(self, expr: sp.Expr) -> tuple[str, str] | None:
-        """Return a and b of a - b where b varies less, such as a row's maximum, or None."""
-        if not expr.is_Add or len(expr.args) != 2:
-            return None
-        a, b = sorted(expr.args, key=lambda term: -self._weight(term))
-        if not b.could_extract_minus_sign() or self._weight(a) == self._weight(b):
-            return None
-        return self(a), self(-b)
+    def _call(self, function: str, args: Sequence[sp.Expr]) -> str:
+        return f"Math::{function}({', '.join(self._code(arg) for arg in args)})"
 
-    def _sum(self, expr: sp.Expr) -> str:
-        def rank(term: sp.Expr) -> tuple[bool, int, bool, bool, str]:
-            negative = term.could_extract_minus_sign()
-            return (
-                term.is_number,
-                -self._weight(term),
-                not (-term if negative else term).is_Symbol,
-                negative,
-                str(term),
-            )
-
-        terms = sorted(expr.args, key=rank)
-        if len(terms) == 2 and terms[0].could_extract_minus_sign():
-            terms.reverse()
-        code = ""
-        for term in terms:
-            if term.could_extract_minus_sign() and code:
-                code += f" - {self._wrapped(-term, _PRODUCT)}"
-            else:
-                code += f" + {self._wrapped(term, _SUM)}" if code else self._wrapped(term, _SUM)
-        return code
-
-    def _product(self, expr: sp.Expr) -> tuple[str, int]:
-        coefficient, factors = expr.as_coeff_mul()
-        if coefficient.is_negative:
-            code, binding = self._print(-expr)
-            return f"-{code if binding >= _PRODUCT else f'({code})'}", _PRODUCT
-        above: list[str] = [] if coefficient == 1 else [self(coefficient)]
-        below: list[str] = []
-        for factor in sorted(factors, key=lambda f: (-self._weight(f), not f.is_Symbol, str(f))):
-            if factor.is_Pow and factor.exp.is_number and factor.exp == -1:
-                below.append(self._wrapped(factor.base, _ATOM))
-            else:
-                above.append(self._wrapped(factor, _UNARY))
-        if not above:
-            return f"Math::inverse({' * '.join(below)})", _ATOM
-        code = " * ".join(above)
-        for divisor in below:
-            code += f" / {divisor}"
-        return code, _PRODUCT
-
-    def _power(self, expr: sp.Expr) -> tuple[str, int]:
-        base, exponent = expr.as_base_exp()
-        if exponent.is_Integer:
-            n = int(exponent)
-            if n < 0:
-                return f"Math::inverse({self(base ** (-n))})", _ATOM
-            if base.is_Symbol and n == 2:
-                return f"{self(base)} * {self(base)}", _PRODUCT
-            return f"power<{n}>({self(base)})", _ATOM
-        if exponent == sp.Rational(1, 2):
-            return f"Math::sqrt({self(base)})", _ATOM
-        if exponent == sp.Rational(-1, 2):
-            return f"Math::rsqrt({self(base)})", _ATOM
-        if exponent.is_Rational and exponent.q == 2:  # powers of roots cost less than pow
-            root = "sqrt" if exponent > 0 else "rsqrt"
-            return f"power<{abs(exponent.p)}>(Math::{root}({self(base)}))", _ATOM
-        return f"Math::pow({self(base)}, {self(exponent)})", _ATOM
+    def _operation(self, expr: Arranged) -> tuple[str, int]:
+        """Print an operation; what stands on the right of - and / binds tighter than it."""
+        if type(expr) in _INFIX:
+            sign, level, left, right = _INFIX[type(expr)]
+            a, b = expr.args
+            return f"{self._wrapped(a, left)} {sign} {self._wrapped(b, right)}", level
+        if isinstance(expr, Negative):
+            code, binding = self._print(expr.args[0])  # (-a) * b is -(a * b), to the bit
+            return f"-{code if binding >= _PRODUCT else f'({code})'}", min(binding, _UNARY)
+        if isinstance(expr, Power):
+            base, exponent = expr.args
+            return f"power<{exponent}>({self._code(base)})", _ATOM
+        return self._call(_OPERATIONS[type(expr)], expr.args), _ATOM
 
     def _select(self, expr: sp.Piecewise) -> str:
         *cases, (last, always) = expr.args
@@ -179,12 +158,12 @@ class Printer:
             raise TypeError(f"a piecewise expression needs a last case that always holds: {expr}")
         code = self._wrapped(last, _SUM)
         for value, condition in reversed(cases):
-            code = f"({self._condition(condition)} ? {self(value)} : {code})"
+            code = f"({self._condition(condition)} ? {self._code(value)} : {code})"
         return code
 
     def _condition(self, condition: sp.Basic) -> str:
         if isinstance(condition, Relational):
-            return f"{self(condition.lhs)} {condition.rel_op} {self(condition.rhs)}"
+            return f"{self._code(condition.lhs)} {condition.rel_op} {self._code(condition.rhs)}"
         joint = {sp.And: " && ", sp.Or: " || "}.get(condition.func)
         if joint is None:
             raise TypeError(f"the printer does not know the condition {condition}")

@@ -17,7 +17,7 @@ from sympy.core.relational import Relational
 
 from fusegen import atoms
 from fusegen.atom_values import VALUES, constant
-from fusegen.program import Input, Map, Program, Reduce, Take, Value
+from fusegen.program import Input, Map, Program, Reduce, Take, Value, Whole
 from fusegen.program_builder import Builder
 
 _INFINITE = math.inf
@@ -261,10 +261,23 @@ def simplify(program: Program) -> Program:
                 left = "is the identity" if expr.is_Symbol else f"is {expr}"
                 notes.append(f"{value.name} {left} here: {reached}")
             renamed = expr.xreplace({a.symbol: replaced[a].symbol for a in value.args})
-            replaced[value] = builder.map(value.name, renamed, value.note)
+            whole = _replaced_whole(value.whole, replaced)
+            replaced[value] = builder.map(value.name, renamed, value.note, whole)
     outputs = {n: replace(o, value=replaced[o.value]) for n, o in program.outputs.items()}
     saved = tuple(replaced[v] for v in program.saved)
     return replace(program, outputs=outputs, saved=saved, notes=tuple(notes))
+
+
+def _replaced_whole(whole: Whole | None, replaced: Mapping[Value, Value]) -> Whole | None:
+    """Return the row that a value is an element of, in terms of what the row's values became."""
+    now = {value.symbol: new for value, new in replaced.items()}
+    row = whole and now.get(sp.Symbol(whole.name, real=True))
+    if whole is None or not isinstance(row, Map):
+        return None
+    pairs = ((now[of_row], now[element]) for of_row, element in whole.elements)
+    return Whole(
+        row.name, whole.index, tuple((of_row.symbol, element.symbol) for of_row, element in pairs)
+    )
 
 
 def _without_idle_branches(expr: sp.Expr, known: Mapping[sp.Symbol, Interval]) -> sp.Expr:

@@ -20,21 +20,28 @@ from fusegen.program_builder import Builder
 _LIGHT = 8
 
 
-def regroup(program: Program, given: Collection[Value] = ()) -> tuple[Program, Schedule]:
+def regroup(
+    program: Program, given: Collection[Value] = (), fixed: Collection[str] = ()
+) -> tuple[Program, Schedule]:
     """Return the program with its products grouped so that an element keeps little, and its schedule.
 
     Products that late values add are made early only where little is kept then: where much is, they live
     beside their factors, and registers spill.
+
+    Args:
+        program: the program.
+        given: values of it that are loaded, not computed.
+        fixed: the names of the values that stay as they are (`reproduced.py`).
     """
     plan = schedule(program, given)
     if plan.stages == 1:
         return program, plan
-    programs = [_regrouped(program, plan, terms=terms) for terms in (False, True)]
+    programs = [_regrouped(program, plan, fixed, terms=terms) for terms in (False, True)]
     plain, termed = [(found, schedule(found, given)) for found in programs]
     return termed if termed[1].most_held < min(plain[1].most_held, _LIGHT + 1) else plain
 
 
-def _regrouped(program: Program, plan: Schedule, *, terms: bool) -> Program:
+def _regrouped(program: Program, plan: Schedule, fixed: Collection[str], *, terms: bool) -> Program:
     """Return the program with what late products multiply of earlier stages in nodes of their own.
 
     With `terms`, so are the early products that late values add.
@@ -60,6 +67,7 @@ def _regrouped(program: Program, plan: Schedule, *, terms: bool) -> Program:
                 and levels[part] == levels[value]
                 and part.kind == Kind.FULL
                 and part not in plan.given
+                and part.name not in fixed
             ):
                 found += factors(part)
             else:
@@ -95,7 +103,7 @@ def _regrouped(program: Program, plan: Schedule, *, terms: bool) -> Program:
     for value in nodes:
         if not isinstance(value, Map) or value.kind != Kind.FULL or value in plan.given:
             continue
-        if levels[value] == 0:
+        if levels[value] == 0 or value.name in fixed:
             continue
         if value.expr.is_Mul:
             grouped = product(value)

@@ -19,8 +19,8 @@ class Line:
 
     @property
     def calls(self) -> int:
-        """How many mathematical functions it calls."""
-        return self.code.count("Math::")
+        """How many mathematical functions it calls; `fma` is one instruction, so it does not count."""
+        return self.code.count("Math::") - self.code.count("Math::fma(")
 
 
 @dataclass(frozen=True)

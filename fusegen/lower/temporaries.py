@@ -9,6 +9,22 @@ import sympy as sp
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import BooleanFunction
 
+from fusegen.lower import arithmetic
+
+_HEADS: dict[type[sp.Basic], str] = {
+    sp.Add: "sum",
+    sp.Mul: "product",
+    sp.Pow: "power",
+    arithmetic.Sum: "sum",
+    arithmetic.Difference: "difference",
+    arithmetic.Fused: "sum",
+    arithmetic.Product: "product",
+    arithmetic.Quotient: "quotient",
+    arithmetic.Power: "power",
+    arithmetic.Inverse: "inverse",
+    arithmetic.ExpDifference: "exp",
+}
+
 
 @dataclass(frozen=True)
 class Named:
@@ -64,7 +80,7 @@ def _needed(
 def _head(value: sp.Expr) -> str:
     if value.is_Function and not isinstance(value, sp.Piecewise):
         return type(value).__name__.lower()
-    return {sp.Add: "sum", sp.Mul: "product", sp.Pow: "power"}.get(type(value), "part")
+    return _HEADS.get(type(value), "part")
 
 
 def _fresh(name: str, taken: set[str]) -> str:

@@ -50,6 +50,8 @@ struct Math {
   using Scalar = T;
   static constexpr Digits digits = Digits::exact;
 
+  static FUSEGEN_FN T fma(T a, T b, T c) { return fusegen::fma(a, b, c); }
+
   static FUSEGEN_FN T absolute(T x) { return std::fabs(x); }
   static FUSEGEN_FN T cos(T x) { return std::cos(x); }
   static FUSEGEN_FN T erf(T x) { return std::erf(x); }
@@ -114,9 +116,10 @@ struct FastMath : Math<float> {
     // x = n ln 2 + r: exp(x) = 2^n exp(r). Adding 1.5 * 2^23 rounds to a whole number, and leaves
     // it in the last bits, from where it is added to the exponent. What is out of range, or NaN, is
     // chosen afterwards; below 2^-126 it is 0.
-    const float shifted = x * 1.44269504f + 12582912.0f;
+    const float shifted = fma(x, 1.44269504f, 12582912.0f);
     const float n = shifted - 12582912.0f;
-    const float r = brief ? x - n * 0.693147181f : (x - n * 0.693145752f) - n * 1.42860677e-6f;
+    const float r =
+        brief ? fma(n, -0.693147181f, x) : fma(n, -1.42860677e-6f, fma(n, -0.693145752f, x));
     const float scaled = bit_cast<float>(bit_cast<uint32_t>(fitted::exp_fraction(P{}, r)) +
                                          (bit_cast<uint32_t>(shifted) << 23));
     const float bounded = x < -87.33654f ? 0.0f : scaled;
@@ -205,7 +208,7 @@ struct FastMath : Math<float> {
   // 4 e / (1 + e)^2 with e = exp(-2 |x|); or 1 - tanh(x)^2, whose error is below half an ulp of 1,
   // and a quarter of what eager makes of the rounded tanh(x).
   static FUSEGEN_FN float sech2(float x) {
-    if constexpr (TANH == 2) return 1.0f - tanh(x) * tanh(x);
+    if constexpr (TANH == 2) return fma(-tanh(x), tanh(x), 1.0f);
     const float e = falling_exp(-2.0f * absolute(x)), inverse = reciprocal(1.0f + e);
     return 4.0f * e * (inverse * inverse);
   }
@@ -217,7 +220,7 @@ struct FastMath : Math<float> {
 
   static FUSEGEN_FN float softplus(float x) {
     const float e = falling_exp(-absolute(x));
-    return (x < 0.0f ? 0.0f : x) + e * fitted::log1p_ratio(P{}, e);
+    return fma(e, fitted::log1p_ratio(P{}, e), x < 0.0f ? 0.0f : x);
   }
 
   // exp(-x^2 / 2)
@@ -232,7 +235,7 @@ struct FastMath : Math<float> {
   // normcdf(-|x|), which keeps its relative accuracy.
   static FUSEGEN_FN float tail(float x) {
     if constexpr (brief) return falling_exp2(fitted::tail_log2(fitted::Brief{}, absolute(x)));
-    const float u = reciprocal(1.0f + 0.25f * absolute(x));
+    const float u = reciprocal(fma(0.25f, absolute(x), 1.0f));
     return bell(x) * (u * fitted::tail_ratio(fitted::Single{}, u));
   }
 
@@ -244,7 +247,7 @@ struct FastMath : Math<float> {
   static FUSEGEN_FN float normpdf(float x) { return 0.39894228f * bell(x); }
 
   static FUSEGEN_FN float erf(float x) {
-    const float far = std::copysign(1.0f - 2.0f * tail(1.41421356f * x), x);
+    const float far = std::copysign(fma(-2.0f, tail(1.41421356f * x), 1.0f), x);
     const float near = x * fitted::erf_ratio(P{}, x * x);
     return absolute(x) < 0.7f ? near : far;
   }

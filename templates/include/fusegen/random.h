@@ -47,10 +47,10 @@ FUSEGEN_FN Bits philox(uint64_t seed, uint32_t stream, uint64_t group) {
 // The uniform numbers of a word's two elements: multiples of 2^-16 in [0, 1). The bits become the
 // mantissa of 2^23 + n.
 FUSEGEN_FN float low_uniform(uint32_t word) {
-  return bit_cast<float>(0x4b000000u | (word & 0xffffu)) * 0x1p-16f - 128.0f;
+  return fma(bit_cast<float>(0x4b000000u | (word & 0xffffu)), 0x1p-16f, -128.0f);
 }
 FUSEGEN_FN float high_uniform(uint32_t word) {
-  return bit_cast<float>(0x4b000000u | (word >> 16)) * 0x1p-16f - 128.0f;
+  return fma(bit_cast<float>(0x4b000000u | (word >> 16)), 0x1p-16f, -128.0f);
 }
 
 // The uniform number of one element.
