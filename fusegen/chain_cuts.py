@@ -102,7 +102,7 @@ class _Walk:
         """Return what was found, with what each hands on."""
         found = self.found
         used = {name for stretch in found for name in stretch.handed}
-        # As the steps stand, whatever the order in which later ones use them: so does the program return them.
+        # In the order of the steps, whatever the order of their uses: the program returns them so.
         for name in (name for name in self.named if name in used):
             where, _ = self.named[name]
             if where < 0 or name == found[where].steps[-1].label:
