@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DTYPES, ROOT, dtype_name, once, shared
+from conftest import DEVICES, DTYPES, ROOT, dtype_name, once, shared
 from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, layer_norm, silu
 
@@ -87,7 +87,7 @@ def reductions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "specs").mkdir(parents=True)
         for name, (prologue, reduction) in CASES.items():
             (folder / "specs" / f"{name}.yaml").write_text(spec_text(prologue, reduction))
-        builder.build([folder / "specs"], out=folder / "generated", backend="cpu")
+        builder.build([folder / "specs"], out=folder / "generated")
 
     once(tmp_path_factory, "reproduced", make)
     return folder / "generated"
@@ -99,18 +99,18 @@ class Case:
     Operands are rounded to bfloat16, so that all dtypes compute the same function; many elements are equal.
     """
 
-    def __init__(self, folder: Path, name: str, scale: float) -> None:
+    def __init__(self, folder: Path, name: str, scale: float, device: str) -> None:
         self.package = load(name, folder)
         prologue, reduction = CASES[name]
         self.before, self.after = PROLOGUES[prologue][1], REDUCTIONS[reduction][1]
         generator = torch.Generator().manual_seed(7)
 
         def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator).bfloat16().double()
+            return torch.randn(*shape, generator=generator).bfloat16().double().to(device)
 
         self.x = normal(ROWS, COLS)
         self.operands = {"weight": normal(COLS), "bias": normal(COLS), "gate": normal(ROWS, COLS)}
-        self.operands["scale"] = torch.tensor(scale).bfloat16().double()
+        self.operands["scale"] = torch.tensor(scale, device=device).bfloat16().double()
         taken = inspect.signature(self.package.apply).parameters
         values = self.before(self.x, self.operands)
         self.names = [name for name in OPERANDS if name in taken]
@@ -143,11 +143,12 @@ class Case:
         return [t.detach().double() for t in found]
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 @pytest.mark.parametrize("scale", [1e-6, 14.3, 100.0, 1e4, 1e10, 1e14])
 @pytest.mark.parametrize("name", CASES)
 def test_derivatives_fit_what_was_saved(
-    name: str, scale: float, dtype: torch.dtype, reductions: Path
+    name: str, scale: float, dtype: torch.dtype, device: str, reductions: Path
 ) -> None:
     """Values and first derivatives are at most twice as far from float64 truth as torch's own in the dtype.
 
@@ -155,7 +156,7 @@ def test_derivatives_fit_what_was_saved(
     reduced. The second derivative adds up terms of the square of the scale, so its error is held where these
     are not large; everywhere it must be finite where torch's is.
     """
-    case = Case(reductions, name, scale)
+    case = Case(reductions, name, scale, device)
     ours = case.derivatives(dtype, by_torch=False)
     eager = case.derivatives(dtype, by_torch=True)
     truth = case.derivatives(torch.float64, by_torch=True)
