@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sympy as sp
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from fusegen import atoms
 from fusegen.atom_values import constant
+
+#: What becomes of the value of each operation, given the expression that it is and its arguments' values.
+Rounding = Callable[[sp.Basic, Any, Sequence[Any]], Any]
 
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.absolute: torch.abs,
@@ -51,6 +54,7 @@ def evaluate(
     values: Mapping[str, Tensor],
     draws: Callable[[int], Tensor],
     dims: tuple[int, ...] = (-1,),
+    rounding: Rounding | None = None,
 ) -> Any:
     """Return an expression's value.
 
@@ -59,6 +63,7 @@ def evaluate(
         values: tensors that broadcast with one another.
         draws: gives the uniform numbers of a stream.
         dims: the dims that make up a row.
+        rounding: what becomes of each operation's value; nothing, by default.
     """
     if expr.is_Symbol:
         return values[str(expr)]
@@ -68,22 +73,31 @@ def evaluate(
         return expr.value
     if not expr.has(atoms.Draw) and expr.is_number:
         value = constant(expr)
-        return float(expr) if value is None else value
+        value = float(expr) if value is None else value
+        return rounding(expr, value, ()) if rounding else value
     if isinstance(expr, atoms.Let):
-        return evaluate(expr.value, values, draws, dims)
+        return evaluate(expr.value, values, draws, dims, rounding)
     if isinstance(expr, sp.Piecewise):
         *cases, (last, _) = expr.args
-        result = evaluate(last, values, draws, dims)
+        result = evaluate(last, values, draws, dims, rounding)
         for value, condition in reversed(cases):
             assert isinstance(condition, Relational)
-            left, right = (evaluate(s, values, draws, dims) for s in (condition.lhs, condition.rhs))
+            left, right = (
+                evaluate(s, values, draws, dims, rounding) for s in (condition.lhs, condition.rhs)
+            )
             holds = _COMPARE[condition.rel_op](torch.as_tensor(left), right)
-            chosen, other = evaluate(value, values, draws, dims), result
+            chosen, other = evaluate(value, values, draws, dims, rounding), result
             result = torch.where(
                 holds, *(torch.as_tensor(v, dtype=_dtype(values)) for v in (chosen, other))
             )
         return result
-    args = [evaluate(arg, values, draws, dims) for arg in expr.args]
+    args = [evaluate(arg, values, draws, dims, rounding) for arg in expr.args]
+    result = _result(expr, args, dims)
+    return rounding(expr, result, args) if rounding else result
+
+
+def _result(expr: sp.Basic, args: Sequence[Any], dims: tuple[int, ...]) -> Any:
+    """Return the value of one operation."""
     if expr.is_Add:
         return functools.reduce(lambda a, b: a + b, args)
     if expr.is_Mul:

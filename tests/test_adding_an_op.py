@@ -14,32 +14,37 @@ PAGE = (ROOT / "docs" / "adding_an_op.md").read_text()
 
 #: The value and the gradients by torch, from the page's formula in words, in float64.
 TRUTH = """
-import torch
-import fusegen
-from fusegen.verify import BOUND_ULP, ulp_error
+from pathlib import Path
 
-def truth(x, weight):
+import own_ops
+import torch
+
+import fusegen
+from fusegen import pipeline
+from fusegen.verify import Comparison, gradcheck, make_case
+
+def truth(x, operands):
     x = torch.nn.functional.gelu(x)
     below = x - (torch.softmax(x / 0.5, -1) * x).sum(-1, keepdim=True)
-    return below * torch.rsqrt(below.square().mean(-1, keepdim=True) + 1e-5) * weight
+    scaled = below * torch.rsqrt(below.square().mean(-1, keepdim=True) + 1e-5)
+    return scaled * operands["weight"]
 
-peaked = fusegen.load("peaked")
-generator = torch.Generator().manual_seed(0)
-exact = [torch.randn(s, generator=generator, dtype=torch.float64) for s in ((7, 257), (257,), (7, 257))]
-for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-    given = [t.to(dtype) for t in exact]
-    results = []
-    for function, wanted in ((peaked.apply, dtype), (truth, torch.float64)):
-        *leaves, cotangent = [t.to(wanted).requires_grad_() for t in given]
-        value = function(*leaves)
-        results.append([value, *torch.autograd.grad(value, leaves, cotangent)])
-    for name, got, want in zip(("output", "grad_x", "grad_weight"), *results):
-        error = ulp_error(got.detach(), want.detach())
-        print(dtype, name, error)
-        assert error <= BOUND_ULP[dtype], (dtype, name, error)
-leaves = [t[..., :5].clone().requires_grad_() for t in exact[:2]]
-torch.autograd.gradcheck(peaked.apply, leaves)
-torch.autograd.gradgradcheck(peaked.apply, leaves)
+peaked, chain = fusegen.load("peaked"), pipeline.derive(Path("peaked.yaml"))
+
+def ours(x, operands):
+    return peaked.apply(x, **operands)
+
+for seed in range(8):
+    case = make_case(chain, (7, 257), training=False, seed=seed)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        comparison = Comparison(chain, case, dtype)
+        found = comparison.results(ours, dtype)
+        wanted = comparison.results(truth, torch.float64)
+        for result in zip(comparison.names, found, wanted, comparison.spread(), strict=True):
+            error = comparison.error(*result)
+            print(dtype, error)
+            assert error.within, (dtype, str(error))
+gradcheck(peaked, chain, training=False)
 """
 
 #: Whether a build would have nothing to do.

@@ -1,0 +1,128 @@
+"""Rounding errors as random numbers: a program's operations, each with an error of the size that it may have.
+
+To first order the error of a result is a sum over all operations: the operation's own error times the
+derivative of the result by it (Linnainmaa 1976, "Taylor expansion of the accumulated rounding error"; Higham
+2002, Accuracy and Stability of Numerical Algorithms, ch. 3). Evaluating the program in float64 with an error
+drawn at each operation gives one sample of that sum (Parker 1997, "Monte Carlo arithmetic"). No derivative is
+taken, and every correlation is kept: an error that two terms share, such as that of a maximum which is
+subtracted from both, cancels as it does in the kernels. Higham's running error, which adds up magnitudes on
+the way, takes such errors for independent: behind a softmax of large numbers it is far too wide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import sympy as sp
+import torch
+from torch import Tensor
+
+from fusegen import atoms
+
+#: Functions that are right to the last bit.
+_EXACT_FUNCTIONS = (atoms.absolute, atoms.sign)
+
+
+class Rounding:
+    """What becomes of the value of each operation: nothing, as it stands."""
+
+    def operation(self, expr: sp.Basic, value: Any, args: Sequence[Any]) -> Any:
+        """Return the value of an expression whose arguments have the values `args`."""
+        del expr, args
+        return value
+
+    def sum(self, terms: Tensor, dims: Sequence[int]) -> Tensor:
+        """Return the sum over some dims, which it keeps with size 1."""
+        return terms.sum(tuple(dims), keepdim=True)
+
+    def stored(self, value: Tensor) -> Tensor:
+        """Return what is read of a value that one kernel stores for another."""
+        return value
+
+
+EXACT = Rounding()
+
+
+def _scales(factors: Sequence[Any]) -> bool:
+    """Whether a product only scales one of its factors by powers of two."""
+    numbers = [factor for factor in factors if not isinstance(factor, Tensor)]
+    return len(factors) - len(numbers) < 2 and all(abs(math.frexp(n)[0]) == 0.5 for n in numbers)
+
+
+class RandomRounding(Rounding):
+    """Errors drawn from a normal distribution, whose deviation is half a unit of each operation's value.
+
+    Of a sum, the unit is relative to the magnitudes that are added: partial sums may be that large.
+
+    Args:
+        unit: the unit of arithmetic, such as 2^-23 for float32, as a relative error.
+        function_unit: that of functions, such as exp.
+        stored_unit: that of a value that is stored.
+        least: below this a function may be 0.
+        seed: the seed of the errors.
+    """
+
+    def __init__(
+        self, unit: float, function_unit: float, stored_unit: float, *, least: float, seed: int
+    ) -> None:
+        self.unit, self.function_unit, self.stored_unit = unit, function_unit, stored_unit
+        self.least = least
+        self.generator = torch.Generator().manual_seed(seed)
+        self.drawn: dict[tuple[float, torch.device], Tensor] = {}
+
+    def operation(self, expr: sp.Basic, value: Any, args: Sequence[Any]) -> Any:
+        """Return a value with an error, in the function's own unit where it is one."""
+        if not isinstance(value, Tensor):
+            return value if args else self._number(value)
+        if expr.is_Add:
+            if len(args) == 2:  # one rounding
+                return value * self._factors(value, self.unit)
+            return self._near(value, sum(abs(arg) for arg in args))
+        if expr.is_Mul or (expr.is_Pow and (2 * expr.args[1]).is_integer):
+            exact = expr.is_Mul and _scales(args)
+            return value if exact else value * self._factors(value, self.unit)
+        if expr.func in _EXACT_FUNCTIONS:
+            return value
+        factors = self._factors(value, self.function_unit)
+        if expr.func is sp.exp:  # 1 at 0, so nothing is lost of a result near 1
+            part = torch.as_tensor(args[0]).abs().div(self.function_unit).clamp_(max=1)
+            factors = 1 + (factors - 1) * part
+        below = (value.abs() < self.least) & (value != 0)
+        if below.any():  # as often 0 as what it is
+            factors = torch.where(below & (factors < 1), 0.0, factors)
+        return value * factors
+
+    def sum(self, terms: Tensor, dims: Sequence[int]) -> Tensor:
+        """Return the sum with an error relative to the magnitudes of its terms."""
+        exact = super().sum(terms, dims)
+        if terms.numel() == exact.numel():
+            return exact
+        return self._near(exact, terms.abs().sum(tuple(dims), keepdim=True))
+
+    def stored(self, value: Tensor) -> Tensor:
+        """Return a value with the error of what it is stored in."""
+        return value * self._factors(value, self.stored_unit) if self.stored_unit else value
+
+    def _number(self, value: float) -> float:
+        """Return a number as float32 may hold it: with an error, where that is not exact."""
+        if not math.isfinite(value) or float(torch.tensor(value, dtype=torch.float32)) == value:
+            return value
+        return value * float(self._factors(torch.tensor(value, dtype=torch.float64), self.unit))
+
+    def _near(self, value: Tensor, size: Tensor) -> Tensor:
+        """Return a value with an error of half a unit of a size; infinities stay what they are."""
+        error = (self._factors(value, self.unit) - 1) * size
+        return value + torch.where(torch.isfinite(error), error, 0.0)
+
+    def _factors(self, like: Tensor, unit: float) -> Tensor:
+        """Return factors in a tensor's shape, each off 1 by half a unit: a window of some drawn before."""
+        count = like.numel()
+        drawn = self.drawn.get((unit, like.device))
+        if drawn is None or len(drawn) < 2 * count + 64:  # windows that begin anywhere
+            normal = torch.randn(2 * count + 4096, generator=self.generator, dtype=torch.float64)
+            drawn = normal.mul_(unit / 2).add_(1).to(like.device)
+            self.drawn[unit, like.device] = drawn
+        start = int(torch.randint(len(drawn) - count, (), generator=self.generator))
+        return drawn[start : start + count].reshape(like.shape)
