@@ -158,8 +158,11 @@ def read(library: Path) -> Stamp:
     digest = hashlib.sha256(whole)
     if digest.digest() != tail[:_DIGEST] or length > len(whole):
         raise StampError("is damaged")
-    said = json.loads(bytes(whole[len(whole) - length :]))
-    return Stamp(**{**said, "features": tuple(said["features"])}, digest=digest.hexdigest())
+    try:
+        said = json.loads(bytes(whole[len(whole) - length :]))
+        return Stamp(**{**said, "features": tuple(said["features"])}, digest=digest.hexdigest())
+    except (ValueError, KeyError, TypeError):
+        raise StampError("has the stamp of another version of fusegen") from None
 
 
 def main() -> None:

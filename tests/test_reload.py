@@ -242,3 +242,10 @@ def test_a_package_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         fusegen.load("nowhere")
     with pytest.raises(ImportError, match="`fusegen build nowhere --out"):
         fusegen.load("nowhere", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["reloaded.yaml", "generated/reloaded", "", "../reloaded"])
+def test_what_is_no_name_is_named(name: str, tmp_path: Path) -> None:
+    for out in (None, tmp_path):
+        with pytest.raises(ImportError, match=r"is no package's name: .* without .yaml"):
+            fusegen.load(name, out)

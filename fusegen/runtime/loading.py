@@ -27,6 +27,7 @@ def load_package(name: str, out: Path) -> ModuleType:
     Raises:
         ImportError: where it was not generated or not compiled, or its library is not of its sources.
     """
+    _check_name(name)
     file = (out / name / "__init__.py").resolve()
     if not file.is_file():
         raise ImportError(f"{name}: {file} is not there; run {remedy(file.parent)}")
@@ -52,6 +53,7 @@ def find_package(name: str, folder: str = "generated") -> Path:
     Raises:
         ImportError: where it is in none of them.
     """
+    _check_name(name)
     program = getattr(sys.modules.get("__main__"), "__file__", None)
     here = Path.cwd()
     places = [here, *here.parents, *([Path(program).resolve().parent] if program else [])]
@@ -77,6 +79,13 @@ def made_by(version: str, package: str) -> None:
         raise ImportError(
             f"{package}: fusegen {version} generated this package, and this is fusegen {__version__}; "
             f"run `fusegen build {package}`, or install fusegen {version}"
+        )
+
+
+def _check_name(name: str) -> None:
+    if not name.isidentifier():
+        raise ImportError(
+            f"{name!r} is no package's name: that is its spec's without .yaml; its folder goes into out="
         )
 
 
