@@ -28,7 +28,7 @@ _FILES = {
     "kernel.cpp": "cpu/kernel.cpp.j2",
     "kernel.cu": "cuda/kernel.cu.j2",
     "binding.cpp": "binding.cpp.j2",
-    "__init__.py": "module.py.j2",
+    "__init__.py": "module.py.j2",  # the last: it holds a hash of all
 }
 
 
@@ -111,12 +111,14 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         "layouts": {part.name: op.layout for op in passes for part in op.kernel.parts},
     }
     environment = _environment()
-    files = {}
+    files: dict[str, str] = {}
     for file, template in _FILES.items():
         comment = "#" if file.endswith(".py") else "//"
         context: dict[str, object] = {**shared, "banner": _banner(chain, comment)}
         if file.endswith(".py"):
-            context |= module_context(chain)
+            context |= {**module_context(chain), "made_of": ""}
+            everything = [*files.values(), environment.get_template(template).render(context)]
+            context["made_of"] = hashlib.sha256("".join(everything).encode()).hexdigest()[:12]
         text = environment.get_template(template).render(context)
         files[file] = text if file.endswith(".py") else formatted(text)
     return files

@@ -175,6 +175,34 @@ def test_a_stale_cache_of_python_is_not_run(
     right(fusegen.load(NAME, tmp_path), "x * 2")
 
 
+MEANWHILE = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import fusegen.runtime.binaries as binaries
+find = binaries.find_binaries
+def after_a_build(*given):  # between what Python read and the package's libraries
+    os.rename(sys.argv[1] + "/reloaded", sys.argv[1] + "/old")
+    os.rename(sys.argv[2] + "/reloaded", sys.argv[1] + "/reloaded")
+    return find(*given)
+binaries.find_binaries = after_a_build
+import reloaded
+"""
+
+
+def test_a_build_while_a_package_is_imported(
+    built: tuple[Path, dict[str, ModuleType]], tmp_path: Path
+) -> None:
+    """Importing torch takes seconds, in which another process may build."""
+    folder, _ = built
+    for number in ("0", "1"):
+        shutil.copytree(folder / number, tmp_path / number)
+    command = [sys.executable, "-c", MEANWHILE, str(tmp_path / "0"), str(tmp_path / "1")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "ImportError: reloaded: " in done.stderr
+    assert "__init__.py was written anew meanwhile; import it again" in done.stderr
+
+
 def test_compiled_functions_follow(built: tuple[Path, dict[str, ModuleType]]) -> None:
     """A compiled function of the old module keeps its chain; one of the new module has the new one."""
     _, loaded = built

@@ -41,12 +41,21 @@ class Binaries:
     digests: tuple[str, ...]
 
 
-def find_binaries(package: str, directory: Path) -> Binaries:
+def find_binaries(package: str, directory: Path, made_of: str) -> Binaries:
     """Return a package's libraries, without loading them.
+
+    Args:
+        package: the package's name.
+        directory: its folder.
+        made_of: what the Python side that is running was rendered with. It was read a while ago, as importing
+            torch takes seconds, and another process may build meanwhile.
 
     Raises:
         ImportError: where nothing was built, or what was built is damaged, foreign or of other sources.
     """
+    python = directory / "__init__.py"
+    if python.exists() and f'"{made_of}"' not in python.read_text(errors="replace"):
+        raise ImportError(f"{package}: {python} was written anew meanwhile; import it again")
     cpu = directory / "_cpu.so"
     namespace, digest = _checked(package, cpu, "cpu")
     cuda = directory / "_cuda.so"
@@ -55,7 +64,7 @@ def find_binaries(package: str, directory: Path) -> Binaries:
     return Binaries(namespace, cpu, cuda, (digest, _checked(package, cuda, "cuda")[1]))
 
 
-def load_binaries(package: str, directory: Path) -> Binaries:
+def load_binaries(package: str, directory: Path, made_of: str) -> Binaries:
     """Load a package's operators: those of the CPU, and those of CUDA where they are built and usable.
 
     Raises:
@@ -71,7 +80,7 @@ def load_binaries(package: str, directory: Path) -> Binaries:
     if pool is not None and not (pool.isascii() and pool.isdigit() and len(pool) < 8):
         raise ValueError(f"FUSEGEN_POOL_MB={pool}: expected whole MiB, such as 256, or 0 for none")
     with LOADING:
-        found = find_binaries(package, directory)
+        found = find_binaries(package, directory, made_of)
         # Operators of the same sources are the same, wherever their library lies: registering them again
         # would end the process.
         for library in (found.cpu, found.cuda):

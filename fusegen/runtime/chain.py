@@ -71,6 +71,7 @@ class Chain:
     Args:
         package: the package's name, for messages.
         file: the package's `__init__.py`, beside which the binaries lie.
+        made_of: a hash of what the package was rendered to, of which its `__init__.py` has the same.
         operands: every tensor the chain names, in order.
         modes: "same", or "train" and "eval".
         rank: the number of dims that x must have, or 0 for any.
@@ -90,6 +91,7 @@ class Chain:
         self,
         package: str,
         file: str,
+        made_of: str,
         operands: Sequence[Operand],
         modes: Mapping[str, Mode],
         rank: int = 0,
@@ -99,7 +101,7 @@ class Chain:
         reaching: str = "x",
         growers: tuple[int, ...] = (),
     ) -> None:
-        binaries = load_binaries(package, Path(file).parent)
+        binaries = load_binaries(package, Path(file).parent, made_of)
         self._has_cuda, self.namespace = binaries.cuda is not None, binaries.namespace
         self.package, self.operands = package, tuple(operands)
         self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
