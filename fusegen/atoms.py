@@ -54,8 +54,10 @@ __all__ = [
     "sigmoid",
     "sign",
     "softplus",
+    "softsign",
     "sqrt",
     "tanh",
+    "tanhshrink",
     "total",
     "undefined",
     "uniform",
@@ -102,6 +104,26 @@ class sech2(sp.Function):
 
     def fdiff(self, argindex: int = 1) -> sp.Expr:
         return -2 * tanh(self.args[0]) * self
+
+
+class tanhshrink(sp.Function):
+    """x - tanh(x), which keeps its digits where the two are nearly equal; its derivative is tanh(x)^2."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return tanh(self.args[0]) ** 2
+
+
+class softsign(sp.Function):
+    """x / (1 + |x|); its derivative is 1 / (1 + |x|)^2, of which the quotient's rule is a difference."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return (1 + absolute(self.args[0])) ** -2
 
 
 class softplus(sp.Function):

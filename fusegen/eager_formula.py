@@ -33,7 +33,9 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     sp.log: torch.log,
     sp.sin: torch.sin,
     atoms.power: torch.pow,
+    atoms.softsign: torch.nn.functional.softsign,
     atoms.tanh: torch.tanh,
+    atoms.tanhshrink: torch.nn.functional.tanhshrink,
     atoms.sech2: lambda x: 1 / torch.cosh(x).square(),
     atoms.Total: torch.sum,
 }

@@ -68,6 +68,15 @@ def test_the_header_is_what_the_recipes_give() -> None:
     assert fitted.path().read_text() == fitted_header.text()
 
 
+def tanhshrink(x: torch.Tensor) -> torch.Tensor:
+    """x - tanh(x), below 1/4 by the series of tanh."""
+    series = torch.zeros_like(x)
+    for n in range(12, 1, -1):  # of tanh(x): 2^2n (2^2n - 1) B_2n / (2n)! x^(2n - 1)
+        bernoulli = float(mpmath.bernoulli(2 * n))
+        series = series * x * x - 4**n * (4**n - 1) * bernoulli / math.factorial(2 * n)
+    return torch.where(x.abs() < 0.25, x**3 * series, x - torch.tanh(x))
+
+
 def _normcdf(x: torch.Tensor) -> torch.Tensor:
     return torch.special.erfc(-x / math.sqrt(2)) / 2
 
@@ -78,6 +87,8 @@ TRUTHS = {
     "expm1": (torch.expm1, (-20.0, 80.0)),
     "sigmoid": (torch.sigmoid, (-87.0, 90.0)),
     "tanh": (torch.tanh, (-20.0, 20.0)),
+    "tanhshrink": (tanhshrink, (-20.0, 20.0)),
+    "softsign": (torch.nn.functional.softsign, (-1e4, 1e4)),
     "sech2": (lambda x: 1 / torch.cosh(x) ** 2, (-40.0, 40.0)),
     "softplus": (lambda x: x.clamp(min=0) + torch.log1p(torch.exp(-x.abs())), (-80.0, 80.0)),
     "normcdf": (_normcdf, (-12.5, 12.0)),
@@ -161,6 +172,21 @@ def test_elementary_functions_at_the_ends(functions: ctypes.CDLL, name: str) -> 
     torch.testing.assert_close(
         compute(functions, name, "Single", x), wanted, rtol=1e-6, atol=0.0, equal_nan=True
     )
+
+
+@pytest.mark.parametrize("precision", BOUNDS)
+def test_what_cancels_is_exact(functions: ctypes.CDLL, precision: str) -> None:
+    """exp(0) and sech2(0) are 1, as are the odd functions' slopes at 0: for log_softmax, x - tanh(x)."""
+    x = torch.tensor([0.0, -0.0])
+    for name in ("exp", "sech2"):
+        assert compute(functions, name, precision, x).tolist() == [1.0, 1.0]
+    x = torch.tensor([1e-5, -3e-6, 2e-20])
+    for name in ("tanh", "expm1"):
+        got = compute(functions, name, precision, x)
+        torch.testing.assert_close(got, x, rtol=6e-6, atol=0.0)
+    x = torch.tensor([1e-3, -2e-3, 0.05])
+    got = compute(functions, "exp", precision, x) - 1
+    torch.testing.assert_close(got, torch.expm1(x.double()).float(), rtol=2e-4, atol=0.0)
 
 
 @pytest.mark.parametrize("precision", BOUNDS)

@@ -95,6 +95,7 @@ def fit(
     most: int,
     *,
     absolute: bool = False,
+    exact: Sequence[float] = (),
 ) -> Polynomial | None:
     """Return the polynomial of the lowest degree within a budget, or None if `most` is not enough.
 
@@ -104,12 +105,16 @@ def fit(
         budget: the largest error, as `Polynomial.error` has it, before rounding to float32.
         most: the highest degree.
         absolute: whether the budget is an absolute error.
+        exact: the first coefficients, where they are prescribed: those of the function's own series at 0, so
+            that what is left of exp(s) - 1 or x - tanh(x) when equal terms cancel is right too.
     """
-    for degree in range(most + 1):
-        coefficients, error = _remez(function, low, high, degree, absolute)
+    for degree in range(len(exact), most + 1):
+        coefficients, error = _remez(function, low, high, degree, absolute, exact)
         if error <= budget:
             rounded = tuple(single(c) for c in coefficients)
             measured = _measure(function, rounded, low, high, absolute)
+            if measured > 4 * budget + 2 * ULP:  # its terms cancel: float32 has too few digits
+                return None
             return Polynomial(rounded, low, high, measured, absolute)
     return None
 
@@ -120,16 +125,22 @@ def _remez(
     high: float,
     degree: int,
     absolute: bool,
+    exact: Sequence[float],
 ) -> tuple[list[float], float]:
-    """Return the minimax polynomial's coefficients and its weighted error."""
-    count = degree + 2
-    total = _POINTS * count
-    nodes = [
-        (low + high) / 2 - (high - low) / 2 * math.cos(math.pi * k / (total - 1))
-        for k in range(total)
-    ]
+    """Return the minimax polynomial's coefficients and its weighted error.
+
+    With k prescribed coefficients q is fitted in exact(s) + s^k q(s). If k is odd, the error changes its sign
+    at 0 without q's doing so, so the weights change theirs there too.
+    """
+    count, first = degree + 2 - len(exact), len(exact)
+    nodes = _nodes(low, high, _POINTS * (degree + 2))
+    if exact:
+        nodes = [s for s in nodes if s != 0]
+    total = len(nodes)
     values = [_value(function, s) for s in nodes]
     weights = [1.0] * total if absolute else _weights(values)
+    if first % 2:
+        weights = [math.copysign(w, s) for w, s in zip(weights, nodes, strict=True)]
     chosen = [round(k * (total - 1) / (count - 1)) for k in range(count)]
     coefficients: list[float] = []
     error = math.inf
@@ -138,13 +149,14 @@ def _remez(
             matrix = mpmath.matrix(count, count)
             right = mpmath.matrix(count, 1)
             for row, k in enumerate(chosen):
-                for power in range(degree + 1):
-                    matrix[row, power] = mpmath.mpf(nodes[k]) ** power
-                matrix[row, degree + 1] = (-1) ** row * weights[k]
-                right[row] = values[k]
+                s = mpmath.mpf(nodes[k])
+                for power in range(first, degree + 1):
+                    matrix[row, power - first] = s**power
+                matrix[row, count - 1] = (-1) ** row * weights[k]
+                right[row] = values[k] - mpmath.fsum(c * s**p for p, c in enumerate(exact))
             solved = mpmath.lu_solve(matrix, right)
-            coefficients = [float(solved[p]) for p in range(degree + 1)]
-            levelled = abs(float(solved[degree + 1]))
+            coefficients = [*exact, *(float(solved[p]) for p in range(count - 1))]
+            levelled = abs(float(solved[count - 1]))
         errors = [
             (_horner(coefficients, s) - v) / w
             for s, v, w in zip(nodes, values, weights, strict=True)
@@ -154,6 +166,14 @@ def _remez(
             break
         chosen = _extrema(errors, count)
     return coefficients, error
+
+
+def _nodes(low: float, high: float, total: int) -> list[float]:
+    """Return the points at which a fit looks: closer together towards the ends."""
+    return [
+        (low + high) / 2 - (high - low) / 2 * math.cos(math.pi * k / (total - 1))
+        for k in range(total)
+    ]
 
 
 def _horner(coefficients: Sequence[float], s: float) -> float:

@@ -27,6 +27,7 @@ class Recipe:
         low, high: the interval.
         precisions: which of "single" and "brief" need it.
         budget: the largest absolute error, where that is what counts.
+        exact: the first coefficients that are prescribed, so that results that cancel are exact too.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Recipe:
     high: float
     precisions: tuple[str, ...] = ("single", "brief")
     budget: float | None = None
+    exact: tuple[float, ...] = ()
 
 
 #: The slope of the variable u = 1 / (1 + k |x|) in which the normal distribution's tail is smooth.
@@ -56,21 +58,41 @@ def _over_x_of_square(
     return lambda s: function(mpmath.sqrt(s)) / mpmath.sqrt(s) if s else slope
 
 
+def _tanhshrink(s: mpmath.mpf) -> mpmath.mpf:
+    """Return (x - tanh(x)) / x^3 as a function of s = x^2."""
+    if s < mpmath.mpf(10) ** -16:
+        return mpmath.mpf(1) / 3 - 2 * s / 15
+    with mpmath.workdps(80):
+        x = mpmath.sqrt(s)
+        return (x - mpmath.tanh(x)) / x**3
+
+
 def _tail(u: mpmath.mpf) -> mpmath.mpf:
     x = (1 / u - 1) / mpmath.mpf(TAIL_SLOPE)
     return mpmath.erfc(x / mpmath.sqrt(2)) / 2 * mpmath.exp(x * x / 2) / u
 
 
 RECIPES = (
-    Recipe("exp_fraction", "exp(s)", mpmath.exp, -0.34658, 0.34658),
-    Recipe("expm1_ratio", "(exp(s) - 1) / s", _over_x(mpmath.expm1), -0.7, 0.7),
-    Recipe("log1p_ratio", "log(1 + s) / s", _over_x(mpmath.log1p), 0.0, 1.0),
+    Recipe("exp_fraction", "exp(s)", mpmath.exp, -0.34658, 0.34658, exact=(1.0, 1.0)),
+    Recipe("expm1_ratio", "(exp(s) - 1) / s", _over_x(mpmath.expm1), -0.7, 0.7, exact=(1.0,)),
+    Recipe("log1p_ratio", "log(1 + s) / s", _over_x(mpmath.log1p), 0.0, 1.0, exact=(1.0,)),
     Recipe(
         "tanh_ratio",
         "tanh(x) / x with s = x^2, |x| <= 0.55",
         _over_x_of_square(mpmath.tanh, mpmath.mpf(1)),
         0.0,
         0.3025,
+        exact=(1.0,),
+    ),
+    Recipe("tanhshrink_ratio", "(x - tanh(x)) / x^3 with s = x^2, |x| <= 1", _tanhshrink, 0.0, 1.0),
+    Recipe(
+        "sech2_ratio",
+        "4 / (1 + e)^2 with s = 1 - e",
+        lambda s: 1 / (1 - s / 2) ** 2,
+        0.0,
+        1.0,
+        ("brief",),
+        exact=(1.0,),
     ),
     Recipe(
         "erf_ratio",
@@ -103,7 +125,9 @@ def polynomial(recipe: Recipe, precision: str) -> Polynomial:
     """Return a recipe's polynomial in a precision ("single" or "brief")."""
     budget = BUDGET[precision] if recipe.budget is None else recipe.budget
     absolute = recipe.budget is not None
-    found = fit(recipe.function, recipe.low, recipe.high, budget, 14, absolute=absolute)
+    found = fit(
+        recipe.function, recipe.low, recipe.high, budget, 14, absolute=absolute, exact=recipe.exact
+    )
     assert found is not None, f"no polynomial of degree 14 reaches {recipe.name}"
     return found
 

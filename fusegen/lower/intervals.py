@@ -15,7 +15,7 @@ import sympy as sp
 
 from fusegen import atoms
 from fusegen.atom_values import evaluate
-from fusegen.lower.approx import BUDGET, Polynomial, fit, parity
+from fusegen.lower.approx import BUDGET, Polynomial, fit, parity, single
 from fusegen.lower.ranges import Interval, interval, ranges
 from fusegen.program import Kind, Map, Program, Value
 
@@ -25,7 +25,15 @@ _MOST = {"single": 9, "brief": 6}
 
 #: What makes a formula costly.
 _COSTLY = (
-    *(atoms.tanh, atoms.sech2, atoms.sigmoid, atoms.softplus, atoms.normcdf, atoms.normpdf),
+    *(
+        atoms.tanh,
+        atoms.tanhshrink,
+        atoms.sech2,
+        atoms.sigmoid,
+        atoms.softplus,
+        atoms.normcdf,
+        atoms.normpdf,
+    ),
     *(atoms.expm1, atoms.log1p, sp.erf, sp.exp, sp.log, sp.sin, sp.cos),
 )
 
@@ -104,13 +112,25 @@ def _fit(
         whole = core
         core = lambda s: whole(mpmath.sqrt(s))  # noqa: E731
         low, high = 0.0, max(low * low, high * high)
+    exact = _exact(core) if low <= 0 <= high else ()
     polynomials = {}
     for precision, budget in BUDGET.items():
-        polynomial = fit(core, low, high, budget, _MOST[precision])
+        polynomial = fit(core, low, high, budget, _MOST[precision], exact=exact)
         if polynomial is None:
             return None
         polynomials[precision] = polynomial
     return outside, squared, polynomials
+
+
+def _exact(core: Function) -> tuple[float, ...]:
+    """Return a polynomial's constant where that is a float32 number, so that it is not fitted.
+
+    exp(x) - 1 and x - tanh(x) are nothing but the rest of the polynomial near 0.
+    """
+    with mpmath.workdps(_DIGITS):
+        value = core(mpmath.mpf(0))
+        constant = single(float(value))
+        return (constant,) if abs(value - constant) < _NOTHING else ()
 
 
 def _split(function: Function, low: float, high: float) -> tuple[str, Function]:
@@ -121,9 +141,11 @@ def _split(function: Function, low: float, high: float) -> tuple[str, Function]:
     """
     outside, core = "{p}", function
     zero = mpmath.mpf(0)
-    with mpmath.workdps(100):
-        if abs(function(zero)) < _NOTHING:
-            outside, core = "x * {p}", _divided(function, zero, mpmath.mpf(10) ** -30)
+    with mpmath.workdps(_DIGITS):
+        for _ in range(3):
+            if abs(core(zero)) < _NOTHING:
+                outside = outside.format(p="x * {p}")
+                core = _divided(core, zero, mpmath.mpf(10) ** -30)
         constant = core(zero)
         if abs(constant) > _NOTHING and parity(core, low, high) == "odd":
             inner = f"Math::fma(x, {{p}}, T({float(constant)!r}))"
@@ -134,13 +156,15 @@ def _split(function: Function, low: float, high: float) -> tuple[str, Function]:
 
 
 _NOTHING = mpmath.mpf(10) ** -25
+#: Enough to divide by x = 1e-30 up to four times.
+_DIGITS = 180
 
 
 def _divided(function: Function, constant: mpmath.mpf, least: mpmath.mpf) -> Function:
     """Return (f(x) - constant) / x, nearer to 0 than `least` its value there."""
 
     def ratio(x: mpmath.mpf) -> mpmath.mpf:
-        with mpmath.workdps(100):
+        with mpmath.workdps(_DIGITS):
             at = x if abs(x) > least else least
             return (function(at) - constant) / at
 

@@ -49,8 +49,8 @@ ALL = Interval(-_INFINITE, _INFINITE)
 
 #: Functions that grow with their argument.
 _GROWING = (
-    *(atoms.expm1, atoms.normcdf, atoms.sigmoid, atoms.softplus, atoms.tanh),
-    *(sp.erf, sp.exp),
+    *(atoms.expm1, atoms.normcdf, atoms.sigmoid, atoms.softplus, atoms.softsign),
+    *(atoms.tanh, atoms.tanhshrink, sp.erf, sp.exp),
 )
 #: Functions that are largest at 0, symmetric, and fall towards 0.
 _BELLS = (atoms.normpdf, atoms.sech2)
@@ -175,11 +175,11 @@ def _at(function: Callable[[mpmath.mpf], mpmath.mpf], x: float) -> float:
 
 
 def _selected(expr: sp.Piecewise, known: Mapping[sp.Symbol, Interval]) -> Interval:
-    """Each branch counts where its condition may hold and none before it must."""
+    """Each branch counts where its condition may hold and none before it must; NaN is in no interval."""
     joint: Interval | None = None
     rest = dict(known)
     for value, condition in expr.args:
-        if condition is not sp.true and never(condition, rest):
+        if value == atoms.undefined or (condition is not sp.true and never(condition, rest)):
             continue
         branch = interval(value, _narrowed(rest, condition, True))
         joint = branch if joint is None else joint | branch
@@ -227,6 +227,11 @@ def never(condition: sp.Basic, known: Mapping[sp.Symbol, Interval]) -> bool:
     return {"<=": above, "<": above, ">=": below, ">": below, "==": above or below}.get(
         condition.rel_op, False
     )
+
+
+def _always(condition: sp.Basic, known: Mapping[sp.Symbol, Interval]) -> bool:
+    """Return whether a comparison is true for all values but NaN."""
+    return isinstance(condition, Relational) and never(condition.negated, known)
 
 
 def simplify(program: Program) -> Program:
@@ -289,6 +294,8 @@ def _without_idle_branches(expr: sp.Expr, known: Mapping[sp.Symbol, Interval]) -
             for value, condition in expr.args
             if condition is sp.true or not never(condition, known)
         ]
+        if len(kept) > 1 and kept[-1][0] == atoms.undefined and _always(kept[-2][1], known):
+            kept[-2:] = [(kept[-2][0], sp.true)]  # where a NaN is, it passes through what remains
         return kept[0][0] if kept[0][1] is sp.true else sp.Piecewise(*kept, evaluate=False)
     walked = expr.func(*(_without_idle_branches(a, known) for a in expr.args))
     assert isinstance(walked, sp.Expr)

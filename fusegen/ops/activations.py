@@ -1,14 +1,31 @@
 """Activations: pointwise functions of the activation that follow a matmul or a convolution.
 
 A kink is a `where` whose branches hold the subgradient that torch takes there, and whose last
-branch is the one that a NaN falls into, so that NaN stays NaN.
+branch is the one that a NaN falls into, so that NaN stays NaN. It is `undefined` where torch has no gradient
+for NaN.
 """
 
 from __future__ import annotations
 
+import math
+
 import sympy as sp
 
-from fusegen.atoms import absolute, expm1, normcdf, sigmoid, sign, softplus, tanh, where
+from fusegen.atoms import (
+    absolute,
+    expm1,
+    let,
+    minus_infinity,
+    normcdf,
+    sigmoid,
+    sign,
+    softplus,
+    softsign,
+    tanh,
+    tanhshrink,
+    undefined,
+    where,
+)
 from fusegen.ops.declare import Submodule, op
 from fusegen.program import Kind
 
@@ -22,7 +39,7 @@ def relu(x: sp.Expr) -> sp.Expr:
 @op("nn.functional.relu6")
 def relu6(x: sp.Expr) -> sp.Expr:
     """min(max(x, 0), 6); the derivative at 0 and 6 is 0. torch.nn.ReLU6."""
-    return where(x <= 0, 0, where(x >= 6, 6, x))
+    return hardtanh.formula(x, min_val=0, max_val=6)
 
 
 @op("nn.functional.leaky_relu")
@@ -81,7 +98,15 @@ def log_sigmoid(x: sp.Expr) -> sp.Expr:
 @op("nn.functional.silu", aliases=("silu",), own=("beta",))
 def swish(x: sp.Expr, *, beta: float = 1.0) -> sp.Expr:
     """x sigmoid(beta x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU with beta 1."""
-    return x * sigmoid(beta * x)
+    return x * _gate(x, beta)
+
+
+def _gate(x: sp.Expr, beta: float) -> sp.Expr:
+    """Return sigmoid(beta x).
+
+    It has a name, so that its derivative is a value of its own: 0 where x beta would overflow.
+    """
+    return sigmoid(x) if beta == 1 else let("gate", sigmoid(beta * x))
 
 
 @op("tanh")
@@ -95,13 +120,16 @@ def gelu(x: sp.Expr, *, approximate: str = "none") -> sp.Expr:
     """x normcdf(x), or its tanh approximation. Hendrycks & Gimpel 2016, arXiv:1606.08415."""
     if approximate == "none":
         return x * normcdf(x)
-    return x * (1 + tanh(sp.sqrt(2 / sp.pi) * (x + 0.044715 * x**3))) / 2
+    slope = 2 * math.sqrt(2 / math.pi)  # (1 + tanh(u)) / 2 is sigmoid(2 u), which does not cancel
+    # Beyond 32 the sigmoid is 0 or 1 in any dtype, and powers of x would overflow in the derivatives.
+    near = let("near", where(x > 32, 32, where(x < -32, -32, x)))
+    return x * let("gate", sigmoid(near * (slope + 0.044715 * slope * near**2)))
 
 
 @op()
 def quick_gelu(x: sp.Expr) -> sp.Expr:
     """x sigmoid(1.702 x). Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2."""
-    return x * sigmoid(1.702 * x)
+    return x * _gate(x, 1.702)
 
 
 @op("nn.functional.softplus")
@@ -117,15 +145,15 @@ def mish(x: sp.Expr) -> sp.Expr:
 
 
 @op("nn.functional.softsign")
-def softsign(x: sp.Expr) -> sp.Expr:
+def softsign_(x: sp.Expr) -> sp.Expr:
     """x / (1 + |x|). torch.nn.Softsign."""
-    return x / (1 + absolute(x))
+    return softsign(x)
 
 
 @op("nn.functional.tanhshrink")
-def tanhshrink(x: sp.Expr) -> sp.Expr:
+def tanhshrink_(x: sp.Expr) -> sp.Expr:
     """x - tanh(x). torch.nn.Tanhshrink."""
-    return x - tanh(x)
+    return tanhshrink(x)
 
 
 @op("nn.functional.hardshrink")
@@ -149,16 +177,19 @@ def threshold_(x: sp.Expr, *, threshold: float, value: float) -> sp.Expr:
 @op("nn.functional.hardsigmoid", coarse=True)
 def hardsigmoid(x: sp.Expr) -> sp.Expr:
     """min(max(x / 6 + 1 / 2, 0), 1); the derivative at -3 and 3 is 0. torch.nn.Hardsigmoid."""
-    return where(x <= -3, 0, where(x >= 3, 1, (x + 3) / 6))
+    shifted = let("shifted", x + 3)  # x / 6 + 1 / 2 would lose its digits near -3
+    return where(x <= -3, 0, where(x >= 3, 1, where(x < 3, shifted / 6, undefined)))
 
 
 @op("nn.functional.hardswish", coarse=True)
 def hardswish(x: sp.Expr) -> sp.Expr:
     """x min(max(x / 6 + 1 / 2, 0), 1). Howard et al. 2019, arXiv:1905.02244; torch.nn.Hardswish."""
-    return where(x <= -3, 0, where(x >= 3, x, x * (x + 3) / 6))
+    low = where(sp.Eq(x, minus_infinity), undefined, 0)  # -infinity times 0
+    return where(x <= -3, low, where(x >= 3, x, x * (x + 3) / 6))
 
 
 @op("nn.functional.hardtanh")
 def hardtanh(x: sp.Expr, *, min_val: float = -1.0, max_val: float = 1.0) -> sp.Expr:
     """x clipped to [min_val, max_val]; the derivative at both bounds is 0. torch.nn.Hardtanh."""
-    return where(x <= min_val, min_val, where(x >= max_val, max_val, x))
+    inside = where(x < max_val, x, undefined)
+    return where(x <= min_val, min_val, where(x >= max_val, max_val, inside))

@@ -45,13 +45,18 @@ def div(x: sp.Expr, other: sp.Expr) -> sp.Expr:
 @op("minimum")
 def minimum(x: sp.Expr, other: sp.Expr) -> sp.Expr:
     """The smaller of x and other; where they are equal, each gets half the gradient. torch.minimum."""
-    return where(x < other, x, where(other < x, other, x / 2 + other / 2))
+    return where(x < other, x, where(other < x, other, _of_equals(x, other)))
 
 
 @op("maximum")
 def maximum(x: sp.Expr, other: sp.Expr) -> sp.Expr:
     """The larger of x and other; where they are equal, each gets half the gradient. torch.maximum."""
-    return where(x > other, x, where(other > x, other, x / 2 + other / 2))
+    return where(x > other, x, where(other > x, other, _of_equals(x, other)))
+
+
+def _of_equals(x: sp.Expr, other: sp.Expr) -> sp.Expr:
+    """Return x where it equals other, half the gradient for each; NaN where either is, all of it for both."""
+    return where(sp.Eq(x, other), x / 2 + other / 2, x + other)
 
 
 @op(constant=("condition",))

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import sympy as sp
 
-from fusegen.atoms import absolute, erf, exp, expm1, log, log1p, power, rsqrt, sign, sqrt, where
+from fusegen.atoms import (
+    absolute,
+    erf,
+    exp,
+    expm1,
+    log,
+    log1p,
+    power,
+    rsqrt,
+    sign,
+    sqrt,
+    undefined,
+    where,
+)
 from fusegen.ops.declare import RefusedError, op
 
 
@@ -103,5 +116,9 @@ def clamp(x: sp.Expr, *, min: float | None = None, max: float | None = None) -> 
     """x clipped to [min, max]; the derivative at both bounds is 1. torch.clamp."""
     if min is None and max is None:
         raise RefusedError("needs min or max")
-    below = x if min is None else where(x < min, min, x)
-    return below if max is None else where(x > max, max, below)
+    if max is None:
+        return where(x < min, min, where(x >= min, x, undefined))
+    if min is None:
+        return where(x > max, max, where(x <= max, x, undefined))
+    least = where(sp.Gt(min, max), max, min)  # where they cross, max is the result
+    return where(x > max, max, where(x < min, least, where(x <= max, x, undefined)))

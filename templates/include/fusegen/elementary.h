@@ -4,7 +4,9 @@
 // The same text serves the host and the device. `Math<T>` is the C library's; `FastMath<P>`
 // computes in float32, within 4 ulp of it for float32 results and within an eighth of an ulp for
 // 16-bit ones, without a branch, so that the host's compiler makes vectors of it. Below the
-// smallest normal float32 number a result may be 0.
+// smallest normal float32 number a result may be 0. Errors are relative, also where a result is
+// near 0, and exp(0), sech2(0) and the slope of tanh, expm1 and log1p at 0 are exactly 1, in either
+// precision: a formula may subtract what is nearly equal.
 #pragma once
 
 #include <cmath>
@@ -69,6 +71,8 @@ struct Math {
   static FUSEGEN_FN T tanh(T x) { return std::tanh(x); }
   static FUSEGEN_FN T sign(T x) { return T((x > T(0)) - (x < T(0))); }
 
+  static FUSEGEN_FN T softsign(T x) { return x / (T(1) + absolute(x)); }
+
   static FUSEGEN_FN T inverse(T x) { return T(1) / x; }
 
   // 1 / (1 + exp(-x)); exp overflows to infinity for very negative x, which gives the right 0.
@@ -83,6 +87,18 @@ struct Math {
     return T(4) * e / ((T(1) + e) * (T(1) + e));
   }
 
+  // x - tanh(x), which keeps its relative accuracy near 0. Below 1 it is the series of
+  // x cosh(x) - sinh(x), whose terms 2k x^(2k + 1) / (2k + 1)! have one sign, over cosh(x); from
+  // there on |x| - 1 + 2 e / (1 + e) with e = exp(-2 |x|).
+  static FUSEGEN_FN T tanhshrink(T x) {
+    const T size = absolute(x), s = x * x, e = exp(T(-2) * size);
+    T series = 1;
+    for (int k = 9; k >= 2; --k) series = T(1) + s * series / T((2 * k - 2) * (2 * k + 1));
+    const T near = x * s * series / (T(3) * std::cosh(x));
+    const T far = std::copysign((size - T(1)) + T(2) * e / (T(1) + e), x);
+    return size < T(1) ? near : far;
+  }
+
   // erfc(-x / sqrt 2) / 2 keeps its relative accuracy in the left tail, where (1 + erf) / 2 has
   // none.
   static FUSEGEN_FN T normcdf(T x) { return T(0.5) * std::erfc(x * T(-0.70710678118654752440)); }
@@ -92,11 +108,12 @@ struct Math {
 };
 
 // Functions in float32 for results of precision P (fitted::Single or fitted::Brief), on the
-// hardware's exponential and reciprocal where there are such. TANH says what the hardware's tanh,
-// with a relative error of 2^-11, is exact enough for: 0, nothing; 1, tanh, of which it is an ulp
-// in float16; 2, its derivative too, since it is a quarter of an ulp of bfloat16. (CUDA C++
-// Programming Guide, "Mathematical Functions"; PTX ISA, "Floating Point Instructions".)
-template <class P, int TANH = 0>
+// hardware's exponential and reciprocal where there are such, and for 16-bit results on its tanh
+// too. That has a relative error of 2^-11, half an ulp of float16 at 1, so it is good for a result,
+// a factor or an argument, but not for a term of a sum: 1 + tanh(x) is 2 sigmoid(2x), x - tanh(x)
+// is tanhshrink(x), and 1 - tanh(x)^2 is sech2(x). (CUDA C++ Programming Guide, "Mathematical
+// Functions"; PTX ISA, "Floating Point Instructions".)
+template <class P>
 struct FastMath : Math<float> {
   static constexpr bool brief = std::is_same_v<P, fitted::Brief>;
   static constexpr Digits digits = brief ? Digits::brief : Digits::single;
@@ -193,7 +210,7 @@ struct FastMath : Math<float> {
   // (1 - e) / (1 + e) with e = exp(-2 |x|); near 0, where 1 - e cancels, a polynomial.
   static FUSEGEN_FN float tanh(float x) {
 #if defined(__CUDA_ARCH__)
-    if constexpr (TANH > 0) {
+    if constexpr (brief) {
       float result;
       asm("tanh.approx.f32 %0, %1;" : "=f"(result) : "f"(x));
       return result;
@@ -205,12 +222,21 @@ struct FastMath : Math<float> {
     return size < 0.55f ? near : far;
   }
 
-  // 4 e / (1 + e)^2 with e = exp(-2 |x|); or 1 - tanh(x)^2, whose error is below half an ulp of 1,
-  // and a quarter of what eager makes of the rounded tanh(x).
+  // 4 e / (1 + e)^2 with e = exp(-2 |x|). For 16 bits 4 / (1 + e)^2 is a polynomial of 1 - e, so
+  // that there is one special function and no division.
   static FUSEGEN_FN float sech2(float x) {
-    if constexpr (TANH == 2) return fma(-tanh(x), tanh(x), 1.0f);
-    const float e = falling_exp(-2.0f * absolute(x)), inverse = reciprocal(1.0f + e);
+    const float e = falling_exp(-2.0f * absolute(x));
+    if constexpr (brief) return e * fitted::sech2_ratio(P{}, 1.0f - e);
+    const float inverse = reciprocal(1.0f + e);
     return 4.0f * e * (inverse * inverse);
+  }
+
+  // |x| - 1 + 2 e / (1 + e) with e = exp(-2 |x|); near 0, where that cancels, a polynomial.
+  static FUSEGEN_FN float tanhshrink(float x) {
+    const float size = absolute(x), square = x * x, e = falling_exp(-2.0f * size);
+    const float far = std::copysign(fma(2.0f * e, reciprocal(1.0f + e), size - 1.0f), x);
+    const float near = x * square * fitted::tanhshrink_ratio(P{}, square);
+    return size < 1.0f ? near : far;
   }
 
   static FUSEGEN_FN float expm1(float x) {

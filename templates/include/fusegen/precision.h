@@ -18,11 +18,11 @@ struct Precision<float> {
 };
 template <>
 struct Precision<bfloat16> {
-  using Type = FastMath<fitted::Brief, 2>;
+  using Type = FastMath<fitted::Brief>;
 };
 template <>
 struct Precision<float16> {
-  using Type = FastMath<fitted::Brief, 1>;
+  using Type = FastMath<fitted::Brief>;
 };
 
 template <class S>
