@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusegen.errors import UserError
+from fusegen.files import write_if_different
 from fusegen.spec_types import LAUNCH_PARAMETERS, PASSES
 
 Parameters = Mapping[str, Mapping[str, int]]
@@ -47,6 +48,5 @@ def _sound(name: str, parameters: Mapping[str, int]) -> bool:
 
 def write(spec: Path, parameters: Parameters, measured: Mapping[str, Any]) -> None:
     """Write what was found for a spec, and on what."""
-    path_of(spec).write_text(
-        json.dumps({"measured": measured, "launch": parameters}, indent=1) + "\n"
-    )
+    said = json.dumps({"measured": measured, "launch": parameters}, indent=1)
+    write_if_different(path_of(spec), said + "\n")

@@ -7,12 +7,15 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 
 import fusegen
 from fusegen import stamp
@@ -150,6 +153,31 @@ def test_a_package_is_shipped_without_fusegens_headers(
     (tmp_path / "other" / "a.h").write_text("// another state of fusegen\n")
     monkeypatch.setattr("fusegen.paths.include", lambda: tmp_path / "other")
     refused(package, "was compiled from another fusegen's own headers")
+
+
+SHIPPED = """
+import sys, torch, fusegen
+print(fusegen.load("stamped", sys.argv[1]).apply(torch.tensor([1.0, -3.0])).tolist())
+print(sorted(name for name in sys.modules if name.startswith("fusegen.") and "runtime" not in name))
+"""
+
+
+def test_what_a_shipped_package_needs(package: Path, tmp_path: Path) -> None:
+    """Torch, the runtime and four small files: no compiler, no templates, no sources."""
+    site = tmp_path / "site" / "fusegen"
+    shutil.copytree(ROOT / "fusegen" / "runtime", site / "runtime")
+    for name in ("__init__", "version", "stamp", "paths"):
+        shutil.copy(ROOT / "fusegen" / f"{name}.py", site)
+    for path in package.iterdir():
+        if path.name not in ("__init__.py", "_cpu.so"):
+            path.unlink()
+    command = [sys.executable, "-c", SHIPPED, str(package.parent)]
+    environment = {**os.environ, "PYTHONPATH": str(site.parent)}
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    needed = ["fusegen.paths", "fusegen.stamp", "fusegen.version"]
+    assert done.stdout.splitlines() == ["[2.0, -6.0]", str(needed)], done.stderr
 
 
 def test_a_renamed_folder_still_works(package: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from fusegen.errors import UserError
+from fusegen.files import write_if_different
 
 Kind = Literal["tail", "model"]
 Direction = Literal["forward", "backward", "forward+backward"]
@@ -106,10 +106,7 @@ class Record:
         cells = [json.dumps(cell.to_json()) for cell in self.cells]  # a line each: diffs stay short
         machine = json.dumps(self.machine, indent=1)
         text = f'{{"machine": {machine},\n"cells": [\n' + ",\n".join(cells) + "\n]}\n"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        unfinished.write_text(text)
-        os.replace(unfinished, path)
+        write_if_different(path, text)
 
 
 def read(path: Path) -> Record:
