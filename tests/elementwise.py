@@ -15,7 +15,7 @@ from conftest import dtype_name
 
 from fusegen import paths, pipeline, render
 from fusegen.chain import Chain
-from fusegen.compilers import find_compilers
+from fusegen.compilers import find_compilers, find_nvcc
 from fusegen.lower import Kernel
 from fusegen.program import Input, Map
 from fusegen.spec_types import PASSES
@@ -37,9 +37,10 @@ class Elementwise:
     Args:
         texts: the text of each spec by its name.
         folder: where the specs and the library go.
+        device: "cpu" or "cuda": what they are compiled for.
     """
 
-    def __init__(self, texts: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, texts: Mapping[str, str], folder: Path, device: str = "cpu") -> None:
         self.chains: dict[str, Chain] = {}
         lines = ['#include "fusegen/dtype.h"', '#include "fusegen/precision.h"']
         code = []
@@ -52,22 +53,15 @@ class Elementwise:
             self.chains[name] = chain
             (folder / f"{name}.h").write_text(render.render(chain)["element.h"])
             lines.append(f'#include "{name}.h"')
-            (leg,) = chain.legs
+            kernels = chain.legs[0].modes[0].kernels
             code += [
-                _loop(name, kernel, dtype) for kernel in leg.modes[0].kernels for dtype in TYPES
+                _function(name, kernel, dtype, device) for kernel in kernels for dtype in TYPES
             ]
-        source, library = folder / "elementwise.cpp", folder / "elementwise.so"
+        source, library = folder / "elementwise.cu", folder / "elementwise.so"
         source.write_text("\n".join([*lines, "using namespace fusegen;", *code]))
-        command = [
-            str(find_compilers().cxx),
-            "-std=c++20",
-            "-O1",
-            "-march=native",
-            "-shared",
-            "-fPIC",
-        ]
         includes = [f"-I{paths.include()}", f"-I{folder}"]
-        subprocess.run([*command, *includes, str(source), "-o", str(library)], check=True)
+        compiler = _cxx() if device == "cpu" else _nvcc()
+        subprocess.run([*compiler, *includes, str(source), "-o", str(library)], check=True)
         self._library = ctypes.CDLL(str(library))
 
     def __call__(self, name: str, order: int, x: torch.Tensor) -> torch.Tensor:
@@ -75,9 +69,22 @@ class Elementwise:
         x = x.contiguous()
         ones, result = torch.ones_like(x), torch.empty_like(x)
         function = self._library[f"{name}_{PASSES[order]}_{dtype_name(x.dtype)}"]
+        if x.is_cuda:
+            torch.cuda.synchronize()
         pointers = [ctypes.c_void_p(t.data_ptr()) for t in (x, ones, ones, result)]
         function(*pointers, ctypes.c_long(x.numel()))
         return result
+
+
+def _cxx() -> list[str]:
+    flags = ["-x", "c++", "-std=c++20", "-O1", "-march=native", "-ffp-contract=off"]
+    return [str(find_compilers().cxx), *flags, "-shared", "-fPIC"]
+
+
+def _nvcc() -> list[str]:
+    major, minor = torch.cuda.get_device_capability() if torch.cuda.is_available() else (9, 0)
+    flags = ["-std=c++17", "-O3", "--fmad=false", f"-arch=sm_{major}{minor}"]
+    return [str(find_nvcc()), *flags, "-shared", "-Xcompiler=-fPIC"]
 
 
 def _pointwise(chain: Chain) -> bool:
@@ -88,26 +95,34 @@ def _pointwise(chain: Chain) -> bool:
     )
 
 
-def _loop(name: str, kernel: Kernel, dtype: torch.dtype) -> str:
+def _function(name: str, kernel: Kernel, dtype: torch.dtype, device: str) -> str:
     """Return a function that calls a kernel's element function for each element."""
-    kind = TYPES[dtype]
-    struct = f"fusegen_{name}::{kernel.struct}<math_t<{kind}>>"
+    kind, function = TYPES[dtype], f"{name}_{kernel.name}_{dtype_name(dtype)}"
     loads = [f"full.{f.name} = load({f.name} + i);" for f in kernel.full]
-    parameters = ", ".join(f"const {kind}* {r}" for r in READ)
+    parameters = ", ".join(f"const {kind}* {r}" for r in READ) + f", {kind}* y"
+    given = ", ".join([*READ, "y"])
     wanted = "y" if kernel.name == "forward" else "grad_x"
     known = wanted in {r.name for r in kernel.results}
     result = f"out.{wanted}" if known else "0"  # a derivative that is 0 everywhere
-    scalars = "K::scalars(scalar);" if kernel.scalar_lines else ""
-    return f"""extern "C" void {name}_{kernel.name}_{dtype_name(dtype)}({parameters}, {kind}* y, long n) {{
-  using K = {struct};
+    element = f"""FUSEGEN_FN void {function}_at({parameters}, long i) {{
+  using K = fusegen_{name}::{kernel.struct}<math_t<{kind}>>;
   typename K::Scalar scalar{{}};
-  {scalars}
-  for (long i = 0; i < n; ++i) {{
-    typename K::Full full{{}};
-    typename K::Out out{{}};
-    typename K::Kept kept{{}};
-    {" ".join(loads)}
-    K::stage0(full, {{}}, {{}}, scalar, kept, out);
-    store(y + i, {result});
-  }}
+  typename K::Full full{{}};
+  typename K::Out out{{}};
+  typename K::Kept kept{{}};
+  {"K::scalars(scalar);" if kernel.scalar_lines else ""}
+  {" ".join(loads)}
+  K::stage0(full, {{}}, {{}}, scalar, kept, out);
+  store(y + i, {result});
 }}"""
+    if device == "cpu":
+        loop = f"for (long i = 0; i < n; ++i) {function}_at({given}, i);"
+        return f'{element}\nextern "C" void {function}({parameters}, long n) {{ {loop} }}'
+    one = f"if (i < n) {function}_at({given}, i);"
+    launch = f"{function}_all<<<(n + 255) / 256, 256>>>({given}, n); cudaDeviceSynchronize();"
+    return f"""{element}
+__global__ void {function}_all({parameters}, long n) {{
+  const long i = blockIdx.x * 256L + threadIdx.x;
+  {one}
+}}
+extern "C" void {function}({parameters}, long n) {{ {launch} }}"""
