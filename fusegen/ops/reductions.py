@@ -21,6 +21,8 @@ from fusegen.atoms import (
 )
 from fusegen.ops.declare import RefusedError, op
 
+#: Of no row are the units smaller, so that their reciprocal is finite.
+_SMALL = sp.Float(1e-37)
 _UNBIASED = {"unbiased": "give correction: 1 for true, 0 for false"}
 
 
@@ -66,7 +68,11 @@ def min_(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
 @op("var", dims=("dim",), several=True, refused=_UNBIASED)
 def var(x: sp.Expr, *, dim: int, correction: int = 1, keepdim: bool = False) -> sp.Expr:
     """sum (x - mean)^2 / (cols - correction) over a row. torch.var."""
-    variance = row_sum(let("centred", x - row_mean(x)) ** 2) / (COLS - correction)
+    return _variance(let("centred", x - row_mean(x)), correction)
+
+
+def _variance(centred: sp.Expr, correction: int) -> sp.Expr:
+    variance = row_sum(centred**2) / (COLS - correction)
     if correction <= 1:
         return variance
     # With fewer columns torch divides by 0, but not in the derivative.
@@ -76,8 +82,12 @@ def var(x: sp.Expr, *, dim: int, correction: int = 1, keepdim: bool = False) -> 
 @op("std", dims=("dim",), several=True, refused=_UNBIASED)
 def std(x: sp.Expr, *, dim: int, correction: int = 1, keepdim: bool = False) -> sp.Expr:
     """The root of sum (x - mean)^2 / (cols - correction); the derivative at 0 is 0. torch.std."""
-    variance = let("var", var.formula(x, dim=dim, correction=correction))
-    return where(variance <= 0, 0, sqrt(variance))
+    # In units of the largest magnitude no square overflows, and none is lost below the smallest number.
+    largest = let("largest", row_shift(absolute(x)))
+    unit = let("unit", where(largest < _SMALL, _SMALL, largest))
+    scaled = let("scaled", let("centred", x - row_mean(x)) / unit)
+    variance = let("var", _variance(scaled, correction))
+    return where(variance <= 0, 0, unit * sqrt(variance))
 
 
 @op("norm", dims=("dim",), several=True, choices={"p": ("inf", "-inf")})
