@@ -111,6 +111,19 @@ def fully_sharded(mesh: DeviceMesh) -> str:
     return train_as_eager(mesh, lambda model: fully_shard(model, mesh=mesh))
 
 
+@check
+def submodules_fully_sharded(mesh: DeviceMesh) -> str:
+    """Each submodule is sharded by itself, and gathers its parameters when it is called; then the rest."""
+
+    def wrap(model: nn.Module) -> nn.Module:
+        for part in model.children():
+            if any(True for _ in part.parameters()):
+                fully_shard(part, mesh=mesh)
+        return fully_shard(model, mesh=mesh)
+
+    return train_as_eager(mesh, wrap)
+
+
 def sharded_run(
     name: str, mesh: DeviceMesh, dim: int, operands: list[tuple[Tensor, Shard | Replicate]]
 ) -> tuple[int, list[Tensor], list[object]]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from fusegen.chain import Chain
 from fusegen.module_docs import Parameter, example, module_signature, signature
+from fusegen.module_forward import fused_submodules, local, source_of
 from fusegen.module_legs import leg_contexts, tuple_text
 from fusegen.spec_types import INPUT, Argument, Operand, Ref, Spec, Step
+from fusegen.stepwise import stepwise_lines
 
+#: What every constructor of parameters takes, as torch's own modules do.
+_FACTORY = ("device=device", "dtype=dtype")
 _PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
 
 
@@ -27,6 +31,12 @@ def module_context(chain: Chain) -> dict[str, object]:
         options.append(Parameter("seed", "int | Tensor | None", "None"))
     inputs = ["x", *_inputs(chain), *_operands_given(chain)]
     constructor = [_constructor_parameter(a) for a in spec.arguments]
+    training, members = _training(spec), _members(chain)
+    fused = fused_submodules(chain, training)
+    held = _held_attributes(chain) | _held_groups(chain)
+    tensors = {o.name: f"self.{o.name}" if o.owner else o.name for o in chain.operands}
+    stepwise = stepwise_lines(spec, tensors, held) if fused else []
+    helpers = ("beside", "column_numbers", "one_a_row")
     return {
         "signatures": [
             signature("apply", ["x", *(o.name for o in chain.operands)], options),
@@ -45,16 +55,22 @@ def module_context(chain: Chain) -> dict[str, object]:
         "tracked": tracked,
         "order": spec.order,
         "constructor": constructor,
-        "members": _members(chain),
+        "members": members,
+        "factory": any("dtype=dtype" in line for line in members),
         "inputs": inputs,
         "keeps_input": any(o.name == INPUT for o in chain.operands),
-        "source": _source_call(chain),
-        "training": _training(spec),
-        "held_operands": {o.name: f"self.{o.owner}" if o.owner else o.name for o in chain.operands},
-        "held_attributes": _held_attributes(chain) | _held_groups(chain),
+        "source": source_of(chain, _inputs(chain)),
+        "fused": fused,
+        "stepwise": stepwise,
+        "helpers": [name for name in helpers if any(f"{name}(" in line for line in stepwise)],
+        "training": f"{local(training[0])}.training" if training else "",
+        "held_operands": {
+            o.name: f"self.{o.name}" if o.owner == o.name else o.name for o in chain.operands
+        },
+        "held_attributes": {name: _as_local(place) for name, place in held.items()},
         "groups": chain.groups,
         "uses_shapes": any(a.type == "shape" for a in spec.arguments) or bool(tracked),
-        "norms": [f"self.{t.label}" for t in tracked],
+        "norms": [local(t.label) for t in tracked],
     }
 
 
@@ -140,6 +156,8 @@ def _submodule(step: Step) -> str:
     flag = step.settings.get(held.flag, held.flagged)
     if flag is not held.flagged:
         arguments.append(f"{held.flag}={flag}")
+    if held.operands:
+        arguments += _FACTORY
     return f"{held.module_for(step.dims)}({', '.join(arguments)})"
 
 
@@ -152,19 +170,7 @@ def _size(step: Step, size: str) -> str:
 def _parameter(operand: Operand) -> str:
     assert operand.shape is not None
     shape = operand.shape if isinstance(operand.shape, str) else tuple_text(operand.shape)
-    return f"nn.Parameter(torch.{operand.init}({shape}))"
-
-
-def _source_call(chain: Chain) -> tuple[str, list[str]] | None:
-    """Return torch's function for the source, and its arguments."""
-    if chain.source is None:
-        return None
-    op, held = chain.source.op, f"self.{chain.source.label}"
-    assert op is not None
-    given = [*_inputs(chain), *([f"{held}.weight"] if op.submodule else [])]
-    if op.submodule:
-        given += [f"{name}={held}.{name}" for name in op.submodule.geometry]
-    return f"torch.{op.torch}", ["x", *given]
+    return f"nn.Parameter(torch.{operand.init}({', '.join([shape, *_FACTORY])}))"
 
 
 def _inputs(chain: Chain) -> tuple[str, ...]:
@@ -194,5 +200,14 @@ def _held_attributes(chain: Chain) -> dict[str, str]:
         held = step.op.submodule.keywords if step.op and step.op.submodule else ()
         for key, value in step.attributes.items():
             if isinstance(value, Ref) and key in held:
-                places[value.name] = f"self.{step.label}.{key}"
+                held_already = places[value.name] != f"self.{value.name}"
+                places[value.name] = (
+                    places[value.name] if held_already else f"self.{step.label}.{key}"
+                )
     return places
+
+
+def _as_local(place: str) -> str:
+    """Return the text of a place in `forward`, which has each submodule in a local."""
+    owner, _, attribute = place.removeprefix("self.").partition(".")
+    return f"{local(owner)}.{attribute}" if attribute else place

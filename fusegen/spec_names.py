@@ -96,7 +96,9 @@ _REASONS = {
     **dict.fromkeys(_CPP, "it is a keyword of C++"),
     **dict.fromkeys(keyword.kwlist, "it is a keyword of Python"),
     **dict.fromkeys(("rows", "cols"), "it is the activation's own extent"),
-    **dict.fromkeys(("self", "seed", "batch_weights", "fold_"), "fusegen's modules use it"),
+    **dict.fromkeys(
+        ("self", "seed", "batch_weights", "fold_", "device", "dtype"), "fusegen's modules use it"
+    ),
     "x": "it is the activation",
     "input": "it is what the chain starts from",
     "pi": "it is a constant of formulas",

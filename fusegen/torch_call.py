@@ -33,7 +33,7 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
     keywords = {name: value for name, value in attributes.items() if name not in op.own}
     if op.trained or op.eval_mode == "identity":
         keywords["training"] = training
-    if "normalized_shape" in _parameters(function):
+    if op.takes_shape:
         return lambda x, given: function(
             x,
             normalized_shape=x.shape[-1:],
@@ -42,10 +42,9 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
         )
     if op.optional:
         return lambda x, given: function(x, **_by_name(op, given), **keywords)
-    wants_tensors = function in (torch.minimum, torch.maximum, torch.lerp, torch.addcmul)
 
     def call(x: Tensor, given: Sequence[Given]) -> Tensor:
-        if wants_tensors:
+        if op.takes_tensors:
             given = [v if isinstance(v, Tensor) else x.new_tensor(v) for v in given]
         result = function(x, *given, **keywords)
         found: Tensor = result if isinstance(result, Tensor) else result.values

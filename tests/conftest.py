@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -35,6 +36,12 @@ DEVICES = [
 
 def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def constructor(module: type[torch.nn.Module]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a constructor, but for the device and the dtype, which every Module takes."""
+    parameters = inspect.signature(module).parameters
+    return {name: p for name, p in parameters.items() if name not in ("device", "dtype")}
 
 
 def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES, dtype_name
+from conftest import DEVICES, DTYPES, constructor, dtype_name
 from public_originals import PUBLIC
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ def test_a_module_is_the_original(name: str, shaped_packages: Path) -> None:
     """The constructor, the state for a seed, the value and every gradient."""
     cls, arguments, shapes, _ = PUBLIC[name]
     fused_cls = load(name, shaped_packages).Module
-    wanted, got = (inspect.signature(c).parameters for c in (cls, fused_cls))
+    wanted, got = (constructor(c) for c in (cls, fused_cls))
     assert list(got) == list(wanted)
     torch.manual_seed(0)
     models: list[nn.Module] = [cls(*arguments).double()]

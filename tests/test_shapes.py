@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES, dtype_name
+from conftest import DEVICES, DTYPES, constructor, dtype_name
 from layouts import channels_last, copied
 from shaped_originals import SHAPED, doubled
 from torch import Tensor, nn
@@ -99,8 +98,7 @@ def pair(name: str, package: ModuleType) -> tuple[nn.Module, nn.Module]:
 @pytest.mark.parametrize("name", SHAPED)
 def test_a_module_is_made_as_the_original(name: str, shaped: Shaped) -> None:
     _, package = shaped(name)
-    wanted = inspect.signature(SHAPED[name][0]).parameters
-    got = inspect.signature(package.Module).parameters
+    wanted, got = constructor(SHAPED[name][0]), constructor(package.Module)
     assert [(p.name, p.default) for p in got.values()] == [
         (p.name, p.default) for p in wanted.values()
     ]

@@ -64,6 +64,8 @@ class Submodule:
         flagged: the flag's default.
         channels: the constructor parameter that says how many numbers the operands hold: one a channel, where
             it is not 1.
+        fixed: attributes of the module that the kernels stand for only where they have this value, beside the
+            keywords.
 
     `module` may hold `{n}`, which is the number of the activation's dims behind the channel.
     """
@@ -77,6 +79,7 @@ class Submodule:
     flag: str = ""
     flagged: bool = True
     channels: str = ""
+    fixed: Mapping[str, str | bool | None] = field(default_factory=dict)
 
     def module_for(self, dims: int) -> str:
         """Return the module's name for an activation of so many dims, or of any (0)."""
@@ -156,6 +159,16 @@ class Op:
     def statement(self) -> str:
         """The formula alone, without its source."""
         return self.summary.split(". ", 1)[0].rstrip(".")
+
+    @property
+    def takes_shape(self) -> bool:
+        """Whether its torch function takes the shape of a row."""
+        return "normalized_shape" in self.refused
+
+    @property
+    def takes_tensors(self) -> bool:
+        """Whether its torch function takes tensors alone for operands, no numbers."""
+        return self.torch in ("minimum", "maximum", "lerp", "addcmul")
 
     def refusal(self, parameter: str) -> str | None:
         """Return why a parameter of the torch function is not taken, and what to do; None if unknown."""

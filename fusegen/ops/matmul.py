@@ -49,6 +49,7 @@ def _convolution(n: int, transposed: bool = False) -> Callable[[Callable[..., sp
             geometry={**geometry, "output_padding": 0} if transposed else geometry,
             operands=("bias",),
             flag="bias",
+            fixed={"padding_mode": "zeros"},
         ),
         refused=_GEOMETRY,
     )

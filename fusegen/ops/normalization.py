@@ -51,6 +51,7 @@ def _of_the_batch(
         keywords=("eps", "momentum"),
         operands=_HELD,
         buffers=("running_mean", "running_var"),
+        fixed={"track_running_stats": True},
     ),
     refused={
         "affine": "it has a weight and a bias; fill them with 1 and 0",
@@ -88,6 +89,7 @@ def _standardised(x: sp.Expr, eps: float) -> sp.Expr:
         operands=("weight", "bias"),
         flag="affine",
         flagged=False,
+        fixed={"track_running_stats": False, "running_mean": None},
     ),
     refused=dict.fromkeys(
         ("momentum", "running_mean", "running_var", "use_input_stats", "track_running_stats"),

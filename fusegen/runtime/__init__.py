@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from fusegen.runtime.averages import batch_weight, follow
+from fusegen.runtime.averages import Average, batch_weight
 from fusegen.runtime.chain import Chain, Mode, Operand
+from fusegen.runtime.fused_module import FusedModule, refuse_proxy
 from fusegen.runtime.loading import made_by
 from fusegen.runtime.passes import Pass
 
-__all__ = ["Chain", "Mode", "Operand", "Pass", "batch_weight", "follow", "made_by"]
+__all__ = [
+    "Average",
+    "Chain",
+    "FusedModule",
+    "Mode",
+    "Operand",
+    "Pass",
+    "batch_weight",
+    "made_by",
+    "refuse_proxy",
+]

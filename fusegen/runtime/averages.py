@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -10,12 +13,41 @@ def batch_weight(norm: nn.Module) -> float:
     """Count a batch, and return the weight that it has in the running averages.
 
     Args:
-        norm: a batch norm of torch; without momentum every batch counts the same.
+        norm: a batch norm of torch. Without momentum every batch counts the same, and where nobody counts
+            them, as in torch, none.
     """
-    batches, momentum = norm.num_batches_tracked, norm.momentum
-    assert isinstance(batches, Tensor)
-    batches.add_(1)
-    return 1.0 / float(batches) if momentum is None else float(momentum)  # type: ignore[arg-type]
+    batches: Any = norm.num_batches_tracked
+    momentum: Any = norm.momentum
+    if batches is not None:
+        batches.add_(1)
+    if momentum is not None:
+        return float(momentum)
+    return 0.0 if batches is None else 1.0 / float(batches)
+
+
+class Average(NamedTuple):
+    """A running average with what it follows.
+
+    Args:
+        running: the average, [channels].
+        statistic: the place of the batch's statistic among those that the forward pass saves.
+        weight: that of the batch, from 0 to 1.
+        unbiased: whether torch divides the statistic, a variance, by one less than the number of values.
+    """
+
+    running: Tensor
+    statistic: int
+    weight: float
+    unbiased: bool = False
+
+
+def move(averages: Sequence[Average], statistics: Sequence[Tensor], values: int) -> None:
+    """Move running averages towards a batch's statistics, each of so many values; an empty one moves none."""
+    if not values:
+        return
+    for average in averages:
+        factor = values / (values - 1) if average.unbiased else 1.0
+        follow(average.running, statistics[average.statistic], average.weight, factor)
 
 
 def follow(running: Tensor, statistic: Tensor, weight: float, factor: float = 1.0) -> None:

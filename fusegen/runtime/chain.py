@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fusegen.runtime.averages import Average, move
 from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
@@ -163,7 +164,7 @@ class Chain:
         args = self._arguments(bound, x, operands, attributes, seed, groups)
         return tuple(call(bound.forward, args, value_alone=True)[: len(bound.forward.like)])
 
-    def with_statistics(
+    def with_averages(
         self,
         mode: str,
         x: Tensor,
@@ -171,21 +172,26 @@ class Chain:
         attributes: tuple[float, ...] = (),
         seed: int | Tensor | None = None,
         groups: int = 1,
+        *,
+        averages: Sequence[Average],
     ) -> tuple[Tensor, ...]:
-        """Return the same as `with_values`, and behind it the statistics that the forward pass saved.
+        """Return the same as `with_values`, and move the running averages towards the batch's statistics.
 
         Raises:
             TypeError, ValueError: as a call does, and where a channel has one value alone.
         """
         bound = self._modes[mode]
-        out = call(bound.forward, self._arguments(bound, x, operands, attributes, seed, groups))
+        args = self._arguments(bound, x, operands, attributes, seed, groups)
         shape = half_shape(x.shape, self.halved) if self.halved else x.shape
-        if math.prod(shape) == shape[1]:
+        values = math.prod((shape[0], *shape[2:]))
+        if values == 1:
             raise ValueError(
                 f"{self.package}: {self.reaching}: expected more than one value a channel in training, "
                 f"got shape {tuple(x.shape)}"
             )
-        return tuple(out)
+        own = len(bound.forward.like)
+        out = call(bound.forward, args, seen=lambda out: move(averages, out[own:], values))
+        return tuple(out[:own])
 
     def _arguments(
         self,

@@ -7,7 +7,7 @@ differentiate through those symbolically.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,34 +15,65 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fusegen.runtime.batching import batched
-from fusegen.runtime.passes import BoundPass, is_plain
+from fusegen.runtime.passes import BoundPass
 
 _is_compiling = torch.compiler.is_compiling
 _is_transformed = torch._C._are_functorch_transforms_active
 _is_grad_enabled = torch.is_grad_enabled
 
 
-def call(pass_: BoundPass, args: tuple[Any, ...], *, value_alone: bool = False) -> Any:
+def call(
+    pass_: BoundPass,
+    args: tuple[Any, ...],
+    *,
+    value_alone: bool = False,
+    seen: Callable[[Any], None] | None = None,
+) -> Any:
     """Return what a pass's operator returns, differentiable in its tensors by whoever asks.
 
     With `value_alone` that may be the forward pass's outputs without its statistics, which are not stored
-    where nobody takes a gradient.
+    where nobody takes a gradient. `seen` is called with the outputs.
 
     Plain eager takes the short way (8 µs), a transform of torch.func or a level of forward mode the Function
     that has all rules (22 µs); all else (compilers, tensor subclasses, dispatch modes) sees the operator,
     which has rules of its own (registration.py).
     """
+    if seen is not None:
+        return _called_and_seen(pass_, args, seen)
     if _is_compiling():
         return pass_.operator(*args)
     if _is_transformed() or forward_ad._current_level >= 0:
-        return _Transformable.apply(pass_, *args)
+        return pass_.dispatch(args) if _functionalized() else _Transformable.apply(pass_, *args)
     if _is_grad_enabled():
         for tensor in args[: pass_.count]:
             if tensor.requires_grad:
-                if is_plain(args[: pass_.given_tensors]):
+                if pass_.is_plain(args):
                     return (_Value if value_alone else _Eager).apply(pass_, *args)
                 return pass_.dispatch(args)
     return pass_.run(args, value_alone=value_alone)
+
+
+def _functionalized() -> bool:
+    """Whether `torch.func.functionalize` is the innermost transform, which has no rule for Functions."""
+    if not _is_transformed():
+        return False
+    functorch = torch._C._functorch
+    innermost = functorch.peek_interpreter_stack()
+    return innermost is not None and innermost.key() == functorch.TransformType.Functionalize
+
+
+def _called_and_seen(pass_: BoundPass, args: tuple[Any, ...], seen: Callable[[Any], None]) -> Any:
+    """Call a pass, and hand its outputs to `seen` before autograd saves what it needs.
+
+    A checkpoint that computes the call again stops where the last tensor is saved: what came after that would
+    happen in the first call alone.
+    """
+    recorded = not (_is_compiling() or _is_transformed() or forward_ad._current_level >= 0)
+    if recorded and _is_grad_enabled() and pass_.is_plain(args):
+        return _Seen.apply(pass_, seen, *args)
+    out = call(pass_, args)
+    seen(out)
+    return out
 
 
 def remember(ctx: Any, pass_: BoundPass, args: Sequence[Any], out: Any) -> Sequence[Tensor]:
@@ -165,6 +196,21 @@ class _Value(_Eager):
     def forward(ctx: Any, pass_: BoundPass, *args: Any) -> Any:
         out = _several(_recorded(ctx, pass_, args))
         return out[0] if len(pass_.like) == 1 else tuple(out[: len(pass_.like)])
+
+
+class _Seen(_Eager):
+    """The forward pass in plain eager where somebody wants its outputs before they are saved."""
+
+    @staticmethod
+    def forward(ctx: Any, pass_: BoundPass, seen: Callable[[Any], None], *args: Any) -> Any:
+        out = _recorded(ctx, pass_, args)
+        mark_statistics(ctx, pass_, out)
+        seen(out)
+        return out if isinstance(out, Tensor) else tuple(out)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        return None, *_Eager.backward(ctx, *cotangents)
 
 
 def _recorded(ctx: Any, pass_: BoundPass, args: tuple[Any, ...]) -> Any:

@@ -37,10 +37,10 @@ def fits(
     halved: int = 0,
 ) -> bool:
     """Return whether a call is one that the operators take; see `explain` for the arguments."""
-    if not isinstance(x, Tensor) or (rank and x.dim() != rank):
+    if not isinstance(x, Tensor) or x.is_nested or (rank and x.dim() != rank):
         return False
     dtype, on_cpu = x.dtype, x.is_cpu  # a device takes longer to ask for and to compare
-    if dtype not in _DTYPES or not (on_cpu or x.is_cuda):
+    if dtype not in _DTYPES or not (on_cpu or x.is_cuda or x.is_meta):
         return False
     whole = x.shape
     half: Sequence[int] = whole
@@ -89,6 +89,8 @@ def explain(
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{package}: {reaching}: expected a tensor, got {type(x).__name__}")
+    if x.is_nested:
+        raise TypeError(f"{package}: {reaching}: expected a dense tensor, got a nested one")
     if x.dtype not in _DTYPES:
         names = ", ".join(str(d).removeprefix("torch.") for d in _DTYPES)
         raise TypeError(f"{package}: {reaching}: expected one of {names}, got {_dtype(x)}")

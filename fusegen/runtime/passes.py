@@ -26,7 +26,9 @@ _REDUCED = {"keepdim": "row", "row": "dropped", "scalar": "scalar", "half": "hal
 _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _CUDA = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
 _modes_active = torch._C._len_torch_dispatch_stack
+_functions_seen = torch._C._len_torch_function_stack
 _profiled = torch._C._autograd._profiler_enabled
+_traced = torch._C._get_tracing_state
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ class BoundPass:
         Plain tensors go straight to the kernel, below the operator's autograd, which takes 5 µs of Python;
         whatever else takes part (a tensor subclass, a dispatch mode, a profiler) sees the operator.
         """
-        if is_plain(args[: self.given_tensors]):
+        if self.is_plain(args):
             kernel = self._value if value_alone else self._kernel
             return kernel(_CUDA if args[0].is_cuda else _CPU, *args)
         return self.dispatch(args)
@@ -185,8 +187,42 @@ class BoundPass:
         """Run the kernel on arguments that are plain tensors, which nobody else wants to see."""
         return self._kernel(_CUDA if args[0].is_cuda else _CPU, *args)
 
+    def is_plain(self, args: tuple[Any, ...]) -> bool:
+        """Return whether nothing but torch's own CPU or CUDA backend wants to see a call.
+
+        Its tensors must be no more than numbers in memory, which a kernel may read as they are. Not plain are
+        subclasses and what has no memory or other numbers there: batched tensors of `vmap`, zero tensors of
+        autograd, views of a conjugate's imaginary part, sparse tensors, and those of the meta device.
+        """
+        if not _unseen():
+            return False
+        count = self.count
+        try:
+            for tensor in args[:count]:  # not any(): a generator costs as much as the rest
+                kind = type(tensor)
+                if kind is not Tensor and kind is not Parameter:
+                    return False
+                if not tensor.data_ptr() or tensor.is_neg():
+                    return False
+        except RuntimeError:  # it has no memory: torch refuses to say where it is
+            return False
+        if count == self.given_tensors:
+            return True
+        # The operators made the others: their class is enough.
+        return all(type(tensor) is Tensor for tensor in args[count : self.given_tensors])
+
     def dispatch(self, args: tuple[Any, ...]) -> Any:
-        """Call the operator, through all that wants to see it."""
+        """Call the operator, through all that wants to see it.
+
+        Raises:
+            TypeError: where a tensor is not dense.
+        """
+        for place, tensor in enumerate(args[: self.count]):
+            if tensor.layout is not torch.strided:
+                raise TypeError(
+                    f"{self.package}: {'an operand' if place else 'x'}: expected a dense tensor, got one of "
+                    f"layout {tensor.layout}; call to_dense()"
+                )
         know_shardings(self)
         return self.operator(*args)
 
@@ -203,15 +239,19 @@ def half_shape(shape: Sequence[int], halved: int) -> tuple[int, ...]:
     return tuple([n // 2 if d == place else n for d, n in enumerate(shape)])
 
 
-def is_plain(tensors: Sequence[Any]) -> bool:
-    """Return whether nothing but torch's own CPU or CUDA backend wants to see a call."""
-    if _modes_active() or _profiled():
+def _unseen() -> bool:
+    """Whether no mode, no profiler and no trace of torch wants to see a call."""
+    if _modes_active() or _profiled() or _traced() is not None:
         return False
-    for tensor in tensors:  # not any(): a generator costs as much as the rest
-        kind = type(tensor)
-        if kind is not Tensor and kind is not Parameter:
-            return False
-    return True
+    return not _functions_seen() or _defaults_alone()
+
+
+def _defaults_alone() -> bool:
+    """Whether the only mode that sees functions is the one of `torch.set_default_device`."""
+    from torch.overrides import _get_current_function_mode_stack
+    from torch.utils._device import DeviceContext
+
+    return all(type(mode) is DeviceContext for mode in _get_current_function_mode_stack())
 
 
 def bind_passes(

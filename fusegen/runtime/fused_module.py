@@ -1,0 +1,36 @@
+"""What generated Modules have in common: which tracers of torch they refuse, and with what words."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+
+
+class FusedModule(nn.Module):
+    """A generated `Module`."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse `torch.jit.script`, which asks every module first.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"{type(self).__module__}.{type(self).__qualname__}: torch.jit.script cannot compile a "
+            "generated Module; use torch.jit.trace, torch.export or torch.compile"
+        )
+
+
+def refuse_proxy(package: str, x: Any) -> None:
+    """Refuse a symbolic trace of torch.fx in training: its graph would stay in training for good.
+
+    Raises:
+        TypeError: where `x` stands for a value of such a trace.
+    """
+    if isinstance(x, torch.fx.Proxy):
+        raise TypeError(
+            f"{package}: torch.fx.symbolic_trace of a Module in training would keep it there; call eval() "
+            "before, or make the Module a leaf of the Tracer"
+        )

@@ -1,0 +1,34 @@
+"""What a chain needs that runs step by step in torch: tensors beside a value that lost its columns."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
+    """Return a tensor that holds one number a row as it broadcasts with `x`, which may have lost the columns.
+
+    Args:
+        x: the value.
+        tensor: what it meets; of more dims than `x`, it has size 1 along the columns.
+        columns: the dims that make up a row, counted from the end.
+    """
+    if tensor.dim() <= x.dim():
+        return tensor
+    return tensor.squeeze(columns) if x.dim() else tensor.reshape(())
+
+
+def one_a_row(held: Tensor, x: Tensor, columns: tuple[int, ...]) -> Tensor:
+    """Return what holds one number a row, in x's shape without its columns, as it broadcasts with `x`."""
+    sizes = dict(enumerate(x.shape, -x.dim()))
+    return held.reshape([1 if dim in columns else size for dim, size in sizes.items()])
+
+
+def column_numbers(x: Tensor, columns: tuple[int, ...]) -> Tensor:
+    """Return the number of each column as it broadcasts with `x`."""
+    sizes = [x.shape[dim] for dim in columns]
+    numbers = torch.arange(math.prod(sizes), device=x.device)
+    return numbers.reshape(*sizes, *[1] * (-1 - columns[-1]))
