@@ -39,4 +39,5 @@ def _drawn(seed: int | Tensor | None, x: Tensor) -> Tensor:
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed: expected an int or an int64 tensor, got {type(seed).__name__}")
     wrapped = (seed + 2**63) % 2**64 - 2**63
-    return torch.tensor([wrapped], dtype=torch.int64, device=x.device)
+    # Filled on the device: a copy from the host would wait for the GPU, and a CUDA graph refuses it.
+    return torch.full((1,), wrapped, dtype=torch.int64, device=x.device)
