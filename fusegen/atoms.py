@@ -196,17 +196,37 @@ class absolute(sp.Function):
         return sign(self.args[0])
 
 
+#: How near to 0 the base of a power with exponent 0 counts as 0: x**-3 is still finite in float32 there.
+_NEAR = sp.Float(1e-12)
+
+
 class power(sp.Function):
-    """x to an exponent that is not known beforehand; torch's derivatives, also at x = 0."""
+    """x to an exponent that is not known beforehand; torch's derivatives, also at x = 0.
+
+    sympy's own power has the derivative `exponent * x**exponent / x`, which is NaN at 0. With an exponent that is
+    a number, this is sympy's power, which has a right one.
+    """
 
     nargs = 2
     is_real = True
 
+    @classmethod
+    def eval(cls, base: sp.Expr, exponent: sp.Expr) -> sp.Expr | None:
+        return base**exponent if exponent.is_number or base == 1 else None
+
     def fdiff(self, argindex: int = 1) -> sp.Expr:
         base, exponent = self.args
-        if argindex == 1:
-            return exponent * power(base, exponent - 1)
-        return where(sp.Eq(base, 0), 0, self * log(base))
+        if argindex == 2:
+            # Where there is no derivative it is a constant, so that nothing of it reaches the next
+            # derivative by the base, which there is.
+            at_zero = where(exponent >= 0, 0, minus_infinity)
+            elsewhere = where(sp.Eq(base, 0), at_zero, undefined)
+            return where(base > 0, self * log(base), elsewhere)
+        slope = exponent * power(base, exponent - 1)
+        # 0 * x**-1 is 0, and its derivative by the exponent is x**-1; but at 0 and so near to it that the next
+        # derivatives of x**-1 overflow, 0 * inf would be NaN.
+        near = where(sp.Eq(exponent, 0), 0, slope)
+        return where(absolute(base) > _NEAR, slope, near)
 
 
 class Draw(sp.Function):

@@ -83,11 +83,7 @@ def evaluate(
         *cases, (last, _) = expr.args
         result = evaluate(last, values, draws, dims, rounding)
         for value, condition in reversed(cases):
-            assert isinstance(condition, Relational)
-            left, right = (
-                evaluate(s, values, draws, dims, rounding) for s in (condition.lhs, condition.rhs)
-            )
-            holds = _COMPARE[condition.rel_op](torch.as_tensor(left), right)
+            holds = _holds(condition, values, draws, dims, rounding)
             chosen, other = evaluate(value, values, draws, dims, rounding), result
             result = torch.where(
                 holds, *(torch.as_tensor(v, dtype=_dtype(values)) for v in (chosen, other))
@@ -109,6 +105,24 @@ def _result(expr: sp.Basic, args: Sequence[Any], dims: tuple[int, ...]) -> Any:
     if expr.func in _REDUCTIONS:
         return _REDUCTIONS[expr.func](args[0], dims) if dims else args[0]  # no dims: one column
     return _FUNCTIONS[expr.func](*args)
+
+
+def _holds(
+    condition: sp.Basic,
+    values: Mapping[str, Tensor],
+    draws: Callable[[int], Tensor],
+    dims: tuple[int, ...],
+    rounding: Rounding | None,
+) -> Tensor:
+    if isinstance(condition, sp.And | sp.Or):
+        joined = torch.logical_and if isinstance(condition, sp.And) else torch.logical_or
+        parts = (_holds(c, values, draws, dims, rounding) for c in condition.args)
+        return functools.reduce(joined, parts)
+    assert isinstance(condition, Relational)
+    left, right = (
+        evaluate(s, values, draws, dims, rounding) for s in (condition.lhs, condition.rhs)
+    )
+    return _COMPARE[condition.rel_op](torch.as_tensor(left), right)
 
 
 def _dtype(values: Mapping[str, Tensor]) -> torch.dtype:

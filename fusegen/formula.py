@@ -15,7 +15,18 @@ from typing import Any
 import mpmath
 import sympy as sp
 
-from fusegen.atoms import Let, Quoted, RowMax, RowShift, RowSum, Special, absolute, let, where
+from fusegen.atoms import (
+    Let,
+    Quoted,
+    RowMax,
+    RowShift,
+    RowSum,
+    Special,
+    absolute,
+    let,
+    power,
+    where,
+)
 from fusegen.errors import nearest
 from fusegen.formula_constants import (
     DIGITS,
@@ -47,7 +58,7 @@ _COMPARISONS: dict[type[ast.cmpop], Any] = {
 _ALLOWED = (
     sp.Add, sp.Mul, sp.Pow, sp.Number, sp.NumberSymbol, sp.Symbol, sp.Piecewise,
     sp.functions.elementary.piecewise.ExprCondPair, sp.core.relational.Relational,
-    sp.logic.boolalg.BooleanAtom, RowSum, RowMax, RowShift, Let, Quoted, Special,
+    sp.logic.boolalg.BooleanAtom, RowSum, RowMax, RowShift, Let, Quoted, Special, power,
     *(function for function, _ in FUNCTIONS.values() if isinstance(function, type)),
 )  # fmt: skip
 
@@ -156,7 +167,8 @@ class _Reader:
                 raise self._error(
                     node, f"a power of {base} with a variable exponent is no real number"
                 )
-            return self._checked(node, base**exponent)
+            named = _named("base", base, 1), _named("exponent", exponent, 1)
+            return self._checked(node, power(*named))
         if abs(e) > MAX_EXPONENT:
             raise self._error(node.right, f"the exponent is too large: at most {MAX_EXPONENT}")
         if exponent.is_Float and 2 * e == int(2 * e):

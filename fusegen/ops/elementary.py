@@ -84,7 +84,7 @@ def square(x: sp.Expr) -> sp.Expr:
 @op("pow")
 def pow_(x: sp.Expr, exponent: sp.Expr) -> sp.Expr:
     """x to the exponent, NaN below 0 unless that is a whole number. torch.pow."""
-    return x**exponent if exponent.is_number else power(x, exponent)
+    return power(x, exponent)
 
 
 @op("reciprocal")
