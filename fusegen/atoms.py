@@ -203,8 +203,8 @@ _NEAR = sp.Float(1e-12)
 class power(sp.Function):
     """x to an exponent that is not known beforehand; torch's derivatives, also at x = 0.
 
-    sympy's own power has the derivative `exponent * x**exponent / x`, which is NaN at 0. With an exponent that is
-    a number, this is sympy's power, which has a right one.
+    sympy's own power has the derivative `exponent * x**exponent / x`, which is NaN at 0. Where the
+    exponent is a number, this becomes sympy's power, whose derivative is then right.
     """
 
     nargs = 2
@@ -223,8 +223,8 @@ class power(sp.Function):
             elsewhere = where(sp.Eq(base, 0), at_zero, undefined)
             return where(base > 0, self * log(base), elsewhere)
         slope = exponent * power(base, exponent - 1)
-        # 0 * x**-1 is 0, and its derivative by the exponent is x**-1; but at 0 and so near to it that the next
-        # derivatives of x**-1 overflow, 0 * inf would be NaN.
+        # At exponent 0 the slope is 0 * x**-1, which is 0 and has the right derivative by the exponent.
+        # So near to 0 that x**-1 or its derivatives overflow it would be NaN.
         near = where(sp.Eq(exponent, 0), 0, slope)
         return where(absolute(base) > _NEAR, slope, near)
 

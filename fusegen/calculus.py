@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sympy as sp
 
+from fusegen.choices import Choice, choices_outside, masked
 from fusegen.program import (
     SECOND,
     Input,
@@ -233,13 +234,18 @@ def _pull(
     """
     name = f"grad_{arg.name}"
     if isinstance(node, Map):
-        outside, inside = _split(builder, sp.diff(node.expr, arg.symbol), node, arg)
-        product = cotangent.symbol * _named_partial(builder, node, arg, inside, active)
+        outside, inside = _split(builder, _derivative(node, arg), node, arg)
+
+        def through(partial: sp.Expr, within: Choice) -> sp.Expr:
+            return cotangent.symbol * _named_partial(builder, node, arg, partial, active, within)
+
+        product = masked(inside, through)
         if product == 0:
             return product
         if arg.kind == Kind.ROW:
-            through = builder.map(name, product, f"through {node.name}")
-            return builder.sum_to(name, through, arg.kind, node.kind).symbol * outside
+            passed = builder.map(name, product, f"through {node.name}")
+            passed = builder.sum_to(name, passed, arg.kind, node.kind)
+            return masked(outside, lambda factor, _: passed.symbol * factor)
         lacking = node.kind & ~arg.kind & ~builder.kind(product)
         return product * sp.Mul(*(e.symbol for e in builder.extents(lacking)))
     if isinstance(node, Take):
@@ -256,8 +262,11 @@ def _push(builder: Builder, node: Value, arg: Value, tangent: Value, active: set
     """Return what the tangent of `arg` adds to that of `node`."""
     name = f"tangent_{node.name}"
     if isinstance(node, Map):
-        partial = _named_partial(builder, node, arg, sp.diff(node.expr, arg.symbol), active)
-        return tangent.symbol * partial
+
+        def through(partial: sp.Expr, within: Choice) -> sp.Expr:
+            return tangent.symbol * _named_partial(builder, node, arg, partial, active, within)
+
+        return masked(_derivative(node, arg), through)
     if isinstance(node, Take):
         return builder.take(tangent, node.index).symbol
     assert isinstance(node, Reduce)
@@ -265,6 +274,11 @@ def _push(builder: Builder, node: Value, arg: Value, tangent: Value, active: set
         share = _share_of_maximum(builder, node)
         tangent = builder.map(f"{name}_term", tangent.symbol * share.symbol, f"of {arg.name}")
     return builder.sum_to(name, tangent, node.kind, arg.kind).symbol
+
+
+def _derivative(node: Map, arg: Value) -> sp.Expr:
+    """Return d node / d arg, with its choices outside of its products."""
+    return choices_outside(sp.diff(node.expr, arg.symbol))
 
 
 def _split(builder: Builder, partial: sp.Expr, node: Map, arg: Value) -> tuple[sp.Expr, sp.Expr]:
@@ -281,9 +295,16 @@ def _split(builder: Builder, partial: sp.Expr, node: Map, arg: Value) -> tuple[s
 
 
 def _named_partial(
-    builder: Builder, node: Map, arg: Value, partial: sp.Expr, active: set[Value]
+    builder: Builder,
+    node: Map,
+    arg: Value,
+    partial: sp.Expr,
+    active: set[Value],
+    within: Choice,
 ) -> sp.Expr:
     """Return d node / d arg: a number or symbol as it is, anything longer as a node of its own.
+
+    The node is 0 outside of the choice around it: there its own derivative may not exist.
 
     What is smaller than full stays inside the expression: lowering hoists it anyway, and as a node of a
     column its own adjoint would be a sum over rows in the middle of the next derivative.
@@ -293,7 +314,7 @@ def _named_partial(
         return partial
     sole = sum(1 for a in node.args if a in active) == 1
     name = f"d_{node.name}" if sole else f"d_{node.name}_{arg.name.removeprefix(node.name + '_')}"
-    return builder.map(name, partial, f"d {node.name} / d {arg.name}").symbol
+    return builder.map(name, within(partial), f"d {node.name} / d {arg.name}").symbol
 
 
 def _share_of_maximum(builder: Builder, node: Reduce) -> Value:

@@ -1,4 +1,4 @@
-"""Powers whose exponent is an argument, an operand or an expression: torch's values and derivatives, also at 0."""
+"""Powers whose exponent is no number: torch's values and derivatives, also at 0 and of negative bases."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def derivatives(value: Tensor, leaves: Sequence[Tensor], order: int) -> list[Tensor]:
-    """Return a value and the derivatives of its sum by each leaf, up to an order; 0 where it is no function."""
+    """Return a value and the derivatives of its sum by each leaf, up to an order."""
     found, last = [value], [value]
     for _ in range(order):
         last = [
