@@ -1,7 +1,7 @@
 """The functions that formulas are made of, beyond those of sympy.
 
 Each stays opaque: sympy never expands it, and its derivative is stated in terms of atoms
-(`sigmoid' = s (1 - s)`), so that a derivative shares the forward's values and never becomes
+(`tanh' = sech2`), so that a derivative shares the forward's values and never becomes
 `inf / inf`. An atom is a function of one value (pointwise), of a whole row (`row_*`), or of
 nothing (`uniform`).
 """
@@ -43,6 +43,7 @@ __all__ = [
     "normcdf",
     "normpdf",
     "power",
+    "raised",
     "row_max",
     "row_mean",
     "row_shift",
@@ -77,13 +78,13 @@ COLUMN = sp.Symbol("column", integer=True, nonnegative=True)
 
 
 class sigmoid(sp.Function):
-    """1 / (1 + exp(-x)); sigmoid' = s (1 - s)."""
+    """s(x) = 1 / (1 + exp(-x)); its derivative is s(x) s(-x), where 1 - s(x) would cancel for large x."""
 
     nargs = 1
     is_real = True
 
     def fdiff(self, argindex: int = 1) -> sp.Expr:
-        return self * (1 - self)
+        return self * sigmoid(-self.args[0])
 
 
 class tanh(sp.Function):
@@ -134,6 +135,16 @@ class softplus(sp.Function):
 
     def fdiff(self, argindex: int = 1) -> sp.Expr:
         return sigmoid(self.args[0])
+
+
+class softsign(sp.Function):
+    """x / (1 + |x|); its derivative is 1 / (1 + |x|)^2, where the quotient rule gives terms that cancel."""
+
+    nargs = 1
+    is_real = True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return (1 + absolute(self.args[0])) ** -2
 
 
 class normcdf(sp.Function):
@@ -203,16 +214,11 @@ _NEAR = sp.Float(1e-12)
 class power(sp.Function):
     """x to an exponent that is not known beforehand; torch's derivatives, also at x = 0.
 
-    sympy's own power has the derivative `exponent * x**exponent / x`, which is NaN at 0. Where the
-    exponent is a number, this becomes sympy's power, whose derivative is then right.
+    sympy's own power has the derivative `exponent * x**exponent / x` then, which is NaN at 0.
     """
 
     nargs = 2
     is_real = True
-
-    @classmethod
-    def eval(cls, base: sp.Expr, exponent: sp.Expr) -> sp.Expr | None:
-        return base**exponent if exponent.is_number or base == 1 else None
 
     def fdiff(self, argindex: int = 1) -> sp.Expr:
         base, exponent = self.args
@@ -368,6 +374,12 @@ def uniform(stream: int = 0) -> sp.Expr:
 def where(condition: Any, value: Any, other: Any) -> sp.Expr:
     """`value` where the condition holds, else `other` (also where a NaN makes the condition false)."""
     return sp.Piecewise((value, condition), (other, True))
+
+
+def raised(base: Any, exponent: Any) -> sp.Expr:
+    """base to the exponent: sympy's power where the exponent is a number, else the atom."""
+    base, exponent = sp.sympify(base), sp.sympify(exponent)
+    return base**exponent if exponent.is_number else power(base, exponent)
 
 
 def rsqrt(value: Any) -> sp.Expr:

@@ -25,6 +25,7 @@ from fusegen.atoms import (
     absolute,
     let,
     power,
+    raised,
     where,
 )
 from fusegen.errors import nearest
@@ -168,7 +169,7 @@ class _Reader:
                     node, f"a power of {base} with a variable exponent is no real number"
                 )
             named = _named("base", base, 1), _named("exponent", exponent, 1)
-            return self._checked(node, power(*named))
+            return self._checked(node, raised(*named))
         if abs(e) > MAX_EXPONENT:
             raise self._error(node.right, f"the exponent is too large: at most {MAX_EXPONENT}")
         if exponent.is_Float and 2 * e == int(2 * e):

@@ -114,6 +114,8 @@ class _FormulaNodes:
             return self.builder.sum_to(name, value, Kind.ROW, over=Kind.COL | Kind.ROW)
         if Kind.COL not in value.kind:
             return value
+        if value.kind == Kind.COL:  # each row has the same columns
+            value = self.builder.broadcast(f"{name}_part", value)
         shift = part.func is atoms.RowShift
         return self.builder.reduce(
             name, "max", value, value.kind & ~Kind.COL, shift_invariant=shift

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import sympy as sp
 
@@ -14,6 +15,7 @@ from fusegen.errors import SpecError
 from fusegen.formula_constants import number, problem
 from fusegen.formula_nodes import formula_value
 from fusegen.leg_operands import Tensors
+from fusegen.leg_outline import kind_of_outline, outline_after, varies
 from fusegen.lower.ranges import simplify
 from fusegen.program import SECOND, Input, Kind, Outline, Output, Program, Value
 from fusegen.program_builder import Builder
@@ -110,17 +112,16 @@ def _run(
     found: dict[str, tuple[Value, Outline]] = {}
     for step in stretch.steps:
         if step.label in own:
-            before = value
-            value = _apply(spec, builder, step, value, named, training=training, second=second)
+            axes = kind_of_outline(outline)
+            apply = partial(_apply, spec, builder, step, axes=axes, named=named, training=training)
+            value, kind = apply(value, second=second)
             if step.halves:
                 second = None
             elif second is not None:
-                second = _apply(
-                    spec, builder, step, second, named, training=training, ending=SECOND
-                )
-            if outline in ("row", "scalar") and (value.kind not in before.kind or reduces(step)):
+                second, _ = apply(second, ending=SECOND)
+            if outline in ("row", "scalar") and (kind not in axes or reduces(step)):
                 raise reduced_already(spec, step)
-            outline = _outline(step, value, outline)
+            outline = outline_after(step, kind, outline)
         named[step.label] = value
         if step.label in stretch.kept:
             found[step.label] = value, outline
@@ -135,17 +136,6 @@ def reduced_already(spec: Spec, step: Step) -> SpecError:
         spec.path,
         step.line,
     )
-
-
-def _outline(step: Step, value: Value, before: Outline) -> Outline:
-    """Return the shape of a step's value, given that of what it started from."""
-    if Kind.COL in value.kind:
-        return "like"
-    if Kind.ROW not in value.kind:
-        return "scalar"
-    if step.op is None or (before != "like" and not step.op.dims):
-        return "keepdim" if before == "like" else before
-    return "keepdim" if step.attributes.get("keepdim") else "row"
 
 
 def _tensors_of(step: Step, *, training: bool) -> list[str]:
@@ -167,19 +157,21 @@ def _apply(
     builder: Builder,
     step: Step,
     x: Value,
-    named: Mapping[str, Value],
     *,
+    axes: Kind,
+    named: Mapping[str, Value],
     training: bool,
     second: Value | None = None,
     ending: str = "",
-) -> Value:
-    """Return the value of one step.
+) -> tuple[Value, Kind]:
+    """Return the value of one step, and the axes that it has, be it a constant along them.
 
     Args:
         spec: the spec.
         builder: where the nodes are made.
         step: the step.
         x: the activation in front of it.
+        axes: those that this has.
         named: the values of the steps before it, by their labels.
         training: the mode.
         second: the second half of what x is the first half of.
@@ -188,12 +180,13 @@ def _apply(
     Raises:
         SpecError: the step is not defined for rows of one element, and these are all that is left.
     """
-    cols = None if Kind.COL in x.kind else 1
+    cols = None if Kind.COL in axes else 1
     if step.formula is not None:
         known = {sp.Symbol(name, real=True): named[name].symbol for name in step.mentions}
         formula = step.formula.xreplace({sp.Symbol("x", real=True): x.symbol, **known})
         _check_single(spec, step, formula, cols)
-        return formula_value(builder, step.label, formula, step.text, cols=cols)
+        kind = varies(formula, x.symbol, axes, _kinds(builder))
+        return formula_value(builder, step.label, formula, step.text, cols=cols), kind
     assert step.op is not None
     bound: dict[str, sp.Expr] = {}
     for name, given in step.operands.items():
@@ -212,7 +205,13 @@ def _apply(
     expr = ops.call(step.op, x.symbol, bound, attributes, training=training)
     _check_single(spec, step, expr, cols)
     note = f"{step.label}: {step.op.statement}"
-    return formula_value(builder, f"{step.label}{ending}", expr, note, cols=cols)
+    kind = varies(expr, x.symbol, axes, _kinds(builder))
+    return formula_value(builder, f"{step.label}{ending}", expr, note, cols=cols), kind
+
+
+def _kinds(builder: Builder) -> Callable[[sp.Symbol], Kind]:
+    """Return what gives a symbol's kind: COLS and the like, which are no value yet, are one number."""
+    return lambda s: builder.value(s).kind if builder.knows(s) else Kind.SCALAR
 
 
 def _check_single(spec: Spec, step: Step, expr: sp.Expr, cols: int | None) -> None:

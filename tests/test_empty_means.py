@@ -12,8 +12,9 @@ import torch
 from conftest import once, shared
 from torch import Tensor
 from torch.nn import functional as F
+from vocabulary import build_together
 
-from fusegen import builder, load
+from fusegen import load
 
 CLASSES = "operands: {target: {kind: row, dtype: int64}}\norder: 2\nchain:\n"
 WEIGHTED = "operands: {target: {kind: row, dtype: int64}, weight: channel}\norder: 2\nchain:\n"
@@ -74,15 +75,8 @@ def specs() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared(tmp_path_factory) / "empty_means"
-
-    def build() -> None:
-        folder.mkdir()
-        for name, text in specs().items():
-            (folder / f"{name}.yaml").write_text(text)
-        builder.build([folder], out=folder / "out", backend="cpu")
-
-    once(tmp_path_factory, "empty_means", build)
-    return folder / "out"
+    once(tmp_path_factory, "empty_means", lambda: build_together(folder, specs()))
+    return folder / "generated"
 
 
 def of_both(

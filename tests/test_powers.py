@@ -10,8 +10,9 @@ import sympy as sp
 import torch
 from conftest import once, shared
 from torch import Tensor
+from vocabulary import build_together
 
-from fusegen import builder, load
+from fusegen import load
 from fusegen.atoms import power
 from fusegen.formula import parse
 
@@ -36,15 +37,12 @@ EXPONENTS = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared(tmp_path_factory) / "powers"
-
-    def build() -> None:
-        folder.mkdir()
-        for name, (text, _) in CHAINS.items():
-            (folder / f"{name}.yaml").write_text(text)
-        builder.build([folder], out=folder / "out", backend="cpu")
-
-    once(tmp_path_factory, "powers", build)
-    return folder / "out"
+    once(
+        tmp_path_factory,
+        "powers",
+        lambda: build_together(folder, {name: text for name, (text, _) in CHAINS.items()}),
+    )
+    return folder / "generated"
 
 
 def derivatives(value: Tensor, leaves: Sequence[Tensor], order: int) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 from fusegen import pipeline
@@ -231,11 +232,16 @@ def names_of(op: str) -> list[str]:
 
 def build_vocabulary(folder: Path) -> None:
     """Write specs for all ops that can stand alone into a folder, and build them, for the CPU."""
+    texts = {package: text for name in lone_ops() for package, text in specs_of(name).items()}
+    texts |= {name: chain_text(name) for name in CHAINS}
+    build_together(folder, texts)
+
+
+def build_together(folder: Path, texts: Mapping[str, str]) -> Path:
+    """Write specs, by name, into a folder, and build them for the CPU; return where the packages are."""
     specs, out = folder / "specs", folder / "generated"
     specs.mkdir(parents=True)
     packages = []
-    texts = {package: text for name in lone_ops() for package, text in specs_of(name).items()}
-    texts |= {name: chain_text(name) for name in CHAINS}
     for package, text in texts.items():
         (specs / f"{package}.yaml").write_text(text)
         packages.append(package)
@@ -256,3 +262,4 @@ def build_vocabulary(folder: Path) -> None:
     command = [find_ninja(), "-f", ".build/build.ninja"]
     done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    return out

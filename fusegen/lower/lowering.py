@@ -296,7 +296,7 @@ class _Lowering:
 
     def _result(self, name: str, value: Value, kind: Kind, given: Input | None = None) -> Result:
         like = given.name if given else None
-        if kind == Kind.SCALAR and isinstance(value, Map):
+        if kind == Kind.SCALAR and isinstance(value, Map | Input):
             return Result(name, kind, like, "final", self.names[value.symbol], self.plan.stages)
         if kind == Kind.COL and isinstance(value, Map) and value.kind in (Kind.COL, Kind.SCALAR):
             return Result(name, kind, like, "store", self.names[value.symbol], self.plan.stages)

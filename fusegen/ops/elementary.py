@@ -11,7 +11,7 @@ from fusegen.atoms import (
     expm1,
     log,
     log1p,
-    power,
+    raised,
     rsqrt,
     sign,
     sqrt,
@@ -84,7 +84,7 @@ def square(x: sp.Expr) -> sp.Expr:
 @op("pow")
 def pow_(x: sp.Expr, exponent: sp.Expr) -> sp.Expr:
     """x to the exponent, NaN below 0 unless that is a whole number. torch.pow."""
-    return power(x, exponent)
+    return raised(x, exponent)
 
 
 @op("reciprocal")

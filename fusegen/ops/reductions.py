@@ -11,7 +11,7 @@ from fusegen.atoms import (
     absolute,
     infinity,
     let,
-    power,
+    raised,
     row_max,
     row_mean,
     row_shift,
@@ -97,7 +97,7 @@ def norm(x: sp.Expr, *, p: float = 2.0, dim: int | None = None, keepdim: bool = 
     if p in (sp.oo, -sp.oo):
         return _largest(absolute(x), p, dim)
     added = let("power", (total if dim is None else row_sum)(_powered(x, sp.sympify(p))))
-    return added if p in (0, 1) else where(added <= 0, 0, power(added, 1 / p))
+    return added if p in (0, 1) else where(added <= 0, 0, raised(added, 1 / p))
 
 
 def _largest(size: sp.Expr, p: float, dim: int | None) -> sp.Expr:
@@ -110,5 +110,5 @@ def _powered(x: sp.Expr, p: sp.Expr) -> sp.Expr:
     """Return |x|^p; its derivative at 0 is 0."""
     if p == 0:
         return where(sp.Eq(x, 0), 0, 1)
-    size = x**p if p.is_even else power(absolute(x), p)
+    size = x**p if p.is_even else raised(absolute(x), p)
     return size if p.is_Integer else where(sp.Eq(x, 0), 0, size)
