@@ -137,16 +137,6 @@ class softplus(sp.Function):
         return sigmoid(self.args[0])
 
 
-class softsign(sp.Function):
-    """x / (1 + |x|); its derivative is 1 / (1 + |x|)^2, where the quotient rule gives terms that cancel."""
-
-    nargs = 1
-    is_real = True
-
-    def fdiff(self, argindex: int = 1) -> sp.Expr:
-        return (1 + absolute(self.args[0])) ** -2
-
-
 class normcdf(sp.Function):
     """The standard normal's distribution function, (1 + erf(x / sqrt 2)) / 2; its derivative is `normpdf`."""
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sympy as sp
 
+from fusegen.atoms import sigmoid
 from fusegen.choices import Choice, choices_outside, masked
+from fusegen.complements import complemented
 from fusegen.program import (
     SECOND,
     Input,
@@ -278,7 +280,10 @@ def _push(builder: Builder, node: Value, arg: Value, tangent: Value, active: set
 
 def _derivative(node: Map, arg: Value) -> sp.Expr:
     """Return d node / d arg, with its choices outside of its products."""
-    return choices_outside(sp.diff(node.expr, arg.symbol))
+    partial = sp.diff(node.expr, arg.symbol)
+    if partial.has(sigmoid):  # the product rule leaves s(x) s(-x)^2 - s(x)^2 s(-x)
+        partial = sp.factor_terms(partial)
+    return choices_outside(complemented(partial))
 
 
 def _split(builder: Builder, partial: sp.Expr, node: Map, arg: Value) -> tuple[sp.Expr, sp.Expr]:

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 import sympy as sp
 
 from fusegen.atom_values import folded
+from fusegen.complements import complemented
 from fusegen.program import SECOND, Half, Input, Kind, Map, Reduce, Source, Take, Value, Whole
 
 __all__ = ["Builder"]
@@ -113,7 +114,7 @@ class Builder:
 
     def map(self, name: str, expr: sp.Expr, note: str = "", whole: Whole | None = None) -> Value:
         """Return the value of a pointwise expression over the symbols of known values."""
-        expr = folded(sp.sympify(expr))
+        expr = complemented(folded(sp.sympify(expr)))
         if expr in self._by_symbol:
             return self._by_symbol[expr]
         if expr in self._maps:

@@ -92,9 +92,9 @@ def binary_cross_entropy_with_logits(
     *,
     reduction: str = "mean",
 ) -> sp.Expr:
-    """weight ((1 - target) x + (1 + (pos_weight - 1) target) softplus(-x)). torch.nn.BCEWithLogitsLoss."""
-    positive = 1 if pos_weight is None else 1 + (pos_weight - 1) * target
-    loss = (1 - target) * x + positive * softplus(-x)
+    """weight ((1 - target) softplus(x) + pos_weight target softplus(-x)). torch.nn.BCEWithLogitsLoss."""
+    positive = target if pos_weight is None else pos_weight * target
+    loss = (1 - target) * softplus(x) + positive * softplus(-x)
     return _reduced(loss if weight is None else weight * loss, reduction)
 
 

@@ -205,7 +205,12 @@ struct FastMath : Math<float> {
 #endif
   }
 
-  static FUSEGEN_FN float sigmoid(float x) { return reciprocal(1.0f + falling_exp(-x)); }
+  // 1 / (1 + e) for x >= 0, e / (1 + e) below, with e = exp(-|x|): sigmoid(-x), which derivatives
+  // take for 1 - sigmoid(x), then shares e and the reciprocal with it.
+  static FUSEGEN_FN float sigmoid(float x) {
+    const float e = falling_exp(-absolute(x)), inverse = reciprocal(1.0f + e);
+    return x < 0.0f ? e * inverse : inverse;
+  }
 
   // (1 - e) / (1 + e) with e = exp(-2 |x|); near 0, where 1 - e cancels, a polynomial.
   static FUSEGEN_FN float tanh(float x) {
