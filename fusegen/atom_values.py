@@ -17,7 +17,7 @@ from sympy.core.relational import Relational
 from fusegen import atoms
 from fusegen.formula_constants import DIGITS, number
 
-__all__ = ["VALUES", "constant", "evaluate", "folded"]
+__all__ = ["VALUES", "compiled", "constant", "evaluate", "folded"]
 
 Number = Any  # an mpmath number
 
@@ -114,3 +114,47 @@ def folded(expr: sp.Expr) -> sp.Expr:
             if value is not None and abs(value) <= sys.float_info.max:
                 found[part] = number(value)
     return expr.xreplace(found) if found else expr
+
+
+def compiled(expr: sp.Expr, symbol: sp.Symbol) -> Callable[[Number], Number]:
+    """Return a smooth expression of one variable as a function of an mpmath number.
+
+    It gives what `evaluate` gives, several times as fast: each part that occurs more than once is computed
+    once, and the constants once for each precision.
+    """
+    place: dict[sp.Basic, int] = {symbol: 0}
+    steps: list[tuple[Callable[..., Number], tuple[int, ...]]] = []
+    constants: list[sp.Basic] = []
+
+    def visit(part: sp.Basic) -> int:
+        if part in place:
+            return place[part]
+        if not part.free_symbols:
+            constants.append(part)
+            number = len(constants) - 1
+            steps.append((lambda: known[mpmath.mp.prec][number], ()))
+        elif part.is_Pow and part.exp.is_Integer:
+            exponent = int(part.exp)
+            steps.append((lambda base: base**exponent, (visit(part.base),)))
+        else:
+            arguments = tuple(visit(arg) for arg in part.args)
+            if part.is_Add or part.is_Mul:
+                joined = mpmath.fsum if part.is_Add else mpmath.fprod
+                steps.append((lambda *values: joined(values), arguments))
+            else:
+                steps.append((mpmath.power if part.is_Pow else VALUES[part.func], arguments))
+        place[part] = len(steps)
+        return place[part]
+
+    known: dict[int, list[Number]] = {}
+    last = visit(expr)
+
+    def function(x: Number) -> Number:
+        if mpmath.mp.prec not in known:
+            known[mpmath.mp.prec] = [evaluate(c, {}) for c in constants]
+        values = [x]
+        for operation, arguments in steps:
+            values.append(operation(*[values[a] for a in arguments]))
+        return values[last]
+
+    return function

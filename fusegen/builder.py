@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fusegen import freshness
+from fusegen.activity import reported
 from fusegen.build_lock import build_lock
 from fusegen.compile_errors import DamagedObjectError
 from fusegen.compilers import architectures, find_compilers, gpu_capabilities
@@ -23,6 +24,9 @@ from fusegen.stamp import Stamp
 from fusegen.stamping import fits, write_stamp
 
 __all__ = ["BuildResult", "Progress", "Silent", "build", "check", "clean", "expand"]
+
+if TYPE_CHECKING:
+    from fusegen.pipeline import RenderedPackage
 
 Backend = Literal["auto", "cpu", "cuda"]
 
@@ -173,14 +177,7 @@ def _render(files: Sequence[Path], out: Path, work: Path, progress: Progress) ->
     stale = [p for p in files if not freshness.is_fresh(p, out / p.stem, records[p])]
     if not stale:
         return set()
-    from fusegen.pipeline import (
-        render_package,
-    )  # imports sympy: only where something is to be derived
-
-    packages = []
-    for count, path in enumerate(stale, 1):
-        packages.append(render_package(path))
-        progress.step(count, len(stale), f"derived {path.stem}")
+    packages = _packages(stale, progress)
     for path, package in zip(stale, packages, strict=True):
         for file, text in package.files.items():
             if write_if_different(out / path.stem / file, text) and file.endswith(".py"):
@@ -190,13 +187,43 @@ def _render(files: Sequence[Path], out: Path, work: Path, progress: Progress) ->
     return {path.stem for path in stale}
 
 
-def check(specs: Sequence[Path], *, out: Path) -> list[str]:
-    """Render in memory and return a diff for each file that differs from what lies in `out`."""
-    from fusegen.pipeline import render_package
+def _packages(paths: Sequence[Path], progress: Progress) -> list[RenderedPackage]:
+    """Return the packages of specs, in memory.
 
+    Raises:
+        UserError: where specs are wrong, with the mistake of each.
+    """
+    from fusegen.pipeline import (
+        render_package,
+    )  # imports sympy: only where something is to be derived
+
+    packages: list[RenderedPackage] = []
+    wrong: list[UserError] = []
+    for count, path in enumerate(paths, 1):
+        try:
+            with reported(path.stem, progress.say):
+                packages.append(render_package(path))
+            progress.step(count, len(paths), f"derived {path.stem}")
+        except UserError as error:
+            wrong.append(error)
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        listed = "\n".join(map(str, wrong))
+        raise UserError(f"{len(wrong)} of {len(paths)} specs are wrong:\n{listed}")
+    return packages
+
+
+def check(specs: Sequence[Path], *, out: Path, progress: Progress | None = None) -> list[str]:
+    """Render in memory and return a diff for each file that differs from what lies in `out`.
+
+    Args:
+        specs: spec files, their names, or folders of them; those of specs/ where there are none.
+        out: the folder of the packages.
+        progress: where to say what takes long.
+    """
     differences = []
-    for path in expand(specs):
-        package = render_package(path)
+    for package in _packages(expand(specs), progress or Silent()):
         for file, text in package.files.items():
             place = out / package.name / file
             present = place.read_text(errors="replace") if place.exists() else ""

@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fusegen import builder
+from fusegen.activity import reported
 from fusegen.cli_measuring import bench, tune
 from fusegen.cli_options import ERR, OUT, Out, Specs
 from fusegen.compile_errors import CompileError
-from fusegen.display import BuildDisplay, results_table
+from fusegen.display import BuildDisplay, Reports, results_table
 from fusegen.errors import UserError
 from fusegen.spec_files import expand, find_spec
 from fusegen.version import __version__
@@ -83,7 +84,7 @@ def build(
     """Render specs into packages and compile them."""
     paths = specs or []
     if check:
-        differences = builder.check(paths, out=out)
+        differences = builder.check(paths, out=out, progress=Reports(ERR))
         for difference in differences:
             OUT.print(difference, markup=False, soft_wrap=True)
         if differences:
@@ -146,7 +147,8 @@ def show(
     """Show a chain's programs, its derivatives, and the files they became."""
     from fusegen.pipeline import derive
 
-    derived = derive(find_spec(name))
+    with reported(name, Reports(ERR).say):
+        derived = derive(find_spec(name))
     OUT.print(derived.describe(), markup=False, soft_wrap=True)
     folder = out / derived.spec.name
     if folder.is_dir():

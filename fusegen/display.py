@@ -9,7 +9,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fusegen.builder import BuildResult
+from fusegen.builder import BuildResult, Silent
+
+
+class Reports(Silent):
+    """Says on `console` what takes long, and nothing else."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class BuildDisplay:

@@ -49,6 +49,8 @@ MAX_DEPTH = 50
 #: A function's longer argument, counted in parts, becomes a node: sympy asks a function's argument
 #: whether it is real, and the answer takes time exponential in the depth of products of sums.
 MAX_ARGUMENT = 24
+#: A product of more factors that vary is made of shorter ones: the derivative of n factors has n products.
+MAX_FACTORS = 8
 
 _COMPARISONS: dict[type[ast.cmpop], Any] = {
     ast.Lt: sp.Lt,
@@ -150,18 +152,19 @@ class _Reader:
 
     def _product(self, node: ast.BinOp, depth: int) -> sp.Expr:
         first, rest = _spine(node, (ast.Mult, ast.Div))
-        factors = [self.expression(first, depth)]
+        factors = [_named("factor", self.expression(first, depth), MAX_ARGUMENT)]
         for operator, right in rest:
-            factor = self.expression(right, depth)
+            factor = _named("factor", self.expression(right, depth), MAX_ARGUMENT)
             if isinstance(operator, ast.Div):
                 if value_of(factor) == 0:
                     raise self._error(right, "division by zero")
                 factor = 1 / factor
             factors.append(factor)
-        return self._checked(node, sp.Mul(*factors))
+        return self._checked(node, _grouped(sp.Mul(*factors)))
 
     def _power(self, node: ast.BinOp, depth: int) -> sp.Expr:
-        base, exponent = self.expression(node.left, depth), self.expression(node.right, depth)
+        base = _named("base", self.expression(node.left, depth), MAX_ARGUMENT)
+        exponent = _named("exponent", self.expression(node.right, depth), MAX_ARGUMENT)
         b, e = value_of(base), value_of(exponent)
         if e is None:
             if b is not None and b <= 0:
@@ -261,6 +264,20 @@ def _named(name: str, expr: sp.Expr, size: int) -> sp.Expr:
     """Make an expression of more parts than `size` a node of its own, as reductions are anyway."""
     is_node = isinstance(expr, RowSum | RowMax) or value_of(expr) is not None
     return expr if is_node or len(list(parts(expr))) <= size else let(name, expr)
+
+
+def _grouped(product: sp.Expr) -> sp.Expr:
+    """Return a product of many factors as one of few, each a product of its own in turn."""
+    while product.is_Mul:
+        longer = [f for f in product.args if not (f.is_Atom or isinstance(f, Let))]
+        groups = longer if len(longer) > MAX_FACTORS else list(product.args)
+        if len(groups) <= MAX_FACTORS:
+            break
+        rest = [f for f in product.args if f not in groups]
+        half = MAX_FACTORS // 2
+        parts_of = (sp.Mul(*groups[n : n + half]) for n in range(0, len(groups), half))
+        product = sp.Mul(*rest, *(let("factor", part) for part in parts_of))
+    return product
 
 
 def _spine(

@@ -12,6 +12,8 @@ __all__ = ["MADE_OF", "MAX_LENGTH", "FormulaError", "read_tree"]
 
 #: The longest formula, in characters.
 MAX_LENGTH = 10_000
+#: The most calls, and products and quotients of what is no number, in a formula: their derivatives take time.
+MAX_OPERATIONS = 256
 #: What a message says of anything else.
 MADE_OF = "a formula is made of numbers, names, + - * / ** and calls"
 
@@ -57,7 +59,7 @@ def read_tree(text: str) -> tuple[ast.expr, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Python warns of "2x" and the like, and reads on
-            return ast.parse(source, mode="eval").body, indent
+            tree = ast.parse(source, mode="eval").body
     except SyntaxError as error:
         column = min(max(error.offset or 1, 1), len(source) + 1)
         message = f"the formula is malformed near {source[column - 1 :][:20]!r}"
@@ -71,3 +73,14 @@ def read_tree(text: str) -> tuple[ast.expr, int]:
     except (MemoryError, RecursionError):
         message = "the formula has too many operations, or nests too deeply"
         raise FormulaError(message, indent + 1) from None
+    count = sum(_takes_time(node) for node in ast.walk(tree))
+    if count > MAX_OPERATIONS:
+        message = f"the formula has {count} calls and products; at most {MAX_OPERATIONS}: make steps of it"
+        raise FormulaError(message, indent + 1)
+    return tree, indent
+
+
+def _takes_time(node: ast.AST) -> bool:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div | ast.Pow):
+        return not any(isinstance(side, ast.Constant) for side in (node.left, node.right))
+    return isinstance(node, ast.Call)

@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
+from fusegen.activity import doing
 from fusegen.calculus import vjp
 from fusegen.chain_cuts import Stretch
 from fusegen.errors import SpecError
+from fusegen.formula_constants import parts
 from fusegen.layout import Layout
 from fusegen.leg_operands import Tensors, operands_of
 from fusegen.leg_program import forward_program
 from fusegen.lower import Kernel, LoweringError, Order, lower
-from fusegen.program import Outline, Program, Reduce, Value
+from fusegen.program import Map, Outline, Program, Reduce, Value
 from fusegen.spec_types import PASSES, Ref, Spec, Step
+
+#: The most operations, numbers and names that a program may hold.
+MAX_OPERATIONS = 20_000
 
 
 @dataclass(frozen=True)
@@ -144,8 +149,12 @@ def _mode(
     suffix = "".join(f"_{name}" for name in names if name not in ("", "same"))
     forward = forward_program(spec, f"forward{suffix}", stretch, steps, operands, draws)
     programs = [forward]
+    _check_size(spec, last, 0, forward)
     for order in range(1, spec.order + 1):
-        programs.append(vjp(programs[-1], f"{PASSES[order]}{suffix}"))
+        name = f"{PASSES[order]}{suffix}"
+        doing(f"deriving {name}")
+        programs.append(vjp(programs[-1], name))
+        _check_size(spec, last, order, programs[-1])
     tracked = {f"{s.label}_{part}" for s in steps if s.op for part in s.op.tracked.values()}
     followed = [v for v in forward.nodes() if names[1] == "train" and v.name in tracked]
     later = {v for p in programs[1:] for v in p.nodes(followed)}
@@ -159,6 +168,22 @@ def _mode(
     ]
     orders = _orders(kernels, layout, any(i.source == "random" for i in forward.inputs))
     return Mode(names[1], tuple(steps), tuple(programs), tuple(kernels), orders)
+
+
+def _check_size(spec: Spec, last: Step, order: int, program: Program) -> None:
+    """Refuse a program that is so long that lowering and compiling it would not end.
+
+    Raises:
+        SpecError: it is.
+    """
+    count = sum(1 for v in program.nodes() if isinstance(v, Map) for _ in parts(v.expr))
+    if count > MAX_OPERATIONS:
+        remedy = f"set order: {order - 1}, or make" if order > 1 else "make"
+        message = (
+            f"{program.name} has {count:,} operations, at most {MAX_OPERATIONS:,}; {remedy} several "
+            "chains of it"
+        )
+        raise SpecError(message, spec.path, last.line)
 
 
 def _orders(kernels: Sequence[Kernel], layout: Layout, random: bool) -> tuple[Order, ...]:
@@ -183,6 +208,7 @@ def _lowered(
     saved: Sequence[Value],
     layout: Layout,
 ) -> Kernel:
+    doing(f"lowering {program.name}")
     try:
         return lower(program, given=saved, strided=layout.strided)
     except LoweringError as error:

@@ -12,6 +12,7 @@ from functools import cache
 import jinja2
 
 from fusegen import paths
+from fusegen.activity import doing
 from fusegen.chain import Chain, Mode
 from fusegen.layout import Layout
 from fusegen.lower import Kernel
@@ -112,6 +113,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
     }
     environment = _environment()
     files: dict[str, str] = {}
+    doing("rendering")
     for file, template in _FILES.items():
         comment = "#" if file.endswith(".py") else "//"
         context: dict[str, object] = {**shared, "banner": _banner(chain, comment)}

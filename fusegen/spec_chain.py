@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fusegen.activity import doing
 from fusegen.ops import Op, find
 from fusegen.program import Kind
 from fusegen.spec_formula import check_op, read_formula
@@ -19,6 +20,8 @@ from fusegen.spec_yaml import Document, Place
 __all__ = ["steps"]
 
 _EXPR = "expr"
+#: The most steps of a chain.
+MAX_STEPS = 256
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,11 @@ def steps(
     chain: list[Any] = document.data["chain"] or []
     if not chain:
         raise document.error(("chain",), "the chain is empty: it needs at least one step")
+    if len(chain) > MAX_STEPS:
+        message = (
+            f"the chain has {len(chain)} steps; at most {MAX_STEPS}: make several chains of it"
+        )
+        raise document.error(("chain", MAX_STEPS), message)
     drafts = [_draft(document, ("chain", i), item) for i, item in enumerate(chain)]
     for draft in drafts[1:]:
         if draft.op is not None and draft.op.source:
@@ -78,6 +86,7 @@ def steps(
     values = () if source is not None else (INPUT,)
     done: list[Step] = []
     for draft, label in zip(drafts, labels, strict=True):
+        doing(f"reading step {len(done) + 1}")
         unnamed = _unnamed(drafts, labels, len(done))
         names = replace(names, values=values, unnamed=unnamed)
         done.append(_step(names, draft, label, done))

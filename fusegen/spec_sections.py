@@ -290,14 +290,14 @@ def _parameter_shape(
         _check_broadcast(kind, shape, document, here)
         return shape
     shapes = {argument.name: argument for argument in arguments if argument.type == "shape"}
-    if given.shape not in shapes:
+    if not isinstance(given.shape, str) or given.shape not in shapes:
         near = nearest(given.shape, shapes) if isinstance(given.shape, str) else ""
         message = f"the shape of {name!r} must be a list of sizes or a shape argument"
         raise document.error(here, f"{message}, not {_shown(given.shape)}{near}")
     default = shapes[given.shape].default
     if default is not None:
         _check_broadcast(kind, cast(Shape, default), document, here)
-    return cast(str, given.shape)
+    return given.shape
 
 
 def _check_broadcast(kind: Kind, shape: Shape, document: Document, place: Place) -> None:

@@ -25,7 +25,7 @@ COMMON = """
 
 #: The pipeline, from top to bottom: a module imports only what stands above it.
 LAYERS = [
-    {"version", "errors", "paths", "stamp", "files"},
+    {"version", "errors", "paths", "stamp", "files", "activity"},
     {"atoms", "formula_constants", "formula_text"},
     {"atom_values"},
     {"program"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import mpmath
 import pytest
 import sympy as sp
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fusegen import atoms, chain, render
-from fusegen.atom_values import VALUES, constant
+from fusegen.atom_values import VALUES, compiled, constant, evaluate
 from fusegen.eager_program import run_program
 from fusegen.errors import SpecError
 from fusegen.spec import parse
@@ -173,3 +174,16 @@ def test_a_constant_is_folded_to_the_nearest_double() -> None:
     assert constant(sp.log(sp.Integer(-1))) is None
     assert constant(sp.zoo) is None
     assert constant(atoms.RowSum(sp.Integer(1))) is None
+
+
+def test_a_compiled_formula_is_the_formula() -> None:
+    x = sp.Symbol("x", real=True)
+    formula = (x * atoms.sigmoid(2 * x) + atoms.tanh(x) ** 3 * sp.exp(-x / 3)) / (1 + x**2) + sp.pi
+    function = compiled(formula + sp.sqrt(1 + atoms.sech2(x)) * sp.Rational(1, 3), x)
+    for digits in (20, 60):
+        with mpmath.workdps(digits):
+            for at in ("0", "-1.25", "3e-9", "2"):
+                wanted = evaluate(
+                    formula + sp.sqrt(1 + atoms.sech2(x)) * sp.Rational(1, 3), {x: mpmath.mpf(at)}
+                )
+                assert abs(function(mpmath.mpf(at)) / wanted - 1) < mpmath.mpf(10) ** (3 - digits)

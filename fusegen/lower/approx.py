@@ -24,6 +24,7 @@ ULP = 2.0**-23
 #: ulp of float16 (which is more than enough for bfloat16).
 BUDGET: dict[str, float] = {"single": 2.0**-24.5, "brief": 2.0**-13.5}
 
+_SAMPLES = 48  # for the Chebyshev coefficients
 _POINTS = 24  # of the grid, for each coefficient
 
 
@@ -108,7 +109,8 @@ def fit(
         exact: the first coefficients, where they are prescribed: those of the function's own series at 0, so
             that what is left of exp(s) - 1 or x - tanh(x) when equal terms cancel is right too.
     """
-    for degree in range(len(exact), most + 1):
+    least = _least_degree(function, low, high, budget, most, absolute)
+    for degree in range(max(least, len(exact)), most + 1):
         coefficients, error = _remez(function, low, high, degree, absolute, exact)
         if error <= budget:
             rounded = tuple(single(c) for c in coefficients)
@@ -117,6 +119,33 @@ def fit(
                 return None
             return Polynomial(rounded, low, high, measured, absolute)
     return None
+
+
+def _least_degree(
+    function: Callable[[mpmath.mpf], mpmath.mpf],
+    low: float,
+    high: float,
+    budget: float,
+    most: int,
+    absolute: bool,
+) -> int:
+    """Return a degree below which no polynomial is within a budget.
+
+    T_k is orthogonal to polynomials p of degree d < k, so the k-th Chebyshev coefficient of f is that of
+    f - p, and thus at most 4 / pi times the largest |f - p|.
+    """
+    angles = [math.pi * (k + 0.5) / _SAMPLES for k in range(_SAMPLES)]
+    values = [
+        _value(function, (low + high) / 2 + (high - low) / 2 * math.cos(angle)) for angle in angles
+    ]
+    size = 1.0 if absolute else max(abs(v) for v in values)
+    for degree in range(most, -1, -1):
+        terms = (
+            v * math.cos((degree + 1) * angle) for v, angle in zip(values, angles, strict=True)
+        )
+        if math.pi / 4 * abs(2 / _SAMPLES * math.fsum(terms)) > 1.1 * budget * size:
+            return degree + 1
+    return 0
 
 
 def _remez(

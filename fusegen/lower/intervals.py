@@ -6,6 +6,7 @@ the formula stays as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,8 @@ import mpmath
 import sympy as sp
 
 from fusegen import atoms
-from fusegen.atom_values import evaluate
+from fusegen.activity import doing
+from fusegen.atom_values import compiled
 from fusegen.lower.approx import BUDGET, Polynomial, fit, parity, single
 from fusegen.lower.ranges import Interval, interval, ranges
 from fusegen.program import Kind, Map, Program, Value
@@ -22,6 +24,9 @@ from fusegen.program import Kind, Map, Program, Value
 #: The longest interval, and the highest degrees, at which a polynomial beats the function.
 _WIDEST = 16.0
 _MOST = {"single": 9, "brief": 6}
+
+#: How many formulas of a kernel are fitted: each takes a third of a second.
+_MOST_FITTED = 12
 
 #: What makes a formula costly.
 _COSTLY = (
@@ -36,6 +41,9 @@ _COSTLY = (
     ),
     *(atoms.expm1, atoms.log1p, sp.erf, sp.exp, sp.log, sp.sin, sp.cos),
 )
+
+#: The variable of a formula that is fitted.
+_X = sp.Symbol("x", real=True)
 
 Function = Callable[[mpmath.mpf], mpmath.mpf]
 
@@ -79,11 +87,15 @@ def fit_formulas(program: Program) -> dict[Value, FittedFormula]:
     for value in program.nodes():
         if not isinstance(value, Map) or value.kind != Kind.FULL or len(value.args) != 1:
             continue
+        if len(fitted) == _MOST_FITTED:
+            break
         (arg,) = value.args
-        reach = found[arg]
-        costly = value.expr.has(*_COSTLY) and _smooth(value.expr, {arg.symbol: reach})
-        if costly and reach.bounded and 0 < reach.high - reach.low <= _WIDEST:
-            made = _fit(value.expr, arg.symbol, reach)
+        if not found[arg].bounded or not value.expr.has(*_COSTLY):
+            continue
+        reach = _widened(found[arg])
+        if 0 < reach.high - reach.low <= _WIDEST and _smooth(value.expr, {arg.symbol: reach}):
+            doing(f"fitting a polynomial for {value.name}")
+            made = _fit(value.expr.xreplace({arg.symbol: _X}), reach)
             if made is not None:
                 outside, squared, polynomials = made
                 fitted[value] = FittedFormula(
@@ -98,11 +110,20 @@ def fit_formulas(program: Program) -> dict[Value, FittedFormula]:
     return fitted
 
 
+def _widened(reach: Interval) -> Interval:
+    """Return an interval with ends of four bits around another one, so that like formulas share a fit."""
+
+    def outward(end: float, up: bool) -> float:
+        mantissa, exponent = math.frexp(end)
+        return math.ldexp((math.ceil if up else math.floor)(mantissa * 16) / 16, exponent)
+
+    return Interval(outward(reach.low, False), outward(reach.high, True))
+
+
 @lru_cache(maxsize=1024)
-def _fit(
-    expr: sp.Expr, symbol: sp.Symbol, reach: Interval
-) -> tuple[str, bool, Mapping[str, Polynomial]] | None:
-    function = _numeric(expr, symbol)
+def _fit(expr: sp.Expr, reach: Interval) -> tuple[str, bool, Mapping[str, Polynomial]] | None:
+    """Return the polynomials of a formula over `_X`, the code around them, and whether they are of x^2."""
+    function = compiled(expr, _X)
     low, high = reach.low, reach.high
     outside, core = "{p}", function
     if low <= 0 <= high:
@@ -169,11 +190,6 @@ def _divided(function: Function, constant: mpmath.mpf, least: mpmath.mpf) -> Fun
             return (function(at) - constant) / at
 
     return ratio
-
-
-def _numeric(expr: sp.Basic, symbol: sp.Symbol) -> Function:
-    """Return an expression of one variable as a function of an mpmath number."""
-    return lambda x: evaluate(expr, {symbol: x})
 
 
 def _smooth(expr: sp.Basic, known: Mapping[sp.Symbol, Interval]) -> bool:

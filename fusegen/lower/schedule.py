@@ -8,7 +8,8 @@ for, and keeps those that later stages read.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fusegen.program import Input, Kind, Map, Program, Reduce, Value, arguments
 
@@ -34,6 +35,10 @@ class Schedule:
     given: tuple[Value, ...]
     final: tuple[Map, ...] = ()
     afresh: frozenset[Value] = frozenset()
+    #: What `at` and `reads` found: each stage is asked for all the time.
+    _found: dict[tuple[int, Kind | None], list[Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def stages(self) -> int:
@@ -42,19 +47,23 @@ class Schedule:
 
     def at(self, stage: int, kind: Kind) -> list[Map]:
         """Return the nodes of a kind that are computed at a stage, arguments first."""
+        if (stage, kind) not in self._found:
+            self._found[stage, kind] = self._at(stage, kind)
+        return list(self._found[stage, kind])
+
+    def _at(self, stage: int, kind: Kind) -> list[Map]:
+        outside = {*self.given, *self.final}
         nodes = [
-            v
-            for v in self.needed
-            if isinstance(v, Map) and v not in self.given and v not in self.final and v.kind == kind
+            v for v in self.needed if v.kind == kind and isinstance(v, Map) and v not in outside
         ]
         own = [v for v in nodes if self.level[v] == stage]
         if kind != Kind.FULL or not self.afresh:
             return own
-        again: set[Value] = set()
+        computed: set[Value] = set(own)
         for node in reversed(nodes):
-            if node in own or node in again:
-                again |= {a for a in node.args if a in self.afresh and self.level[a] < stage}
-        return [v for v in nodes if v in own or v in again]
+            if node in computed:
+                computed |= {a for a in node.args if a in self.afresh and self.level[a] < stage}
+        return [v for v in nodes if v in computed]
 
     @property
     def totals(self) -> list[Reduce]:
@@ -78,15 +87,17 @@ class Schedule:
 
         Only nodes of the stage read them: what is reduced, stored or summed is of the stage itself.
         """
-        read = dict.fromkeys(arg for node in self.at(stage, Kind.FULL) for arg in node.args)
-        return [
-            v
-            for v in read
-            if v.kind == Kind.FULL
-            and not isinstance(v, Input)
-            and v not in self.afresh
-            and self.level[v] < stage
-        ]
+        if (stage, None) not in self._found:
+            read = dict.fromkeys(arg for node in self.at(stage, Kind.FULL) for arg in node.args)
+            self._found[stage, None] = [
+                v
+                for v in read
+                if v.kind == Kind.FULL
+                and not isinstance(v, Input)
+                and v not in self.afresh
+                and self.level[v] < stage
+            ]
+        return list(self._found[stage, None])
 
     def kept(self, stage: int) -> list[Value]:
         """Return the full values that a stage computes and a later stage reads."""
@@ -97,13 +108,16 @@ class Schedule:
     def most_held(self) -> int:
         """Return the bytes that an element of a 16-bit type holds at most from one stage to the next."""
         most = 0
-        for stage in range(1, self.stages):
-            later = range(stage, self.stages)
-            kept = {v for s in range(stage) for v in self.kept(s)}
-            read = {v for s in later for v in self.reads(s)}
-            nodes = [n for s in later for n in self.at(s, Kind.FULL)]
-            stored = {a for n in nodes for a in n.args if _is_stored(a)}
-            most = max(most, 4 * len(kept & read) + 2 * len(stored))
+        kept = [self.kept(s) for s in range(self.stages)]
+        read: set[Value] = set()
+        stored: set[Value] = set()
+        for stage in range(self.stages - 1, 0, -1):
+            read.update(self.reads(stage))
+            stored.update(
+                a for node in self.at(stage, Kind.FULL) for a in node.args if _is_stored(a)
+            )
+            before = {v for s in range(stage) for v in kept[s]}
+            most = max(most, 4 * len(before & read) + 2 * len(stored))
         return most
 
 

@@ -3,12 +3,27 @@
 """gated_rms_norm: (x * rsqrt(mean(x**2) + eps) * weight) -> (x * tanh(softplus(x))).
 
 RMS norm with learnable weights, gated by mish.
+
+    apply(x, weight, *, eps=1e-06)
+
+    Module(features, eps=1e-06)(x)
+
+Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+
+    >>> x = torch.randn([4, 8])
+    >>> y = apply(x, weight=torch.ones([8]))
+    >>> tuple(y.shape)
+    (4, 8)
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from fusegen.runtime import made_by
+
+made_by("0.1.0", "gated_rms_norm")  # before anything of another version is called
 
 from fusegen.runtime import Chain, Mode, Operand, Pass
 
@@ -46,9 +61,18 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation; float64, float32, bfloat16 or float16.
+        x: the activation; float64, float32, bfloat16 or float16, which the operands have too.
         weight: col operand, [cols].
-        eps: a number of the chain.
+        eps: a number of the chain, by default 1e-06.
+
+    Returns:
+        The chain's value, in x's dtype.
+
+    Example:
+        >>> x = torch.randn([4, 8])
+        >>> y = apply(x, weight=torch.ones([8]))
+        >>> tuple(y.shape)
+        (4, 8)
     """
     return _chain(
         "same",
@@ -77,6 +101,6 @@ class Module(nn.Module):
         """Return the model's output at `x`."""
         return apply(
             x,
-            self.weight,
+            weight=self.weight,
             eps=self.eps,
         )

@@ -11,6 +11,7 @@
 
 namespace fusegen_gated_rms_norm {
 
+using fusegen::polynomial;
 using fusegen::power;
 
 // forward: (x: full, weight: col, eps: scalar)
@@ -59,7 +60,7 @@ struct Forward {
   }
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.expr_factor = Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps);
+    row.expr_factor = Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps));
   }
 
   // Stage 1: y.
@@ -128,7 +129,7 @@ struct Backward {
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.d_expr_x_factor = Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps);
+    row.d_expr_x_factor = Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps));
   }
 
   // Stage 0: the sum grad_expr_sum_2, grad_weight.
@@ -141,8 +142,8 @@ struct Backward {
     const T expr = expr_x_product * full.x;
     const T expr_2_softplus = Math::softplus(expr);
     // d expr_2 / d expr
-    const T d_expr_2 =
-        expr * Math::sech2(expr_2_softplus) * Math::sigmoid(expr) + Math::tanh(expr_2_softplus);
+    const T d_expr_2 = Math::fma(expr * Math::sech2(expr_2_softplus), Math::sigmoid(expr),
+                                 Math::tanh(expr_2_softplus));
     const T grad_expr = d_expr_2 * full.grad_y;
     // known before the row's sums are
     const T d_expr_x_grad_expr = d_expr_x * grad_expr;
@@ -159,9 +160,10 @@ struct Backward {
   }
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
-    row.grad_expr_sum_3 = -T(0.5) * row.grad_expr_sum_2 *
-                          power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
-                          scalar.cols_inverse;
+    row.grad_expr_sum_3 =
+        -T(0.5) * row.grad_expr_sum_2 *
+        power<3>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))) *
+        scalar.cols_inverse;
   }
 
   // Stage 1: grad_x.
@@ -170,7 +172,7 @@ struct Backward {
     // d expr_sum_term / d x
     const T d_expr_sum_term = T(2) * full.x;
     // sum over all uses
-    const T grad_x = kept.d_expr_x_grad_expr + d_expr_sum_term * row.grad_expr_sum_3;
+    const T grad_x = Math::fma(d_expr_sum_term, row.grad_expr_sum_3, kept.d_expr_x_grad_expr);
     out.grad_x = grad_x;
   }
 };
@@ -273,7 +275,7 @@ struct DoubleBackward {
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.d_expr_x_factor = Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps);
+    row.d_expr_x_factor = Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps));
   }
 
   // Stage 0: the sum grad_grad_expr_sum_3_2, the sum grad_expr_sum_2, the sum grad_expr_sum_10, the
@@ -292,7 +294,7 @@ struct DoubleBackward {
     const T expr_2_sigmoid = Math::sigmoid(expr);
     const T expr_2_product = expr_2_sigmoid * Math::sech2(expr_2_softplus);
     // d expr_2 / d expr
-    const T d_expr_2 = expr_2_tanh + expr_2_product * expr;
+    const T d_expr_2 = Math::fma(expr_2_product, expr, expr_2_tanh);
     const T grad_expr = d_expr_2 * full.grad_y;
     // through grad_x
     const T grad_grad_expr_sum_3 = d_expr_sum_term * full.grad_grad_x;
@@ -302,8 +304,9 @@ struct DoubleBackward {
     const T grad_expr_sum = d_expr_sum * grad_expr;
     const T grad_d_expr_weight = grad_expr * col.grad_grad_weight;
     // d d_expr_2 / d expr
-    const T d_d_expr_2 = expr_2_product * (expr * (T(1) - expr_2_sigmoid) -
-                                           T(2) * expr_2_tanh * expr_2_sigmoid * expr + T(2));
+    const T d_d_expr_2 = expr_2_product * (Math::fma(-T(2) * expr_2_tanh * expr_2_sigmoid, expr,
+                                                     expr * (T(1) - expr_2_sigmoid)) +
+                                           T(2));
     const T grad_d_expr_x = grad_expr * full.grad_grad_x;
     // through d_expr_x
     const T grad_expr_sum_9 = grad_d_expr_x * col.weight;
@@ -326,15 +329,17 @@ struct DoubleBackward {
     // through grad_expr_sum_3
     row.grad_grad_expr_sum_2 =
         -T(0.5) * row.grad_grad_expr_sum_3_2 *
-        power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
+        power<3>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))) *
         scalar.cols_inverse;
-    row.grad_expr_sum_3 = -T(0.5) * row.grad_expr_sum_2 *
-                          power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
-                          scalar.cols_inverse;
+    row.grad_expr_sum_3 =
+        -T(0.5) * row.grad_expr_sum_2 *
+        power<3>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))) *
+        scalar.cols_inverse;
     // through grad_expr_sum_3
-    row.grad_expr_sum_6 = T(0.75) * row.grad_expr_sum_2 * row.grad_grad_expr_sum_3_2 *
-                          power<5>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
-                          scalar.grad_expr_sum_6_factor;
+    row.grad_expr_sum_6 =
+        T(0.75) * row.grad_expr_sum_2 * row.grad_grad_expr_sum_3_2 *
+        power<5>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))) *
+        scalar.grad_expr_sum_6_factor;
   }
 
   // Stage 1: the sum grad_expr_sum_8, grad_weight, grad_grad_y.
@@ -344,16 +349,17 @@ struct DoubleBackward {
     // d expr / d weight
     const T d_expr_weight = full.x * row.d_expr_x_factor;
     // sum over all uses
-    const T grad_grad_expr = kept.d_expr_sum * row.grad_grad_expr_sum_2 +
-                             d_expr_weight * col.grad_grad_weight +
-                             kept.d_expr_x * full.grad_grad_x;
+    const T grad_grad_expr = Math::fma(
+        kept.d_expr_x, full.grad_grad_x,
+        Math::fma(d_expr_weight, col.grad_grad_weight, kept.d_expr_sum * row.grad_grad_expr_sum_2));
     const T grad_d_expr_2 = grad_grad_expr * full.grad_y;
     const T grad_expr_2 = kept.d_d_expr_2 * grad_d_expr_2;
     // through expr
     const T grad_expr_sum_7 = kept.d_expr_sum * grad_expr_2;
     // sum over all uses
-    const T grad_weight_3 = d_expr_weight * grad_expr_2 + kept.grad_d_expr_x * row.d_expr_x_factor +
-                            grad_d_expr_sum * full.x;
+    const T grad_weight_3 =
+        Math::fma(kept.grad_d_expr_x, row.d_expr_x_factor,
+                  Math::fma(grad_d_expr_sum, full.x, d_expr_weight * grad_expr_2));
     const T grad_grad_y = kept.d_expr_2 * grad_grad_expr;
     kept.grad_d_expr_sum = grad_d_expr_sum;
     kept.grad_expr_2 = grad_expr_2;
@@ -364,17 +370,18 @@ struct DoubleBackward {
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
     // sum over all uses
-    row.grad_expr_sum_11 =
-        row.grad_expr_sum_6 -
-        T(0.5) * row.grad_expr_sum_10 *
-            power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
-            scalar.cols_inverse -
-        T(0.5) * row.grad_expr_sum_5 *
-            power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
-            scalar.cols_inverse -
-        T(0.5) * row.grad_expr_sum_8 *
-            power<3>(Math::rsqrt(row.expr_sum * scalar.cols_inverse + scalar.eps)) *
-            scalar.cols_inverse;
+    row.grad_expr_sum_11 = Math::fma(
+        -T(0.5) * row.grad_expr_sum_8 *
+            power<3>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))),
+        scalar.cols_inverse,
+        Math::fma(
+            -T(0.5) * row.grad_expr_sum_5 *
+                power<3>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))),
+            scalar.cols_inverse,
+            Math::fma(
+                -T(0.5) * row.grad_expr_sum_10 *
+                    power<3>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))),
+                scalar.cols_inverse, row.grad_expr_sum_6)));
   }
 
   // Stage 2: grad_x.
@@ -384,10 +391,12 @@ struct DoubleBackward {
     const T d_expr_sum_term = T(2) * full.x;
     const T grad_d_expr_sum_term = full.grad_grad_x * row.grad_expr_sum_3;
     // sum over all uses
-    const T grad_x_2 = T(2) * grad_d_expr_sum_term + d_expr_sum_term * row.grad_expr_sum_11 +
-                       kept.d_expr_x * kept.grad_expr_2 +
-                       kept.grad_d_expr_weight * row.d_expr_x_factor +
-                       kept.grad_d_expr_sum * col.weight;
+    const T grad_x_2 =
+        Math::fma(kept.grad_d_expr_weight, row.d_expr_x_factor,
+                  Math::fma(kept.grad_d_expr_sum, col.weight,
+                            Math::fma(kept.d_expr_x, kept.grad_expr_2,
+                                      Math::fma(d_expr_sum_term, row.grad_expr_sum_11,
+                                                T(2) * grad_d_expr_sum_term))));
     out.grad_x = grad_x_2;
   }
 };

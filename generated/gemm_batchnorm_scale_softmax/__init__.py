@@ -3,6 +3,25 @@
 """gemm_batchnorm_scale_softmax: linear -> batch_norm -> mul -> softmax.
 
 A linear layer, batch norm, a learnable scale, and a softmax over the features.
+
+    apply(x, scale, gemm_bias, bn_running_mean, bn_running_var, bn_weight, bn_bias, *, bn_eps=1e-05, bn_momentum=0.1, training=False, batch_weights=None)
+
+    Module(in_features, out_features, bn_eps=1e-05, bn_momentum=0.1, scale_shape=(1,))(x)
+
+Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+
+    >>> x = torch.randn([4, 8])
+    >>> y = apply(
+    ...     x,
+    ...     scale=torch.ones([1]),
+    ...     gemm_bias=torch.ones([8]),
+    ...     bn_running_mean=torch.ones([8]),
+    ...     bn_running_var=torch.ones([8]),
+    ...     bn_weight=torch.ones([8]),
+    ...     bn_bias=torch.ones([8]),
+    ... )
+    >>> tuple(y.shape)
+    (4, 8)
 """
 
 from __future__ import annotations
@@ -11,6 +30,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from fusegen.runtime import made_by
+
+made_by("0.1.0", "gemm_batchnorm_scale_softmax")  # before anything of another version is called
 
 from fusegen.runtime import Chain, Mode, Operand, Pass, batch_weight, follow
 
@@ -57,12 +80,12 @@ _chain = Chain(
 
 def apply(
     x: Tensor,
+    scale: Tensor,
     gemm_bias: Tensor,
     bn_running_mean: Tensor,
     bn_running_var: Tensor,
     bn_weight: Tensor,
     bn_bias: Tensor,
-    scale: Tensor,
     *,
     bn_eps: float = 1e-05,
     bn_momentum: float = 0.1,
@@ -72,17 +95,34 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16, which the operands have too.
+        scale: scalar operand, [].
         gemm_bias: col operand, [cols].
         bn_running_mean: col operand, [cols]; it gets no gradient.
         bn_running_var: col operand, [cols]; it gets no gradient.
         bn_weight: col operand, [cols].
         bn_bias: col operand, [cols].
-        scale: scalar operand, [].
-        bn_eps: a number of the chain.
-        bn_momentum: a number of the chain.
+        bn_eps: a number of the chain, by default 1e-05.
+        bn_momentum: a number of the chain, by default 0.1.
         training: whether the chain runs as it does in training.
         batch_weights: in training, the weight of the batch in the running averages of bn; None takes the spec's momentum.
+
+    Returns:
+        The chain's value, in x's dtype.
+
+    Example:
+        >>> x = torch.randn([4, 8])
+        >>> y = apply(
+        ...     x,
+        ...     scale=torch.ones([1]),
+        ...     gemm_bias=torch.ones([8]),
+        ...     bn_running_mean=torch.ones([8]),
+        ...     bn_running_var=torch.ones([8]),
+        ...     bn_weight=torch.ones([8]),
+        ...     bn_bias=torch.ones([8]),
+        ... )
+        >>> tuple(y.shape)
+        (4, 8)
     """
     if training:
         y, bn_sample_sum, bn_column_sum, bn_mean, bn_var, softmax_max, softmax_sum = _chain.with_statistics(
@@ -132,12 +172,12 @@ class Module(nn.Module):
         )
         return apply(
             x,
-            self.gemm.bias,
-            self.bn.running_mean,
-            self.bn.running_var,
-            self.bn.weight,
-            self.bn.bias,
-            self.scale,
+            scale=self.scale,
+            gemm_bias=self.gemm.bias,
+            bn_running_mean=self.bn.running_mean,
+            bn_running_var=self.bn.running_var,
+            bn_weight=self.bn.weight,
+            bn_bias=self.bn.bias,
             bn_eps=self.bn.eps,
             bn_momentum=self.bn.momentum,
             training=self.bn.training,

@@ -13,6 +13,7 @@
 
 namespace fusegen_gemm_batchnorm_scale_softmax {
 
+using fusegen::polynomial;
 using fusegen::power;
 
 // forward_train_sample: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
@@ -142,8 +143,9 @@ struct ForwardTrainColumns {
   // Once a column.
   static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
     col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
-    col.bn_mean = col.bn_offset + col.bn_sample_sum * scalar.sample_inverse;
-    col.bn_var = col.bn_column_sum_2 * scalar.rows_inverse - col.bn_offset * col.bn_offset;
+    col.bn_mean = Math::fma(col.bn_sample_sum, scalar.sample_inverse, col.bn_offset);
+    col.bn_var =
+        Math::fma(-col.bn_offset, col.bn_offset, col.bn_column_sum_2 * scalar.rows_inverse);
     col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
   }
 };
@@ -210,7 +212,7 @@ struct ForwardTrain {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
-    const T bn = (gemm - col.bn_mean) * col.bn_factor + col.bn_bias;
+    const T bn = Math::fma(gemm - col.bn_mean, col.bn_factor, col.bn_bias);
     // mul: x other
     const T mul = bn * scalar.scale;
     kept.mul = mul;
@@ -330,11 +332,10 @@ struct BackwardTrainSums {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
-    const T bn_weight_sum = gemm - col.bn_mean;
     // d bn / d bn_weight
-    const T d_bn_weight = bn_weight_sum * col.d_bn_weight_factor;
+    const T d_bn_weight = (gemm - col.bn_mean) * col.d_bn_weight_factor;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
-    const T bn = bn_weight_sum * col.bn_factor + col.bn_bias;
+    const T bn = Math::fma(gemm - col.bn_mean, col.bn_factor, col.bn_bias);
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
@@ -415,7 +416,7 @@ struct BackwardTrainColumns {
         -col.bn_weight * col.grad_bn_bias_sum * Math::rsqrt(col.bn_var + scalar.bn_eps);
     col.grad_bn_var_2 =
         -T(0.5) * col.bn_weight * col.grad_bn_weight_2 / (col.bn_var + scalar.bn_eps);
-    col.grad_bn_offset = col.grad_bn_mean_2 - T(2) * col.bn_offset * col.grad_bn_var_2;
+    col.grad_bn_offset = Math::fma(-T(2) * col.bn_offset, col.grad_bn_var_2, col.grad_bn_mean_2);
     col.grad_bn_column_sum = col.grad_bn_offset * scalar.rows_inverse;
     col.grad_bn_column_sum_2 = col.grad_bn_var_2 * scalar.rows_inverse;
     col.bn_near_factor = -col.bn_sample_sum * scalar.sample_inverse;
@@ -505,7 +506,7 @@ struct BackwardTrain {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
-    const T bn = (gemm - col.bn_mean) * col.bn_factor + col.bn_bias;
+    const T bn = Math::fma(gemm - col.bn_mean, col.bn_factor, col.bn_bias);
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
@@ -517,7 +518,8 @@ struct BackwardTrain {
     // d bn_column_sum_term / d bn_near
     const T d_bn_column_sum_term = T(2) * bn_near;
     // sum over all uses
-    const T grad_bn_near = d_bn_column_sum_term * col.grad_bn_column_sum_2 + col.grad_bn_column_sum;
+    const T grad_bn_near =
+        Math::fma(d_bn_column_sum_term, col.grad_bn_column_sum_2, col.grad_bn_column_sum);
     kept.softmax_exp = softmax_exp;
     kept.grad_bn_near = grad_bn_near;
     out.grad_softmax_sum_2 = grad_softmax_sum;
@@ -536,7 +538,7 @@ struct BackwardTrain {
     const T grad_mul = grad_softmax_exp * kept.softmax_exp;
     const T grad_bn = grad_mul * scalar.scale;
     // sum over all uses
-    const T grad_gemm = kept.grad_bn_near + grad_bn * col.bn_factor;
+    const T grad_gemm = Math::fma(grad_bn, col.bn_factor, kept.grad_bn_near);
     out.grad_x = grad_gemm;
     out.grad_gemm_bias = grad_gemm;
   }
@@ -665,11 +667,10 @@ struct DoubleBackwardTrainSums {
     // d bn_column_sum_term / d bn_near
     const T d_bn_column_sum_term = T(2) * bn_near;
     const T grad_grad_bn_column_sum_2 = d_bn_column_sum_term * grad_grad_gemm;
-    const T bn_var_sum = gemm - col.bn_mean;
     // d bn / d bn_var
-    const T d_bn_var = -T(0.5) * bn_var_sum * col.d_bn_var_factor;
+    const T d_bn_var = -T(0.5) * (gemm - col.bn_mean) * col.d_bn_var_factor;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
-    const T bn = bn_var_sum * col.bn_factor + col.bn_bias;
+    const T bn = Math::fma(gemm - col.bn_mean, col.bn_factor, col.bn_bias);
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
@@ -741,8 +742,8 @@ struct DoubleBackwardTrainSums2Columns {
   static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
     col.grad_grad_bn_offset = col.grad_grad_bn_column_sum * scalar.rows_inverse;
     col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
-    col.grad_grad_bn_var_2 = col.grad_grad_bn_column_sum_2_2 * scalar.rows_inverse -
-                             T(2) * col.bn_offset * col.grad_grad_bn_offset;
+    col.grad_grad_bn_var_2 = Math::fma(-T(2) * col.bn_offset, col.grad_grad_bn_offset,
+                                       col.grad_grad_bn_column_sum_2_2 * scalar.rows_inverse);
     col.d_bn_weight_factor = Math::rsqrt(col.bn_var + scalar.bn_eps);
     col.d_d_bn_weight_bn_var_factor = power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
     col.grad_grad_bn_factor =
@@ -901,7 +902,7 @@ struct DoubleBackwardTrainSums2 {
     // d d_bn_weight / d bn_var
     const T d_d_bn_weight_bn_var = -d_bn_weight_bn_var_product * col.d_d_bn_weight_bn_var_factor;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
-    const T bn = bn_weight_sum * col.bn_factor + col.bn_bias;
+    const T bn = Math::fma(gemm - col.bn_mean, col.bn_factor, col.bn_bias);
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
@@ -913,11 +914,12 @@ struct DoubleBackwardTrainSums2 {
     // sum over all uses
     const T grad_grad_gemm = full.grad_grad_x + col.grad_grad_gemm_bias;
     // sum over all uses
-    const T grad_grad_bn = grad_grad_gemm * col.bn_factor + d_bn_var * col.grad_grad_bn_var_2 +
-                           d_bn_weight * col.grad_grad_bn_weight + col.grad_grad_bn_bias +
-                           col.grad_grad_bn_factor;
+    const T grad_grad_bn =
+        Math::fma(d_bn_weight, col.grad_grad_bn_weight,
+                  Math::fma(d_bn_var, col.grad_grad_bn_var_2, grad_grad_gemm * col.bn_factor)) +
+        col.grad_grad_bn_factor + col.grad_grad_bn_bias;
     // sum over all uses
-    const T grad_grad_mul = bn * scalar.grad_grad_scale + grad_grad_bn * scalar.scale;
+    const T grad_grad_mul = Math::fma(grad_grad_bn, scalar.scale, bn * scalar.grad_grad_scale);
     const T grad_grad_softmax_exp = grad_grad_mul * softmax_exp;
     // d d_bn_var / d bn_var
     const T d_d_bn_var_bn_var = T(0.75) * bn_weight_sum * col.d_d_bn_var_bn_var_factor;
@@ -962,8 +964,8 @@ struct DoubleBackwardTrainSums2 {
     const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
     const T grad_d_bn_var = grad_bn * col.grad_grad_bn_var_2;
     // sum over all uses
-    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
-                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
     const T grad_bn_mean_bn_var_product = T(0.5) * grad_bn * col.d_bn_var_factor;
     // d grad_bn_mean / d bn_var
     const T d_grad_bn_mean_bn_var = grad_bn_mean_bn_var_product;
@@ -991,29 +993,32 @@ struct DoubleBackwardTrainSums2 {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
-                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+    const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
+                                           kept.grad_grad_mul * kept.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
     const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
     // sum over all uses
-    const T grad_bn_2 = kept.grad_mul * scalar.grad_grad_scale + grad_mul_2 * scalar.scale;
+    const T grad_bn_2 = Math::fma(grad_mul_2, scalar.scale, kept.grad_mul * scalar.grad_grad_scale);
     // sum over all uses
-    const T grad_bn_weight_3 = kept.d_bn_weight * grad_bn_2 +
-                               kept.d_d_bn_weight_bn_var * kept.grad_d_bn_var +
-                               kept.d_grad_bn_mean_bn_weight * col.grad_grad_bn_offset +
-                               kept.d_grad_gemm_bn_weight * kept.grad_grad_gemm;
+    const T grad_bn_weight_3 =
+        Math::fma(kept.d_grad_gemm_bn_weight, kept.grad_grad_gemm,
+                  Math::fma(kept.d_grad_bn_mean_bn_weight, col.grad_grad_bn_offset,
+                            Math::fma(kept.d_d_bn_weight_bn_var, kept.grad_d_bn_var,
+                                      kept.d_bn_weight * grad_bn_2)));
     // sum over all uses
-    const T grad_scale_3 = kept.bn * grad_mul_2 + kept.grad_grad_bn * kept.grad_mul;
+    const T grad_scale_3 = Math::fma(kept.grad_grad_bn, kept.grad_mul, kept.bn * grad_mul_2);
     // sum over all uses
-    const T grad_bn_var_3 = kept.d_bn_var * grad_bn_2 +
-                            kept.d_d_bn_var_bn_var * kept.grad_d_bn_var +
-                            kept.d_d_bn_weight_bn_var * kept.grad_d_bn_weight +
-                            kept.d_grad_bn_mean_bn_var * col.grad_grad_bn_offset +
-                            kept.d_grad_gemm_bn_var * kept.grad_grad_gemm;
+    const T grad_bn_var_3 =
+        Math::fma(kept.d_grad_gemm_bn_var, kept.grad_grad_gemm,
+                  Math::fma(kept.d_grad_bn_mean_bn_var, col.grad_grad_bn_offset,
+                            Math::fma(kept.d_d_bn_weight_bn_var, kept.grad_d_bn_weight,
+                                      Math::fma(kept.d_d_bn_var_bn_var, kept.grad_d_bn_var,
+                                                kept.d_bn_var * grad_bn_2))));
     // sum over all uses
     const T grad_bn_mean_3 =
-        (-kept.grad_d_bn_weight + T(0.5) * kept.grad_d_bn_var * col.grad_bn_mean_3_factor -
-         grad_bn_2 * col.bn_weight) *
+        Math::fma(-grad_bn_2, col.bn_weight,
+                  Math::fma(T(0.5) * kept.grad_d_bn_var, col.grad_bn_mean_3_factor,
+                            -kept.grad_d_bn_weight)) *
         col.d_bn_weight_factor;
     out.grad_bn_weight = grad_bn_weight_3;
     out.grad_bn_bias = grad_bn_2;
@@ -1063,8 +1068,9 @@ struct DoubleBackwardTrainColumns {
     col.grad_grad_bn_offset = col.grad_grad_bn_column_sum * scalar.rows_inverse;
     col.bn_offset = col.bn_column_sum * scalar.rows_inverse;
     col.grad_bn_column_sum_2_2 = col.grad_bn_var_4 * scalar.rows_inverse;
-    col.grad_bn_offset_2 = col.grad_bn_mean_4 - T(2) * col.bn_offset * col.grad_bn_var_4 -
-                           T(2) * col.grad_bn_var_2 * col.grad_grad_bn_offset;
+    col.grad_bn_offset_2 =
+        Math::fma(-T(2) * col.grad_bn_var_2, col.grad_grad_bn_offset,
+                  Math::fma(-T(2) * col.bn_offset, col.grad_bn_var_4, col.grad_bn_mean_4));
     col.grad_bn_column_sum_3 = col.grad_bn_offset_2 * scalar.rows_inverse;
     col.grad_bn_column_sum_2 = col.grad_bn_var_2 * scalar.rows_inverse;
   }
@@ -1194,27 +1200,28 @@ struct DoubleBackwardTrain {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
-    const T bn_sum = gemm - col.bn_mean;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
-    const T bn = bn_sum * col.bn_factor + col.bn_bias;
+    const T bn = Math::fma(gemm - col.bn_mean, col.bn_factor, col.bn_bias);
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
     const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
+    const T bn_var_sum = gemm - col.bn_mean;
     // d bn / d bn_var
-    const T d_bn_var = -T(0.5) * bn_sum * col.d_bn_var_factor;
+    const T d_bn_var = -T(0.5) * bn_var_sum * col.d_bn_var_factor;
     // d bn / d bn_weight
-    const T d_bn_weight = bn_sum * col.d_bn_weight_factor;
+    const T d_bn_weight = bn_var_sum * col.d_bn_weight_factor;
     // sum over all uses
     const T grad_grad_gemm = full.grad_grad_x + col.grad_grad_gemm_bias;
     // sum over all uses
-    const T grad_grad_bn = grad_grad_gemm * col.bn_factor + d_bn_var * col.grad_grad_bn_var_2 +
-                           d_bn_weight * col.grad_grad_bn_weight + col.grad_grad_bn_bias +
-                           col.grad_grad_bn_factor;
+    const T grad_grad_bn =
+        Math::fma(d_bn_weight, col.grad_grad_bn_weight,
+                  Math::fma(d_bn_var, col.grad_grad_bn_var_2, grad_grad_gemm * col.bn_factor)) +
+        col.grad_grad_bn_factor + col.grad_grad_bn_bias;
     // sum over all uses
-    const T grad_grad_mul = bn * scalar.grad_grad_scale + grad_grad_bn * scalar.scale;
+    const T grad_grad_mul = Math::fma(grad_grad_bn, scalar.scale, bn * scalar.grad_grad_scale);
     const T grad_grad_softmax_exp = grad_grad_mul * softmax_exp;
     // bn: near
     const T bn_near = gemm + col.bn_near_factor;
@@ -1222,8 +1229,8 @@ struct DoubleBackwardTrain {
     const T d_bn_column_sum_term = T(2) * bn_near;
     const T grad_d_bn_column_sum_term = grad_grad_gemm * col.grad_bn_column_sum_2;
     // sum over all uses
-    const T grad_bn_near_2 = T(2) * grad_d_bn_column_sum_term +
-                             d_bn_column_sum_term * col.grad_bn_column_sum_2_2 +
+    const T grad_bn_near_2 = Math::fma(d_bn_column_sum_term, col.grad_bn_column_sum_2_2,
+                                       T(2) * grad_d_bn_column_sum_term) +
                              col.grad_bn_column_sum_3;
     kept.softmax_exp = softmax_exp;
     kept.grad_grad_mul = grad_grad_mul;
@@ -1271,16 +1278,17 @@ struct DoubleBackwardTrain {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
-                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+    const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
+                                           kept.grad_grad_mul * kept.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
     const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
     // sum over all uses
-    const T grad_bn_2 = kept.grad_mul * scalar.grad_grad_scale + grad_mul_2 * scalar.scale;
+    const T grad_bn_2 = Math::fma(grad_mul_2, scalar.scale, kept.grad_mul * scalar.grad_grad_scale);
     // sum over all uses
-    const T grad_gemm_2 = kept.grad_bn_near_2 + grad_bn_2 * col.bn_factor +
-                          kept.grad_d_bn_weight * col.d_bn_weight_factor -
-                          T(0.5) * kept.grad_d_bn_var * col.d_bn_var_factor;
+    const T grad_gemm_2 =
+        Math::fma(-T(0.5) * kept.grad_d_bn_var, col.d_bn_var_factor,
+                  Math::fma(kept.grad_d_bn_weight, col.d_bn_weight_factor,
+                            Math::fma(grad_bn_2, col.bn_factor, kept.grad_bn_near_2)));
     out.grad_x = grad_gemm_2;
     out.grad_gemm_bias = grad_gemm_2;
   }
@@ -1361,7 +1369,7 @@ struct ForwardEval {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
-    const T bn = (gemm - col.bn_running_mean) * col.bn_factor + col.bn_bias;
+    const T bn = Math::fma(gemm - col.bn_running_mean, col.bn_factor, col.bn_bias);
     // mul: x other
     const T mul = bn * scalar.scale;
     kept.mul = mul;
@@ -1484,9 +1492,8 @@ struct BackwardEval {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
-    const T bn_sum = gemm - col.bn_running_mean;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
-    const T bn = bn_sum * col.bn_factor + col.bn_bias;
+    const T bn = Math::fma(gemm - col.bn_running_mean, col.bn_factor, col.bn_bias);
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
@@ -1494,7 +1501,7 @@ struct BackwardEval {
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // d bn / d bn_weight
-    const T d_bn_weight = bn_sum * col.d_bn_weight_factor;
+    const T d_bn_weight = (gemm - col.bn_running_mean) * col.d_bn_weight_factor;
     kept.bn = bn;
     kept.softmax_exp = softmax_exp;
     kept.d_bn_weight = d_bn_weight;
@@ -1660,9 +1667,8 @@ struct DoubleBackwardEval {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
-    const T bn_sum = gemm - col.bn_running_mean;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
-    const T bn = bn_sum * col.bn_factor + col.bn_bias;
+    const T bn = Math::fma(gemm - col.bn_running_mean, col.bn_factor, col.bn_bias);
     // mul: x other
     const T mul = bn * scalar.scale;
     // softmax: exp
@@ -1670,14 +1676,15 @@ struct DoubleBackwardEval {
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // d bn / d bn_weight
-    const T d_bn_weight = bn_sum * col.d_bn_weight_factor;
+    const T d_bn_weight = (gemm - col.bn_running_mean) * col.d_bn_weight_factor;
     // sum over all uses
     const T grad_grad_gemm = full.grad_grad_x + col.grad_grad_gemm_bias;
     // sum over all uses
-    const T grad_grad_bn = grad_grad_gemm * col.bn_factor + d_bn_weight * col.grad_grad_bn_weight +
-                           col.grad_grad_bn_bias;
+    const T grad_grad_bn =
+        Math::fma(d_bn_weight, col.grad_grad_bn_weight, grad_grad_gemm * col.bn_factor) +
+        col.grad_grad_bn_bias;
     // sum over all uses
-    const T grad_grad_mul = bn * scalar.grad_grad_scale + grad_grad_bn * scalar.scale;
+    const T grad_grad_mul = Math::fma(grad_grad_bn, scalar.scale, bn * scalar.grad_grad_scale);
     const T grad_grad_softmax_exp = grad_grad_mul * softmax_exp;
     kept.bn = bn;
     kept.softmax_exp = softmax_exp;
@@ -1714,8 +1721,8 @@ struct DoubleBackwardEval {
     // d grad_gemm / d bn_weight
     const T d_grad_gemm_bn_weight = grad_bn * col.d_bn_weight_factor;
     // sum over all uses
-    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
-                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
     kept.grad_softmax_exp = grad_softmax_exp;
     kept.grad_mul = grad_mul;
     kept.grad_d_bn_weight = grad_d_bn_weight;
@@ -1733,20 +1740,20 @@ struct DoubleBackwardEval {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
-                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+    const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
+                                           kept.grad_grad_mul * kept.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
     const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
     // sum over all uses
-    const T grad_bn_2 = kept.grad_mul * scalar.grad_grad_scale + grad_mul_2 * scalar.scale;
+    const T grad_bn_2 = Math::fma(grad_mul_2, scalar.scale, kept.grad_mul * scalar.grad_grad_scale);
     // sum over all uses
     const T grad_gemm_2 =
-        (kept.grad_d_bn_weight + grad_bn_2 * col.bn_weight) * col.d_bn_weight_factor;
+        Math::fma(grad_bn_2, col.bn_weight, kept.grad_d_bn_weight) * col.d_bn_weight_factor;
     // sum over all uses
     const T grad_bn_weight_3 =
-        kept.d_bn_weight * grad_bn_2 + kept.d_grad_gemm_bn_weight * kept.grad_grad_gemm;
+        Math::fma(kept.d_grad_gemm_bn_weight, kept.grad_grad_gemm, kept.d_bn_weight * grad_bn_2);
     // sum over all uses
-    const T grad_scale_3 = kept.bn * grad_mul_2 + kept.grad_grad_bn * kept.grad_mul;
+    const T grad_scale_3 = Math::fma(kept.grad_grad_bn, kept.grad_mul, kept.bn * grad_mul_2);
     out.grad_x = grad_gemm_2;
     out.grad_gemm_bias = grad_gemm_2;
     out.grad_bn_weight = grad_bn_weight_3;

@@ -3,6 +3,21 @@
 """matmul_add_swish_tanh_gelu_hardtanh: linear -> add -> swish -> tanh -> gelu -> hardtanh.
 
 A linear layer, a learnable shift and four activations.
+
+    apply(x, add_value, matmul_bias)
+
+    Module(in_features, out_features, add_value_shape=None)(x)
+
+Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+
+    >>> x = torch.randn([4, 8])
+    >>> y = apply(
+    ...     x,
+    ...     add_value=torch.ones([8]),
+    ...     matmul_bias=torch.ones([8]),
+    ... )
+    >>> tuple(y.shape)
+    (4, 8)
 """
 
 from __future__ import annotations
@@ -11,6 +26,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from fusegen.runtime import made_by
+
+made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh")  # before anything of another version is called
 
 from fusegen.runtime import Chain, Mode, Operand, Pass
 
@@ -42,15 +61,28 @@ _chain = Chain(
 
 def apply(
     x: Tensor,
-    matmul_bias: Tensor,
     add_value: Tensor,
+    matmul_bias: Tensor,
 ) -> Tensor:
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
-        matmul_bias: col operand, [cols].
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16, which the operands have too.
         add_value: col operand, [cols].
+        matmul_bias: col operand, [cols].
+
+    Returns:
+        The chain's value, in x's dtype.
+
+    Example:
+        >>> x = torch.randn([4, 8])
+        >>> y = apply(
+        ...     x,
+        ...     add_value=torch.ones([8]),
+        ...     matmul_bias=torch.ones([8]),
+        ... )
+        >>> tuple(y.shape)
+        (4, 8)
     """
     return _chain(
         "same",
@@ -86,6 +118,6 @@ class Module(nn.Module):
         )
         return apply(
             x,
-            self.matmul.bias,
-            self.add_value,
+            add_value=self.add_value,
+            matmul_bias=self.matmul.bias,
         )

@@ -16,6 +16,7 @@
 
 namespace fusegen_matmul_add_swish_tanh_gelu_hardtanh {
 
+using fusegen::polynomial;
 using fusegen::power;
 
 // forward: (x: full, matmul_bias: col, add_value: col)
@@ -50,16 +51,15 @@ struct Forward {
     if constexpr (Math::digits == fusegen::Digits::single) {
       // degree 4, error 9.5e-08 (0.79 ulp of float32)
       const T square = x * x;
-      return x * (T(0.5) +
-                  x * (T(0.39894226) +
-                       square * (T(-0.066489585) +
-                                 square * (T(0.009967199) + square * (T(-0.0011693558) +
-                                                                      square * T(9.423618e-05))))));
+      return x * Math::fma(x,
+                           polynomial(square, T(0.39894226), T(-0.066489585), T(0.009967199),
+                                      T(-0.0011693558), T(9.423618e-05)),
+                           T(0.5));
     } else if constexpr (Math::digits == fusegen::Digits::brief) {
       // degree 2, error 8.3e-05 (7e+02 ulp of float32)
       const T square = x * x;
-      return x *
-             (T(0.5) + x * (T(0.39890915) + square * (T(-0.06590108) + square * T(0.008365003))));
+      return x * Math::fma(x, polynomial(square, T(0.39890915), T(-0.06590108), T(0.008365003)),
+                           T(0.5));
     } else {
       return x * Math::normcdf(x);
     }
@@ -121,20 +121,18 @@ struct Backward {
     if constexpr (Math::digits == fusegen::Digits::single) {
       // degree 5, error 1.0e-07 (0.88 ulp of float32)
       const T square = x * x;
-      return T(0.5) + x * (T(0.7978846) +
-                           square * (T(-0.26596123) +
-                                     square * (T(0.05983805) +
-                                               square * (T(-0.009484691) +
-                                                         square * (T(0.0011273201) +
-                                                                   square * T(-8.853453e-05))))));
+      return Math::fma(x,
+                       polynomial(square, T(0.7978846), T(-0.26596123), T(0.05983805),
+                                  T(-0.009484691), T(0.0011273201), T(-8.853453e-05)),
+                       T(0.5));
     } else if constexpr (Math::digits == fusegen::Digits::brief) {
       // degree 3, error 1.0e-05 (88 ulp of float32)
       const T square = x * x;
-      return T(0.5) +
-             x * (T(0.7978763) +
-                  square * (T(-0.26570883) + square * (T(0.058591444) + square * T(-0.00744947))));
+      return Math::fma(
+          x, polynomial(square, T(0.7978763), T(-0.26570883), T(0.058591444), T(-0.00744947)),
+          T(0.5));
     } else {
-      return Math::normcdf(x) + x * Math::normpdf(x);
+      return Math::fma(x, Math::normpdf(x), Math::normcdf(x));
     }
   }
 
@@ -147,7 +145,7 @@ struct Backward {
     const T add = matmul + col.add_value;
     const T swish_sigmoid = Math::sigmoid(add);
     // d swish / d add
-    const T d_swish = swish_sigmoid * (add * (T(1) - swish_sigmoid) + T(1));
+    const T d_swish = swish_sigmoid * Math::fma(add, T(1) - swish_sigmoid, T(1));
     // swish: x sigmoid(beta x)
     const T swish = swish_sigmoid * add;
     // d tanh / d swish
@@ -222,20 +220,18 @@ struct DoubleBackward {
     if constexpr (Math::digits == fusegen::Digits::single) {
       // degree 5, error 1.0e-07 (0.88 ulp of float32)
       const T square = x * x;
-      return T(0.5) + x * (T(0.7978846) +
-                           square * (T(-0.26596123) +
-                                     square * (T(0.05983805) +
-                                               square * (T(-0.009484691) +
-                                                         square * (T(0.0011273201) +
-                                                                   square * T(-8.853453e-05))))));
+      return Math::fma(x,
+                       polynomial(square, T(0.7978846), T(-0.26596123), T(0.05983805),
+                                  T(-0.009484691), T(0.0011273201), T(-8.853453e-05)),
+                       T(0.5));
     } else if constexpr (Math::digits == fusegen::Digits::brief) {
       // degree 3, error 1.0e-05 (88 ulp of float32)
       const T square = x * x;
-      return T(0.5) +
-             x * (T(0.7978763) +
-                  square * (T(-0.26570883) + square * (T(0.058591444) + square * T(-0.00744947))));
+      return Math::fma(
+          x, polynomial(square, T(0.7978763), T(-0.26570883), T(0.058591444), T(-0.00744947)),
+          T(0.5));
     } else {
-      return Math::normcdf(x) + x * Math::normpdf(x);
+      return Math::fma(x, Math::normpdf(x), Math::normcdf(x));
     }
   }
 
@@ -244,22 +240,15 @@ struct DoubleBackward {
     if constexpr (Math::digits == fusegen::Digits::single) {
       // degree 6, error 3.0e-07 (2.5 ulp of float32)
       const T square = x * x;
-      return (T(0.7978846) +
-              square * (T(-0.7978844) +
-                        square * (T(0.29920474) +
-                                  square * (T(-0.066479415) +
-                                            square * (T(0.0103593785) +
-                                                      square * (T(-0.0012043347) +
-                                                                square * T(9.02185e-05)))))));
+      return (polynomial(square, T(0.7978846), T(-0.7978844), T(0.29920474), T(-0.066479415),
+                         T(0.0103593785), T(-0.0012043347), T(9.02185e-05)));
     } else if constexpr (Math::digits == fusegen::Digits::brief) {
       // degree 4, error 4.1e-06 (35 ulp of float32)
       const T square = x * x;
-      return (T(0.7978814) +
-              square *
-                  (T(-0.7977527) +
-                   square * (T(0.2982623) + square * (T(-0.06400856) + square * T(0.00758922)))));
+      return (polynomial(square, T(0.7978814), T(-0.7977527), T(0.2982623), T(-0.06400856),
+                         T(0.00758922)));
     } else {
-      return (T(2) - x * x) * Math::normpdf(x);
+      return Math::fma(-x, x, T(2)) * Math::normpdf(x);
     }
   }
 
@@ -281,8 +270,9 @@ struct DoubleBackward {
     const T d_swish_product2 = d_swish_product * add;
     const T d_swish_sum2 = d_swish_product2 + T(1);
     // d d_swish / d add
-    const T d_d_swish = d_swish_sigmoid * (-d_swish_sum + d_swish_product * d_swish_sum2 -
-                                           d_swish_sigmoid * d_swish_product2);
+    const T d_d_swish =
+        d_swish_sigmoid * Math::fma(-d_swish_sigmoid, d_swish_product2,
+                                    Math::fma(d_swish_product, d_swish_sum2, -d_swish_sum));
     // d swish / d add
     const T d_swish = d_swish_sigmoid * d_swish_sum2;
     // sum over all uses
@@ -310,9 +300,9 @@ struct DoubleBackward {
     const T grad_d_gelu = grad_grad_tanh * full.grad_y;
     const T grad_tanh_2 = d_d_gelu * grad_d_gelu;
     // sum over all uses
-    const T grad_swish_2 = d_d_tanh * grad_d_tanh + d_tanh * grad_tanh_2;
+    const T grad_swish_2 = Math::fma(d_tanh, grad_tanh_2, d_d_tanh * grad_d_tanh);
     // sum over all uses
-    const T grad_add_2 = d_d_swish * grad_d_swish + d_swish * grad_swish_2;
+    const T grad_add_2 = Math::fma(d_swish, grad_swish_2, d_d_swish * grad_d_swish);
     const T grad_grad_y = d_gelu * grad_grad_tanh;
     out.grad_x = grad_add_2;
     out.grad_matmul_bias = grad_add_2;

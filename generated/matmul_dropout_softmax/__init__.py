@@ -3,12 +3,27 @@
 """matmul_dropout_softmax: linear -> dropout -> softmax.
 
 A linear layer, dropout, and a softmax over the features.
+
+    apply(x, matmul_bias, *, dropout_p=0.2, training=True, seed=None)
+
+    Module(in_features, out_features, dropout_p=0.2)(x)
+
+Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+
+    >>> x = torch.randn([4, 8])
+    >>> y = apply(x, matmul_bias=torch.ones([8]))
+    >>> tuple(y.shape)
+    (4, 8)
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from fusegen.runtime import made_by
+
+made_by("0.1.0", "matmul_dropout_softmax")  # before anything of another version is called
 
 from fusegen.runtime import Chain, Mode, Operand, Pass
 
@@ -59,11 +74,20 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16, which the operands have too.
         matmul_bias: col operand, [cols].
-        dropout_p: a number of the chain.
+        dropout_p: a number of the chain, by default 0.2.
         training: whether the chain runs as it does in training.
         seed: the seed of the draws; None takes one from torch's generator of x's device.
+
+    Returns:
+        The chain's value, in x's dtype.
+
+    Example:
+        >>> x = torch.randn([4, 8])
+        >>> y = apply(x, matmul_bias=torch.ones([8]))
+        >>> tuple(y.shape)
+        (4, 8)
     """
     return _chain(
         "train" if training else "eval",
@@ -98,7 +122,7 @@ class Module(nn.Module):
         )
         return apply(
             x,
-            self.matmul.bias,
+            matmul_bias=self.matmul.bias,
             dropout_p=self.dropout.p,
             training=self.dropout.training,
         )

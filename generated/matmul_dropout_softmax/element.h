@@ -12,6 +12,7 @@
 
 namespace fusegen_matmul_dropout_softmax {
 
+using fusegen::polynomial;
 using fusegen::power;
 
 // forward_train: (x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full)
@@ -303,8 +304,8 @@ struct DoubleBackwardTrain {
     // through grad_softmax_exp
     const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
     // sum over all uses
-    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
-                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
     kept.grad_softmax_exp = grad_softmax_exp;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
@@ -319,8 +320,8 @@ struct DoubleBackwardTrain {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_grad_dropout * kept.grad_softmax_exp +
-                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+    const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
+                                           kept.grad_grad_dropout * kept.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
     const T grad_matmul_2 = kept.d_dropout_softmax_exp * grad_softmax_exp_2;
     out.grad_x = grad_matmul_2;
@@ -568,8 +569,8 @@ struct DoubleBackwardEval {
     // through grad_softmax_exp
     const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
     // sum over all uses
-    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
-                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
     kept.grad_softmax_exp = grad_softmax_exp;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
@@ -584,8 +585,8 @@ struct DoubleBackwardEval {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_grad_matmul * kept.grad_softmax_exp +
-                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+    const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
+                                           kept.grad_grad_matmul * kept.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
     const T grad_matmul_2 = grad_softmax_exp_2 * kept.softmax_exp;
     out.grad_x = grad_matmul_2;

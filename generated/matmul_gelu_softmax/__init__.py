@@ -3,12 +3,27 @@
 """matmul_gelu_softmax: linear -> gelu -> softmax.
 
 A linear layer, the exact (erf) gelu, and a softmax over the features.
+
+    apply(x, linear_bias)
+
+    Module(in_features, out_features)(x)
+
+Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+
+    >>> x = torch.randn([4, 8])
+    >>> y = apply(x, linear_bias=torch.ones([8]))
+    >>> tuple(y.shape)
+    (4, 8)
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from fusegen.runtime import made_by
+
+made_by("0.1.0", "matmul_gelu_softmax")  # before anything of another version is called
 
 from fusegen.runtime import Chain, Mode, Operand, Pass
 
@@ -44,8 +59,17 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16, which the operands have too.
         linear_bias: col operand, [cols].
+
+    Returns:
+        The chain's value, in x's dtype.
+
+    Example:
+        >>> x = torch.randn([4, 8])
+        >>> y = apply(x, linear_bias=torch.ones([8]))
+        >>> tuple(y.shape)
+        (4, 8)
     """
     return _chain(
         "same",
@@ -77,5 +101,5 @@ class Module(nn.Module):
         )
         return apply(
             x,
-            self.linear.bias,
+            linear_bias=self.linear.bias,
         )

@@ -12,6 +12,7 @@
 
 namespace fusegen_matmul_gelu_softmax {
 
+using fusegen::polynomial;
 using fusegen::power;
 
 // forward: (x: full, linear_bias: col)
@@ -133,9 +134,9 @@ struct Backward {
     const T linear = full.x + col.linear_bias;
     const T gelu_normcdf = Math::normcdf(linear);
     // d gelu / d linear
-    const T d_gelu = gelu_normcdf + linear * Math::normpdf(linear);
+    const T d_gelu = Math::fma(linear, Math::normpdf(linear), gelu_normcdf);
     // gelu: x normcdf(x), or its tanh approximation
-    const T gelu = gelu_normcdf * linear;
+    const T gelu = linear * gelu_normcdf;
     // softmax: exp
     const T softmax_exp = Math::exp_difference(gelu, row.softmax_max);
     // known before the row's sums are
@@ -244,12 +245,12 @@ struct DoubleBackward {
     const T linear = full.x + col.linear_bias;
     const T d_gelu_normpdf = Math::normpdf(linear);
     // d d_gelu / d linear
-    const T d_d_gelu = d_gelu_normpdf * (T(2) - linear * linear);
+    const T d_d_gelu = d_gelu_normpdf * Math::fma(-linear, linear, T(2));
     const T gelu_normcdf = Math::normcdf(linear);
     // d gelu / d linear
-    const T d_gelu = gelu_normcdf + d_gelu_normpdf * linear;
+    const T d_gelu = Math::fma(d_gelu_normpdf, linear, gelu_normcdf);
     // gelu: x normcdf(x), or its tanh approximation
-    const T gelu = gelu_normcdf * linear;
+    const T gelu = linear * gelu_normcdf;
     // softmax: exp
     const T softmax_exp = Math::exp_difference(gelu, row.softmax_max);
     // through softmax
@@ -290,8 +291,8 @@ struct DoubleBackward {
     // through grad_softmax_exp
     const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
     // sum over all uses
-    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
-                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
     kept.grad_softmax_exp = grad_softmax_exp;
     kept.grad_d_gelu = grad_d_gelu;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
@@ -307,12 +308,12 @@ struct DoubleBackward {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_grad_gelu * kept.grad_softmax_exp +
-                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+    const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
+                                           kept.grad_grad_gelu * kept.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
     const T grad_gelu_2 = grad_softmax_exp_2 * kept.softmax_exp;
     // sum over all uses
-    const T grad_linear_2 = kept.d_d_gelu * kept.grad_d_gelu + kept.d_gelu * grad_gelu_2;
+    const T grad_linear_2 = Math::fma(kept.d_gelu, grad_gelu_2, kept.d_d_gelu * kept.grad_d_gelu);
     out.grad_x = grad_linear_2;
     out.grad_linear_bias = grad_linear_2;
   }

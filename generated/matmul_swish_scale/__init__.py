@@ -3,12 +3,27 @@
 """matmul_swish_scale: linear -> swish -> mul.
 
 A linear layer, swish, and a factor chosen at construction.
+
+    apply(x, matmul_bias, *, scaling_factor=2.0)
+
+    Module(in_features, out_features, scaling_factor=2.0)(x)
+
+Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+
+    >>> x = torch.randn([4, 8])
+    >>> y = apply(x, matmul_bias=torch.ones([8]))
+    >>> tuple(y.shape)
+    (4, 8)
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from fusegen.runtime import made_by
+
+made_by("0.1.0", "matmul_swish_scale")  # before anything of another version is called
 
 from fusegen.runtime import Chain, Mode, Operand, Pass
 
@@ -46,9 +61,18 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation, the product without its bias; float64, float32, bfloat16 or float16.
+        x: the activation, the product without its bias; float64, float32, bfloat16 or float16, which the operands have too.
         matmul_bias: col operand, [cols].
-        scaling_factor: a number of the chain.
+        scaling_factor: a number of the chain, by default 2.0.
+
+    Returns:
+        The chain's value, in x's dtype.
+
+    Example:
+        >>> x = torch.randn([4, 8])
+        >>> y = apply(x, matmul_bias=torch.ones([8]))
+        >>> tuple(y.shape)
+        (4, 8)
     """
     return _chain(
         "same",
@@ -82,6 +106,6 @@ class Module(nn.Module):
         )
         return apply(
             x,
-            self.matmul.bias,
+            matmul_bias=self.matmul.bias,
             scaling_factor=self.scaling_factor,
         )

@@ -12,6 +12,7 @@
 
 namespace fusegen_matmul_swish_scale {
 
+using fusegen::polynomial;
 using fusegen::power;
 
 // forward: (x: full, matmul_bias: col, scaling_factor: scalar)
@@ -88,7 +89,7 @@ struct Backward {
     const T matmul = full.x + col.matmul_bias;
     const T swish_sigmoid = Math::sigmoid(matmul);
     // d swish / d matmul
-    const T d_swish = swish_sigmoid * (matmul * (T(1) - swish_sigmoid) + T(1));
+    const T d_swish = swish_sigmoid * Math::fma(matmul, T(1) - swish_sigmoid, T(1));
     const T grad_swish = full.grad_y * scalar.scaling_factor;
     const T grad_matmul = d_swish * grad_swish;
     out.grad_x = grad_matmul;
@@ -146,8 +147,9 @@ struct DoubleBackward {
     const T d_swish_product2 = d_swish_product * matmul;
     const T d_swish_sum2 = d_swish_product2 + T(1);
     // d d_swish / d matmul
-    const T d_d_swish = d_swish_sigmoid * (-d_swish_sum + d_swish_product * d_swish_sum2 -
-                                           d_swish_sigmoid * d_swish_product2);
+    const T d_d_swish =
+        d_swish_sigmoid * Math::fma(-d_swish_sigmoid, d_swish_product2,
+                                    Math::fma(d_swish_product, d_swish_sum2, -d_swish_sum));
     // sum over all uses
     const T grad_grad_matmul = full.grad_grad_x + col.grad_grad_matmul_bias;
     const T grad_swish = full.grad_y * scalar.scaling_factor;

@@ -3,12 +3,27 @@
 """residual_add_gelu: add -> gelu.
 
 The activation after a residual connection.
+
+    apply(x, residual)
+
+    Module()(x, residual)
+
+Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+
+    >>> x = torch.randn([4, 8])
+    >>> y = apply(x, residual=torch.ones([4, 8]))
+    >>> tuple(y.shape)
+    (4, 8)
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from fusegen.runtime import made_by
+
+made_by("0.1.0", "residual_add_gelu")  # before anything of another version is called
 
 from fusegen.runtime import Chain, Mode, Operand, Pass
 
@@ -44,8 +59,17 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation; float64, float32, bfloat16 or float16.
+        x: the activation; float64, float32, bfloat16 or float16, which the operands have too.
         residual: full operand, [rows, cols].
+
+    Returns:
+        The chain's value, in x's dtype.
+
+    Example:
+        >>> x = torch.randn([4, 8])
+        >>> y = apply(x, residual=torch.ones([4, 8]))
+        >>> tuple(y.shape)
+        (4, 8)
     """
     return _chain(
         "same",
@@ -70,5 +94,5 @@ class Module(nn.Module):
         """Return the model's output at `x`."""
         return apply(
             x,
-            residual,
+            residual=residual,
         )

@@ -12,6 +12,7 @@
 
 namespace fusegen_residual_add_gelu {
 
+using fusegen::polynomial;
 using fusegen::power;
 
 // forward: (x: full, residual: full)
@@ -42,7 +43,7 @@ struct Forward {
     const T add = full.residual + full.x;
     // gelu: x normcdf(x), or its tanh approximation
     const T gelu = T(0.5) * add *
-                   (Math::tanh((add + power<3>(add) * T(0.044715)) * T(0.5641895835477563) *
+                   (Math::tanh(Math::fma(power<3>(add), T(0.044715), add) * T(0.5641895835477563) *
                                T(1.4142135623730951)) +
                     T(1));
     out.y = gelu;
@@ -81,11 +82,12 @@ struct Backward {
     const T add = full.residual + full.x;
     const T gelu_power = add * add;
     const T gelu_product = add * T(0.5641895835477563) * T(1.4142135623730951);
-    const T gelu_product2 = gelu_product * (gelu_power * T(0.044715) + T(1));
+    const T gelu_product2 = gelu_product * Math::fma(gelu_power, T(0.044715), T(1));
     // d gelu / d add
-    const T d_gelu =
-        T(0.5) * gelu_product * (gelu_power * T(0.134145) + T(1)) * Math::sech2(gelu_product2) +
-        T(0.5) * Math::tanh(gelu_product2) + T(0.5);
+    const T d_gelu = Math::fma(T(0.5), Math::tanh(gelu_product2),
+                               T(0.5) * gelu_product * Math::fma(gelu_power, T(0.134145), T(1)) *
+                                   Math::sech2(gelu_product2)) +
+                     T(0.5);
     const T grad_add = d_gelu * full.grad_y;
     out.grad_x = grad_add;
     out.grad_residual = grad_add;
@@ -133,14 +135,14 @@ struct DoubleBackward {
     const T add = full.residual + full.x;
     const T d_gelu_product = T(0.7978845608028654);
     const T d_gelu_power = add * add;
-    const T d_gelu_product2 = d_gelu_product * add * (d_gelu_power * T(0.044715) + T(1));
+    const T d_gelu_product2 = d_gelu_product * add * Math::fma(d_gelu_power, T(0.044715), T(1));
     const T d_gelu_sech2 = Math::sech2(d_gelu_product2);
     const T d_gelu_product3 = d_gelu_power * T(0.134145);
     const T d_gelu_sum = d_gelu_product3 + T(1);
     const T d_gelu_product4 = d_gelu_product * d_gelu_sum;
     const T d_gelu_tanh = Math::tanh(d_gelu_product2);
     // d d_gelu / d add
-    const T d_d_gelu = d_gelu_sech2 * (d_gelu_product4 + d_gelu_product * d_gelu_product3 -
+    const T d_d_gelu = d_gelu_sech2 * (Math::fma(d_gelu_product, d_gelu_product3, d_gelu_product4) -
                                        T(2) * d_gelu_tanh * add * (d_gelu_sum * d_gelu_sum) /
                                            T(3.141592653589793));
     // sum over all uses
@@ -148,7 +150,8 @@ struct DoubleBackward {
     const T grad_d_gelu = grad_grad_add * full.grad_y;
     const T grad_add_2 = d_d_gelu * grad_d_gelu;
     // d gelu / d add
-    const T d_gelu = T(0.5) * d_gelu_sech2 * d_gelu_product4 * add + T(0.5) * d_gelu_tanh + T(0.5);
+    const T d_gelu =
+        Math::fma(T(0.5), d_gelu_tanh, T(0.5) * d_gelu_sech2 * d_gelu_product4 * add) + T(0.5);
     const T grad_grad_y = d_gelu * grad_grad_add;
     out.grad_x = grad_add_2;
     out.grad_residual = grad_add_2;

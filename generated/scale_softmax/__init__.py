@@ -3,6 +3,17 @@
 """scale_softmax: mul -> softmax.
 
 A learnable scale and a softmax over the last dim.
+
+    apply(x, scale)
+
+    Module(scale_shape=(1,))(x)
+
+Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+
+    >>> x = torch.randn([4, 8])
+    >>> y = apply(x, scale=torch.ones([1]))
+    >>> tuple(y.shape)
+    (4, 8)
 """
 
 from __future__ import annotations
@@ -11,6 +22,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from fusegen.runtime import made_by
+
+made_by("0.1.0", "scale_softmax")  # before anything of another version is called
 
 from fusegen.runtime import Chain, Mode, Operand, Pass
 
@@ -46,8 +61,17 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation; float64, float32, bfloat16 or float16.
+        x: the activation; float64, float32, bfloat16 or float16, which the operands have too.
         scale: scalar operand, [].
+
+    Returns:
+        The chain's value, in x's dtype.
+
+    Example:
+        >>> x = torch.randn([4, 8])
+        >>> y = apply(x, scale=torch.ones([1]))
+        >>> tuple(y.shape)
+        (4, 8)
     """
     return _chain(
         "same",
@@ -74,5 +98,5 @@ class Module(nn.Module):
         """Return the model's output at `x`."""
         return apply(
             x,
-            self.scale,
+            scale=self.scale,
         )

@@ -11,6 +11,7 @@
 
 namespace fusegen_scale_softmax {
 
+using fusegen::polynomial;
 using fusegen::power;
 
 // forward: (x: full, scale: scalar)
@@ -232,7 +233,8 @@ struct DoubleBackward {
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // sum over all uses
-    const T grad_grad_mul = full.x * scalar.grad_grad_scale + full.grad_grad_x * scalar.scale;
+    const T grad_grad_mul =
+        Math::fma(full.grad_grad_x, scalar.scale, full.x * scalar.grad_grad_scale);
     const T grad_grad_softmax_exp = grad_grad_mul * softmax_exp;
     kept.softmax_exp = softmax_exp;
     kept.grad_grad_mul = grad_grad_mul;
@@ -261,8 +263,8 @@ struct DoubleBackward {
     // through grad_softmax_exp
     const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
     // sum over all uses
-    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
-                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
     kept.grad_softmax_exp = grad_softmax_exp;
     kept.grad_mul = grad_mul;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
@@ -278,14 +280,14 @@ struct DoubleBackward {
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // sum over all uses
-    const T grad_softmax_exp_2 = kept.grad_grad_mul * kept.grad_softmax_exp +
-                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+    const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
+                                           kept.grad_grad_mul * kept.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
     const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
     // sum over all uses
-    const T grad_x_2 = kept.grad_mul * scalar.grad_grad_scale + grad_mul_2 * scalar.scale;
+    const T grad_x_2 = Math::fma(grad_mul_2, scalar.scale, kept.grad_mul * scalar.grad_grad_scale);
     // sum over all uses
-    const T grad_scale_3 = full.grad_grad_x * kept.grad_mul + grad_mul_2 * full.x;
+    const T grad_scale_3 = Math::fma(grad_mul_2, full.x, full.grad_grad_x * kept.grad_mul);
     out.grad_x = grad_x_2;
     out.grad_scale = grad_scale_3;
   }

@@ -3,12 +3,27 @@
 """swish_tanh_mish: swish -> tanh -> mish.
 
 Three activations in a row, three times differentiable.
+
+    apply(x)
+
+    Module()(x)
+
+Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+
+    >>> x = torch.randn([4, 8])
+    >>> y = apply(x)
+    >>> tuple(y.shape)
+    (4, 8)
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from fusegen.runtime import made_by
+
+made_by("0.1.0", "swish_tanh_mish")  # before anything of another version is called
 
 from fusegen.runtime import Chain, Mode, Operand, Pass
 
@@ -43,7 +58,16 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 3 in x and the operands.
 
     Args:
-        x: the activation; float64, float32, bfloat16 or float16.
+        x: the activation; float64, float32, bfloat16 or float16, which the operands have too.
+
+    Returns:
+        The chain's value, in x's dtype.
+
+    Example:
+        >>> x = torch.randn([4, 8])
+        >>> y = apply(x)
+        >>> tuple(y.shape)
+        (4, 8)
     """
     return _chain(
         "same",

@@ -12,6 +12,7 @@
 
 namespace fusegen_swish_tanh_mish {
 
+using fusegen::polynomial;
 using fusegen::power;
 
 // forward: (x: full)
@@ -80,7 +81,7 @@ struct Backward {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     const T swish_sigmoid = Math::sigmoid(full.x);
     // d swish / d x
-    const T d_swish = swish_sigmoid * (full.x * (T(1) - swish_sigmoid) + T(1));
+    const T d_swish = swish_sigmoid * Math::fma(full.x, T(1) - swish_sigmoid, T(1));
     // swish: x sigmoid(beta x)
     const T swish = swish_sigmoid * full.x;
     // d tanh / d swish
@@ -89,8 +90,8 @@ struct Backward {
     const T tanh = Math::tanh(swish);
     const T mish_softplus = Math::softplus(tanh);
     // d mish / d tanh
-    const T d_mish =
-        Math::tanh(mish_softplus) + tanh * Math::sech2(mish_softplus) * Math::sigmoid(tanh);
+    const T d_mish = Math::fma(tanh * Math::sech2(mish_softplus), Math::sigmoid(tanh),
+                               Math::tanh(mish_softplus));
     const T grad_tanh = d_mish * full.grad_y;
     const T grad_swish = d_tanh * grad_tanh;
     const T grad_x = d_swish * grad_swish;
@@ -144,8 +145,9 @@ struct DoubleBackward {
     const T d_swish_product2 = d_swish_product * full.x;
     const T d_swish_sum2 = d_swish_product2 + T(1);
     // d d_swish / d x
-    const T d_d_swish = d_swish_sigmoid * (-d_swish_sum + d_swish_product * d_swish_sum2 -
-                                           d_swish_sigmoid * d_swish_product2);
+    const T d_d_swish =
+        d_swish_sigmoid * Math::fma(-d_swish_sigmoid, d_swish_product2,
+                                    Math::fma(d_swish_product, d_swish_sum2, -d_swish_sum));
     // d swish / d x
     const T d_swish = d_swish_sigmoid * d_swish_sum2;
     // swish: x sigmoid(beta x)
@@ -161,7 +163,7 @@ struct DoubleBackward {
     const T mish_product = mish_sigmoid * Math::sech2(mish_softplus);
     const T mish_tanh = Math::tanh(mish_softplus);
     // d mish / d tanh
-    const T d_mish = mish_tanh + mish_product * tanh;
+    const T d_mish = Math::fma(mish_product, tanh, mish_tanh);
     const T grad_tanh = d_mish * full.grad_y;
     const T grad_swish = d_tanh * grad_tanh;
     const T grad_d_swish = full.grad_grad_x * grad_swish;
@@ -170,15 +172,16 @@ struct DoubleBackward {
     const T grad_grad_swish = d_swish * full.grad_grad_x;
     const T grad_d_tanh = grad_grad_swish * grad_tanh;
     // d d_mish / d tanh
-    const T d_d_mish = mish_product * (tanh * (T(1) - mish_sigmoid) -
-                                       T(2) * mish_tanh * mish_sigmoid * tanh + T(2));
+    const T d_d_mish =
+        mish_product *
+        (Math::fma(-T(2) * mish_tanh * mish_sigmoid, tanh, tanh * (T(1) - mish_sigmoid)) + T(2));
     const T grad_grad_tanh = d_tanh * grad_grad_swish;
     const T grad_d_mish = grad_grad_tanh * full.grad_y;
     const T grad_tanh_2 = d_d_mish * grad_d_mish;
     // sum over all uses
-    const T grad_swish_2 = d_d_tanh * grad_d_tanh + d_tanh * grad_tanh_2;
+    const T grad_swish_2 = Math::fma(d_tanh, grad_tanh_2, d_d_tanh * grad_d_tanh);
     // sum over all uses
-    const T grad_x_2 = d_d_swish * grad_d_swish + d_swish * grad_swish_2;
+    const T grad_x_2 = Math::fma(d_swish, grad_swish_2, d_d_swish * grad_d_swish);
     const T grad_grad_y = d_mish * grad_grad_tanh;
     out.grad_x = grad_x_2;
     out.grad_grad_y = grad_grad_y;
@@ -266,10 +269,13 @@ struct TripleBackward {
     const T d_d_swish_product4 = d_d_swish_sigmoid * d_d_swish_sum2;
     const T d_d_swish_product5 = -d_d_swish_product * d_d_swish_sum2;
     // d d_d_swish / d x
-    const T d_d_d_swish = d_d_swish_sigmoid * d_d_swish_product *
-                          (-d_d_swish_product4 - d_d_swish_product5 +
-                           full.x * (d_d_swish_sigmoid * d_d_swish_sigmoid) -
-                           T(3) * d_d_swish_product3 - T(4) * d_d_swish_sigmoid + T(2));
+    const T d_d_d_swish =
+        d_d_swish_sigmoid * d_d_swish_product *
+        (Math::fma(-T(4), d_d_swish_sigmoid,
+                   Math::fma(-T(3), d_d_swish_product3,
+                             Math::fma(full.x, d_d_swish_sigmoid * d_d_swish_sigmoid,
+                                       -d_d_swish_product4 - d_d_swish_product5))) +
+         T(2));
     // d d_swish / d x
     const T d_d_swish =
         d_d_swish_sigmoid * (-d_d_swish_sum - d_d_swish_product3 - d_d_swish_product5);
@@ -289,7 +295,7 @@ struct TripleBackward {
     const T mish_sigmoid = Math::sigmoid(tanh);
     const T mish_product = mish_sech2 * mish_sigmoid;
     // d mish / d tanh
-    const T d_mish = mish_tanh + mish_product * tanh;
+    const T d_mish = Math::fma(mish_product, tanh, mish_tanh);
     const T grad_tanh = d_mish * full.grad_y;
     const T grad_swish = d_tanh * grad_tanh;
     const T grad_d_swish = full.grad_grad_x * grad_swish;
@@ -303,56 +309,66 @@ struct TripleBackward {
     const T d_mish_product = -d_mish_sum;
     const T d_mish_product2 = d_mish_product * tanh;
     const T d_mish_product3 = T(2) * mish_tanh * mish_sigmoid;
-    const T d_mish_sum2 = d_mish_product2 - d_mish_product3 * tanh + T(2);
+    const T d_mish_sum2 = Math::fma(-d_mish_product3, tanh, d_mish_product2) + T(2);
     // d d_mish / d tanh
     const T d_d_mish = mish_product * d_mish_sum2;
     const T grad_grad_tanh_2 = d_tanh * grad_grad_swish_2;
     const T grad_grad_d_mish = d_d_mish * grad_grad_tanh_2;
     // sum over all uses
-    const T grad_grad_grad_tanh = d_mish * full.grad_grad_grad_y + grad_grad_d_mish * full.grad_y;
+    const T grad_grad_grad_tanh =
+        Math::fma(grad_grad_d_mish, full.grad_y, d_mish * full.grad_grad_grad_y);
     // sum over all uses
-    const T grad_grad_grad_swish = d_tanh * grad_grad_grad_tanh + grad_grad_d_tanh * grad_tanh;
+    const T grad_grad_grad_swish =
+        Math::fma(grad_grad_d_tanh, grad_tanh, d_tanh * grad_grad_grad_tanh);
     const T grad_grad_swish = d_swish * full.grad_grad_x;
     const T grad_d_tanh = grad_grad_swish * grad_tanh;
     const T grad_grad_tanh = d_tanh * grad_grad_swish;
     const T grad_d_mish = grad_grad_tanh * full.grad_y;
     const T grad_tanh_2 = d_d_mish * grad_d_mish;
     // sum over all uses
-    const T grad_swish_2 = d_d_tanh * grad_d_tanh + d_tanh * grad_tanh_2;
+    const T grad_swish_2 = Math::fma(d_tanh, grad_tanh_2, d_d_tanh * grad_d_tanh);
     // sum over all uses
     const T grad_d_swish_2 =
-        grad_grad_grad_swish * full.grad_grad_x + full.grad_grad_x_2 * grad_swish_2;
+        Math::fma(full.grad_grad_x_2, grad_swish_2, grad_grad_grad_swish * full.grad_grad_x);
     // d d_d_tanh / d swish
-    const T d_d_d_tanh = d_tanh_product * (T(2) * (tanh_tanh * tanh_tanh) - tanh_sech2);
+    const T d_d_d_tanh = d_tanh_product * Math::fma(T(2), tanh_tanh * tanh_tanh, -tanh_sech2);
     const T grad_d_d_tanh = grad_d_tanh * grad_grad_swish_2;
     const T grad_grad_d_swish = d_d_swish * full.grad_grad_x_2;
     const T grad_grad_swish_3 = grad_grad_d_swish * full.grad_grad_x;
     // sum over all uses
-    const T grad_d_tanh_2 = grad_grad_grad_tanh * grad_grad_swish +
-                            grad_grad_swish_2 * grad_tanh_2 + grad_grad_swish_3 * grad_tanh;
+    const T grad_d_tanh_2 =
+        Math::fma(grad_grad_swish_3, grad_tanh,
+                  Math::fma(grad_grad_swish_2, grad_tanh_2, grad_grad_grad_tanh * grad_grad_swish));
     // d d_d_mish / d tanh
     const T d_d_d_mish =
         mish_product *
-        (-d_mish_sum - d_mish_product3 + d_mish_product * d_mish_sum2 -
-         T(2) * mish_sech2 * tanh * (mish_sigmoid * mish_sigmoid) - mish_sigmoid * d_mish_product2 -
-         d_mish_product2 * d_mish_product3 - d_mish_product3 * d_mish_sum2);
+        Math::fma(
+            -d_mish_product3, d_mish_sum2,
+            Math::fma(-d_mish_product2, d_mish_product3,
+                      Math::fma(-mish_sigmoid, d_mish_product2,
+                                Math::fma(-T(2) * mish_sech2 * tanh, mish_sigmoid * mish_sigmoid,
+                                          Math::fma(d_mish_product, d_mish_sum2,
+                                                    -d_mish_sum - d_mish_product3)))));
     const T grad_d_d_mish = grad_d_mish * grad_grad_tanh_2;
     // sum over all uses
-    const T grad_grad_tanh_3 = d_tanh * grad_grad_swish_3 + grad_grad_d_tanh * grad_grad_swish;
+    const T grad_grad_tanh_3 =
+        Math::fma(grad_grad_d_tanh, grad_grad_swish, d_tanh * grad_grad_swish_3);
     // sum over all uses
-    const T grad_d_mish_2 = full.grad_grad_grad_y * grad_grad_tanh + grad_grad_tanh_3 * full.grad_y;
+    const T grad_d_mish_2 =
+        Math::fma(grad_grad_tanh_3, full.grad_y, full.grad_grad_grad_y * grad_grad_tanh);
     // sum over all uses
-    const T grad_tanh_3 = d_d_d_mish * grad_d_d_mish + d_d_mish * grad_d_mish_2;
+    const T grad_tanh_3 = Math::fma(d_d_mish, grad_d_mish_2, d_d_d_mish * grad_d_d_mish);
     // sum over all uses
-    const T grad_swish_3 =
-        d_d_d_tanh * grad_d_d_tanh + d_d_tanh * grad_d_tanh_2 + d_tanh * grad_tanh_3;
+    const T grad_swish_3 = Math::fma(
+        d_tanh, grad_tanh_3, Math::fma(d_d_tanh, grad_d_tanh_2, d_d_d_tanh * grad_d_d_tanh));
     // sum over all uses
-    const T grad_x =
-        d_d_d_swish * grad_d_d_swish + d_d_swish * grad_d_swish_2 + d_swish * grad_swish_3;
+    const T grad_x = Math::fma(d_swish, grad_swish_3,
+                               Math::fma(d_d_swish, grad_d_swish_2, d_d_d_swish * grad_d_d_swish));
     // sum over all uses
-    const T grad_grad_y_2 = d_mish * grad_grad_tanh_3 + grad_grad_d_mish * grad_grad_tanh;
+    const T grad_grad_y_2 = Math::fma(grad_grad_d_mish, grad_grad_tanh, d_mish * grad_grad_tanh_3);
     // sum over all uses
-    const T grad_grad_grad_x = d_swish * grad_grad_grad_swish + grad_grad_d_swish * grad_swish;
+    const T grad_grad_grad_x =
+        Math::fma(grad_grad_d_swish, grad_swish, d_swish * grad_grad_grad_swish);
     out.grad_x = grad_x;
     out.grad_grad_y = grad_grad_y_2;
     out.grad_grad_grad_x = grad_grad_grad_x;

@@ -3,12 +3,27 @@
 """temperature_softmax: div -> softmax.
 
 A softmax over the last dim at a given temperature.
+
+    apply(x, *, temperature=1.0)
+
+    Module(temperature=1.0)(x)
+
+Operands go by keyword, or in this order; they have x's dtype and device, those of int64 its device.
+
+    >>> x = torch.randn([4, 8])
+    >>> y = apply(x)
+    >>> tuple(y.shape)
+    (4, 8)
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from fusegen.runtime import made_by
+
+made_by("0.1.0", "temperature_softmax")  # before anything of another version is called
 
 from fusegen.runtime import Chain, Mode, Operand, Pass
 
@@ -44,8 +59,17 @@ def apply(
     """The chain at `x` [..., cols], differentiable to order 2 in x and the operands.
 
     Args:
-        x: the activation; float64, float32, bfloat16 or float16.
-        temperature: a number of the chain.
+        x: the activation; float64, float32, bfloat16 or float16, which the operands have too.
+        temperature: a number of the chain, by default 1.0.
+
+    Returns:
+        The chain's value, in x's dtype.
+
+    Example:
+        >>> x = torch.randn([4, 8])
+        >>> y = apply(x)
+        >>> tuple(y.shape)
+        (4, 8)
     """
     return _chain(
         "same",

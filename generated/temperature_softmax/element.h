@@ -11,6 +11,7 @@
 
 namespace fusegen_temperature_softmax {
 
+using fusegen::polynomial;
 using fusegen::power;
 
 // forward: (x: full, temperature: scalar)
@@ -264,8 +265,8 @@ struct DoubleBackward {
     // through grad_softmax_exp
     const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
     // sum over all uses
-    const T grad_grad_y = kept.grad_grad_softmax_exp * row.softmax_sum_inverse +
-                          kept.softmax_exp * row.grad_grad_softmax_sum_2_2;
+    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
     kept.grad_softmax_exp = grad_softmax_exp;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
@@ -281,8 +282,8 @@ struct DoubleBackward {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     const T grad_grad_div = full.grad_grad_x * scalar.temperature_inverse;
     // sum over all uses
-    const T grad_softmax_exp_2 = grad_grad_div * kept.grad_softmax_exp +
-                                 full.grad_y * row.grad_grad_softmax_sum_2_2 +
+    const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
+                                           grad_grad_div * kept.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
     const T grad_div_2 = grad_softmax_exp_2 * kept.softmax_exp;
     const T grad_x_2 = grad_div_2 * scalar.temperature_inverse;
