@@ -78,7 +78,7 @@ def parse(text: str, symbols: Mapping[str, sp.Expr]) -> sp.Expr:
     """
     tree, indent = read_tree(text)
     with mpmath.workdps(DIGITS):
-        expr = _Reader(symbols, indent).expression(tree, 0)
+        expr = _Reader(symbols, text, indent).expression(tree, 0)
     for part in parts(expr):
         if not isinstance(part, _ALLOWED):
             raise FormulaError(f"{part} is not among the functions that fusegen knows", indent + 1)
@@ -88,8 +88,9 @@ def parse(text: str, symbols: Mapping[str, sp.Expr]) -> sp.Expr:
 class _Reader:
     """Walks the syntax tree of one formula."""
 
-    def __init__(self, symbols: Mapping[str, sp.Expr], indent: int) -> None:
+    def __init__(self, symbols: Mapping[str, sp.Expr], text: str, indent: int) -> None:
         self._symbols = symbols
+        self._text = text.encode()
         self._indent = indent
 
     def expression(self, node: ast.expr, depth: int) -> sp.Expr:
@@ -257,7 +258,8 @@ class _Reader:
         return expr.replace(sp.Abs, absolute) if expr.has(sp.Abs) else expr
 
     def _error(self, node: ast.expr, message: str) -> FormulaError:
-        return FormulaError(message, self._indent + node.col_offset + 1)
+        before = self._text[: self._indent + node.col_offset]  # Python counts bytes
+        return FormulaError(message, len(before.decode()) + 1)
 
 
 def _named(name: str, expr: sp.Expr, size: int) -> sp.Expr:

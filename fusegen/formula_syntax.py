@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import unicodedata
 import warnings
 
 from fusegen.errors import UserError
 
-__all__ = ["MADE_OF", "MAX_LENGTH", "FormulaError", "read_tree"]
+__all__ = ["MADE_OF", "MAX_LENGTH", "FormulaError", "names_in", "read_tree"]
 
 #: The longest formula, in characters.
 MAX_LENGTH = 10_000
@@ -23,6 +24,9 @@ _HINTS = {
     "!": "a comparison is < <= > or >=",
     "#": "a formula has no comments",
 }
+
+#: What does not belong in a formula, but for letters and digits of other alphabets, which names may have.
+_FOREIGN = re.compile(r"[^\w\s.+\-*/(),<>=]|[^\x20-\x7e]|(?<![<>])=", re.ASCII)
 
 
 class FormulaError(UserError):
@@ -39,6 +43,18 @@ class FormulaError(UserError):
         super().__init__(f"{message} (column {column})")
 
 
+def _of_names(character: str) -> bool:
+    """Return whether a name can have a character, which Python takes for itself."""
+    plain = unicodedata.normalize("NFKC", character) == character
+    return plain and f"a{character}".isidentifier()
+
+
+def names_in(tree: ast.expr) -> tuple[str, ...]:
+    """Return the names in a formula's syntax tree, each once, in the order of first mention."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    return tuple(dict.fromkeys(n.id for n in sorted(found, key=lambda node: node.col_offset)))
+
+
 def read_tree(text: str) -> tuple[ast.expr, int]:
     """Return the syntax tree of a formula, and how many columns its text is indented.
 
@@ -50,7 +66,7 @@ def read_tree(text: str) -> tuple[ast.expr, int]:
         raise FormulaError(f"the formula has {len(source)} characters; at most {MAX_LENGTH:,}", 1)
     if not source.strip():
         raise FormulaError("the formula is empty", 1)
-    foreign = re.search(r"[^\w\s.+\-*/(),<>=]|[^\x20-\x7e]|(?<![<>])=", source, re.ASCII)
+    foreign = next((m for m in _FOREIGN.finditer(source) if not _of_names(m[0])), None)
     if foreign:
         message = f"{foreign[0]!r} does not belong in a formula: {_HINTS.get(foreign[0], MADE_OF)}"
         raise FormulaError(message, foreign.start() + 1)

@@ -119,14 +119,16 @@ def make_leg(spec: Spec, stretch: Stretch, name: str, draws: int) -> Leg:
         kept = _steps_of(steps, mode)
         modes.append(_mode(spec, stretch, (name, mode), kept, operands, draws))
     used = {i.name for m in modes for p in m.programs for i in p.inputs if i.source == "attribute"}
-    exposed = used | {
+    exposed = {
         value.name
         for step in steps
         if step.op and step.op.tracked
         for value in step.attributes.values()
         if isinstance(value, Ref) and value.is_argument
     }
-    attributes = tuple(a.name for a in spec.arguments if a.name in exposed)
+    attributes = tuple(
+        a.name for a in spec.arguments if spec.code(a.name) in used or a.name in exposed
+    )
     return Leg(name, stretch, operands, attributes, tuple(modes))
 
 
@@ -155,7 +157,9 @@ def _mode(
         doing(f"deriving {name}")
         programs.append(vjp(programs[-1], name))
         _check_size(spec, last, order, programs[-1])
-    tracked = {f"{s.label}_{part}" for s in steps if s.op for part in s.op.tracked.values()}
+    tracked = {
+        f"{spec.code(s.label)}_{part}" for s in steps if s.op for part in s.op.tracked.values()
+    }
     followed = [v for v in forward.nodes() if names[1] == "train" and v.name in tracked]
     later = {v for p in programs[1:] for v in p.nodes(followed)}
     saved = tuple(

@@ -17,6 +17,7 @@ class Tensors:
 
     Args:
         name: its name in `apply`.
+        code: what it is called in generated C++.
         kind: its kind.
         differentiable: whether it gets a gradient.
         owner: where a `Module` finds it, such as "matmul.bias", or None for an input of `forward`.
@@ -26,6 +27,7 @@ class Tensors:
     """
 
     name: str
+    code: str
     kind: Kind
     differentiable: bool
     owner: str | None
@@ -60,7 +62,7 @@ def operands_of(spec: Spec, stretch: Stretch) -> tuple[Tensors, ...]:
     declared = {o.name: o for o in spec.operands}
     found: dict[str, Tensors] = {}
     if stretch.grown:
-        found["x"] = Tensors("x", Kind.ROW, differentiable=True, owner=None, handed=True)
+        found["x"] = Tensors("x", "x", Kind.ROW, differentiable=True, owner=None, handed=True)
     for step in steps:
         if step.op and step.op.submodule:
             held = step.op.submodule
@@ -72,8 +74,9 @@ def operands_of(spec: Spec, stretch: Stretch) -> tuple[Tensors, ...]:
                 kind = _resolved(own, layout)
                 trained = attribute not in held.buffers
                 halves = step.op.source and layout.halves_channels
+                code = f"{spec.code(step.label)}_{attribute}"
                 found[full] = Tensors(
-                    full, kind, trained, f"{step.label}.{attribute}", halves=halves
+                    full, code, kind, trained, f"{step.label}.{attribute}", halves=halves
                 )
         for name in step.tensors:
             if name in declared:
@@ -83,9 +86,10 @@ def operands_of(spec: Spec, stretch: Stretch) -> tuple[Tensors, ...]:
                 moves = name not in _constants_of(step)
                 before = found.get(name)
                 moves = moves or (before is not None and before.differentiable)
-                found[name] = Tensors(name, kind, moves, owner, operand.integer)
+                found[name] = Tensors(name, spec.code(name), kind, moves, owner, operand.integer)
     for name, kind in stretch.handed.items():
-        found[name] = Tensors(name, _resolved(kind, layout), True, None, handed=True)
+        kind = _resolved(kind, layout)
+        found[name] = Tensors(name, spec.code(name), kind, True, None, handed=True)
     return tuple(found.values())
 
 

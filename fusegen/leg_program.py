@@ -49,10 +49,10 @@ def forward_program(
             spread = per_channel and layout.spreads
             moves = operand.differentiable
             if operand.halves:
-                builder.halves(operand.name, kind, differentiable=moves, per_channel=spread)
+                builder.halves(operand.code, kind, differentiable=moves, per_channel=spread)
                 continue
             builder.input(
-                operand.name,
+                operand.code,
                 kind,
                 differentiable=moves,
                 per_channel=spread,
@@ -60,7 +60,7 @@ def forward_program(
             )
     for argument in spec.arguments:
         if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
-            builder.input(argument.name, Kind.SCALAR, "attribute")
+            builder.input(spec.code(argument.name), Kind.SCALAR, "attribute")
     start = builder.value(sp.Symbol("x", real=True))
     values = _run(spec, builder, stretch, (start, second), steps, training=training)
     outputs = {}
@@ -106,7 +106,7 @@ def _run(
     """
     value, second = halves
     outline: Outline = "keepdim" if stretch.grown else "like"
-    named = {name: builder.value(sp.Symbol(name, real=True)) for name in stretch.handed}
+    named = {name: builder.value(_named(spec, name)) for name in stretch.handed}
     named.setdefault(INPUT, value)
     own = {step.label for step in steps}
     found: dict[str, tuple[Value, Outline]] = {}
@@ -124,7 +124,7 @@ def _run(
             outline = outline_after(step, kind, outline)
         named[step.label] = value
         if step.label in stretch.kept:
-            found[step.label] = value, outline
+            found[spec.code(step.label)] = value, outline
     return {"y": (value, outline), **found}
 
 
@@ -181,32 +181,39 @@ def _apply(
         SpecError: the step is not defined for rows of one element, and these are all that is left.
     """
     cols = None if Kind.COL in axes else 1
+    code = spec.code(step.label)
     if step.formula is not None:
-        known = {sp.Symbol(name, real=True): named[name].symbol for name in step.mentions}
-        formula = step.formula.xreplace({sp.Symbol("x", real=True): x.symbol, **known})
+        known = {name: _named(spec, name) for name in step.operands}
+        known |= {name: named[name].symbol for name in step.mentions}
+        known["x"] = x.symbol
+        replaced = {sp.Symbol(name, real=True): symbol for name, symbol in known.items()}
+        formula = step.formula.xreplace(replaced)
         _check_single(spec, step, formula, cols)
         kind = varies(formula, x.symbol, axes, _kinds(builder))
-        return formula_value(builder, step.label, formula, step.text, cols=cols), kind
+        return formula_value(builder, code, formula, step.text, cols=cols), kind
     assert step.op is not None
     bound: dict[str, sp.Expr] = {}
     for name, given in step.operands.items():
         if isinstance(given, Ref) and given.is_step:
             bound[name] = named[given.name].symbol
         else:
-            bound[name] = _symbol(given)
+            bound[name] = _named(spec, given.name) if isinstance(given, Ref) else number(given)
     for name, attribute in step.held.items():
-        whole = f"{step.label}_{attribute}"
+        whole = f"{code}_{attribute}"
         own = sp.Symbol(f"{whole}{ending}", real=True)
         bound[name] = own if builder.knows(own) else sp.Symbol(whole, real=True)
     if step.halves:
         assert second is not None
         bound[step.halves] = second.symbol
-    attributes: Mapping[str, object] = {k: _constant(v) for k, v in step.attributes.items()}
+    attributes: Mapping[str, object] = {
+        key: _named(spec, value.name) if isinstance(value, Ref) else value
+        for key, value in step.attributes.items()
+    }
     expr = ops.call(step.op, x.symbol, bound, attributes, training=training)
     _check_single(spec, step, expr, cols)
     note = f"{step.label}: {step.op.statement}"
     kind = varies(expr, x.symbol, axes, _kinds(builder))
-    return formula_value(builder, f"{step.label}{ending}", expr, note, cols=cols), kind
+    return formula_value(builder, f"{code}{ending}", expr, note, cols=cols), kind
 
 
 def _kinds(builder: Builder) -> Callable[[sp.Symbol], Kind]:
@@ -229,9 +236,6 @@ def _check_single(spec: Spec, step: Step, expr: sp.Expr, cols: int | None) -> No
     raise SpecError(message, spec.path, step.line)
 
 
-def _symbol(value: Ref | float) -> sp.Expr:
-    return sp.Symbol(value.name, real=True) if isinstance(value, Ref) else number(value)
-
-
-def _constant(value: object) -> object:
-    return sp.Symbol(value.name, real=True) if isinstance(value, Ref) else value
+def _named(spec: Spec, name: str) -> sp.Symbol:
+    """Return the symbol of an argument, an operand or a value that is handed on."""
+    return sp.Symbol(spec.code(name), real=True)

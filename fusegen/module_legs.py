@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fusegen.chain import Chain, Leg, Mode
 from fusegen.program import Input, Kind, Program, Reduce, Take
-from fusegen.spec_types import Ref
+from fusegen.spec_types import Ref, Spec
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ def leg_contexts(chain: Chain) -> list[LegContext]:
                     for place, operand in enumerate(leg.operands)
                     if operand.name in leg.stretch.growers
                 ),
-                modes=[_mode_context(leg, mode) for mode in leg.modes],
+                modes=[_mode_context(chain.spec, leg, mode) for mode in leg.modes],
                 taken=[o.name for o in leg.operands if o.name != "x"],
                 kept=list(leg.stretch.kept),
                 statistics=[v.name for v in leg.modes[0].saved],
-                tracked=_tracked(leg, sum(len(before.tracked) for before in found)),
+                tracked=_tracked(chain.spec, leg, sum(len(before.tracked) for before in found)),
             )
         )
     return found
@@ -84,12 +84,12 @@ def _reaching(leg: Leg) -> str:
     return f"the activation of {label}" if leg.stretch.grown else f"what reaches {label}"
 
 
-def _mode_context(leg: Leg, mode: Mode) -> dict[str, object]:
+def _mode_context(spec: Spec, leg: Leg, mode: Mode) -> dict[str, object]:
     """Return the text of one `Mode(...)`: which operands and attributes it takes, its passes."""
     forward = mode.programs[0]
     taken = {i.name for i in forward.inputs}
-    operands = [n for n, o in enumerate(leg.operands) if o.name in taken]
-    attributes = [n for n, a in enumerate(leg.attributes) if a in taken]
+    operands = [n for n, o in enumerate(leg.operands) if o.code in taken]
+    attributes = [n for n, a in enumerate(leg.attributes) if spec.code(a) in taken]
     passes = []
     steps = zip(mode.programs, mode.kernels, mode.orders, strict=True)
     for order, (program, kernel, lying) in enumerate(steps):
@@ -132,14 +132,14 @@ def _by_column(program: Program) -> bool:
     )
 
 
-def _tracked(leg: Leg, before: int) -> list[Tracked]:
+def _tracked(spec: Spec, leg: Leg, before: int) -> list[Tracked]:
     """Return the steps that keep running averages in training, behind so many of earlier legs."""
     found: list[Tracked] = []
     for step in leg.steps:
         if step.op is None or not step.op.tracked:
             continue
         averages = [
-            (f"{step.label}_{step.held[buffer]}", f"{step.label}_{part}")
+            (f"{step.label}_{step.held[buffer]}", f"{spec.code(step.label)}_{part}")
             for buffer, part in step.op.tracked.items()
         ]
         momentum = step.attributes["momentum"]

@@ -19,6 +19,7 @@ from fusegen.lower import Kernel
 from fusegen.lower.launch import choose_launch
 from fusegen.lower.stage import Field, Result
 from fusegen.module import module_context
+from fusegen.module_names import check_hidden
 from fusegen.spec_types import PASSES
 from fusegen.version import __version__
 
@@ -122,6 +123,8 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
             everything = [*files.values(), environment.get_template(template).render(context)]
             context["made_of"] = hashlib.sha256("".join(everything).encode()).hexdigest()[:12]
         text = environment.get_template(template).render(context)
+        if file.endswith(".py"):
+            check_hidden(chain, text)
         files[file] = text if file.endswith(".py") else formatted(text)
     return files
 
@@ -210,7 +213,8 @@ def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = Fal
 
 _STYLE = (
     "{BasedOnStyle: Google, ColumnLimit: 100, AllowShortFunctionsOnASingleLine: Empty, "
-    "SortIncludes: false, AllowShortLoopsOnASingleLine: true, IndentPPDirectives: None}"
+    "SortIncludes: false, AllowShortLoopsOnASingleLine: true, IndentPPDirectives: None, "
+    "CommentPragmas: '^ {2,}'}"  # what is indented is a list, and no prose: a line for each node
 )
 
 

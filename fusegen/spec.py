@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fusegen.code_names import code_names
 from fusegen.errors import SpecError
 from fusegen.spec_chain import steps
 from fusegen.spec_empty import check_given
@@ -66,4 +67,5 @@ def parse(text: str, name: str, path: Path | None = None) -> Spec:
         dims=dims,
         order=model.order,
         launch=model.launch,
+        codes=code_names([*(a.name for a in arguments), *(o.name for o in operands)], chain),
     )

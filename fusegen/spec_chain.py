@@ -13,13 +13,12 @@ from fusegen.spec_formula import check_op, read_formula
 from fusegen.spec_names import problem
 from fusegen.spec_scope import Names
 from fusegen.spec_step import bind
-from fusegen.spec_types import INPUT, Argument, Operand, Ref, Setting, Step
+from fusegen.spec_types import EXPR, INPUT, Argument, Operand, Ref, Setting, Step
 from fusegen.spec_words import unknown_op
 from fusegen.spec_yaml import Document, Place
 
 __all__ = ["steps"]
 
-_EXPR = "expr"
 #: The most steps of a chain.
 MAX_STEPS = 256
 
@@ -93,6 +92,7 @@ def steps(
         names = replace(names, dims=_dims_behind(done[-1]))
         values = (*values, label) if draft.named else values
     _check_halves(document, drafts, done)
+    _check_made(document, drafts, done, [*arguments, *operands])
     used = {name for step in done for name in step.tensors}
     for operand in operands:
         if operand.name not in used:
@@ -132,6 +132,40 @@ def _check_halves(document: Document, drafts: Sequence[_Draft], chain: Sequence[
             raise document.error(draft.place, message)
 
 
+def _check_made(
+    document: Document,
+    drafts: Sequence[_Draft],
+    chain: Sequence[Step],
+    declared: Sequence[Argument | Operand],
+) -> None:
+    """Refuse a name that a package makes of a step's: it would be two parameters of one function.
+
+    Raises:
+        SpecError: an argument, an operand or a step has it.
+    """
+    made = {
+        f"{step.label}_{attribute}": f"apply calls the {attribute} of {step.label} so"
+        for step in chain
+        for attribute in step.held.values()
+    }
+    forward = {
+        name: f"Module.forward calls what {step.label} takes so"
+        for step in chain
+        for name in (step.op.inputs if step.op else ())
+    }
+    for given in declared:
+        section = "arguments" if isinstance(given, Argument) else "operands"
+        of_forward = isinstance(given, Operand) and given.init is None
+        reason = made.get(given.name) or (forward.get(given.name) if of_forward else None)
+        if reason:
+            message = f"{given.name!r} cannot be a name here: {reason}; choose another"
+            raise document.error((section, given.name), message)
+    for draft, step in zip(drafts, chain, strict=True):
+        if step.label in made:
+            message = f"{step.label!r} cannot be a name here: {made[step.label]}; choose another"
+            raise document.error(draft.place, message)
+
+
 def _draft(document: Document, place: Place, item: Any) -> _Draft:
     word, given = item, None
     if isinstance(item, dict):
@@ -145,7 +179,7 @@ def _draft(document: Document, place: Place, item: Any) -> _Draft:
     if not isinstance(word, str):
         raise document.error(place, "a step is the name of an op, or op: what it takes")
     place = (*place, word)
-    if word == _EXPR:
+    if word == EXPR:
         return _Draft(place, word, None, given)
     op = find(word)
     if op is None:
@@ -165,8 +199,11 @@ def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) 
         place = draft.place
         if label is not None:
             place = (*place, "name")
+            kept = draft.op is not None and draft.op.submodule is not None
             wrong = (
-                problem(label, label=True) if isinstance(label, str) else "a name must be a word"
+                problem(label, attribute=kept)
+                if isinstance(label, str)
+                else "a name must be a word"
             )
             if wrong:
                 raise document.error(place, wrong)
@@ -186,7 +223,7 @@ def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) 
     for index, draft in enumerate(drafts):
         label = fixed.get(index)
         if label is None:
-            base = label = draft.op.name if draft.op else _EXPR
+            base = label = draft.op.name if draft.op else EXPR
             count = 1
             while label in owners:
                 count += 1

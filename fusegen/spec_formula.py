@@ -12,6 +12,7 @@ from fusegen import formula, formula_constants
 from fusegen.atoms import ROW_FUNCTIONS, RowMax, RowShift, RowSum
 from fusegen.errors import nearest
 from fusegen.formula_constants import number
+from fusegen.formula_syntax import names_in, read_tree
 from fusegen.ops import Op, RefusedError, call
 from fusegen.program import Kind
 from fusegen.spec_dims import DimError, are_dims, check_dim, neighbours
@@ -64,7 +65,7 @@ def read_formula(
             reason = f"{unknown[0]}: {names.unnamed[unknown[1]]}"
         message = f"in the formula {excerpt!r}, column {error.column}: {reason}"
         raise names.document.error(place, message) from None
-    used = [name for name in re.findall("[A-Za-z_][A-Za-z0-9_]*", text) if name in known]
+    used = [name for name in names_in(read_tree(text)[0]) if name in known]
     refs = {
         name: Ref(name, name in names.arguments, is_step=name in names.values)
         for name in used

@@ -184,7 +184,7 @@ def _arguments(model: Sections, document: Document) -> tuple[Argument, ...]:
     arguments: list[Argument] = []
     for name, given in model.arguments.items():
         place = ("arguments", name)
-        wrong = problem(name, in_kernels=given.type == "float")
+        wrong = problem(name, attribute=given.type == "float", argument=True)
         if wrong:
             raise document.error(place, wrong)
         default: Any = None
@@ -235,7 +235,7 @@ def _operands(
     operands: list[Operand] = []
     for name, given in model.operands.items():
         place = ("operands", name)
-        wrong = problem(name)
+        wrong = problem(name, attribute=given.init is not None)
         if wrong is None and name in model.arguments:
             wrong = f"{name!r} is also an argument: choose another name for one of them"
         if wrong:

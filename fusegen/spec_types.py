@@ -13,6 +13,7 @@ from fusegen.ops import Op
 from fusegen.program import Kind
 
 __all__ = [
+    "EXPR",
     "INPUT",
     "LAUNCH_PARAMETERS",
     "PASSES",
@@ -29,6 +30,8 @@ __all__ = [
 
 #: What formulas and operands' places call the chain's own input: x of `Module.forward`.
 INPUT = "input"
+#: What a chain calls an inline formula.
+EXPR = "expr"
 #: What an argument may be.
 Type = Literal["int", "float", "shape"]
 #: How a parameter starts: `torch.zeros`, `torch.ones` or `torch.randn`.
@@ -211,6 +214,7 @@ class Spec:
         dims: the number of dims of the activation, or 0 for any.
         order: how many derivatives are generated.
         launch: launch parameters of the GPU's kernels that the spec sets, by pass and name.
+        codes: what its names are called in generated C++, where they are; see `code_names`.
     """
 
     name: str
@@ -223,6 +227,11 @@ class Spec:
     dims: int
     order: int
     launch: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    codes: Mapping[str, str] = field(default_factory=dict)
+
+    def code(self, name: str) -> str:
+        """Return what an argument, operand, or step is called in generated C++."""
+        return self.codes.get(name, name)
 
     @property
     def halving(self) -> Step | None:

@@ -36,7 +36,9 @@ LAYERS = [
     {"layout"},
     {"formula", "formula_syntax"},
     {"spec_dims"},
-    {"spec_types", "spec_names", "spec_words", "spec_yaml"},
+    {"spec_types", "spec_words", "spec_yaml"},
+    {"code_names"},
+    {"spec_names"},
     {"spec_empty", "spec_sections", "spec_scope", "tuned"},
     {"spec_operand", "spec_attribute", "spec_size"},
     {"spec_step", "spec_formula"},
@@ -53,7 +55,7 @@ LAYERS = [
     {"torch_text"},
     {"stepwise"},
     {"module_legs", "module_docs", "module_forward"},
-    {"module"},
+    {"module", "module_names"},
     {"render"},
     {"fitted_header"},
     {"pipeline"},
@@ -93,6 +95,17 @@ def test_a_difference_is_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_rendering_is_stable(name: str, derived: Callable[[str], Chain]) -> None:
     assert render.render(derived(name)) == render.render(derived(name))
+
+
+@pytest.mark.parametrize("name", ["gemm_batchnorm_scale_softmax", "matmul_gelu_softmax"])
+def test_each_node_of_a_program_has_a_line_of_its_own(
+    name: str, derived: Callable[[str], Chain]
+) -> None:
+    chain = derived(name)
+    lines = set(render.render(chain)["element.h"].splitlines())
+    for kernel in (k for mode in chain.modes for whole in mode.kernels for k in whole.parts):
+        said = [f"-> {kernel.returns}", *kernel.comment]
+        assert not [line for line in said if f"//   {line}" not in lines]
 
 
 def test_an_undefined_name_in_a_template_is_an_error() -> None:

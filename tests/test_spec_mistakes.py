@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusegen import spec_names
 from fusegen.errors import SpecError
 from fusegen.spec import load, parse
-from fusegen.spec_names import problem
 
 LINEAR = "arguments: {in_features: int, out_features: int, p: float}\n"
 COL = "operands:\n  w: {kind: col}\n"
@@ -78,13 +75,27 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("arguments:\n  2nd: int\nchain: [swish]\n", "'2nd' is no name", 2),
     ("arguments:\n  a-b: int\nchain: [swish]\n", "'a-b' is no name", 2),
     ("arguments:\n  lambda: int\nchain: [swish]\n", "keyword of Python", 2),
-    ("arguments:\n  template: int\nchain: [swish]\n", "keyword of C++", 2),
-    ("arguments:\n  linux: int\nchain: [swish]\n", "macro", 2),
-    ("arguments:\n  _a: int\nchain: [swish]\n", "start with _", 2),
+    ("arguments:\n  lambda: int\nchain: [swish]\n", "choose another, such as lambda_", 2),
+    ("arguments:\n  _a: float\nchain: [swish]\n", "torch's own; choose another, such as a_", 2),
+    ("arguments:\n  __a: int\nchain: [swish]\n", "is changed by Python, as it starts with __", 2),
     ("arguments:\n  x: int\nchain: [swish]\n", "it is the activation", 2),
-    ("arguments:\n  forward: int\nchain: [swish]\n", "torch.nn.Module", 2),
-    ("arguments:\n  tanh: float\nchain: [swish]\n", "a function of formulas", 2),
-    ("arguments:\n  grad_x: float\nchain: [swish]\n", "derivative", 2),
+    ("arguments:\n  self: int\nchain: [swish]\n", "it is what Module's methods call the", 2),
+    ("operands:\n  seed: col\nchain: [{add: seed}]\n", "a keyword argument of apply", 2),
+    ("arguments:\n  forward: float\nchain: [swish]\n", "an attribute of every torch.nn.Module", 2),
+    (
+        "operands:\n  half: {kind: col, init: ones, shape: [8]}\nchain: [{add: half}]\n",
+        "attribute of every torch.nn.Module; choose another, such as half_",
+        2,
+    ),
+    ("chain:\n  - dropout: {name: train}\n", "torch.nn.Module; choose another", 2),
+    ("operands:\n  \ufb01: col\nchain: [{add: \ufb01}]\n", "is 'fi' to Python: write it so", 2),
+    (
+        LINEAR + "operands: {linear_bias: col}\nchain:\n  - linear\n  - add: linear_bias\n",
+        "'linear_bias' cannot be a name here: apply calls the bias of linear so; choose another",
+        2,
+    ),
+    (LINEAR + "chain:\n  - linear\n  - gelu: {name: linear_bias}\n", "apply calls the bias", 4),
+    ("operands: {mat2: col}\nchain:\n  - bmm\n  - add: mat2\n", "what bmm takes so", 1),
     (f"arguments:\n  {'a' * 65}: int\nchain: [swish]\n", "longer than 64", 2),
     ("arguments: {w: int}\noperands:\n  w: full\nchain: [{add: w}]\n", "also an argument", 3),
     ("chain:\n  - swish: {name: 'a b'}\n", "'a b' is no name", 2),
@@ -392,22 +403,6 @@ def test_random_data_raises_nothing_else(data: dict[str, Any], steps: Any) -> No
 def test_random_text_raises_nothing_else(text: str) -> None:
     with pytest.raises(SpecError):
         parse(text, "example")
-
-
-def test_names_of_the_templates_own_code_are_refused() -> None:
-    """An operand called `at` would be a second `at` in a kernel."""
-    kinds = r"auto\*?|int64_t|int|unsigned|bool|T|double|dim3|typename K::[A-Za-z]+|[A-Za-z:]+Plan"
-    declaration = rf"\b(?:{kinds})(?: const)?[&*]? ([a-zA-Z_]+)(?: =|\(|;|,|\{{|\[|\))"
-    found = set()
-    for path in (ROOT / "templates").rglob("*.j2"):
-        if path.name != "module.py.j2":
-            found |= set(re.findall(declaration, path.read_text()))
-    assert {"at", "group", "kept", "plan", "tiling"} <= found
-    assert not [name for name in found if problem(name) is None]
-    for name in ("at", "grad_x", "a_v", "kept_a", "out"):
-        assert problem(name) is not None
-    for name in ("weight", "residual", "temperature", "add_value", "scale", "bias"):
-        assert problem(name) is None
 
 
 def test_null_is_a_value_where_an_op_documents_none() -> None:

@@ -13,7 +13,7 @@ from sympy.core.relational import Relational
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fusegen import ops
+from fusegen import atoms, ops
 from fusegen.chain import Chain
 from fusegen.eager import column_numbers, one_a_row
 from fusegen.program import SECOND
@@ -184,14 +184,15 @@ def _part(expr: sp.Basic, numbers: Mapping[str, float], columns: tuple[int, ...]
     names = {str(symbol) for symbol in expr.free_symbols}
     if expr.func.__name__ == "Special":
         return lambda _: expr.value
-    if not names or names <= set(numbers):
+    of_shape = expr.has(atoms.COLS, atoms.COLUMN)  # whatever numbers are called
+    if not names or (names <= set(numbers) and not of_shape):
         value = _number(expr, {name: numbers[name] for name in names})
         return lambda _: value
     if expr.is_Symbol:
         name = str(expr)
-        if name == "cols":
+        if expr == atoms.COLS:
             return lambda values: math.prod(values["x"].shape[dim] for dim in columns)
-        if name == "column":
+        if expr == atoms.COLUMN:
             return lambda values: column_numbers(values["x"], columns)
         return lambda values: values[name]
     if isinstance(expr, sp.Piecewise):

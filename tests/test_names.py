@@ -1,0 +1,248 @@
+"""Users name operands, arguments and steps as they like: what it is in C++ is fusegen's own business."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import subprocess
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from awkward_names import ALL, FORMS, complaints, reference, roles, spec_text, write
+from conftest import ROOT, once, shared
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fusegen import builder, compilers, load, paths, pipeline
+from fusegen.chain import derive
+from fusegen.code_names import code_names
+from fusegen.compilers import find_nvcc
+from fusegen.errors import SpecError
+from fusegen.spec import parse
+from fusegen.spec_names import problem
+
+NVCC = find_nvcc()
+#: The names of each form of kernels, a part of them all.
+BATCHES = {form: ALL[place :: len(FORMS)] for place, form in enumerate(FORMS)}
+#: What else is kept in a Module, and is called in it.
+MODULE = """
+arguments: {template: int, operator: {type: float, default: 0.5}, volatile: {type: shape, default: [6]}}
+operands:
+  out: {kind: col, init: randn, shape: volatile}
+  offset: {kind: col, init: ones, shape: [template]}
+  this: col
+  union: full
+chain:
+  - linear: {name: class_, in_features: template, out_features: 6}
+  - mul: out
+  - batch_norm: {name: y, eps: operator}
+  - dropout: {name: rows}
+  - expr: {formula: "x + this * offset", name: weight_}
+  - mul: union
+  - expr: "x + weight_"
+"""
+Built = Callable[[str], ModuleType]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Gives a package of names, built once for all workers."""
+    out = shared(tmp_path_factory) / "names"
+
+    def build() -> None:
+        for form, names in BATCHES.items():
+            write(out / "specs", f"names_{form}", spec_text(names, form))
+        write(out / "specs", "names_module", MODULE)
+        builder.build([out / "specs"], out=out, backend="cpu")
+
+    once(tmp_path_factory, "names", build)
+    return lambda name: load(name, out)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_name_means_what_the_user_named(form: str, built: Built) -> None:
+    """Values and gradients of chains whose operands, arguments and steps have every name once reserved."""
+    names = BATCHES[form]
+    chain = derive(parse(spec_text(names, form), f"names_{form}"))
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"x": FORMS[form][2], **chain.operand_shapes(FORMS[form][2])}
+    tensors = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for name, shape in shapes.items()
+    }
+    _, arguments, _ = roles(names)
+    numbers = dict(zip(arguments, torch.linspace(-1, 1, len(arguments)).tolist(), strict=True))
+    got = built(f"names_{form}").apply(**tensors, **numbers)
+    wanted = reference(names, form, tensors, numbers)
+    torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-11)
+    cotangent = torch.randn(wanted.shape, generator=generator, dtype=torch.float64)
+    gradients = [torch.autograd.grad(y, list(tensors.values()), cotangent) for y in (got, wanted)]
+    for name, ours, theirs in zip(tensors, *gradients, strict=True):
+        torch.testing.assert_close(
+            ours, theirs, rtol=1e-10, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_a_module_keeps_the_users_names(built: Built) -> None:
+    package = built("names_module")
+    model = package.Module(6).double()
+    assert {"out", "offset", "class_.weight", "y.running_mean"} <= set(model.state_dict())
+    x, given_this, given_union = torch.randn(4, 6), torch.randn(6), torch.randn(4, 6)
+    x, given_this, given_union = (t.double() for t in (x, given_this, given_union))
+    model.eval()
+    got = model(x, this=given_this, union=given_union)
+    before = model.y(model.class_(x) * model.out) + given_this * model.offset
+    torch.testing.assert_close(got, before * given_union + before)
+    model.train()
+    model.rows.p = 0.0
+    value = model(x, given_this, given_union)
+    assert value.isfinite().all()
+    assert model.y.num_batches_tracked == 1
+
+
+def generated_names(path: Path) -> list[str]:
+    """Return every name in the sources of a spec's package that a spec may use."""
+    files = pipeline.render_package(path).files
+    words = {w for text in files.values() for w in re.findall(r"[^\W\d]\w*", text)}
+    return sorted(w for w in words if problem(w) is None and len(w) < 60)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_names_of_the_generated_code_itself_clash_with_nothing(form: str, tmp_path: Path) -> None:
+    """Whatever a package of this form has in its sources, as names of another one: it compiles."""
+    neutral = [f"name{i}" for i in range(12)]
+    names = generated_names(write(tmp_path, "neutral", spec_text(neutral, form)))
+    assert len(names) > 200
+    for start in range(0, len(names), 100):
+        path = write(tmp_path, f"own_{form}_{start}", spec_text(names[start : start + 100], form))
+        assert complaints(path, tmp_path / f"{form}_{start}") == ""
+
+
+@pytest.mark.nvcc
+@pytest.mark.skipif(NVCC is None, reason="no nvcc here")
+@pytest.mark.parametrize("form", FORMS)
+def test_kernels_of_every_name_compile_for_the_gpu(form: str, tmp_path: Path) -> None:
+    neutral = [f"name{i}" for i in range(12)]
+    own = generated_names(write(tmp_path, "neutral", spec_text(neutral, form)))
+    for number, names in enumerate((BATCHES[form], own[:150], own[150:])):
+        folder = tmp_path / str(number)
+        path = write(folder, f"gpu_{form}", spec_text(names, form))
+        for file, text in pipeline.render_package(path).files.items():
+            (folder / file).write_text(text)
+        command = [
+            *(str(NVCC), "-O0", "-Xcicc", "-O0", "-std=c++17", "-Werror=all-warnings"),
+            *("-arch=compute_90", f"-I{paths.include()}", "-c", str(folder / "kernel.cu")),
+            *("-o", str(folder / "kernel.o")),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["torch", "apply", "_chain"])
+def test_what_the_package_itself_calls_is_refused(name: str, tmp_path: Path) -> None:
+    text = (
+        "arguments: {in_features: int, out_features: int}\noperands:\n"
+        f"  {name}: col\nchain:\n  - linear\n  - dropout\n  - add: {name}\n"
+    )
+    path = write(tmp_path, "hiding", text)
+    wrong = (
+        rf"hiding\.yaml:3: '{name}' cannot be a name here: the package's own Python code uses it"
+    )
+    with pytest.raises(SpecError, match=f"{wrong}; choose another, such as {name}_"):
+        pipeline.render_package(path)
+
+
+def test_macros_are_known() -> None:
+    """What a header defines would be replaced in a name."""
+    found = compilers.find_compilers()
+    commands = [
+        ("fusegen/cpu.h", "c++", [str(found.cxx), *found.kernel_flags("portable"), "-dM"]),
+        ("fusegen/binding.h", "c++", [str(found.cxx), *found.binding_flags("cpu"), "-dM"]),
+    ]
+    if NVCC is not None:
+        nvcc = [str(NVCC), "-std=c++17", f"-I{paths.include()}", "-Xcompiler", "-dM"]
+        commands.append(("fusegen/cuda.cuh", "cu", nvcc))
+    for header, language, command in commands:
+        done = subprocess.run(
+            [*command, "-E", "-x", language, "-"],
+            input=f"#include <{header}>\n",
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        macros = set(re.findall(r"^#define (\w+)", done.stdout, re.MULTILINE))
+        named = {m for m in macros if problem(m) is None}
+        assert {"INFINITY", "FUSEGEN_FN", "alloca"} <= named
+        codes = code_names(named, ())
+        assert not {m for m in named if codes[m] in macros}
+
+
+IDENTIFIERS = st.text(
+    st.characters(categories=("L", "Nl", "Nd", "Mn", "Mc", "Pc")), min_size=1, max_size=12
+)
+
+
+@settings(derandomize=True, max_examples=400, deadline=None)
+@given(st.lists(st.one_of(IDENTIFIERS, st.sampled_from(ALL)), min_size=1, max_size=8, unique=True))
+def test_any_text_is_a_name_or_is_refused_with_a_remedy(names: list[str]) -> None:
+    for name in names:
+        wrong = problem(name)
+        if name.isidentifier() and not wrong:
+            assert not keyword.iskeyword(name)
+            assert unicodedata.is_normalized("NFKC", name)
+        elif name.isidentifier():
+            assert re.search("choose another|write it so", wrong or "")
+        else:
+            assert "is no name: a letter or _" in (wrong or "")
+    good = [name for name in names if problem(name) is None]
+    codes = code_names(good, ())
+    assert len(set(codes.values())) == len(codes)
+    assert all(
+        re.fullmatch("[A-Za-z][A-Za-z0-9_]*", code) and "__" not in code for code in codes.values()
+    )
+    # A name that is given again for what clashes is not itself one that clashes.
+    assert not set(codes.values()) & {n for n in good if codes[n] != n}
+    operands = ", ".join(f'"{name}": col' for name in good)
+    text = f"operands: {{{operands}}}\nchain:\n  - expr: x + {' + '.join(good)}\n"
+    if good:
+        spec = parse(text, "example")
+        assert [o.name for o in spec.operands] == good
+        formula = spec.steps[0].formula
+        assert formula is not None
+        assert {str(s) for s in formula.free_symbols} == {"x", *good}
+
+
+@pytest.mark.parametrize("name", ["beta", "gamma", "zeta", "N", "S", "I", "E", "pi", "exp", "cols"])
+def test_a_formula_means_the_operand(name: str) -> None:
+    spec = parse(
+        f"operands: {{{name}: col}}\nchain:\n  - expr: exp(x) + {name} * mean(x)\n", "example"
+    )
+    (program, *_) = derive(spec).modes[0].programs
+    code = spec.code(name)
+    (operand,) = [i for i in program.inputs if i.name == code]
+    assert operand.differentiable
+    assert any(operand in node_args for node_args in _uses(program))
+
+
+def _uses(program: object) -> list[tuple[object, ...]]:
+    from fusegen.program import Program, arguments
+
+    assert isinstance(program, Program)
+    return [tuple(arguments(node)) for node in program.nodes()]
+
+
+def test_shipped_names_are_kept() -> None:
+    """What clashes with nothing is called in C++ as in the spec."""
+    for path in sorted((ROOT / "specs").glob("*.yaml")):
+        spec = pipeline.derive(path).spec
+        assert all(name == code for name, code in spec.codes.items()), path.stem
+
+
+def test_a_refused_name_is_refused_where_it_stands(tmp_path: Path) -> None:
+    path = write(tmp_path, "refused", "operands:\n  ok: col\n  lambda: col\nchain:\n  - add: ok\n")
+    with pytest.raises(SpecError, match=r"refused\.yaml:3: 'lambda' cannot be a name here"):
+        pipeline.derive(path)
