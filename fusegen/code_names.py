@@ -46,7 +46,7 @@ _MACRO_FORMS = re.compile(
 )
 #: Words that torch's dispatcher gives a meaning in an operator's schema.
 _SCHEMA = frozenset(
-    ("Tensor", "Scalar", "Generator", "Device", "Layout", "Stream", "str", "nan", "inf")
+    ("Tensor", "Scalar", "Generator", "Device", "Layout", "Stream", "str", "NoneType")
 )
 #: What the lowering puts before and behind names, as the templates do.
 _LOWERING = ("reduced_\0", "grad_\0", "tangent_\0", "\0_row", "\0_blocks", "\0_fitted")

@@ -20,6 +20,8 @@ from fusegen.spec_types import PASSES, Ref, Spec, Step
 
 #: The most operations, numbers and names that a program may hold.
 MAX_OPERATIONS = 20_000
+#: The most arguments that an operator of torch can have.
+MAX_ARGUMENTS = 64
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ def _mode(
         v for v in forward.nodes() if v in followed or (isinstance(v, Reduce) and v in later)
     )
     programs[0] = replace(forward, saved=saved)
+    _check_counts(spec, stretch, programs, len(saved))
     kernels = [
         _lowered(spec, last, order, program, saved if order else (), layout)
         for order, program in enumerate(programs)
@@ -188,6 +191,29 @@ def _check_size(spec: Spec, last: Step, order: int, program: Program) -> None:
             "chains of it"
         )
         raise SpecError(message, spec.path, last.line)
+
+
+def _check_counts(
+    spec: Spec, stretch: Stretch, programs: Sequence[Program], statistics: int
+) -> None:
+    """Refuse what would be an operator of more arguments than torch has: that would end the process.
+
+    Raises:
+        SpecError: a pass takes too many tensors and numbers.
+    """
+    for order, program in enumerate(programs):
+        others = sum(i.source == "attribute" for i in program.inputs)
+        others += any(i.source == "random" for i in programs[0].inputs)  # the seed
+        others += stretch.layout.groups is not None
+        count = len(program.tensors) + others + (statistics if order else 0)
+        if count > MAX_ARGUMENTS:
+            remedy = f"set order: {order - 1}, or " if order > 1 else ""
+            raise SpecError(
+                f"the {PASSES[order]} would take {count} tensors and numbers, and an operator of torch takes "
+                f"at most {MAX_ARGUMENTS}: {remedy}make two chains of it",
+                spec.path,
+                stretch.steps[-1].line,
+            )
 
 
 def _orders(kernels: Sequence[Kernel], layout: Layout, random: bool) -> tuple[Order, ...]:

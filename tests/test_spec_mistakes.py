@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusegen import spec_names
+from fusegen.chain import derive
 from fusegen.errors import SpecError
 from fusegen.spec import load, parse
 
@@ -423,3 +424,26 @@ def test_an_argument_of_two_steps_is_named_by_both() -> None:
 def test_the_name_of_a_file_must_start_with_a_letter() -> None:
     with pytest.raises(SpecError, match="starts with a letter"):
         parse("chain: [swish]\n", "2d_norm")
+
+
+@pytest.mark.parametrize(
+    ("operands", "order", "message"),
+    [
+        (62, 1, ""),
+        (62, 2, r"the double_backward would take 127 tensors and numbers.*: set order: 1, or make"),
+        (63, 1, r"the backward would take 65 tensors and numbers.* at most 64: make two chains"),
+    ],
+)
+def test_more_operands_than_torch_takes_are_refused(
+    operands: int, order: int, message: str
+) -> None:
+    """torch ends the process that loads an operator of more than 64 arguments."""
+    names = [f"w{i}" for i in range(operands)]
+    kinds = ", ".join(f"{name}: col" for name in names)
+    text = f"operands: {{{kinds}}}\norder: {order}\nchain:\n  - expr: x + {' + '.join(names)}\n"
+    spec = parse(text, "example")
+    if not message:
+        assert len(derive(spec).operands) == operands
+        return
+    with pytest.raises(SpecError, match=message):
+        derive(spec)
