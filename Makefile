@@ -1,5 +1,6 @@
 # `make build`: a virtual environment, everything installed, the specs built for what this machine has.
-# `make test`: the same, then every test.  `make check`: linters and types.
+# `make test`: the same, then every test, and the numeric ones once more with lesser instruction sets.
+# `make check`: linters and types.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,6 +12,9 @@ build: $(VENV)/installed
 
 test: build
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	for isa in portable avx2; do \
+	  FUSEGEN_CPU=$$isa $(BIN)/python -m pytest -n 2 --dist loadgroup -m numerics || exit 1; \
+	done
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

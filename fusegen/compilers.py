@@ -47,7 +47,7 @@ _X86_LEVELS = {
     ),
 }
 #: Of this machine alone: a third of the time, and libraries that run on no lesser one.
-_NATIVE = ("-march=native", "-mprefer-vector-width=512", "-DFUSEGEN_NATIVE")
+_NATIVE = ("-march=native", "-mprefer-vector-width=512")
 _WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unknown-pragmas")
 
 
@@ -196,11 +196,19 @@ def _is_gcc(cxx: Path) -> bool:
 def cpu_levels() -> dict[str, tuple[str, ...]]:
     """Return the instruction sets to compile kernels for, each with its flags, the least first.
 
-    With `FUSEGEN_NATIVE=1` there is one, that of this machine.
+    With `FUSEGEN_NATIVE=1` there is one, that of this machine, or the one that `FUSEGEN_CPU` names.
+
+    Raises:
+        UserError: where `FUSEGEN_CPU` names none.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return {"portable": ()}
-    return {"portable": _NATIVE} if is_native() else _X86_LEVELS
+    if not is_native():
+        return _X86_LEVELS
+    asked = os.environ.get("FUSEGEN_CPU")
+    if asked is not None and asked not in _X86_LEVELS:
+        raise UserError(f"FUSEGEN_CPU={asked}: expected portable, avx2 or avx512")
+    return {"portable": (*(_X86_LEVELS[asked] if asked else _NATIVE), "-DFUSEGEN_NATIVE")}
 
 
 def is_native() -> bool:

@@ -44,12 +44,14 @@ def run_programs(
     for place, (leg, shape) in enumerate(zip(chain.legs, chain.reached(x.shape), strict=True)):
         named |= dict.fromkeys(leg.stretch.begins, x)
         mode = next(m for m in leg.modes if m.name in ("same", "train" if training else "eval"))
-        call = _Call(leg, mode, _Form(leg, shape, numbers), numbers, seed, rounding, place > 0)
+        form = _Form(leg, shape, numbers)
+        last = place + 1 == len(chain.legs)
+        call = _Call(leg, mode, form, numbers, seed, rounding, later=place > 0, last=last)
         given = {**operands, **named, "x": x}
         names = ["x", *(o.name for o in leg.operands if o.name != "x")]
         found = _Leg.apply(call, names, *(given[n] for n in names))  # type: ignore[no-untyped-call]
         x, named = found[0], {**named, **dict(zip(leg.stretch.kept, found[1:], strict=True))}
-        if place + 1 < len(chain.legs):
+        if not last:
             named[leg.steps[-1].label] = x
     return x
 
@@ -127,7 +129,18 @@ class _Form:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call of one leg."""
+    """A call of one leg.
+
+    Args:
+        leg: the leg.
+        mode: its mode.
+        form: how its tensors broadcast.
+        numbers: the numbers of the call.
+        seed: the seed of the draws.
+        rounding: what becomes of each operation's value.
+        later: whether another leg is before it, which its x and the gradient of that are handed to.
+        last: whether none is after it.
+    """
 
     leg: Leg
     mode: Mode
@@ -136,17 +149,17 @@ class _Call:
     seed: int
     rounding: Rounding
     later: bool
+    last: bool
 
     def value(self, given: Mapping[str, Tensor]) -> list[Tensor]:
         """Return the leg's value, and those that later legs use."""
         program = self.mode.programs[0]
         found = self._run(program, self._inputs(program, given))
-        return [
-            self.rounding.stored(
-                found[name].reshape(self.form.leg.layout.behind(self.form.shape, out.outline))
-            )
-            for name, out in program.outputs.items()
-        ]
+        values = []
+        for name, out in program.outputs.items():
+            value = found[name].reshape(self.leg.layout.behind(self.form.shape, out.outline))
+            values.append(value if self.last else self.rounding.stored(value))
+        return values
 
     def gradients(
         self, given: Mapping[str, Tensor], cotangents: tuple[Tensor, ...]
@@ -164,21 +177,20 @@ class _Call:
         gradients = {}
         for name, out in program.returned.items():
             own = given[out.like.tensor]
-            parts = [found[name]]
-            if half := out.half(name):
-                dim = self.form.leg.layout.halved if own.dim() > 1 else -1
-                second = found[f"{name}{SECOND}"]
-                assert half.place == 0
-                first_shape = [
-                    n // 2 if d == own.dim() + dim else n for d, n in enumerate(own.shape)
-                ]
-                parts = [p.reshape(first_shape) for p in (parts[0], second)]
-                gradient = torch.cat(parts, dim)
+            if out.half(name):
+                dim = self._halved(own)
+                sizes = own.chunk(2, dim)[0].shape
+                halves = [found[n].reshape(sizes) for n in (name, f"{name}{SECOND}")]
+                gradient = torch.cat(halves, dim)
             else:
-                gradient = parts[0].reshape(own.shape)
-            moves = self.later and out.like.tensor == "x"
-            gradients[out.like.tensor] = self.rounding.stored(gradient) if moves else gradient
+                gradient = found[name].reshape(own.shape)
+            handed = self.later and out.like.tensor == "x"
+            gradients[out.like.tensor] = self.rounding.stored(gradient) if handed else gradient
         return gradients
+
+    def _halved(self, tensor: Tensor) -> int:
+        """Return the dim of a tensor's halves; what holds one number a channel has that dim alone."""
+        return self.leg.layout.halved if tensor.dim() > 1 else -1
 
     def _along(self, out: Output, cotangent: Tensor) -> Tensor:
         """Return the cotangent of an output, so that it broadcasts where that has lost dims."""
@@ -202,8 +214,6 @@ class _Call:
             elif source.source == "tensor":
                 tensor = given[source.tensor]
                 if source.half:
-                    dim = self.form.leg.layout.halved if tensor.dim() > 1 else -1
-                    if tensor.dim() > 1 or self.form.leg.layout.halves_channels:
-                        tensor = tensor.chunk(2, dim)[source.half.place]
+                    tensor = tensor.chunk(2, self._halved(tensor))[source.half.place]
                 found[source.name] = self.form.spread(source, tensor)
         return found

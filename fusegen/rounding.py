@@ -77,7 +77,8 @@ class RandomRounding(Rounding):
         if not isinstance(value, Tensor):
             return value if args else self._number(value)
         if expr.is_Add:
-            if len(args) == 2:  # one rounding
+            # Two terms take one rounding. But a number may be scaled first: x/3 + 1/2 for (2 x + 3)/6.
+            if len(args) == 2 and all(isinstance(arg, Tensor) for arg in args):
                 return value * self._factors(value, self.unit)
             return self._near(value, sum(abs(arg) for arg in args))
         if expr.is_Mul or (expr.is_Pow and (2 * expr.args[1]).is_integer):

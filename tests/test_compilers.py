@@ -107,6 +107,22 @@ def test_levels_are_those_of_the_processor(
     assert any(flag.startswith("-m") for flag in flags) is (len(levels) > 1)
 
 
+def test_a_native_build_has_the_instructions_that_fusegen_cpu_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a package that was built for one machine alone could not be tried with fewer."""
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    every = {level: set(flags) for level, flags in compilers.cpu_levels().items()}
+    monkeypatch.setenv("FUSEGEN_NATIVE", "1")
+    assert "-march=native" in compilers.cpu_levels()["portable"]
+    for level, wanted in every.items():
+        monkeypatch.setenv("FUSEGEN_CPU", level)
+        assert set(compilers.cpu_levels()["portable"]) == wanted | {"-DFUSEGEN_NATIVE"}
+    monkeypatch.setenv("FUSEGEN_CPU", "avx1024")
+    with pytest.raises(UserError, match="avx1024: expected portable, avx2 or avx512"):
+        compilers.cpu_levels()
+
+
 @pytest.mark.parametrize(("says", "stays"), [("Free Software Foundation", True), ("clang", False)])
 def test_gcc_alone_gets_what_gcc_alone_knows(says: str, stays: bool, program: Program) -> None:
     flags = Compilers(program("c++", says), None).kernel_flags("portable")
