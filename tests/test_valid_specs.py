@@ -187,3 +187,27 @@ def test_a_compiled_formula_is_the_formula() -> None:
                     formula + sp.sqrt(1 + atoms.sech2(x)) * sp.Rational(1, 3), {x: mpmath.mpf(at)}
                 )
                 assert abs(function(mpmath.mpf(at)) / wanted - 1) < mpmath.mpf(10) ** (3 - digits)
+
+
+def test_a_row_that_no_tensor_of_its_size_reaches_is_reduced() -> None:
+    """Behind a broadcast a leg may read nothing of the activation's size: its kernel has no such input."""
+    text = (
+        "dims: 4\norder: 1\noperands: {bias: {kind: channel}}\nchain:\n"
+        "  - min: {dim: 1, keepdim: true}\n  - sum: {dim: 2, keepdim: true}\n"
+        "  - add: bias\n  - expr: x * sigmoid(x) + mean(x)\n"
+    )
+    derived = chain.derive(parse(text, "form"))
+    assert not derived.legs[-1].modes[0].kernels[0].full
+    render.render(derived)
+
+
+def test_a_stage_that_only_draws_is_rendered() -> None:
+    """The draws of a row are kept in its first stage, which may compute nothing else."""
+    text = (
+        "arguments: {in_channels: int, out_channels: int, kernel_size: int}\norder: 1\nchain:\n"
+        "  - conv2d: {name: conv}\n  - dropout: {name: early, p: 0.25}\n"
+        "  - amax: {dim: 3, keepdim: true}\n  - batch_norm: {name: bn}\n"
+        "  - dropout: {name: late, p: 0.25}\n  - expr: x * early - bn\n"
+    )
+    derived = chain.derive(parse(text, "form"))
+    render.render(derived)
