@@ -10,7 +10,10 @@ from fusegen.chain import Chain
 from fusegen.errors import SpecError
 from fusegen.spec_types import Argument, Operand
 
-__all__ = ["check_hidden"]
+__all__ = ["RESULT", "check_hidden"]
+
+#: What `apply` calls the value of a leg beside those that it keeps.
+RESULT = "y_"
 
 
 def check_hidden(chain: Chain, text: str) -> None:
@@ -31,22 +34,27 @@ def check_hidden(chain: Chain, text: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
             known |= {(a.asname or a.name).partition(".")[0] for a in node.names}
     hidden: set[str] = set()
+    values = {n for leg in chain.legs for n in (*leg.stretch.begins, *leg.stretch.kept)}
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
         parameters = {a.arg for a in (*function.args.args, *function.args.kwonlyargs)}
         inside = [n for statement in function.body for n in ast.walk(statement)]
         roots = [n.func for n in inside if isinstance(n, ast.Call)]
         roots += [n.value for n in inside if isinstance(n, ast.Attribute)]
-        hidden |= {n.id for n in roots if isinstance(n, ast.Name) and n.id in known} & parameters
+        called = {n.id for n in roots if isinstance(n, ast.Name) and n.id in known}
+        hidden |= called & (parameters | (values if function.name == "apply" else set()))
         if function.name != "__init__":  # which puts a default in an argument's place
             hidden |= set(_stored(inside)) & parameters
+    hidden |= {RESULT} & values
     declared: list[Argument | Operand] = [*chain.spec.arguments, *chain.spec.operands]
-    for given in declared:
-        if given.name in hidden:
+    lines = {given.name: given.line for given in declared}
+    lines |= {step.label: step.line for step in chain.spec.steps if step.label in values}
+    for name, line in lines.items():
+        if name in hidden:
             message = (
-                f"{given.name!r} cannot be a name here: the package's own Python code uses it; choose "
-                f"another, such as {given.name}_"
+                f"{name!r} cannot be a name here: the package's own Python code uses it; choose "
+                f"another, such as {name}_"
             )
-            raise SpecError(message, chain.spec.path, given.line)
+            raise SpecError(message, chain.spec.path, line)
 
 
 def _stored(nodes: Iterable[ast.AST]) -> list[str]:

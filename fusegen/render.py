@@ -19,7 +19,7 @@ from fusegen.lower import Kernel
 from fusegen.lower.launch import choose_launch
 from fusegen.lower.stage import Field, Result
 from fusegen.module import module_context
-from fusegen.module_names import check_hidden
+from fusegen.module_names import RESULT, check_hidden
 from fusegen.spec_types import PASSES
 from fusegen.version import __version__
 
@@ -119,7 +119,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         comment = "#" if file.endswith(".py") else "//"
         context: dict[str, object] = {**shared, "banner": _banner(chain, comment)}
         if file.endswith(".py"):
-            context |= {**module_context(chain), "made_of": ""}
+            context |= {**module_context(chain), "made_of": "", "result": RESULT}
             everything = [*files.values(), environment.get_template(template).render(context)]
             context["made_of"] = hashlib.sha256("".join(everything).encode()).hexdigest()[:12]
         text = environment.get_template(template).render(context)

@@ -162,6 +162,18 @@ def test_what_the_package_itself_calls_is_refused(name: str, tmp_path: Path) -> 
         pipeline.render_package(path)
 
 
+@pytest.mark.parametrize("name", ["y_", "_leg2"])
+def test_a_value_that_is_handed_on_hides_nothing(name: str, tmp_path: Path) -> None:
+    text = (
+        f"dims: 3\nchain:\n  - tanh: {{name: {name}}}\n  - gelu\n  - softmax: {{dim: 2}}\n"
+        f"  - softmax: {{dim: 1}}\n  - mul: {name}\n"
+    )
+    with pytest.raises(SpecError, match=rf"hiding\.yaml:3: '{name}' cannot be a name here"):
+        pipeline.render_package(write(tmp_path, "hiding", text))
+    good = write(tmp_path, "good", text.replace(name, f"{name}early"))
+    assert pipeline.render_package(good).files
+
+
 def test_macros_are_known() -> None:
     """What a header defines would be replaced in a name."""
     found = compilers.find_compilers()
