@@ -33,12 +33,13 @@ DIFFERENT: dict[tuple[str, int], tuple[Where, str]] = {
         (name, 1): (math.isnan, "1 as in torch's scalar and CUDA code; its vector code has 0")
         for name in ("only_hardshrink_0", "only_softshrink_0")
     },
-    ("only_log_sigmoid_0", 2): (lambda x: x < -10, "1 - sigmoid(-x) cancels to 0"),
-    ("only_softplus_0", 2): (
-        lambda x: x == 20,
-        "1 - sigmoid(x) cancels in the last number before x",
-    ),
-    ("only_mish_0", 0): (lambda x: x < -87, "exp(x) is 0 below the smallest normal float32 number"),
+    **{
+        (name, order): (lambda x: x < -87, "exp(x) is 0 below the smallest normal float32 number")
+        for name in ("only_swish_0", "only_mish_0")
+        for order in (0, 1, 2)
+    },
+    ("only_gelu_1", 1): (math.isinf, "1 and 0 are the limits; torch has 0 inf, which is NaN"),
+    ("only_gelu_1", 2): (math.isinf, "0 is the limit; torch has 0 inf, which is NaN"),
     ("only_softsign_0", 1): (math.isinf, "0 is the limit; torch's quotient is NaN"),
     ("only_softsign_0", 2): (math.isinf, "0 is the limit; torch's quotient is NaN"),
     ("only_hardswish_0", 2): (math.isnan, "torch takes NaN for a number above 3"),
