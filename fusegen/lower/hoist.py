@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import sympy as sp
+from sympy.core.parameters import distribute
 
 from fusegen.program import Kind
 
@@ -63,7 +64,8 @@ def hoist(expr: sp.Expr, kinds: dict[sp.Symbol, Kind], name: str, place: Place) 
                 made.extend(walk(f) for f in factors)
         return sp.Mul(*made)
 
-    walked = walk(expr)
+    with distribute(False):  # (2 x + 3) / 6 is exact where it is 0, x / 3 + 1 / 2 is not
+        walked = walk(expr)
     assert isinstance(walked, sp.Expr)
     return walked
 
