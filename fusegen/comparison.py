@@ -19,8 +19,8 @@ from fusegen.rounding import EXACT, Rounding
 
 #: How far a result may be from float64 truth, in units of its condition (`condition.py`). In 16 bits half a
 #: unit is the rounding of the result. In float32 functions err by up to 4 ulp (`elementary.h`), where a unit
-#: has half a one for each. In float64 torch's functions, of which the truth is made, are no more exact than the
-#: kernels', and a vector has half as many lanes, so a sum of equal terms errs by up to 30 ulp of 2048 of them.
+#: has half a one for each. In float64 torch's functions, of which the truth is made, are no more exact than
+#: the kernels', and vectors have half as many lanes: a sum of 2048 terms, many equal, errs by up to 30 ulp.
 BOUND = {torch.float64: 16.0, torch.float32: 2.0, torch.bfloat16: 1.0, torch.float16: 1.0}
 
 

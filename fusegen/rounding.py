@@ -98,9 +98,9 @@ class RandomRounding(Rounding):
     def sum(self, terms: Tensor, dims: Sequence[int]) -> Tensor:
         """Return the sum with an error relative to the magnitudes of its terms.
 
-        Each lane adds its terms one after another, so errors grow as the root of their number (Higham & Mary
-        2019, "A new approach to probabilistic rounding error analysis"). They grow faster where many terms are
-        equal, as those of dropped elements are in a softmax: each is rounded the same way.
+        Each lane adds its terms one after another, so errors grow as the root of their number (Higham &
+        Mary 2019, "A new approach to probabilistic rounding error analysis"). They grow faster where many
+        terms are equal, as those of dropped elements are in a softmax: each is rounded the same way.
         """
         exact = super().sum(terms, dims)
         if terms.numel() == exact.numel():
