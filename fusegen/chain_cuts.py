@@ -73,6 +73,12 @@ class _Walk:
     def take(self, steps: Sequence[Step], layout: Layout) -> tuple[int, Layout | None]:
         """Add a stretch of the first of some steps; return how many, and the next one's layout if known."""
         here, needed = len(self.found), None
+        if 0 < self.value.rank < layout.rank:
+            raise self._refused(
+                steps[0],
+                f"an earlier step has reduced the columns, and it needs {layout.rank} dims; reduce with "
+                "keepdim: true to go on with them",
+            )
         reach, grown, growers = self._opening(steps[0])
         self.opens = None
         handed: dict[str, Kind] = {}

@@ -8,11 +8,11 @@ from functools import partial
 import sympy as sp
 
 from fusegen import ops
-from fusegen.atoms import COLS
+from fusegen.atoms import COLS, Draw, RowMax, RowShift, RowSum, Total
 from fusegen.chain_cuts import Stretch
 from fusegen.chain_layout import reduces
 from fusegen.errors import SpecError
-from fusegen.formula_constants import number, problem
+from fusegen.formula_constants import number, parts, problem
 from fusegen.formula_nodes import formula_value
 from fusegen.leg_operands import Tensors
 from fusegen.leg_outline import kind_of_outline, outline_after, varies
@@ -23,6 +23,9 @@ from fusegen.spec_types import INPUT, Ref, Spec, Step
 
 #: The input that has the activation's shape where x is smaller; no kernel reads it.
 SHAPE = "shape_"
+
+
+_REDUCTIONS = (RowMax, RowShift, RowSum, Total)
 
 
 def forward_program(
@@ -178,9 +181,9 @@ def _apply(
         ending: what the names of a half end in, where x is the second.
 
     Raises:
-        SpecError: the step is not defined for rows of one element, and these are all that is left.
+        SpecError: the step is not defined for rows of one element, and these are all that is left, or it
+            draws numbers for them.
     """
-    cols = None if Kind.COL in axes else 1
     code = spec.code(step.label)
     if step.formula is not None:
         known = {name: _named(spec, name) for name in step.operands}
@@ -188,7 +191,7 @@ def _apply(
         known["x"] = x.symbol
         replaced = {sp.Symbol(name, real=True): symbol for name, symbol in known.items()}
         formula = step.formula.xreplace(replaced)
-        _check_single(spec, step, formula, cols)
+        cols = 1 if _is_single(spec, builder, step, (formula, x.symbol, axes)) else None
         kind = varies(formula, x.symbol, axes, _kinds(builder))
         return formula_value(builder, code, formula, step.text, cols=cols), kind
     assert step.op is not None
@@ -210,7 +213,14 @@ def _apply(
         for key, value in step.attributes.items()
     }
     expr = ops.call(step.op, x.symbol, bound, attributes, training=training)
-    _check_single(spec, step, expr, cols)
+    if expr.has(Draw) and axes != Kind.FULL:
+        raise SpecError(
+            f"{step.label}: an earlier step has reduced the columns, and {step.op.name} draws a number for "
+            "each element of a whole activation; put it in front of that step",
+            spec.path,
+            step.line,
+        )
+    cols = 1 if _is_single(spec, builder, step, (expr, x.symbol, axes)) else None
     note = f"{step.label}: {step.op.statement}"
     kind = varies(expr, x.symbol, axes, _kinds(builder))
     return formula_value(builder, f"{code}{ending}", expr, note, cols=cols), kind
@@ -221,19 +231,42 @@ def _kinds(builder: Builder) -> Callable[[sp.Symbol], Kind]:
     return lambda s: builder.value(s).kind if builder.knows(s) else Kind.SCALAR
 
 
-def _check_single(spec: Spec, step: Step, expr: sp.Expr, cols: int | None) -> None:
-    """Refuse what divides by 0 for rows of one element: the variance of one number is NaN.
+def _is_single(
+    spec: Spec, builder: Builder, step: Step, formula: tuple[sp.Expr, sp.Symbol, Kind]
+) -> bool:
+    """Whether what a step reduces are rows of one element, an earlier step having reduced the columns.
+
+    They are not where an operand brings columns, as the target of a loss.
+
+    Args:
+        spec: the spec.
+        builder: what knows the kinds of operands.
+        step: the step.
+        formula: its formula, the symbol of the activation in it, and the axes of that.
 
     Raises:
-        SpecError: the step does, where an earlier one has reduced the columns.
+        SpecError: it reduces both, or divides by 0 for one element: the variance of one number is NaN.
     """
-    if cols != 1 or not problem(expr.xreplace({COLS: sp.Integer(1)})):
-        return
-    message = (
-        f"{step.label}: an earlier step has reduced the row to one element, of which "
-        f"{step.text[:60]} is not finite; leave the step out, or for var and std give `correction: 0`"
-    )
-    raise SpecError(message, spec.path, step.line)
+    expr, x, axes = formula
+    if Kind.COL in axes:
+        return False
+    reduced = [p.args[0] for p in parts(expr) if isinstance(p, _REDUCTIONS)]
+    found = {Kind.COL in varies(inner, x, axes, _kinds(builder)) for inner in reduced}
+    if len(found) > 1:
+        message = (
+            f"{step.label}: it reduces rows that an earlier step has reduced, and rows that an operand "
+            "makes whole again; make two steps of it"
+        )
+        raise SpecError(message, spec.path, step.line)
+    if True in found:
+        return False
+    if problem(expr.xreplace({COLS: sp.Integer(1)})):
+        message = (
+            f"{step.label}: an earlier step has reduced the row to one element, of which "
+            f"{step.text[:60]} is not finite; leave the step out, or for var and std give `correction: 0`"
+        )
+        raise SpecError(message, spec.path, step.line)
+    return True
 
 
 def _named(spec: Spec, name: str) -> sp.Symbol:

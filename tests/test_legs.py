@@ -287,6 +287,15 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> No
         ('expr: {formula: "mean(x)", dims: 1}', "", "expr has no 'dims'; did you mean 'dim'"),
         ("expr: {dim: 1}", "", "expr takes a formula in quotes"),
         ("sum: {dim: -1}, layer_norm", "", "layer_norm: an earlier step has reduced the columns"),
+        *(
+            (f"{reduced}, dropout: 0.5", "", "dropout: an earlier step has reduced the columns")
+            for reduced in ("amax: {dim: -1}", "amax: {dim: -1, keepdim: true}", "sum, tanh")
+        ),
+        (
+            "amin: {dim: -1}, gelu, group_norm: {features: 6, num_groups: 2}",
+            "",
+            "group_norm: an earlier step has reduced the columns, and it needs 2 dims",
+        ),
         (
             "sum: {dim: [2, 3]}, instance_norm: {features: 3}",
             "dims: 4\n",

@@ -69,6 +69,10 @@ class Power(Arranged):
     """a to a positive whole number."""
 
 
+class TimesPower(Arranged):
+    """a * b * ... * b, from left to right: b to a positive whole number may underflow where this does not."""
+
+
 class Sqrt(Arranged):
     """The square root."""
 
@@ -171,7 +175,7 @@ class _Arrangement:
                 above.append(self.of(factor))
         if not above:
             return Inverse(_chained(Product, below))
-        return _chained(Quotient, [_chained(Product, above), *below])
+        return _chained(Quotient, [_product_of(above), *below])
 
     def _power(self, expr: sp.Expr) -> sp.Expr:
         base, exponent = expr.as_base_exp()
@@ -185,6 +189,21 @@ class _Arrangement:
             root = (Sqrt if exponent > 0 else Rsqrt)(self.of(base))
             return root if abs(exponent.p) == 1 else Power(root, sp.Integer(abs(exponent.p)))
         return atoms.power(self.of(base), self.of(exponent))
+
+
+def _product_of(factors: list[sp.Expr]) -> sp.Expr:
+    """Return the product; powers of an inverse root come last, multiplied one by one.
+
+    The derivative of a norm multiplies a sum by rstd^3, which underflows in float32 where x is beyond 1e12.
+    """
+    powers = [f for f in factors if isinstance(f, Power) and isinstance(f.args[0], Rsqrt)]
+    rest = [f for f in factors if f not in powers]
+    if not rest:
+        return _chained(Product, factors)
+    found = _chained(Product, rest)
+    for power in powers:
+        found = TimesPower(found, *power.args)
+    return found
 
 
 def _chained(operation: type[Arranged], parts: list[sp.Expr]) -> sp.Expr:

@@ -26,6 +26,7 @@ from fusegen.lower.arithmetic import (
     Sqrt,
     Sum,
     Text,
+    TimesPower,
     Weight,
     arranged,
 )
@@ -152,6 +153,9 @@ class Printer:
         if isinstance(expr, Power):
             base, exponent = expr.args
             return f"power<{exponent}>({self._code(base)})", _ATOM
+        if isinstance(expr, TimesPower):
+            factor, base, exponent = expr.args
+            return f"times_power<{exponent}>({self._code(factor)}, {self._code(base)})", _ATOM
         return self._call(_OPERATIONS[type(expr)], expr.args), _ATOM
 
     def _select(self, expr: sp.Piecewise) -> str:

@@ -30,6 +30,13 @@ FUSEGEN_FN T power(T x) {
   }
 }
 
+// a x^N, multiplied one by one: x^N alone may underflow where the product does not.
+template <int N, class T>
+FUSEGEN_FN T times_power(T a, T x) {
+  for (int i = 0; i < N; ++i) a *= x;
+  return a;
+}
+
 // The larger of the two; NaN where either is NaN, as torch.amax has it.
 template <class T>
 FUSEGEN_FN T maximum(T a, T b) {
