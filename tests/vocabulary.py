@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 
-from fusegen import pipeline
-from fusegen.compilers import find_compilers
-from fusegen.files import write_if_different
-from fusegen.ninja_file import ninja_text
-from fusegen.ninja_run import find_ninja
+from random_programs.build import build_together
+
 from fusegen.ops import Op, registry
 from fusegen.program import Kind
-from fusegen.stamping import write_stamp
+
+__all__ = [
+    "build_together",
+    "build_vocabulary",
+    "chain_text",
+    "lone_ops",
+    "names_of",
+    "spec_text",
+    "specs_of",
+]
 
 #: What each op's step is given beside its operands, where the defaults leave a branch of the formula
 #: untested or an attribute must be given: a package for each.
@@ -168,9 +172,6 @@ CHAINS = {
         """,
 }
 
-#: Packages that are compiled together: the headers of torch are then read once for all of them.
-_TOGETHER = 12
-
 
 def lone_ops() -> list[str]:
     """Return the ops that a chain without a source can hold by themselves, on any number of dims."""
@@ -235,31 +236,3 @@ def build_vocabulary(folder: Path) -> None:
     texts = {package: text for name in lone_ops() for package, text in specs_of(name).items()}
     texts |= {name: chain_text(name) for name in CHAINS}
     build_together(folder, texts)
-
-
-def build_together(folder: Path, texts: Mapping[str, str]) -> Path:
-    """Write specs, by name, into a folder, and build them for the CPU; return where the packages are."""
-    specs, out = folder / "specs", folder / "generated"
-    specs.mkdir(parents=True)
-    packages = []
-    for package, text in texts.items():
-        (specs / f"{package}.yaml").write_text(text)
-        packages.append(package)
-        rendered = pipeline.render_package(specs / f"{package}.yaml")
-        for file, content in rendered.files.items():
-            write_if_different(out / package / file, content)
-    groups = [packages[i : i + _TOGETHER] for i in range(0, len(packages), _TOGETHER)]
-    for number, group in enumerate(groups):
-        for file in ("kernel.cpp", "binding.cpp"):
-            included = "".join(f'#include "../{package}/{file}"\n' for package in group)
-            write_if_different(out / f"group_{number}" / file, included)
-        for package in group:  # one library holds the operators of all
-            (out / package / "_cpu.so").symlink_to(f"../group_{number}/_cpu.so")
-        write_stamp(out, f"group_{number}", group)
-    names = [f"group_{n}" for n in range(len(groups))]
-    manifest = ninja_text(out, names, find_compilers(), ())
-    write_if_different(out / ".build" / "build.ninja", manifest)
-    command = [find_ninja(), "-f", ".build/build.ninja"]
-    done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out

@@ -1,0 +1,1 @@
+"""Random programs: specs made from a seed, held against torch's own functions, and shrunk where they fail."""

@@ -1,0 +1,63 @@
+"""Many small packages in few libraries: the headers of torch are then read once for all of a group."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fusegen import pipeline
+from fusegen.compilers import find_compilers
+from fusegen.files import write_if_different
+from fusegen.ninja_file import ninja_text
+from fusegen.ninja_run import find_ninja
+from fusegen.stamping import write_stamp
+
+
+def build_together(folder: Path, texts: Mapping[str, str], together: int = 12) -> Path:
+    """Write specs into a folder, build their packages for the CPU, and return the packages' folder.
+
+    Args:
+        folder: where the specs and the packages go.
+        texts: the specs' texts, by the packages' names.
+        together: how many packages share a library.
+    """
+    specs, out = folder / "specs", folder / "generated"
+    specs.mkdir(parents=True, exist_ok=True)
+    for package, text in texts.items():
+        (specs / f"{package}.yaml").write_text(text)
+        write_package(specs / f"{package}.yaml", out)
+    return compile_together(list(texts), out, together)
+
+
+def write_package(spec: Path, out: Path) -> None:
+    """Render a spec's package into a folder of packages."""
+    rendered = pipeline.render_package(spec)
+    for file, content in rendered.files.items():
+        write_if_different(out / spec.stem / file, content)
+
+
+def compile_together(packages: Sequence[str], out: Path, together: int = 12) -> Path:
+    """Compile packages that are rendered already, and return their folder.
+
+    Args:
+        packages: their names.
+        out: the folder.
+        together: how many packages share a library.
+    """
+    groups = [packages[i : i + together] for i in range(0, len(packages), together)]
+    for number, group in enumerate(groups):
+        for file in ("kernel.cpp", "binding.cpp"):
+            included = "".join(f'#include "../{package}/{file}"\n' for package in group)
+            write_if_different(out / f"group_{number}" / file, included)
+        for package in group:  # one library holds the operators of all
+            (out / package / "_cpu.so").unlink(missing_ok=True)
+            (out / package / "_cpu.so").symlink_to(f"../group_{number}/_cpu.so")
+        write_stamp(out, f"group_{number}", group)
+    names = [f"group_{n}" for n in range(len(groups))]
+    manifest = ninja_text(out, names, find_compilers(), ())
+    write_if_different(out / ".build" / "build.ninja", manifest)
+    command = [find_ninja(), "-f", ".build/build.ninja"]
+    done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out

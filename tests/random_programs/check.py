@@ -1,0 +1,307 @@
+"""A built program against torch's own functions in float64: value, gradients, second derivatives."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusegen.chain import Chain
+from fusegen.chain_cuts import stretches_of
+from random_programs import noise, reference
+from random_programs.calls import Case, apply, cases, restrided
+from random_programs.modules import module_case
+from random_programs.program import Program
+
+#: How many runs with noise an error is held against at most, and how many times their spread it may be.
+RUNS, FACTOR = 8, 10.0
+#: The same where numbers have few digits and stay as they are: the noise then lacks the roundings within a
+#: function, as that of x - mean(x), which only its inputs' noise has.
+FACTOR_OF_TIES = 30.0
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+Function = Callable[[dict[str, Tensor]], Tensor]
+#: The same by torch, to which may be given what becomes of a step's value.
+Wanted = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A result that is wrong, or a crash.
+
+    Args:
+        program: the program's name.
+        what: the case, the dtype and the result.
+        detail: the numbers, or the exception.
+        ratio: the error over its bound.
+    """
+
+    program: str
+    what: str
+    detail: str
+    ratio: float
+
+    def __str__(self) -> str:
+        return f"{self.program}: {self.what}: {self.detail}"
+
+
+@dataclass
+class Report:
+    """What became of a program: what is wrong, and how much was compared."""
+
+    failures: list[Failure] = field(default_factory=list)
+    calls: int = 0
+    results: int = 0
+
+
+def check(
+    program: Program,
+    chain: Chain,
+    package: ModuleType,
+    dtypes: Sequence[torch.dtype] = DTYPES,
+) -> Report:
+    """Return what is wrong with a built program: with `apply`, and with its Module in float64."""
+    report = Report()
+
+    def compared(case: Case, dtype: torch.dtype, ours: Function, wanted: Wanted) -> None:
+        what = f"{case.label}, {str(dtype).removeprefix('torch.')}"
+        report.calls += 1
+        try:
+            wrong, results = _compare(chain, case, dtype, ours, wanted)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            report.failures.append(Failure(program.name, what, text, float("inf")))
+            return
+        report.results += results
+        for name, found in wrong.items():
+            report.failures.append(Failure(program.name, f"{what}, {name}", *found))
+
+    for case in cases(program, chain):
+        for dtype in dtypes:
+            compared(case, dtype, functools.partial(apply, package, case), _by_torch(program, case))
+    for training in (False, True) if chain.moded else (False,):
+        try:
+            module = module_case(program, chain, package, training=training)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            report.failures.append(Failure(program.name, "module", text, float("inf")))
+            continue
+        if module is not None:
+            case, ours, wanted = module
+            compared(case, torch.float64, ours, wanted)
+    return report
+
+
+def _by_torch(program: Program, case: Case) -> Wanted:
+    """Return what `apply` is to give, by the reference."""
+
+    def wanted(given: dict[str, Tensor], hand: reference.Hand = lambda _, v: v) -> Tensor:
+        operands = {n: t for n, t in given.items() if n != "x"}
+        call = reference.Call(operands, case.numbers, case.training, case.seed)
+        return reference.run(program.document, given["x"], call, hand)
+
+    return wanted
+
+
+def _compare(
+    chain: Chain, case: Case, dtype: torch.dtype, ours: Function, wanted: Wanted
+) -> tuple[dict[str, tuple[str, float]], int]:
+    """Return what is wrong with a call, by the result's name, and how many results were compared."""
+    precision = noise.PRECISIONS[dtype]
+    tensors = {n: t.to(dtype) if t.is_floating_point() else t for n, t in case.tensors.items()}
+    cotangents = _Cotangents(case)
+    between = {stretch.steps[-1].label for stretch in stretches_of(chain.spec)[:-1]}
+    between |= {name for stretch in stretches_of(chain.spec) for name in stretch.handed}
+
+    def start(compute: torch.dtype) -> dict[str, Tensor]:
+        return {n: t.to(compute) if t.is_floating_point() else t for n, t in tensors.items()}
+
+    truths = derivatives(wanted, start(torch.float64), case, cotangents)
+    strides = None if case.strides is None else random.Random(case.strides)
+    lying = tensors if strides is None else {n: restrided(t, strides) for n, t in tensors.items()}
+    results = derivatives(ours, lying, case, cotangents, strides)
+    with torch.no_grad():
+        results["value without gradients"] = ours(dict(lying))
+    truths["value without gradients"] = truths["value"]
+
+    runs = _runs(wanted, start(precision.compute), case, cotangents, precision, between)
+    spread = {n: torch.zeros_like(t) for n, t in truths.items()}
+    wrong: dict[str, tuple[str, float]] = {}
+    factor = FACTOR_OF_TIES if case.exact else FACTOR
+    for found in runs:  # most results need few of them
+        for name, truth in truths.items():
+            away = _distance(found["value" if name.startswith("value") else name], truth)
+            spread[name] = torch.maximum(spread[name], away)
+        widened = {n: _widened(spread[n], t) for n, t in truths.items()}
+        named = {
+            n: _wrong(
+                results[n],
+                t,
+                factor * widened[n],
+                dtype,
+                precision,
+                gradient=not n.startswith("value"),
+            )
+            for n, t in truths.items()
+        }
+        wrong = {name: found for name, found in named.items() if found is not None}
+        if not wrong:
+            break
+    return wrong, len(truths)
+
+
+class _Cotangents:
+    """Random cotangents, the same for every dtype: of few digits."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+
+    def like(self, tensor: Tensor, place: int) -> Tensor:
+        generator = torch.Generator().manual_seed(7 * self.case.seed + place)
+        drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        if self.case.exact:
+            drawn = (2 * drawn).round() / 2
+        return drawn.bfloat16().to(tensor.dtype)
+
+
+def derivatives(
+    function: Function,
+    tensors: Mapping[str, Tensor],
+    case: Case,
+    cotangents: _Cotangents,
+    strides: random.Random | None = None,
+) -> dict[str, Tensor]:
+    """Return a function's value and its derivatives in every tensor that moves, by name."""
+    leaves = {
+        n: t.detach().requires_grad_(n in case.moving)
+        if case.strides is not None
+        else t.detach().clone().requires_grad_(n in case.moving)
+        for n, t in tensors.items()
+    }
+    value = function(dict(leaves))
+    moving = [leaves[n] for n in case.moving]
+    along = cotangents.like(value, 0)
+    if strides is not None:
+        along = restrided(along, strides)
+    if not value.requires_grad:
+        return {"value": value.detach()}
+    along.requires_grad_(case.twice)
+    grads = torch.autograd.grad(
+        value, moving, along, create_graph=case.twice, allow_unused=True, materialize_grads=True
+    )
+    found = {"value": value.detach()}
+    found |= {f"grad of {n}": g.detach() for n, g in zip(case.moving, grads, strict=True)}
+    if case.twice:
+        pushed = sum((g * cotangents.like(g, i + 1)).sum() for i, g in enumerate(grads))
+        assert isinstance(pushed, Tensor)
+        if pushed.requires_grad:
+            inputs = [*moving, along]
+            second = torch.autograd.grad(pushed, inputs, allow_unused=True, materialize_grads=True)
+            names = [*case.moving, "cotangent"]
+            found |= {f"second of {n}": g.detach() for n, g in zip(names, second, strict=True)}
+    return found
+
+
+def _runs(
+    function: Any,
+    tensors: Mapping[str, Tensor],
+    case: Case,
+    cotangents: _Cotangents,
+    precision: noise.Precision,
+    between: set[str],
+) -> Iterator[dict[str, Tensor]]:
+    """Yield torch's own results: first as they are, then with noise."""
+    yield derivatives(function, tensors, case, cotangents)
+    for run in range(RUNS):
+        generator = torch.Generator().manual_seed(1000 + run)
+        mode = noise.Noise(precision.rounding, precision.function, generator, exact=case.exact)
+
+        def hand(label: str, value: Tensor, generator: torch.Generator = generator) -> Tensor:
+            return noise.handed(value, precision.handed if label in between else 0.0, generator)
+
+        moved = {
+            n: t if case.exact else mode.moved(t, precision.rounding) for n, t in tensors.items()
+        }
+        with mode:
+            found = derivatives(lambda given: function(given, hand), moved, case, cotangents)
+        yield found
+
+
+def _distance(result: Tensor, truth: Tensor) -> Tensor:
+    """Return how far a result of torch is from the truth, per element; infinite where it is not finite."""
+    got = result.double()
+    same = (got == truth) | (got.isnan() & truth.isnan())
+    gap = torch.where(same, 0.0, (got - truth).abs())
+    return torch.where(torch.isfinite(gap), gap, float("inf"))
+
+
+def _widened(spread: Tensor, truth: Tensor) -> Tensor:
+    """Return a spread that every element has where noise decides which element gets a gradient.
+
+    Of nearly equal elements one is the largest: a few runs do not show all that could be. An element's
+    relative spread is also at least half of what its neighbours mostly have.
+    """
+    if truth.numel() == 0:
+        return spread
+    sizes = truth.abs()
+    relative = torch.nan_to_num(spread / sizes, nan=0.0, posinf=0.0)
+    spread = torch.maximum(spread, 0.5 * relative.median() * sizes)
+    finite = torch.isfinite(spread)
+    if finite.any():
+        largest = spread[finite].max()
+        if largest > 0.05 * sizes[torch.isfinite(sizes)].max():
+            spread = torch.maximum(spread, largest)
+    return spread
+
+
+def _wrong(
+    result: Tensor,
+    truth: Tensor,
+    spread: Tensor,
+    dtype: torch.dtype,
+    precision: noise.Precision,
+    *,
+    gradient: bool,
+) -> tuple[str, float] | None:
+    """Return what is wrong with a result, and its error over its bound, or None."""
+    if result.dtype != dtype:
+        return f"{result.dtype}", float("inf")
+    if result.shape != truth.shape:
+        return f"shape {tuple(result.shape)}, not {tuple(truth.shape)}", float("inf")
+    if truth.numel() == 0:
+        return None
+    info = torch.finfo(dtype)
+    rounded = truth.to(dtype).double()
+    got = result.double()
+    tiny = info.tiny * (4 if dtype == torch.float64 else 1e6)
+    bound = spread + precision.result * truth.abs() * (2 if precision.handed == 0 else 1.01) + tiny
+    error = torch.where(
+        (got == rounded) | (got.isnan() & rounded.isnan()), 0.0, (got - truth).abs()
+    )
+    ratio = torch.where(error == 0, 0.0, error / bound)
+    ratio = torch.where(torch.isinf(bound), 0.0, ratio)  # torch itself is not finite there
+    if (
+        gradient
+    ):  # torch's NaN is 0 times infinity there, of which a derivative that is 0 knows nothing
+        ratio = torch.where(truth.isnan(), 0.0, ratio)
+    ratio = torch.where(ratio.isnan(), float("inf"), ratio)
+    worst = int(ratio.reshape(-1).argmax())
+    largest = float(ratio.reshape(-1)[worst])
+    if largest <= 1:
+        return None
+    at = (
+        tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), truth.shape))
+        if truth.dim()
+        else ()
+    )
+    count = int((ratio > 1).sum())
+    detail = (
+        f"{float(got.reshape(-1)[worst]):.9g}, not {float(truth.reshape(-1)[worst]):.9g}, at {at}"
+        f" (bound {float(bound.reshape(-1)[worst]):.3g}; {count} of {truth.numel()})"
+    )
+    return detail, largest

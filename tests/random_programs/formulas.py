@@ -1,0 +1,117 @@
+"""A formula of a spec by torch's own functions, from its text: Python's grammar, walked by Python's `ast`."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_BINARY = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+_COMPARE = {ast.Lt: torch.lt, ast.LtE: torch.le, ast.Gt: torch.gt, ast.GtE: torch.ge}
+_POINTWISE: dict[str, Callable[[Tensor], Tensor]] = {
+    "normcdf": torch.special.ndtr,
+    "normpdf": lambda x: torch.exp(-x * x / 2) / math.sqrt(2 * math.pi),
+    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    **{
+        name: getattr(torch, name)
+        for name in (
+            *(
+                "abs",
+                "cos",
+                "erf",
+                "exp",
+                "expm1",
+                "log",
+                "log1p",
+                "rsqrt",
+                "sigmoid",
+                "sign",
+                "sin",
+            ),
+            *("sqrt", "tanh"),
+        )
+    },
+}
+
+
+def _sech2(x: Tensor) -> Tensor:
+    e = torch.exp(-2 * x.abs())  # 1 / cosh(x)^2 without its overflow
+    return 4 * e / (1 + e).square()
+
+
+_POINTWISE["sech2"] = _sech2
+_OF_ROWS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
+    "amax": lambda x, dims: x.amax(dims, keepdim=True),
+    "amin": lambda x, dims: x.amin(dims, keepdim=True),
+    "max": lambda x, dims: x.amax(dims, keepdim=True),
+    "min": lambda x, dims: x.amin(dims, keepdim=True),
+    "mean": lambda x, dims: x.mean(dims, keepdim=True),
+    "sum": lambda x, dims: x.sum(dims, keepdim=True),
+    "var": lambda x, dims: x.var(dims, keepdim=True),
+    "std": lambda x, dims: x.std(dims, keepdim=True),
+    "norm": lambda x, dims: torch.norm(x, 2.0, dims, keepdim=True),
+    "logsumexp": lambda x, dims: torch.logsumexp(x, dims, keepdim=True),
+    "softmax": lambda x, dims: (
+        torch.exp(x - torch.logsumexp(x, dims, keepdim=True))
+        if len(dims) > 1
+        else torch.softmax(x, dims[0])
+    ),
+    "log_softmax": lambda x, dims: (
+        x - torch.logsumexp(x, dims, keepdim=True)
+        if len(dims) > 1
+        else torch.log_softmax(x, dims[0])
+    ),
+}
+
+
+def names_of(text: str) -> set[str]:
+    """Return the names in a formula, those of functions included."""
+    nodes = ast.walk(ast.parse(text, mode="eval"))
+    return {node.id for node in nodes if isinstance(node, ast.Name)}
+
+
+def evaluate(text: str, values: Mapping[str, Any], dims: tuple[int, ...]) -> Tensor:
+    """Return a formula's value.
+
+    Args:
+        text: the formula.
+        values: what its names stand for, x among them: tensors that broadcast with one another, and numbers.
+        dims: the dims that its functions of a row reduce over.
+    """
+    like = values["x"]
+
+    def tensor(value: Any) -> Tensor:
+        return value if isinstance(value, Tensor) else like.new_tensor(value)
+
+    def walk(node: ast.AST) -> Any:
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, ast.Name):
+            return math.pi if node.id == "pi" else values[node.id]
+        if isinstance(node, ast.BinOp):
+            return _BINARY[type(node.op)](walk(node.left), walk(node.right))
+        if isinstance(node, ast.UnaryOp):
+            return -walk(node.operand) if isinstance(node.op, ast.USub) else walk(node.operand)
+        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        name = node.func.id
+        if name == "where":
+            condition, *branches = node.args
+            assert isinstance(condition, ast.Compare)
+            left, right = (tensor(walk(s)) for s in (condition.left, condition.comparators[0]))
+            holds = _COMPARE[type(condition.ops[0])](left, right)
+            return torch.where(holds, *(tensor(walk(branch)) for branch in branches))
+        argument = tensor(walk(node.args[0]))
+        return _OF_ROWS[name](argument, dims) if name in _OF_ROWS else _POINTWISE[name](argument)
+
+    return tensor(walk(ast.parse(text, mode="eval").body))

@@ -1,0 +1,213 @@
+"""How exact a result can be: torch's own functions, each of whose results is moved by about a rounding.
+
+An error is held against the spread of several such runs (Monte Carlo arithmetic: Parker 1997), which has
+what any order of the same operations would have: where a sum cancels it is large, elsewhere some ulp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+#: Results of these are exact, or are elements of what they are given.
+_EXACT = frozenset(
+    [
+        "abs",
+        "alias",
+        "amax",
+        "amin",
+        "argmax",
+        "argmin",
+        "arange",
+        "cat",
+        "chunk",
+        "clamp",
+        "clamp_min",
+        "clamp_max",
+        "clone",
+        "constant_pad_nd",
+        "copy",
+        "detach",
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "eq",
+        "expand",
+        "fill",
+        "full",
+        "full_like",
+        "gather",
+        "ge",
+        "gt",
+        "index",
+        "index_put",
+        "index_select",
+        "le",
+        "lt",
+        "masked_fill",
+        "max",
+        "max_pool",
+        "min",
+        "maximum",
+        "minimum",
+        "ne",
+        "neg",
+        "new_empty",
+        "new_full",
+        "new_ones",
+        "new_zeros",
+        "ones",
+        "ones_like",
+        "permute",
+        "relu",
+        "repeat",
+        "reshape",
+        "resize",
+        "scalar_tensor",
+        "scatter",
+        "scatter_add",
+        "select",
+        "select_backward",
+        "sgn",
+        "sign",
+        "slice",
+        "slice_backward",
+        "split",
+        "squeeze",
+        "stack",
+        "t",
+        "threshold",
+        "threshold_backward",
+        "transpose",
+        "unbind",
+        "unsqueeze",
+        "value_selecting_reduction_backward",
+        "view",
+        "where",
+        "zeros",
+        "zeros_like",
+        "zero",
+        "_to_copy",
+        "_unsafe_view",
+        "hardtanh",
+        "hardtanh_backward",
+        "unsqueeze_",
+        "empty_permuted",
+        "lift_fresh",
+        "logical_and",
+        "logical_or",
+        "logical_not",
+        "bitwise_not",
+        "bitwise_and",
+        "isnan",
+        "isinf",
+        "ne_",
+        "where_",
+    ]
+)
+#: Results of these have a rounding of the type that is computed in; those of all others also have the
+#: error of a function.
+_ARITHMETIC = frozenset(
+    ["add", "sub", "mul", "div", "sum", "mean", "rsub", "reciprocal", "square", "addcmul"]
+)
+
+
+class Noise(TorchDispatchMode):
+    """Moves the result of each of torch's operations.
+
+    Args:
+        rounding: how far at most, relative to it.
+        function: how far where the operation is a function, not arithmetic.
+        generator: where the random numbers come from.
+        exact: whether numbers that have few digits stay as they are: sums and products of such are exact.
+    """
+
+    def __init__(
+        self, rounding: float, function: float, generator: torch.Generator, *, exact: bool
+    ) -> None:
+        super().__init__()
+        self.rounding, self.function = rounding, function
+        self.generator, self.exact = generator, exact
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.split("::")[1]
+        if name == "_efficientzerotensor":  # nothing that is moved can be multiplied with one
+            return torch.zeros(args[0], dtype=kwargs["dtype"])
+        if func.is_view or name.endswith("_") or name in _EXACT:
+            return func(*args, **(kwargs or {}))
+        size = self.rounding
+        if name not in _ARITHMETIC:
+            size = self.function
+            if not self.exact:  # within the function there may be what cancels
+                args = tree_map(lambda t: self.moved(t, self.rounding), args)
+        found = func(*args, **(kwargs or {}))
+        return tree_map(lambda t: self.moved(t, size), found)
+
+    def moved(self, tensor: Any, size: float) -> Any:
+        """Return a tensor, its elements moved by so much of themselves at most; all else as it is."""
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.numel():
+            return tensor
+        drawn = torch.rand(tensor.shape, generator=self.generator, dtype=torch.float64)
+        moved = tensor * (1 + (drawn * 2 - 1) * size).to(tensor.dtype)
+        if self.exact:
+            few = tensor.to(torch.bfloat16).to(tensor.dtype) == tensor
+            moved = torch.where(few, tensor, moved)
+        return torch.where(torch.isfinite(tensor), moved, tensor)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a dtype is computed in.
+
+    Args:
+        compute: the dtype of the runs with noise.
+        rounding: how far arithmetic is moved.
+        function: how far functions are.
+        handed: how far a tensor is moved that is written and read again.
+        result: the unit of a result's last rounding.
+    """
+
+    compute: torch.dtype
+    rounding: float
+    function: float
+    handed: float
+    result: float
+
+
+PRECISIONS = {
+    torch.float64: Precision(torch.float64, 2.0**-51, 2.0**-50, 0.0, 2.0**-52),
+    torch.float32: Precision(torch.float32, 2.0**-23, 2.0**-21, 0.0, 2.0**-23),
+    torch.bfloat16: Precision(torch.float32, 2.0**-22, 2.0**-12, 2.0**-8, 2.0**-8),
+    torch.float16: Precision(torch.float32, 2.0**-22, 2.0**-13, 2.0**-11, 2.0**-11),
+}
+
+
+class _Moved(torch.autograd.Function):
+    """A tensor and its cotangent, both moved by at most so much of themselves."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, size: float, generator: torch.Generator) -> Tensor:
+        ctx.size, ctx.generator = size, generator
+        return _scaled(tensor, size, generator)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        return _Moved.apply(cotangent, ctx.size, ctx.generator), None, None
+
+
+def _scaled(tensor: Tensor, size: float, generator: torch.Generator) -> Tensor:
+    drawn = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+    return tensor * (1 + (drawn * 2 - 1) * size).to(tensor.dtype)
+
+
+def handed(tensor: Tensor, size: float, generator: torch.Generator) -> Tensor:
+    """Return a tensor as one kernel hands it to the next, and its cotangent back: rounded twice."""
+    if not size or not tensor.is_floating_point():
+        return tensor
+    found: Tensor = _Moved.apply(tensor, size, generator)
+    return found

@@ -1,0 +1,378 @@
+"""A spec's chain by torch's own functions, read from the YAML data: nothing of fusegen's IR takes part.
+
+Of fusegen only an op's declared signature is used: the names of its operands and attributes, its defaults,
+and the name of the torch function that it equals.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fusegen.draws import uniform
+from fusegen.ops import Op, find
+from fusegen.program import Kind
+from random_programs.formulas import evaluate, names_of
+
+Value = Tensor | float | None
+#: What becomes of a step's value before the next step takes it.
+Hand = Callable[[str, Tensor], Tensor]
+
+
+@dataclass
+class Call:
+    """What a chain is called with.
+
+    Args:
+        operands: the tensors beside x, by the names of `apply`.
+        numbers: the float and int arguments, by name.
+        training: the mode.
+        seed: the seed of dropout's numbers.
+        moved: filled with the running averages that training leaves, by name.
+    """
+
+    operands: Mapping[str, Tensor]
+    numbers: Mapping[str, float]
+    training: bool = False
+    seed: int = 0
+    moved: dict[str, Tensor] = field(default_factory=dict)
+
+
+def run(
+    document: Mapping[str, Any], x: Tensor, call: Call, hand: Hand = lambda _, value: value
+) -> Tensor:
+    """Return the value of a spec's chain after its product, whose bias is an operand.
+
+    Args:
+        document: the spec, as YAML data.
+        x: the activation.
+        call: what else the chain is called with.
+        hand: what becomes of a step's value.
+    """
+    return _Run(document, call).value(x, hand)
+
+
+class _Run:
+    def __init__(self, document: Mapping[str, Any], call: Call) -> None:
+        self.document, self.call = document, call
+        self.named: dict[str, Tensor] = {}
+        self.before: tuple[int, tuple[int, ...]] = (
+            0,
+            (),
+        )  # dims before the last drop, which dropped
+        self.stream = 0
+
+    def value(self, x: Tensor, hand: Hand) -> Tensor:
+        source = find(_word(self.document["chain"][0])[0])
+        self.named["input"] = x
+        if source is not None and source.source:
+            self.named.pop("input")
+            if "input" in self.call.operands:
+                self.named["input"] = self.call.operands["input"]
+        for step in self.document["chain"]:
+            word, given = _word(step)
+            dims = x.dim()
+            x, dropped, label = self._step(word, given, x)
+            if x.dim() < dims:
+                self.before = (dims, dropped)
+            x = hand(label, x)
+            self.named[label] = x
+        return x
+
+    def _step(self, word: str, given: Any, x: Tensor) -> tuple[Tensor, tuple[int, ...], str]:
+        if word == "expr":
+            return (
+                self._formula(given, x),
+                (),
+                given.get("name", "") if isinstance(given, dict) else "",
+            )
+        op = find(word)
+        assert op is not None
+        given = _by_name(op, given)
+        label = given.get("name", op.name)
+        operands = {name: self._given(given.get(name), x) for name in op.operands}
+        attributes = {n: self._number(given.get(n, v)) for n, v in op.attributes.items()}
+        if op.submodule is not None:
+            rank = max(self.document.get("dims", op.rank) - 2, 0)
+            for name, held in zip(op.operands, op.submodule.operands, strict=True):
+                operands[name] = self._held(f"{label}_{held}", x, rank)
+        if op.source:
+            bias = operands.get("bias")
+            return x if bias is None else x + bias, (), label
+        if op.eval_mode == "identity":
+            return self._drop(op.name, x, attributes), (), label
+        if op.trained is not None:
+            return self._batch_norm(label, x, attributes), (), label
+        if op.halves:
+            dim = attributes.pop("dim")
+            if operands[op.halves] is None:
+                x, operands[op.halves] = x.chunk(2, dim)
+        dims = _dims(op, attributes, x)
+        function = _OWN.get(op.name) or functools.partial(_declared, op)
+        return function(x, *operands.values(), **attributes), dims, label
+
+    def _formula(self, given: Any, x: Tensor) -> Tensor:
+        text, dims = given, (-1,)
+        if isinstance(given, dict):
+            text = given["formula"]
+            dims = _tuple(given.get("dim", -1))
+        known = {*self.call.operands, *self.named, *self.call.numbers}
+        values = {name: self._given(name, x) for name in names_of(text) if name in known}
+        return evaluate(text, {"x": x, **values}, dims)
+
+    def _given(self, value: Any, x: Tensor) -> Value:
+        """Return what fills an operand's place, as it broadcasts with x."""
+        if not isinstance(value, str):
+            return None if value is None else float(value)
+        if value in self.named:
+            return self.named[value]
+        if value in self.call.numbers:
+            return self.call.numbers[value]
+        tensor = self.call.operands[value]
+        if not tensor.is_floating_point() or tensor.dim() <= x.dim():
+            return tensor
+        dims, dropped = self.before  # one value a row, of a row that is gone
+        places = [d % dims for d in dropped]
+        if tensor.dim() == dims and all(tensor.shape[d] == 1 for d in places):
+            return tensor.reshape([n for d, n in enumerate(tensor.shape) if d not in places])
+        return tensor.reshape(tensor.shape[-x.dim() :] if x.dim() else ())
+
+    def _held(self, name: str, x: Tensor, behind: int) -> Tensor | None:
+        tensor = self.call.operands.get(name)
+        if tensor is None or tensor.numel() == 1:
+            return None if tensor is None else tensor.reshape(1)
+        return tensor.reshape(-1, *[1] * (behind if x.dim() > 2 else 0))
+
+    def _number(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if value in self.call.numbers:
+                return self.call.numbers[value]
+            return float(value) if value in ("inf", "-inf") else value
+        return value
+
+    def _drop(self, name: str, x: Tensor, attributes: Mapping[str, Any]) -> Tensor:
+        if not self.call.training:
+            return x
+        drawn = uniform(self.call.seed, self.stream, x.shape)
+        self.stream += 1
+        p = attributes["p"]
+        dropped = drawn < p
+        if name == "dropout":
+            return torch.where(dropped, 0.0, x * (1 / (1 - p)))
+        lowest = -1.7580993408473766
+        a = 1 / math.sqrt((1 - p) * (1 + lowest**2 * p))
+        return a * torch.where(dropped, lowest, x) - a * lowest * p
+
+    def _batch_norm(self, label: str, x: Tensor, attributes: Mapping[str, Any]) -> Tensor:
+        held = [self.call.operands[f"{label}_{n}"].flatten() for n in _BATCH_NORM]
+        mean, var = (t.detach().clone() if self.call.training else t for t in held[:2])
+        result = F.batch_norm(
+            x,
+            mean,
+            var,
+            *held[2:],
+            training=self.call.training,
+            **_only(attributes, "eps", "momentum"),
+        )
+        self.call.moved |= {f"{label}_running_mean": mean, f"{label}_running_var": var}
+        return result
+
+
+_BATCH_NORM = ("running_mean", "running_var", "weight", "bias")
+
+
+def _word(step: Any) -> tuple[str, Any]:
+    if isinstance(step, str):
+        return step, None
+    ((word, given),) = step.items()
+    return word, given
+
+
+def _by_name(op: Op, given: Any) -> dict[str, Any]:
+    """Return what a step is given by name: the sole operand, or the sole attribute, may stand alone."""
+    if given is None:
+        return {}
+    if isinstance(given, dict):
+        return given
+    return {next(iter([*op.operands, *op.attributes])): given}
+
+
+def _only(attributes: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: attributes[name] for name in names}
+
+
+def _tuple(dim: Any) -> tuple[int, ...]:
+    return tuple(dim) if isinstance(dim, (list, tuple)) else (dim,)
+
+
+def _dims(op: Op, attributes: Mapping[str, Any], x: Tensor) -> tuple[int, ...]:
+    """Return the dims that an op drops, if it drops any."""
+    if op.over == "channel":
+        return (1,)
+    named = [attributes[n] for n in op.dims if attributes[n] is not None]
+    return _tuple(named[0]) if named else tuple(range(x.dim()))
+
+
+def _in_torch(op: Op) -> Callable[..., Any]:
+    return functools.reduce(getattr, op.torch.split("."), torch)
+
+
+#: torch's functions that take tensors alone in their operands' places.
+_TENSORS = ("minimum", "maximum", "lerp", "addcmul")
+
+
+def _declared(op: Op, x: Tensor, *operands: Value, **attributes: Any) -> Tensor:
+    """Return the torch function that an op is declared to equal."""
+    if op.name in _TENSORS:
+        operands = tuple(_tensor(v, x) for v in operands)
+    result = _in_torch(op)(x, *operands, **attributes)
+    return result if isinstance(result, Tensor) else result.values
+
+
+def _tensor(value: Value, x: Tensor) -> Tensor:
+    return value if isinstance(value, Tensor) else x.new_tensor(value)
+
+
+def _where(x: Tensor, condition: Value, other: Value) -> Tensor:
+    return torch.where(_tensor(condition, x) != 0, x, other)  # type: ignore[arg-type]
+
+
+# Where torch's own function is one operation whose derivative has a root, it is written out here: the noise
+# then moves the terms that cancel.
+
+
+def _swish(x: Tensor, beta: float = 1.0) -> Tensor:
+    return x * torch.sigmoid(beta * x)
+
+
+def _glu(x: Tensor, gate: Tensor) -> Tensor:
+    return x * torch.sigmoid(_tensor(gate, x))
+
+
+def _gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    if approximate == "none":
+        return x * torch.special.ndtr(
+            x
+        )  # torch computes 1 + erf, of which nothing is left below -8
+    return x * 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _hardsigmoid(x: Tensor) -> Tensor:
+    # torch has 1/6 in float32, in float64 too.
+    return torch.where(x <= -3, 0.0, torch.where(x >= 3, 1.0, (x + 3) / 6))
+
+
+def _hardswish(x: Tensor) -> Tensor:
+    return torch.where(x <= -3, 0.0, torch.where(x >= 3, x, x * (x + 3) / 6))
+
+
+def _geglu(x: Tensor, gate: Tensor, approximate: str) -> Tensor:
+    return x * _gelu(_tensor(gate, x), approximate)
+
+
+def _over(x: Tensor, dim: Any, function: Callable[..., Tensor], eps: float) -> Tensor:
+    """Return a norm of torch over any neighbouring dims: they are moved behind the others and back."""
+    dims = sorted(d % x.dim() for d in _tuple(dim))
+    last = list(range(-len(dims), 0))
+    sizes = [x.shape[d] for d in dims]
+    return function(x.movedim(dims, last), sizes, eps=eps).movedim(last, dims)
+
+
+def _layer_norm(x: Tensor, weight: Value, bias: Value, *, eps: float, dim: Any) -> Tensor:
+    found = _over(x, dim, F.layer_norm, eps)
+    found = found if weight is None else found * weight
+    return found if bias is None else found + bias
+
+
+def _rms_norm(x: Tensor, weight: Value, *, eps: float, dim: Any) -> Tensor:
+    found = _over(x, dim, F.rms_norm, eps)
+    return found if weight is None else found * weight
+
+
+def _norm(x: Tensor, *, p: Any, dim: Any, keepdim: bool) -> Tensor:
+    return torch.norm(x, float(p), dim, keepdim)
+
+
+def _instance_norm(x: Tensor, weight: Value, bias: Value, *, eps: float) -> Tensor:
+    flat = [v.flatten() if isinstance(v, Tensor) else None for v in (weight, bias)]
+    return F.instance_norm(x, weight=flat[0], bias=flat[1], eps=eps)
+
+
+def _group_norm(x: Tensor, weight: Value, bias: Value, *, num_groups: int, eps: float) -> Tensor:
+    flat = [v.flatten() if isinstance(v, Tensor) else None for v in (weight, bias)]
+    return F.group_norm(x, int(num_groups), *flat, eps=eps)
+
+
+def _prelu(x: Tensor, weight: Tensor) -> Tensor:
+    return F.prelu(x, weight.flatten())
+
+
+def _elementwise(name: str) -> Callable[..., Tensor]:
+    """Return a loss of targets that broadcast."""
+
+    def loss(x: Tensor, target: Value, *more: Value, **attributes: Any) -> Tensor:
+        both = torch.broadcast_tensors(x, _tensor(target, x))
+        function = getattr(F, name)
+        if name != "binary_cross_entropy_with_logits":
+            return function(*both, **attributes)
+        weights = dict(zip(("weight", "pos_weight"), more, strict=True))
+        given = {n: None if v is None else _tensor(v, x).detach() for n, v in weights.items()}
+        return function(*both, **given, **attributes)
+
+    return loss
+
+
+def _of_classes(name: str) -> Callable[..., Tensor]:
+    def loss(x: Tensor, target: Tensor, weight: Value, **attributes: Any) -> Tensor:
+        known = None if weight is None else _tensor(weight, x).detach().flatten().expand(x.shape[1])
+        return getattr(F, name)(x, target, weight=known, **attributes)
+
+    return loss
+
+
+def _causal_mask(x: Tensor, position: Tensor) -> Tensor:
+    """Mask along the dim that `position` lacks, the last one that it can be."""
+    gone = max(d for d in range(x.dim()) if x.shape[:d] + x.shape[d + 1 :] == position.shape)
+    columns = torch.arange(x.shape[gone]).reshape(-1, *[1] * (x.dim() - 1 - gone))
+    return x.masked_fill(position.unsqueeze(gone) < columns, -math.inf)
+
+
+#: Ops that torch has under another form, or not at all.
+_OWN: dict[str, Callable[..., Tensor]] = {
+    "causal_mask": _causal_mask,
+    "cross_entropy": _of_classes("cross_entropy"),
+    "geglu": _geglu,
+    "gelu": _gelu,
+    "glu": _glu,
+    "group_norm": _group_norm,
+    "hardsigmoid": _hardsigmoid,
+    "hardswish": _hardswish,
+    "instance_norm": _instance_norm,
+    "layer_norm": _layer_norm,
+    "mish": lambda x: x * torch.tanh(F.softplus(x)),
+    "nll_loss": _of_classes("nll_loss"),
+    "norm": _norm,
+    "prelu": _prelu,
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "reglu": lambda x, gate: x * F.relu(_tensor(gate, x)),
+    "rms_norm": _rms_norm,
+    "swiglu": lambda x, gate, beta: x * _swish(_tensor(gate, x), beta),
+    "swish": _swish,
+    "where": _where,
+    **{
+        name: _elementwise(name)
+        for name in (
+            *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div"),
+            "binary_cross_entropy_with_logits",
+        )
+    },
+}
+#: Kinds by the word of the spec.
+KINDS = {kind.label: kind for kind in Kind}

@@ -1,0 +1,136 @@
+"""Makes programs from seeds, builds them, and holds them against torch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from fusegen import load, pipeline
+from fusegen.errors import SpecError
+from random_programs.build import compile_together, write_package
+from random_programs.check import Failure, check
+from random_programs.generate import CrashError, Generator
+from random_programs.program import Program
+
+
+@dataclass
+class Outcome:
+    """What became of some seeds.
+
+    Args:
+        programs: those that were made, by name.
+        failures: what was wrong with them.
+        refusals: how often the language refused a step, by message.
+        calls: how often a package was called and compared.
+        results: how many tensors were compared.
+    """
+
+    programs: dict[str, Program] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    refusals: Counter[str] = field(default_factory=Counter)
+    calls: int = 0
+    results: int = 0
+
+    def add(self, other: Outcome) -> None:
+        """Add what became of other seeds."""
+        self.programs |= other.programs
+        self.failures += other.failures
+        self.refusals += other.refusals
+        self.calls += other.calls
+        self.results += other.results
+
+
+def generate(seeds: Sequence[int], outcome: Outcome) -> dict[str, Program]:
+    """Return a program for each seed; one that ends in a traceback is a failure."""
+    made = {}
+    for seed in seeds:
+        name = f"random_{seed}"
+        try:
+            made[name] = Generator(name, seed, outcome.refusals).program()
+        except CrashError as error:
+            outcome.programs[name] = error.program
+            outcome.failures.append(Failure(name, "derive", str(error), float("inf")))
+    outcome.programs |= made
+    return made
+
+
+def run(
+    seeds: Sequence[int],
+    *,
+    together: int = 10,
+    processes: int = 1,
+    keep: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Return what became of the programs of some seeds.
+
+    Args:
+        seeds: the seeds.
+        together: how many programs share a library.
+        processes: how many libraries are built and checked at the same time.
+        keep: the folder of what is built; by default one that is removed.
+        say: where to say how far it is.
+    """
+    outcome = Outcome()
+    parts = [seeds[start : start + together] for start in range(0, len(seeds), together)]
+    context = multiprocessing.get_context("spawn")  # torch has threads, which a fork lacks
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        for done in pool.map(_part, parts, [keep] * len(parts)):
+            outcome.add(done)
+            say(f"{len(outcome.programs)} of {len(seeds)}: {len(outcome.failures)} failures")
+    return outcome
+
+
+def _part(seeds: Sequence[int], keep: Path | None) -> Outcome:
+    """Return what became of the programs of seeds that share a library."""
+    torch.set_num_threads(2)
+    warnings.filterwarnings("ignore", message="Using a target size")
+    outcome = Outcome()
+    folder = keep / str(seeds[0]) if keep else Path(tempfile.mkdtemp(prefix="random_"))
+    try:
+        check_all(generate(seeds, outcome), folder, outcome)
+    finally:
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    return outcome
+
+
+def check_all(programs: dict[str, Program], folder: Path, outcome: Outcome) -> None:
+    """Build programs together, and check each."""
+    good = {}
+    for name, program in programs.items():
+        path = folder / "specs" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(program.text)
+        try:
+            write_package(path, folder / "generated")
+            good[name] = program
+        except SpecError as error:  # what holds for order 1 need not be derivable twice
+            outcome.refusals[str(error).split(": ", 1)[-1][:90]] += 1
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            outcome.failures.append(Failure(name, "render", what, float("inf")))
+    out = compile_together(list(good), folder / "generated", len(good) or 1)
+    for name, program in good.items():
+        chain = pipeline.derive(folder / "specs" / f"{name}.yaml")
+        report = check(program, chain, load(name, out))
+        outcome.failures += report.failures
+        outcome.calls += report.calls
+        outcome.results += report.results
+
+
+def failing(programs: Mapping[str, Program]) -> set[str]:
+    """Return the names of those programs that are wrong or crash."""
+    outcome = Outcome()
+    with tempfile.TemporaryDirectory(prefix="random_") as folder:
+        check_all(dict(programs), Path(folder), outcome)
+    return {failure.program for failure in outcome.failures}

@@ -1,0 +1,118 @@
+"""Holds random programs against torch, and writes what became of them to a record.
+
+python tests/run_random_programs.py --seed 1000 --count 300 --record tests/random_programs.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from random_programs.run import Outcome, failing, run
+from random_programs.shrink import shrink
+
+import fusegen
+from fusegen.compilers import find_compilers
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    """Run the command line; 1 where a program is wrong or crashes."""
+    options = _options()
+    begin = time.time()
+    seeds = range(options.seed, options.seed + options.count)
+    outcome = run(
+        seeds, together=options.together, processes=options.processes, keep=options.keep, say=_say
+    )
+    failed = {failure.program for failure in outcome.failures}
+    if options.shrink:
+        for name in sorted(failed):
+            small = shrink(outcome.programs[name], failing)
+            small.save(options.shrink / f"{name}.yaml")
+            _say(f"{name} shrunk to\n{small.text}")
+    record = _record(outcome, options, time.time() - begin)
+    if options.record:
+        options.record.write_text(json.dumps(record, indent=1) + "\n")
+    for failure in outcome.failures:
+        _say(str(failure)[:400])
+    _say(f"{len(outcome.programs)} programs, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seed", type=int, required=True, help="the first seed")
+    parser.add_argument("--count", type=int, default=300, help="how many programs")
+    parser.add_argument("--record", type=Path, help="the JSON file to write")
+    parser.add_argument("--together", type=int, default=10, help="programs in one library")
+    parser.add_argument("--processes", type=int, default=1, help="libraries at the same time")
+    parser.add_argument("--keep", type=Path, help="a folder in which what is built stays")
+    parser.add_argument("--shrink", type=Path, help="a folder for failing programs made smaller")
+    return parser.parse_args()
+
+
+def _record(outcome: Outcome, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
+    steps: dict[str, int] = {}
+    for program in outcome.programs.values():
+        for step in program.document["chain"]:
+            word = step if isinstance(step, str) else next(iter(step))
+            steps[word] = steps.get(word, 0) + 1
+    compiler = subprocess.run(
+        [find_compilers().cxx, "--version"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[0]
+    commit = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {
+        "seed": options.seed,
+        "count": options.count,
+        "programs": len(outcome.programs),
+        "failed": sorted({failure.program for failure in outcome.failures}),
+        "failures": [str(failure) for failure in outcome.failures],
+        "calls": outcome.calls,
+        "results": outcome.results,
+        "steps": dict(sorted(steps.items())),
+        "dtypes": ["float64", "float32", "bfloat16"],
+        "refused steps": dict(outcome.refusals.most_common()),
+        "seconds": round(seconds),
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit,
+        "machine": _machine(),
+        "versions": {
+            "fusegen": fusegen.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "compiler": compiler,
+        },
+    }
+
+
+def _machine() -> str:
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    return f"{model}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

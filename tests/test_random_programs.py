@@ -1,0 +1,46 @@
+"""Random programs against torch's own functions in float64, and those that once were wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, once, shared
+from random_programs.build import build_together
+from random_programs.check import check
+from random_programs.generate import Generator
+from random_programs.program import Program
+
+from fusegen import load, pipeline
+
+SEEDS = range(20)
+#: Programs that once were wrong, made as small as they still were.
+FOUND = sorted((ROOT / "tests" / "random_programs" / "found").glob("*.yaml"))
+PROGRAMS = [*(f"random_{seed}" for seed in SEEDS), *(path.stem for path in FOUND)]
+
+
+def program_of(name: str) -> Program:
+    if name.startswith("random_"):
+        return Generator(name, int(name.removeprefix("random_"))).program()
+    return Program.read(ROOT / "tests" / "random_programs" / "found" / f"{name}.yaml")
+
+
+@pytest.fixture(scope="session")
+def random_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all of these programs, built once for all workers."""
+    folder = shared(tmp_path_factory) / "random"
+
+    def build() -> None:
+        build_together(folder, {name: program_of(name).text for name in PROGRAMS})
+
+    once(tmp_path_factory, "random", build)
+    return folder
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_a_random_program_is_right(name: str, random_packages: Path) -> None:
+    chain = pipeline.derive(random_packages / "specs" / f"{name}.yaml")
+    report = check(program_of(name), chain, load(name, random_packages / "generated"))
+    assert report.results
+    assert not report.failures, "\n".join(str(failure) for failure in report.failures)
