@@ -44,6 +44,9 @@ class Rounding:
 
 EXACT = Rounding()
 
+#: How many errors of stored values there are to choose from, and what spreads bits for the choice.
+_STORED, _ODD = 2**16, 0x1E3779B97F4A7C15
+
 
 def _scales(factors: Sequence[Any]) -> bool:
     """Whether a product only scales one of its factors by powers of two."""
@@ -109,8 +112,16 @@ class RandomRounding(Rounding):
         return self._near(exact, terms.abs().sum(tuple(dims), keepdim=True) * growth)
 
     def stored(self, value: Tensor) -> Tensor:
-        """Return a value with the error of what it is stored in."""
-        return value * self._factors(value, self.stored_unit) if self.stored_unit else value
+        """Return a value with the error of what it is stored in, chosen by the bits of each element.
+
+        Equal elements, as those of a broadcast, are rounded the same way.
+        """
+        if not self.stored_unit:
+            return value
+        bits = value.contiguous().view(torch.int64)
+        place = (bits * _ODD >> 40) & (_STORED - 1)
+        factors = self._factors(value.new_empty(_STORED), self.stored_unit)
+        return value * factors[place]
 
     def _number(self, value: float) -> float:
         """Return a number as float32 may hold it: with an error, where that is not exact."""

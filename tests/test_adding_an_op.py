@@ -52,7 +52,7 @@ FRESH = """
 from pathlib import Path
 from fusegen.freshness import is_fresh
 
-print(is_fresh(Path("peaked.yaml"), Path("generated/peaked"), Path("generated/.build/peaked/stamp.json")))
+print(is_fresh(Path("peaked.yaml"), Path("generated/peaked"), Path("generated/.build/peaked/rendered.json")))
 """
 
 
