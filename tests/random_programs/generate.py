@@ -419,7 +419,7 @@ class Generator:
         arguments = self.document.setdefault("arguments", {})
         name = f"factor_{len(arguments) + 1}a"
         arguments[name] = "float"
-        self.numbers[name] = round(value, 3)
+        self.numbers[name] = float(f"{value:.3g}")
         return name
 
     def _classes(self, op: Op) -> str:

@@ -124,7 +124,7 @@ class Noise(TorchDispatchMode):
         rounding: how far at most, relative to it.
         function: how far where the operation is a function, not arithmetic.
         generator: where the random numbers come from.
-        exact: whether numbers that have few digits stay as they are: sums and products of such are exact.
+        exact: whether sums and products that have few digits stay as they are: of few digits they are exact.
     """
 
     def __init__(
@@ -146,15 +146,16 @@ class Noise(TorchDispatchMode):
             if not self.exact:  # within the function there may be what cancels
                 args = tree_map(lambda t: self.moved(t, self.rounding), args)
         found = func(*args, **(kwargs or {}))
-        return tree_map(lambda t: self.moved(t, size), found)
+        exact = self.exact and name in _ARITHMETIC
+        return tree_map(lambda t: self.moved(t, size, exact=exact), found)
 
-    def moved(self, tensor: Any, size: float) -> Any:
+    def moved(self, tensor: Any, size: float, *, exact: bool = False) -> Any:
         """Return a tensor, its elements moved by so much of themselves at most; all else as it is."""
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.numel():
             return tensor
         drawn = torch.rand(tensor.shape, generator=self.generator, dtype=torch.float64)
         moved = tensor * (1 + (drawn * 2 - 1) * size).to(tensor.dtype)
-        if self.exact:
+        if exact:
             few = tensor.to(torch.bfloat16).to(tensor.dtype) == tensor
             moved = torch.where(few, tensor, moved)
         return torch.where(torch.isfinite(tensor), moved, tensor)
