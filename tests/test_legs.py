@@ -288,6 +288,14 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> No
         ("expr: {dim: 1}", "", "expr takes a formula in quotes"),
         ("sum: {dim: -1}, layer_norm", "", "layer_norm: an earlier step has reduced the columns"),
         *(
+            (
+                f"{op}: {{keepdim: true}}",
+                "",
+                f"{op}.* gives one number without a dim; leave keepdim out",
+            )
+            for op in ("sum", "mean", "norm")
+        ),
+        *(
             (f"{reduced}, dropout: 0.5", "", "dropout: an earlier step has reduced the columns")
             for reduced in ("amax: {dim: -1}", "amax: {dim: -1, keepdim: true}", "sum, tanh")
         ),

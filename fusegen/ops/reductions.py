@@ -30,12 +30,14 @@ _UNBIASED = {"unbiased": "give correction: 1 for true, 0 for false"}
 @op("sum", dims=("dim",), several=True)
 def sum_(x: sp.Expr, *, dim: int | None = None, keepdim: bool = False) -> sp.Expr:
     """The sum over a row; without dim, over all elements. torch.sum."""
+    _check_kept(dim, keepdim)
     return total(x) if dim is None else row_sum(x)
 
 
 @op("mean", dims=("dim",), several=True)
 def mean(x: sp.Expr, *, dim: int | None = None, keepdim: bool = False) -> sp.Expr:
     """The mean over a row; without dim, over all elements. torch.mean."""
+    _check_kept(dim, keepdim)
     return total(x) / (ROWS * COLS) if dim is None else row_mean(x)
 
 
@@ -94,10 +96,21 @@ def std(x: sp.Expr, *, dim: int, correction: int = 1, keepdim: bool = False) -> 
 @op("norm", dims=("dim",), several=True, choices={"p": ("inf", "-inf")})
 def norm(x: sp.Expr, *, p: float = 2.0, dim: int | None = None, keepdim: bool = False) -> sp.Expr:
     """(sum |x|^p)^(1/p), for p = inf the largest |x|; over a row, without dim over all. torch.norm."""
+    _check_kept(dim, keepdim)
     if p in (sp.oo, -sp.oo):
         return _largest(absolute(x), p, dim)
     added = let("power", (total if dim is None else row_sum)(_powered(x, sp.sympify(p))))
     return added if p in (0, 1) else where(added <= 0, 0, raised(added, 1 / p))
+
+
+def _check_kept(dim: int | None, keepdim: bool) -> None:
+    """Refuse to keep dims of the one number that there is without a dim.
+
+    Raises:
+        RefusedError: keepdim is true.
+    """
+    if dim is None and keepdim:
+        raise RefusedError("gives one number without a dim; leave keepdim out, or name the dims")
 
 
 def _largest(size: sp.Expr, p: float, dim: int | None) -> sp.Expr:
