@@ -23,15 +23,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gated_rms_norm")  # before anything of another version is called
+made_by("0.1.0", "gated_rms_norm", "c4530707b897")  # before anything of another version is called
 
-from fusegen.runtime import Chain, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "gated_rms_norm",
     __file__,
+    "c4530707b897",
     operands=[
         Operand("weight", "col"),
     ],
@@ -83,18 +84,22 @@ def apply(
 
 
 apply.__qualname__ = "gated_rms_norm.apply"
+torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
-class Module(nn.Module):
+class Module(FusedModule):
     """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,
         features: int,
         eps: float = 1e-06,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones((features,)))
+        self.weight = nn.Parameter(torch.ones((features,), device=device, dtype=dtype))
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:

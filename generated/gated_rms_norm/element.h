@@ -13,6 +13,7 @@ namespace fusegen_gated_rms_norm {
 
 using fusegen::polynomial;
 using fusegen::power;
+using fusegen::times_power;
 
 // forward: (x: full, weight: col, eps: scalar)
 //   -> y: full, expr_sum: row
@@ -161,9 +162,8 @@ struct Backward {
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     row.grad_expr_sum_3 =
-        -T(0.5) * row.grad_expr_sum_2 *
-        power<3>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))) *
-        scalar.cols_inverse;
+        -times_power<3>(T(0.5) * row.grad_expr_sum_2 * scalar.cols_inverse,
+                        Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps)));
   }
 
   // Stage 1: grad_x.
@@ -195,21 +195,22 @@ struct Backward {
 //   grad_expr_sum_3: row = -grad_expr_sum_2/(2*cols*(eps + expr_sum/cols)**(3/2))
 //   grad_d_expr_sum_term: full = grad_expr_sum_3*grad_grad_x
 //   grad_d_expr_weight: full = grad_expr*grad_grad_weight
-//   d_d_expr_2: full = (expr*(1 - sigmoid(expr)) - 2*expr*tanh(softplus(expr))*sigmoid(expr) +
-//   2)*sech2(softplus(expr))*sigmoid(expr) d_expr_weight: full = x/sqrt(eps + expr_sum/cols)
-//   grad_grad_expr: full = d_expr_sum*grad_grad_expr_sum_2 + d_expr_weight*grad_grad_weight +
-//   d_expr_x*grad_grad_x grad_d_expr_2: full = grad_grad_expr*grad_y grad_expr_2: full =
-//   d_d_expr_2*grad_d_expr_2 grad_d_expr_x: full = grad_expr*grad_grad_x grad_expr_sum_9: full =
-//   grad_d_expr_x*weight grad_expr_sum_10: row = sum(grad_expr_sum_9 over cols) grad_expr_sum_4:
-//   full = grad_d_expr_weight*x grad_expr_sum_5: row = sum(grad_expr_sum_4 over cols)
-//   grad_expr_sum_6: row = 3*grad_expr_sum_2*grad_grad_expr_sum_3_2/(4*cols**2*(eps +
-//   expr_sum/cols)**(5/2)) grad_expr_sum_7: full = d_expr_sum*grad_expr_2 grad_expr_sum_8: row =
-//   sum(grad_expr_sum_7 over cols) grad_expr_sum_11: row = grad_expr_sum_6 -
-//   grad_expr_sum_10/(2*cols*(eps + expr_sum/cols)**(3/2)) - grad_expr_sum_5/(2*cols*(eps +
-//   expr_sum/cols)**(3/2)) - grad_expr_sum_8/(2*cols*(eps + expr_sum/cols)**(3/2)) grad_x_2: full =
-//   d_expr_sum_term*grad_expr_sum_11 + d_expr_x*grad_expr_2 + grad_d_expr_sum*weight +
-//   2*grad_d_expr_sum_term + grad_d_expr_weight/sqrt(eps + expr_sum/cols) grad_weight_3: full =
-//   d_expr_weight*grad_expr_2 + grad_d_expr_sum*x + grad_d_expr_x/sqrt(eps + expr_sum/cols)
+//   d_d_expr_2: full = (-2*expr*tanh(softplus(expr))*sigmoid(expr) + expr*sigmoid(-expr) + 2)*sech2(softplus(expr))*sigmoid(expr)
+//   d_expr_weight: full = x/sqrt(eps + expr_sum/cols)
+//   grad_grad_expr: full = d_expr_sum*grad_grad_expr_sum_2 + d_expr_weight*grad_grad_weight + d_expr_x*grad_grad_x
+//   grad_d_expr_2: full = grad_grad_expr*grad_y
+//   grad_expr_2: full = d_d_expr_2*grad_d_expr_2
+//   grad_d_expr_x: full = grad_expr*grad_grad_x
+//   grad_expr_sum_9: full = grad_d_expr_x*weight
+//   grad_expr_sum_10: row = sum(grad_expr_sum_9 over cols)
+//   grad_expr_sum_4: full = grad_d_expr_weight*x
+//   grad_expr_sum_5: row = sum(grad_expr_sum_4 over cols)
+//   grad_expr_sum_6: row = 3*grad_expr_sum_2*grad_grad_expr_sum_3_2/(4*cols**2*(eps + expr_sum/cols)**(5/2))
+//   grad_expr_sum_7: full = d_expr_sum*grad_expr_2
+//   grad_expr_sum_8: row = sum(grad_expr_sum_7 over cols)
+//   grad_expr_sum_11: row = grad_expr_sum_6 - grad_expr_sum_10/(2*cols*(eps + expr_sum/cols)**(3/2)) - grad_expr_sum_5/(2*cols*(eps + expr_sum/cols)**(3/2)) - grad_expr_sum_8/(2*cols*(eps + expr_sum/cols)**(3/2))
+//   grad_x_2: full = d_expr_sum_term*grad_expr_sum_11 + d_expr_x*grad_expr_2 + grad_d_expr_sum*weight + 2*grad_d_expr_sum_term + grad_d_expr_weight/sqrt(eps + expr_sum/cols)
+//   grad_weight_3: full = d_expr_weight*grad_expr_2 + grad_d_expr_sum*x + grad_d_expr_x/sqrt(eps + expr_sum/cols)
 //   grad_weight_4: col = sum(grad_weight_3 over rows)
 //   grad_grad_y: full = d_expr_2*grad_grad_expr
 template <class Math>
@@ -304,9 +305,9 @@ struct DoubleBackward {
     const T grad_expr_sum = d_expr_sum * grad_expr;
     const T grad_d_expr_weight = grad_expr * col.grad_grad_weight;
     // d d_expr_2 / d expr
-    const T d_d_expr_2 = expr_2_product * (Math::fma(-T(2) * expr_2_tanh * expr_2_sigmoid, expr,
-                                                     expr * (T(1) - expr_2_sigmoid)) +
-                                           T(2));
+    const T d_d_expr_2 =
+        expr_2_product *
+        (Math::fma(-T(2) * expr_2_tanh * expr_2_sigmoid, expr, expr * Math::sigmoid(-expr)) + T(2));
     const T grad_d_expr_x = grad_expr * full.grad_grad_x;
     // through d_expr_x
     const T grad_expr_sum_9 = grad_d_expr_x * col.weight;
@@ -328,18 +329,15 @@ struct DoubleBackward {
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     // through grad_expr_sum_3
     row.grad_grad_expr_sum_2 =
-        -T(0.5) * row.grad_grad_expr_sum_3_2 *
-        power<3>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))) *
-        scalar.cols_inverse;
+        -times_power<3>(T(0.5) * row.grad_grad_expr_sum_3_2 * scalar.cols_inverse,
+                        Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps)));
     row.grad_expr_sum_3 =
-        -T(0.5) * row.grad_expr_sum_2 *
-        power<3>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))) *
-        scalar.cols_inverse;
+        -times_power<3>(T(0.5) * row.grad_expr_sum_2 * scalar.cols_inverse,
+                        Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps)));
     // through grad_expr_sum_3
-    row.grad_expr_sum_6 =
-        T(0.75) * row.grad_expr_sum_2 * row.grad_grad_expr_sum_3_2 *
-        power<5>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))) *
-        scalar.grad_expr_sum_6_factor;
+    row.grad_expr_sum_6 = times_power<5>(
+        T(0.75) * row.grad_expr_sum_2 * row.grad_grad_expr_sum_3_2 * scalar.grad_expr_sum_6_factor,
+        Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps)));
   }
 
   // Stage 1: the sum grad_expr_sum_8, grad_weight, grad_grad_y.
@@ -370,18 +368,14 @@ struct DoubleBackward {
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
     // sum over all uses
-    row.grad_expr_sum_11 = Math::fma(
-        -T(0.5) * row.grad_expr_sum_8 *
-            power<3>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))),
-        scalar.cols_inverse,
-        Math::fma(
-            -T(0.5) * row.grad_expr_sum_5 *
-                power<3>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))),
-            scalar.cols_inverse,
-            Math::fma(
-                -T(0.5) * row.grad_expr_sum_10 *
-                    power<3>(Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))),
-                scalar.cols_inverse, row.grad_expr_sum_6)));
+    row.grad_expr_sum_11 =
+        row.grad_expr_sum_6 -
+        times_power<3>(T(0.5) * row.grad_expr_sum_10 * scalar.cols_inverse,
+                       Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))) -
+        times_power<3>(T(0.5) * row.grad_expr_sum_5 * scalar.cols_inverse,
+                       Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps))) -
+        times_power<3>(T(0.5) * row.grad_expr_sum_8 * scalar.cols_inverse,
+                       Math::rsqrt(Math::fma(row.expr_sum, scalar.cols_inverse, scalar.eps)));
   }
 
   // Stage 2: grad_x.

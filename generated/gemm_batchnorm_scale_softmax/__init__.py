@@ -33,15 +33,17 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gemm_batchnorm_scale_softmax")  # before anything of another version is called
+made_by("0.1.0", "gemm_batchnorm_scale_softmax", "05856233d157")  # before anything of another version is called
 
-from fusegen.runtime import Chain, Mode, Operand, Pass, batch_weight, follow
+from fusegen.runtime import Average, Chain, FusedModule, Mode, Operand, Pass, batch_weight, refuse_proxy
+from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "gemm_batchnorm_scale_softmax",
     __file__,
+    "05856233d157",
     operands=[
         Operand("gemm_bias", "col"),
         Operand("bn_running_mean", "col"),
@@ -125,18 +127,26 @@ def apply(
         (4, 8)
     """
     if training:
-        y, bn_sample_sum, bn_column_sum, bn_mean, bn_var, softmax_max, softmax_sum = _chain.with_statistics(
+        (y_,) = _chain.with_averages(
             "train",
             x,
             (gemm_bias, bn_running_mean, bn_running_var, bn_weight, bn_bias, scale),
             (bn_eps, bn_momentum),
+            averages=(
+                Average(
+                    bn_running_mean,
+                    2,
+                    bn_momentum if batch_weights is None else batch_weights[0],
+                ),
+                Average(
+                    bn_running_var,
+                    3,
+                    bn_momentum if batch_weights is None else batch_weights[0],
+                    unbiased=True,
+                ),
+            ),
         )
-        rows = x.numel() // x.shape[1]
-        unbiased_ = rows / (rows - 1)  # torch averages the variance so
-        weight_ = bn_momentum if batch_weights is None else batch_weights[0]
-        follow(bn_running_mean, bn_mean, weight_)
-        follow(bn_running_var, bn_var, weight_, unbiased_)
-        return y
+        return y_
     return _chain(
         "eval",
         x,
@@ -146,9 +156,10 @@ def apply(
 
 
 apply.__qualname__ = "gemm_batchnorm_scale_softmax.apply"
+torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
-class Module(nn.Module):
+class Module(FusedModule):
     """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
@@ -158,28 +169,54 @@ class Module(nn.Module):
         bn_eps: float = 1e-05,
         bn_momentum: float = 0.1,
         scale_shape: Sequence[int] = (1,),
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.gemm = nn.Linear(in_features, out_features)
-        self.bn = nn.BatchNorm1d(out_features, eps=bn_eps, momentum=bn_momentum)
-        self.scale = nn.Parameter(torch.ones(scale_shape))
+        self.gemm = nn.Linear(in_features, out_features, device=device, dtype=dtype)
+        self.bn = nn.BatchNorm1d(out_features, eps=bn_eps, momentum=bn_momentum, device=device, dtype=dtype)
+        self.scale = nn.Parameter(torch.ones(scale_shape, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = torch.nn.functional.linear(
-            x,
-            self.gemm.weight,
-        )
+        bn_ = self.bn
+        if not (
+            plain(bn_, nn.BatchNorm1d)
+            and bn_.track_running_stats is True
+            and (bn_running_mean := bn_.running_mean) is not None
+            and (bn_running_var := bn_.running_var) is not None
+            and (bn_weight := bn_.weight) is not None
+            and (bn_bias := bn_.bias) is not None
+        ):
+            return self._step_by_step(x)
+        if bn_.training:
+            refuse_proxy("gemm_batchnorm_scale_softmax", x)
+        gemm_ = self.gemm
+        if plain(gemm_, nn.Linear) and (gemm_bias := gemm_.bias) is not None:
+            x = torch.nn.functional.linear(x, gemm_.weight)
+        else:  # it is called, so that it acts as in torch
+            x = gemm_(x)
+            gemm_bias = no_bias(x, -1)
         return apply(
             x,
             scale=self.scale,
-            gemm_bias=self.gemm.bias,
-            bn_running_mean=self.bn.running_mean,
-            bn_running_var=self.bn.running_var,
-            bn_weight=self.bn.weight,
-            bn_bias=self.bn.bias,
-            bn_eps=self.bn.eps,
-            bn_momentum=self.bn.momentum,
-            training=self.bn.training,
-            batch_weights=[batch_weight(norm) for norm in (self.bn,)] if self.bn.training else None,
+            gemm_bias=gemm_bias,
+            bn_running_mean=bn_running_mean,
+            bn_running_var=bn_running_var,
+            bn_weight=bn_weight,
+            bn_bias=bn_bias,
+            bn_eps=bn_.eps,
+            bn_momentum=bn_.momentum,
+            training=bn_.training,
+            batch_weights=[batch_weight(norm) for norm in (bn_,)] if bn_.training else None,
         )
+
+    def _step_by_step(self, x: Tensor) -> Tensor:
+        """Return the same, each step by torch and each submodule by a call: one of them has hooks, another class
+        or other attributes than the kernels were generated for."""
+        x = self.gemm(x)
+        x = self.bn(x)
+        x = torch.mul(x, self.scale)
+        x = torch.nn.functional.softmax(x, dim=1)
+        return x

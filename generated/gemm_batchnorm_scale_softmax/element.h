@@ -4,8 +4,8 @@
 // The mathematics of one element, which the CPU's and the GPU's kernels share. A kernel runs its
 // stages one after the other over each row; between two stages the row is reduced.
 //   linear  x W^T + bias. torch computes x W^T, the kernel adds the bias. torch.nn.Linear.
-//   batch_norm(eps=bn_eps, momentum=bn_momentum)  (x - running_mean) rsqrt(running_var + eps)
-//   weight + bias. Ioffe & Szegedy 2015, arXiv:1502.03167. scale(scale)  x other. torch.mul.
+//   batch_norm(eps=bn_eps, momentum=bn_momentum)  (x - running_mean) rsqrt(running_var + eps) weight + bias. Ioffe & Szegedy 2015, arXiv:1502.03167.
+//   scale(scale)  x other. torch.mul.
 //   softmax(dim=1)  exp(x - max) / sum exp(x - max). torch.nn.Softmax.
 #pragma once
 
@@ -15,6 +15,7 @@ namespace fusegen_gemm_batchnorm_scale_softmax {
 
 using fusegen::polynomial;
 using fusegen::power;
+using fusegen::times_power;
 
 // forward_train_sample: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
 // bn_eps: scalar)
@@ -270,11 +271,14 @@ struct BackwardTrainSumsColumns {
 
 // backward_train_sums: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale: scalar,
 // bn_eps: scalar, grad_y: full)
-//   -> grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_bn_bias_sum: col,
-//   grad_bn_weight_2: col gemm: full = gemm_bias + x d_bn_weight: full = (-bn_mean +
-//   gemm)/sqrt(bn_eps + bn_var) bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps +
-//   bn_var) mul: full = bn*scale softmax_exp: full = exp(mul - softmax_max) grad_softmax_sum: full
-//   = grad_y*softmax_exp grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   -> grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_bn_bias_sum: col, grad_bn_weight_2: col
+//   gemm: full = gemm_bias + x
+//   d_bn_weight: full = (-bn_mean + gemm)/sqrt(bn_eps + bn_var)
+//   bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps + bn_var)
+//   mul: full = bn*scale
+//   softmax_exp: full = exp(mul - softmax_max)
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
 //   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
 //   grad_mul: full = grad_softmax_exp*softmax_exp
 //   grad_bn: full = grad_mul*scale
@@ -578,7 +582,7 @@ struct DoubleBackwardTrainSumsColumns {
   // Once a column.
   static FUSEGEN_FN void columns(const Scalar& scalar, Col& col) {
     col.bn_near_factor = -col.bn_sample_sum * scalar.sample_inverse;
-    col.d_bn_var_factor = col.bn_weight * power<3>(Math::rsqrt(col.bn_var + scalar.bn_eps));
+    col.d_bn_var_factor = times_power<3>(col.bn_weight, Math::rsqrt(col.bn_var + scalar.bn_eps));
     col.bn_factor = col.bn_weight * Math::rsqrt(col.bn_var + scalar.bn_eps);
   }
 };
@@ -601,8 +605,8 @@ struct DoubleBackwardTrainSumsColumns {
 //   d_bn_var_softmax_exp: full = d_bn_var*softmax_exp
 //   grad_softmax_sum: full = grad_y*softmax_exp
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_bn_var: full = d_bn_var_softmax_exp*scale*(-grad_softmax_sum_2/softmax_sum +
-//   grad_y)/softmax_sum grad_bn_var_2: col = sum(grad_bn_var over rows)
+//   grad_bn_var: full = d_bn_var_softmax_exp*scale*(-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_bn_var_2: col = sum(grad_bn_var over rows)
 template <class Math>
 struct DoubleBackwardTrainSums {
   using T = typename Math::Scalar;
@@ -700,9 +704,7 @@ struct DoubleBackwardTrainSums {
 
 // double_backward_train_sums2_columns: (bn_weight: col, bn_column_sum: col, bn_var: col,
 // grad_grad_bn_column_sum: col, grad_grad_bn_column_sum_2_2: col, bn_eps: scalar)
-//   -> grad_grad_bn_offset: col, grad_grad_bn_var_2: col, d_bn_weight_factor: col,
-//   d_d_bn_weight_bn_var_factor: col, grad_grad_bn_factor: col, d_d_bn_var_bn_var_factor: col,
-//   grad_bn_mean_3_factor: col
+//   -> grad_grad_bn_offset: col, grad_grad_bn_var_2: col, d_bn_weight_factor: col, d_d_bn_weight_bn_var_factor: col, grad_grad_bn_factor: col, d_d_bn_var_bn_var_factor: col, grad_bn_mean_3_factor: col
 template <class Math>
 struct DoubleBackwardTrainSums2Columns {
   using T = typename Math::Scalar;
@@ -749,7 +751,7 @@ struct DoubleBackwardTrainSums2Columns {
     col.grad_grad_bn_factor =
         -col.bn_weight * col.grad_grad_bn_offset * Math::rsqrt(col.bn_var + scalar.bn_eps);
     col.d_d_bn_var_bn_var_factor =
-        col.bn_weight * power<5>(Math::rsqrt(col.bn_var + scalar.bn_eps));
+        times_power<5>(col.bn_weight, Math::rsqrt(col.bn_var + scalar.bn_eps));
     col.grad_bn_mean_3_factor = col.bn_weight / (col.bn_var + scalar.bn_eps);
   }
 };
@@ -757,12 +759,15 @@ struct DoubleBackwardTrainSums2Columns {
 // double_backward_train_sums2: (x: full, gemm_bias: col, bn_weight: col, bn_bias: col, scale:
 // scalar, bn_eps: scalar, grad_y: full, grad_grad_x: full, grad_grad_gemm_bias: col,
 // grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale: scalar)
-//   -> grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_grad_y: full,
-//   grad_bn_var_4: col, grad_bn_mean_4: col gemm: full = gemm_bias + x d_bn_weight: full =
-//   (-bn_mean + gemm)/sqrt(bn_eps + bn_var) d_d_bn_weight_bn_var: full = -(-bn_mean +
-//   gemm)/(2*(bn_eps + bn_var)**(3/2)) bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps
-//   + bn_var) mul: full = bn*scale softmax_exp: full = exp(mul - softmax_max) grad_softmax_sum:
-//   full = grad_y*softmax_exp grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   -> grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_grad_y: full, grad_bn_var_4: col, grad_bn_mean_4: col
+//   gemm: full = gemm_bias + x
+//   d_bn_weight: full = (-bn_mean + gemm)/sqrt(bn_eps + bn_var)
+//   d_d_bn_weight_bn_var: full = -(-bn_mean + gemm)/(2*(bn_eps + bn_var)**(3/2))
+//   bn: full = bn_bias + bn_weight*(-bn_mean + gemm)/sqrt(bn_eps + bn_var)
+//   mul: full = bn*scale
+//   softmax_exp: full = exp(mul - softmax_max)
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
 //   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
 //   grad_mul: full = grad_softmax_exp*softmax_exp
 //   grad_bn: full = grad_mul*scale
@@ -773,21 +778,20 @@ struct DoubleBackwardTrainSums2Columns {
 //   bn_offset: col = bn_column_sum/rows
 //   grad_grad_bn_var_2: col = -2*bn_offset*grad_grad_bn_offset + grad_grad_bn_column_sum_2_2/rows
 //   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
-//   grad_grad_bn: full = -bn_weight*grad_grad_bn_offset/sqrt(bn_eps + bn_var) +
-//   bn_weight*grad_grad_gemm/sqrt(bn_eps + bn_var) + d_bn_var*grad_grad_bn_var_2 +
-//   d_bn_weight*grad_grad_bn_weight + grad_grad_bn_bias grad_grad_mul: full = bn*grad_grad_scale +
-//   grad_grad_bn*scale grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
+//   grad_grad_bn: full = -bn_weight*grad_grad_bn_offset/sqrt(bn_eps + bn_var) + bn_weight*grad_grad_gemm/sqrt(bn_eps + bn_var) + d_bn_var*grad_grad_bn_var_2 + d_bn_weight*grad_grad_bn_weight + grad_grad_bn_bias
+//   grad_grad_mul: full = bn*grad_grad_scale + grad_grad_bn*scale
+//   grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
 //   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
 //   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
 //   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
 //   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
 //   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
-//   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_bn_2:
-//   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_d_bn_var: full =
-//   grad_bn*grad_grad_bn_var_2 grad_bn_weight_3: full = d_bn_weight*grad_bn_2 +
-//   d_d_bn_weight_bn_var*grad_d_bn_var + d_grad_bn_mean_bn_weight*grad_grad_bn_offset +
-//   d_grad_gemm_bn_weight*grad_grad_gemm grad_bn_weight_4: col = sum(grad_bn_weight_3 over rows)
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2
+//   grad_mul_2: full = grad_softmax_exp_2*softmax_exp
+//   grad_bn_2: full = grad_grad_scale*grad_mul + grad_mul_2*scale
+//   grad_d_bn_var: full = grad_bn*grad_grad_bn_var_2
+//   grad_bn_weight_3: full = d_bn_weight*grad_bn_2 + d_d_bn_weight_bn_var*grad_d_bn_var + d_grad_bn_mean_bn_weight*grad_grad_bn_offset + d_grad_gemm_bn_weight*grad_grad_gemm
+//   grad_bn_weight_4: col = sum(grad_bn_weight_3 over rows)
 //   grad_bn_bias_2: col = sum(grad_bn_2 over rows)
 //   grad_scale_3: full = bn*grad_mul_2 + grad_grad_bn*grad_mul
 //   grad_scale_4: scalar = sum(grad_scale_3 over rows, cols)
@@ -796,11 +800,10 @@ struct DoubleBackwardTrainSums2Columns {
 //   d_grad_bn_mean_bn_var: full = bn_weight*grad_bn/(2*(bn_eps + bn_var)**(3/2))
 //   d_grad_gemm_bn_var: full = -bn_weight*grad_bn/(2*(bn_eps + bn_var)**(3/2))
 //   grad_d_bn_weight: full = grad_bn*grad_grad_bn_weight
-//   grad_bn_var_3: full = d_bn_var*grad_bn_2 + d_d_bn_var_bn_var*grad_d_bn_var +
-//   d_d_bn_weight_bn_var*grad_d_bn_weight + d_grad_bn_mean_bn_var*grad_grad_bn_offset +
-//   d_grad_gemm_bn_var*grad_grad_gemm grad_bn_var_4: col = sum(grad_bn_var_3 over rows)
-//   grad_bn_mean_3: full = (-bn_weight*grad_bn_2 + bn_weight*grad_d_bn_var/(2*(bn_eps + bn_var)) -
-//   grad_d_bn_weight)/sqrt(bn_eps + bn_var) grad_bn_mean_4: col = sum(grad_bn_mean_3 over rows)
+//   grad_bn_var_3: full = d_bn_var*grad_bn_2 + d_d_bn_var_bn_var*grad_d_bn_var + d_d_bn_weight_bn_var*grad_d_bn_weight + d_grad_bn_mean_bn_var*grad_grad_bn_offset + d_grad_gemm_bn_var*grad_grad_gemm
+//   grad_bn_var_4: col = sum(grad_bn_var_3 over rows)
+//   grad_bn_mean_3: full = (-bn_weight*grad_bn_2 + bn_weight*grad_d_bn_var/(2*(bn_eps + bn_var)) - grad_d_bn_weight)/sqrt(bn_eps + bn_var)
+//   grad_bn_mean_4: col = sum(grad_bn_mean_3 over rows)
 template <class Math>
 struct DoubleBackwardTrainSums2 {
   using T = typename Math::Scalar;
@@ -1094,30 +1097,30 @@ struct DoubleBackwardTrainColumns {
 //   bn_offset: col = bn_column_sum/rows
 //   grad_grad_bn_var_2: col = -2*bn_offset*grad_grad_bn_offset + grad_grad_bn_column_sum_2_2/rows
 //   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
-//   grad_grad_bn: full = -bn_weight*grad_grad_bn_offset/sqrt(bn_eps + bn_var) +
-//   bn_weight*grad_grad_gemm/sqrt(bn_eps + bn_var) + d_bn_var*grad_grad_bn_var_2 +
-//   d_bn_weight*grad_grad_bn_weight + grad_grad_bn_bias grad_grad_mul: full = bn*grad_grad_scale +
-//   grad_grad_bn*scale grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
+//   grad_grad_bn: full = -bn_weight*grad_grad_bn_offset/sqrt(bn_eps + bn_var) + bn_weight*grad_grad_gemm/sqrt(bn_eps + bn_var) + d_bn_var*grad_grad_bn_var_2 + d_bn_weight*grad_grad_bn_weight + grad_grad_bn_bias
+//   grad_grad_mul: full = bn*grad_grad_scale + grad_grad_bn*scale
+//   grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
 //   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
 //   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
 //   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
 //   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
 //   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
-//   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_bn_2:
-//   full = grad_grad_scale*grad_mul + grad_mul_2*scale bn_near: full = -bn_sample_sum/sample + gemm
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2
+//   grad_mul_2: full = grad_softmax_exp_2*softmax_exp
+//   grad_bn_2: full = grad_grad_scale*grad_mul + grad_mul_2*scale
+//   bn_near: full = -bn_sample_sum/sample + gemm
 //   d_bn_column_sum_term: full = 2*bn_near
 //   grad_bn_column_sum_2_2: col = grad_bn_var_4/rows
-//   grad_bn_offset_2: col = -2*bn_offset*grad_bn_var_4 + grad_bn_mean_4 -
-//   2*grad_bn_var_2*grad_grad_bn_offset grad_bn_column_sum_3: col = grad_bn_offset_2/rows
+//   grad_bn_offset_2: col = -2*bn_offset*grad_bn_var_4 + grad_bn_mean_4 - 2*grad_bn_var_2*grad_grad_bn_offset
+//   grad_bn_column_sum_3: col = grad_bn_offset_2/rows
 //   grad_bn_column_sum_2: col = grad_bn_var_2/rows
 //   grad_d_bn_column_sum_term: full = grad_bn_column_sum_2*grad_grad_gemm
-//   grad_bn_near_2: full = d_bn_column_sum_term*grad_bn_column_sum_2_2 + grad_bn_column_sum_3 +
-//   2*grad_d_bn_column_sum_term grad_bn: full = grad_mul*scale grad_d_bn_var: full =
-//   grad_bn*grad_grad_bn_var_2 grad_d_bn_weight: full = grad_bn*grad_grad_bn_weight grad_gemm_2:
-//   full = bn_weight*grad_bn_2/sqrt(bn_eps + bn_var) - bn_weight*grad_d_bn_var/(2*(bn_eps +
-//   bn_var)**(3/2)) + grad_bn_near_2 + grad_d_bn_weight/sqrt(bn_eps + bn_var) grad_gemm_bias_2: col
-//   = sum(grad_gemm_2 over rows)
+//   grad_bn_near_2: full = d_bn_column_sum_term*grad_bn_column_sum_2_2 + grad_bn_column_sum_3 + 2*grad_d_bn_column_sum_term
+//   grad_bn: full = grad_mul*scale
+//   grad_d_bn_var: full = grad_bn*grad_grad_bn_var_2
+//   grad_d_bn_weight: full = grad_bn*grad_grad_bn_weight
+//   grad_gemm_2: full = bn_weight*grad_bn_2/sqrt(bn_eps + bn_var) - bn_weight*grad_d_bn_var/(2*(bn_eps + bn_var)**(3/2)) + grad_bn_near_2 + grad_d_bn_weight/sqrt(bn_eps + bn_var)
+//   grad_gemm_bias_2: col = sum(grad_gemm_2 over rows)
 template <class Math>
 struct DoubleBackwardTrain {
   using T = typename Math::Scalar;
@@ -1427,13 +1430,17 @@ struct BackwardEvalColumns {
 
 // backward_eval: (x: full, gemm_bias: col, bn_running_mean: col, bn_running_var: col, bn_weight:
 // col, bn_bias: col, scale: scalar, bn_eps: scalar, grad_y: full)
-//   -> grad_x: full, grad_gemm_bias: col, grad_bn_weight: col, grad_bn_bias: col, grad_scale:
-//   scalar gemm: full = gemm_bias + x bn: full = bn_bias + bn_weight*(-bn_running_mean +
-//   gemm)/sqrt(bn_eps + bn_running_var) mul: full = bn*scale softmax_exp: full = exp(mul -
-//   softmax_max) grad_softmax_sum: full = grad_y*softmax_exp grad_softmax_sum_2: row =
-//   sum(grad_softmax_sum over cols) grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum +
-//   grad_y)/softmax_sum grad_mul: full = grad_softmax_exp*softmax_exp grad_bn: full =
-//   grad_mul*scale grad_gemm: full = bn_weight*grad_bn/sqrt(bn_eps + bn_running_var)
+//   -> grad_x: full, grad_gemm_bias: col, grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar
+//   gemm: full = gemm_bias + x
+//   bn: full = bn_bias + bn_weight*(-bn_running_mean + gemm)/sqrt(bn_eps + bn_running_var)
+//   mul: full = bn*scale
+//   softmax_exp: full = exp(mul - softmax_max)
+//   grad_softmax_sum: full = grad_y*softmax_exp
+//   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
+//   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
+//   grad_mul: full = grad_softmax_exp*softmax_exp
+//   grad_bn: full = grad_mul*scale
+//   grad_gemm: full = bn_weight*grad_bn/sqrt(bn_eps + bn_running_var)
 //   grad_gemm_bias: col = sum(grad_gemm over rows)
 //   d_bn_weight: full = (-bn_running_mean + gemm)/sqrt(bn_eps + bn_running_var)
 //   grad_bn_weight: full = d_bn_weight*grad_bn
@@ -1563,9 +1570,10 @@ struct DoubleBackwardEvalColumns {
 // bn_weight: col, bn_bias: col, scale: scalar, bn_eps: scalar, grad_y: full, grad_grad_x: full,
 // grad_grad_gemm_bias: col, grad_grad_bn_weight: col, grad_grad_bn_bias: col, grad_grad_scale:
 // scalar)
-//   -> grad_x: full, grad_gemm_bias: col, grad_bn_weight: col, grad_bn_bias: col, grad_scale:
-//   scalar, grad_grad_y: full gemm: full = gemm_bias + x bn: full = bn_bias +
-//   bn_weight*(-bn_running_mean + gemm)/sqrt(bn_eps + bn_running_var) mul: full = bn*scale
+//   -> grad_x: full, grad_gemm_bias: col, grad_bn_weight: col, grad_bn_bias: col, grad_scale: scalar, grad_grad_y: full
+//   gemm: full = gemm_bias + x
+//   bn: full = bn_bias + bn_weight*(-bn_running_mean + gemm)/sqrt(bn_eps + bn_running_var)
+//   mul: full = bn*scale
 //   softmax_exp: full = exp(mul - softmax_max)
 //   grad_softmax_sum: full = grad_y*softmax_exp
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
@@ -1573,17 +1581,18 @@ struct DoubleBackwardEvalColumns {
 //   grad_mul: full = grad_softmax_exp*softmax_exp
 //   d_bn_weight: full = (-bn_running_mean + gemm)/sqrt(bn_eps + bn_running_var)
 //   grad_grad_gemm: full = grad_grad_gemm_bias + grad_grad_x
-//   grad_grad_bn: full = bn_weight*grad_grad_gemm/sqrt(bn_eps + bn_running_var) +
-//   d_bn_weight*grad_grad_bn_weight + grad_grad_bn_bias grad_grad_mul: full = bn*grad_grad_scale +
-//   grad_grad_bn*scale grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
+//   grad_grad_bn: full = bn_weight*grad_grad_gemm/sqrt(bn_eps + bn_running_var) + d_bn_weight*grad_grad_bn_weight + grad_grad_bn_bias
+//   grad_grad_mul: full = bn*grad_grad_scale + grad_grad_bn*scale
+//   grad_grad_softmax_exp: full = grad_grad_mul*softmax_exp
 //   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
 //   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
 //   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
 //   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
 //   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
-//   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_bn_2:
-//   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_bn: full = grad_mul*scale
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2
+//   grad_mul_2: full = grad_softmax_exp_2*softmax_exp
+//   grad_bn_2: full = grad_grad_scale*grad_mul + grad_mul_2*scale
+//   grad_bn: full = grad_mul*scale
 //   grad_d_bn_weight: full = grad_bn*grad_grad_bn_weight
 //   grad_gemm_2: full = (bn_weight*grad_bn_2 + grad_d_bn_weight)/sqrt(bn_eps + bn_running_var)
 //   grad_gemm_bias_2: col = sum(grad_gemm_2 over rows)

@@ -49,6 +49,8 @@ __global__ void __launch_bounds__(ForwardTrainSampleLaunch::block)
     for (int v = 0; v < V; ++v) {
       col[v].gemm_bias = gemm_bias_v.value[v];
     }
+    // A second copy of the body would serve nothing: most threads take one batch.
+#pragma unroll 1
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
          first += stride * R) {
       fusegen::Packed<S, V> x_raw[R];
@@ -216,6 +218,8 @@ __global__ void __launch_bounds__(ForwardTrainSumsLaunch::block)
       col[v].bn_sample_sum = bn_sample_sum_v.value[v];
       K::columns(scalar, col[v]);
     }
+    // A second copy of the body would serve nothing: most threads take one batch.
+#pragma unroll 1
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
          first += stride * R) {
       fusegen::Packed<S, V> x_raw[R];

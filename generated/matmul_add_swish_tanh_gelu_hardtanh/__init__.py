@@ -29,15 +29,17 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh")  # before anything of another version is called
+made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "62a4a05ba943")  # before anything of another version is called
 
-from fusegen.runtime import Chain, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
+from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "matmul_add_swish_tanh_gelu_hardtanh",
     __file__,
+    "62a4a05ba943",
     operands=[
         Operand("matmul_bias", "col"),
         Operand("add_value", "col"),
@@ -93,9 +95,10 @@ def apply(
 
 
 apply.__qualname__ = "matmul_add_swish_tanh_gelu_hardtanh.apply"
+torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
-class Module(nn.Module):
+class Module(FusedModule):
     """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
@@ -103,21 +106,26 @@ class Module(nn.Module):
         in_features: int,
         out_features: int,
         add_value_shape: Sequence[int] | None = None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         if add_value_shape is None:
             add_value_shape = (out_features,)
-        self.matmul = nn.Linear(in_features, out_features)
-        self.add_value = nn.Parameter(torch.randn(add_value_shape))
+        self.matmul = nn.Linear(in_features, out_features, device=device, dtype=dtype)
+        self.add_value = nn.Parameter(torch.randn(add_value_shape, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = torch.nn.functional.linear(
-            x,
-            self.matmul.weight,
-        )
+        matmul_ = self.matmul
+        if plain(matmul_, nn.Linear) and (matmul_bias := matmul_.bias) is not None:
+            x = torch.nn.functional.linear(x, matmul_.weight)
+        else:  # it is called, so that it acts as in torch
+            x = matmul_(x)
+            matmul_bias = no_bias(x, -1)
         return apply(
             x,
             add_value=self.add_value,
-            matmul_bias=self.matmul.bias,
+            matmul_bias=matmul_bias,
         )

@@ -3,13 +3,12 @@
 //
 // The mathematics of one element, which the CPU's and the GPU's kernels share. A kernel runs its
 // stages one after the other over each row; between two stages the row is reduced.
-//   linear(in_features=in_features, out_features=out_features)  x W^T + bias. torch computes x W^T,
-//   the kernel adds the bias. torch.nn.Linear. add(add_value)  x + alpha other. torch.add. swish  x
-//   sigmoid(beta x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU with beta 1. tanh
-//   (exp(x) - exp(-x)) / (exp(x) + exp(-x)). torch.tanh. gelu(approximate=none)  x normcdf(x), or
-//   its tanh approximation. Hendrycks & Gimpel 2016, arXiv:1606.08415. hardtanh(min_val=-1,
-//   max_val=1)  x clipped to [min_val, max_val]; the derivative at both bounds is 0.
-//   torch.nn.Hardtanh.
+//   linear(in_features=in_features, out_features=out_features)  x W^T + bias. torch computes x W^T, the kernel adds the bias. torch.nn.Linear.
+//   add(add_value)  x + alpha other. torch.add.
+//   swish  x sigmoid(beta x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU with beta 1.
+//   tanh  (exp(x) - exp(-x)) / (exp(x) + exp(-x)). torch.tanh.
+//   gelu(approximate=none)  x normcdf(x), or its tanh approximation. Hendrycks & Gimpel 2016, arXiv:1606.08415.
+//   hardtanh(min_val=-1, max_val=1)  x clipped to [min_val, max_val]; the derivative at both bounds is 0. torch.nn.Hardtanh.
 #pragma once
 
 #include "fusegen/elementary.h"
@@ -18,6 +17,7 @@ namespace fusegen_matmul_add_swish_tanh_gelu_hardtanh {
 
 using fusegen::polynomial;
 using fusegen::power;
+using fusegen::times_power;
 
 // forward: (x: full, matmul_bias: col, add_value: col)
 //   -> y: full
@@ -86,7 +86,7 @@ struct Forward {
 //   -> grad_x: full, grad_matmul_bias: col, grad_add_value: col
 //   matmul: full = matmul_bias + x
 //   add: full = add_value + matmul
-//   d_swish: full = (add*(1 - sigmoid(add)) + 1)*sigmoid(add)
+//   d_swish: full = (add*sigmoid(-add) + 1)*sigmoid(add)
 //   swish: full = add*sigmoid(add)
 //   d_tanh: full = sech2(swish)
 //   tanh: full = tanh(swish)
@@ -145,7 +145,7 @@ struct Backward {
     const T add = matmul + col.add_value;
     const T swish_sigmoid = Math::sigmoid(add);
     // d swish / d add
-    const T d_swish = swish_sigmoid * Math::fma(add, T(1) - swish_sigmoid, T(1));
+    const T d_swish = swish_sigmoid * Math::fma(add, Math::sigmoid(-add), T(1));
     // swish: x sigmoid(beta x)
     const T swish = swish_sigmoid * add;
     // d tanh / d swish
@@ -167,9 +167,9 @@ struct Backward {
 //   -> grad_x: full, grad_matmul_bias: col, grad_add_value: col, grad_grad_y: full
 //   matmul: full = matmul_bias + x
 //   add: full = add_value + matmul
-//   d_d_swish: full = (-add*(1 - sigmoid(add))*sigmoid(add) + (1 - sigmoid(add))*(add*(1 -
-//   sigmoid(add)) + 1) - sigmoid(add) + 1)*sigmoid(add) d_swish: full = (add*(1 - sigmoid(add)) +
-//   1)*sigmoid(add) grad_grad_matmul_bias_2: col = grad_grad_add_value + grad_grad_matmul_bias
+//   d_d_swish: full = (-add*tanh(add/2) + 2)*sigmoid(-add)*sigmoid(add)
+//   d_swish: full = (add*sigmoid(-add) + 1)*sigmoid(add)
+//   grad_grad_matmul_bias_2: col = grad_grad_add_value + grad_grad_matmul_bias
 //   grad_grad_add: full = grad_grad_matmul_bias_2 + grad_grad_x
 //   swish: full = add*sigmoid(add)
 //   d_tanh: full = sech2(swish)
@@ -265,16 +265,12 @@ struct DoubleBackward {
     // add: x + alpha other
     const T add = matmul + col.add_value;
     const T d_swish_sigmoid = Math::sigmoid(add);
-    const T d_swish_sum = d_swish_sigmoid - T(1);
-    const T d_swish_product = -d_swish_sum;
-    const T d_swish_product2 = d_swish_product * add;
-    const T d_swish_sum2 = d_swish_product2 + T(1);
+    const T d_swish_sigmoid2 = Math::sigmoid(-add);
     // d d_swish / d add
     const T d_d_swish =
-        d_swish_sigmoid * Math::fma(-d_swish_sigmoid, d_swish_product2,
-                                    Math::fma(d_swish_product, d_swish_sum2, -d_swish_sum));
+        d_swish_sigmoid * d_swish_sigmoid2 * Math::fma(-add, Math::tanh(T(0.5) * add), T(2));
     // d swish / d add
-    const T d_swish = d_swish_sigmoid * d_swish_sum2;
+    const T d_swish = d_swish_sigmoid * Math::fma(d_swish_sigmoid2, add, T(1));
     // sum over all uses
     const T grad_grad_add = full.grad_grad_x + col.grad_grad_matmul_bias_2;
     // swish: x sigmoid(beta x)

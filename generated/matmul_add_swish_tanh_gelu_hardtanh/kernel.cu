@@ -47,6 +47,8 @@ __global__ void __launch_bounds__(ForwardLaunch::block)
       col[v].matmul_bias = matmul_bias_v.value[v];
       col[v].add_value = add_value_v.value[v];
     }
+    // A second copy of the body would serve nothing: most threads take one batch.
+#pragma unroll 1
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
          first += stride * R) {
       fusegen::Packed<S, V> x_raw[R];
@@ -184,6 +186,8 @@ __global__ void __launch_bounds__(BackwardLaunch::block)
       col[v].matmul_bias = matmul_bias_v.value[v];
       col[v].add_value = add_value_v.value[v];
     }
+    // A second copy of the body would serve nothing: most threads take one batch.
+#pragma unroll 1
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
          first += stride * R) {
       fusegen::Packed<S, V> x_raw[R];
@@ -370,6 +374,8 @@ __global__ void __launch_bounds__(DoubleBackwardLaunch::block)
       col[v].grad_grad_add_value = grad_grad_add_value_v.value[v];
       K::columns(scalar, col[v]);
     }
+    // A second copy of the body would serve nothing: most threads take one batch.
+#pragma unroll 1
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
          first += stride * R) {
       fusegen::Packed<S, V> x_raw[R];

@@ -23,15 +23,17 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_dropout_softmax")  # before anything of another version is called
+made_by("0.1.0", "matmul_dropout_softmax", "917651c6dc8f")  # before anything of another version is called
 
-from fusegen.runtime import Chain, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass, refuse_proxy
+from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "matmul_dropout_softmax",
     __file__,
+    "917651c6dc8f",
     operands=[
         Operand("matmul_bias", "col"),
     ],
@@ -99,9 +101,10 @@ def apply(
 
 
 apply.__qualname__ = "matmul_dropout_softmax.apply"
+torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
-class Module(nn.Module):
+class Module(FusedModule):
     """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
@@ -109,20 +112,40 @@ class Module(nn.Module):
         in_features: int,
         out_features: int,
         dropout_p: float = 0.2,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.matmul = nn.Linear(in_features, out_features)
+        self.matmul = nn.Linear(in_features, out_features, device=device, dtype=dtype)
         self.dropout = nn.Dropout(p=dropout_p)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = torch.nn.functional.linear(
-            x,
-            self.matmul.weight,
-        )
+        dropout_ = self.dropout
+        if not (
+            plain(dropout_, nn.Dropout)
+        ):
+            return self._step_by_step(x)
+        if dropout_.training:
+            refuse_proxy("matmul_dropout_softmax", x)
+        matmul_ = self.matmul
+        if plain(matmul_, nn.Linear) and (matmul_bias := matmul_.bias) is not None:
+            x = torch.nn.functional.linear(x, matmul_.weight)
+        else:  # it is called, so that it acts as in torch
+            x = matmul_(x)
+            matmul_bias = no_bias(x, -1)
         return apply(
             x,
-            matmul_bias=self.matmul.bias,
-            dropout_p=self.dropout.p,
-            training=self.dropout.training,
+            matmul_bias=matmul_bias,
+            dropout_p=dropout_.p,
+            training=dropout_.training,
         )
+
+    def _step_by_step(self, x: Tensor) -> Tensor:
+        """Return the same, each step by torch and each submodule by a call: one of them has hooks, another class
+        or other attributes than the kernels were generated for."""
+        x = self.matmul(x)
+        x = self.dropout(x)
+        x = torch.nn.functional.softmax(x, dim=1)
+        return x

@@ -4,8 +4,8 @@
 // The mathematics of one element, which the CPU's and the GPU's kernels share. A kernel runs its
 // stages one after the other over each row; between two stages the row is reduced.
 //   linear  x W^T + bias. torch computes x W^T, the kernel adds the bias. torch.nn.Linear.
-//   dropout(p=dropout_p)  0 with probability p, else x / (1 - p). Srivastava et al. 2014;
-//   torch.nn.Dropout. softmax(dim=1)  exp(x - max) / sum exp(x - max). torch.nn.Softmax.
+//   dropout(p=dropout_p)  0 with probability p, else x / (1 - p). Srivastava et al. 2014; torch.nn.Dropout.
+//   softmax(dim=1)  exp(x - max) / sum exp(x - max). torch.nn.Softmax.
 #pragma once
 
 #include "fusegen/elementary.h"
@@ -14,6 +14,7 @@ namespace fusegen_matmul_dropout_softmax {
 
 using fusegen::polynomial;
 using fusegen::power;
+using fusegen::times_power;
 
 // forward_train: (x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full)
 //   -> y: full, softmax_max: row, softmax_sum: row
@@ -93,15 +94,14 @@ struct ForwardTrain {
 
 // backward_train: (x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y: full)
 //   -> grad_x: full, grad_matmul_bias: col
-//   d_dropout: full = where(dropout_p > dropout_u, 0, 1/(1 - dropout_p))
 //   matmul: full = matmul_bias + x
 //   dropout: full = where(dropout_p > dropout_u, 0, matmul/(1 - dropout_p))
 //   softmax_exp: full = exp(dropout - softmax_max)
-//   d_dropout_softmax_exp: full = d_dropout*softmax_exp
 //   grad_softmax_sum: full = grad_y*softmax_exp
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
-//   grad_matmul: full = d_dropout_softmax_exp*(-grad_softmax_sum_2/softmax_sum +
-//   grad_y)/softmax_sum grad_matmul_bias: col = sum(grad_matmul over rows)
+//   softmax_exp_masked: full = where(dropout_p > dropout_u, 0, softmax_exp)
+//   grad_matmul: full = where(softmax_exp_masked == 0, 0, softmax_exp_masked*(-grad_softmax_sum_2/softmax_sum + grad_y)/(softmax_sum*(1 - dropout_p)))
+//   grad_matmul_bias: col = sum(grad_matmul over rows)
 template <class Math>
 struct BackwardTrain {
   using T = typename Math::Scalar;
@@ -119,15 +119,15 @@ struct BackwardTrain {
     T softmax_max;
     T softmax_sum;
     T grad_softmax_sum_2;
-    T softmax_sum_inverse;
+    T grad_matmul_factor2;
     T grad_matmul_factor;
   };
   struct Scalar {
     T dropout_p;
-    T d_dropout_factor;
+    T dropout_factor;
   };
   struct Kept {
-    T d_dropout_softmax_exp;
+    T softmax_exp_masked;
   };
   struct Out {
     T grad_softmax_sum_2;
@@ -137,30 +137,28 @@ struct BackwardTrain {
 
   // Once a call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
-    scalar.d_dropout_factor = Math::inverse(T(1) - scalar.dropout_p);
+    scalar.dropout_factor = Math::inverse(T(1) - scalar.dropout_p);
   }
 
   // Once a row, before stage 0.
   static FUSEGEN_FN void row0(const Scalar& scalar, Row& row) {
-    row.softmax_sum_inverse = Math::inverse(row.softmax_sum);
+    row.grad_matmul_factor2 = scalar.dropout_factor / row.softmax_sum;
   }
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // d dropout / d matmul
-    const T d_dropout = (scalar.dropout_p > full.dropout_u ? T(0) : scalar.d_dropout_factor);
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // dropout: 0 with probability p, else x / (1 - p)
-    const T dropout = (scalar.dropout_p > full.dropout_u ? T(0) : matmul * scalar.d_dropout_factor);
+    const T dropout = (scalar.dropout_p > full.dropout_u ? T(0) : matmul * scalar.dropout_factor);
     // softmax: exp
     const T softmax_exp = Math::exp_difference(dropout, row.softmax_max);
-    // known before the row's sums are
-    const T d_dropout_softmax_exp = d_dropout * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.d_dropout_softmax_exp = d_dropout_softmax_exp;
+    // known before the row's sums are
+    const T softmax_exp_masked = (scalar.dropout_p > full.dropout_u ? T(0) : softmax_exp);
+    kept.softmax_exp_masked = softmax_exp_masked;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
@@ -171,8 +169,10 @@ struct BackwardTrain {
   // Stage 1: grad_x, grad_matmul_bias.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    const T grad_matmul = kept.d_dropout_softmax_exp * (full.grad_y + row.grad_matmul_factor) *
-                          row.softmax_sum_inverse;
+    const T grad_matmul = (kept.softmax_exp_masked == T(0)
+                               ? T(0)
+                               : kept.softmax_exp_masked * (full.grad_y + row.grad_matmul_factor) *
+                                     row.grad_matmul_factor2);
     out.grad_x = grad_matmul;
     out.grad_matmul_bias = grad_matmul;
   }
@@ -181,13 +181,11 @@ struct BackwardTrain {
 // double_backward_train: (x: full, matmul_bias: col, dropout_p: scalar, dropout_u: full, grad_y:
 // full, grad_grad_x: full, grad_grad_matmul_bias: col)
 //   -> grad_x: full, grad_matmul_bias: col, grad_grad_y: full
-//   d_dropout: full = where(dropout_p > dropout_u, 0, 1/(1 - dropout_p))
+//   grad_grad_matmul: full = grad_grad_matmul_bias + grad_grad_x
+//   grad_grad_dropout: full = where(dropout_p > dropout_u, 0, grad_grad_matmul/(1 - dropout_p))
 //   matmul: full = matmul_bias + x
 //   dropout: full = where(dropout_p > dropout_u, 0, matmul/(1 - dropout_p))
 //   softmax_exp: full = exp(dropout - softmax_max)
-//   d_dropout_softmax_exp: full = d_dropout*softmax_exp
-//   grad_grad_matmul: full = grad_grad_matmul_bias + grad_grad_x
-//   grad_grad_dropout: full = d_dropout*grad_grad_matmul
 //   grad_grad_softmax_exp: full = grad_grad_dropout*softmax_exp
 //   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
 //   grad_grad_softmax_sum_2_2: row = -grad_grad_softmax_sum_2/softmax_sum**2
@@ -197,9 +195,10 @@ struct BackwardTrain {
 //   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
 //   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
 //   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_dropout*grad_softmax_exp +
-//   grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2 grad_matmul_2: full =
-//   d_dropout_softmax_exp*grad_softmax_exp_2 grad_matmul_bias_2: col = sum(grad_matmul_2 over rows)
+//   grad_softmax_exp_2: full = grad_grad_dropout*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2
+//   softmax_exp_masked: full = where(dropout_p > dropout_u, 0, softmax_exp)
+//   grad_matmul_2: full = where(softmax_exp_masked == 0, 0, grad_softmax_exp_2*softmax_exp_masked/(1 - dropout_p))
+//   grad_matmul_bias_2: col = sum(grad_matmul_2 over rows)
 //   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
 template <class Math>
 struct DoubleBackwardTrain {
@@ -230,13 +229,13 @@ struct DoubleBackwardTrain {
   };
   struct Scalar {
     T dropout_p;
-    T d_dropout_factor;
+    T grad_grad_dropout_factor;
   };
   struct Kept {
-    T softmax_exp;
-    T d_dropout_softmax_exp;
     T grad_grad_dropout;
+    T softmax_exp;
     T grad_grad_softmax_exp;
+    T softmax_exp_masked;
     T grad_softmax_exp;
   };
   struct Out {
@@ -250,7 +249,7 @@ struct DoubleBackwardTrain {
 
   // Once a call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
-    scalar.d_dropout_factor = Math::inverse(T(1) - scalar.dropout_p);
+    scalar.grad_grad_dropout_factor = Math::inverse(T(1) - scalar.dropout_p);
   }
 
   // Once a row, before stage 0.
@@ -261,26 +260,27 @@ struct DoubleBackwardTrain {
   // Stage 0: the sum grad_grad_softmax_sum_2, the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    // d dropout / d matmul
-    const T d_dropout = (scalar.dropout_p > full.dropout_u ? T(0) : scalar.d_dropout_factor);
+    // sum over all uses
+    const T grad_grad_matmul = full.grad_grad_x + col.grad_grad_matmul_bias;
+    const T grad_grad_dropout =
+        (scalar.dropout_p > full.dropout_u ? T(0)
+                                           : grad_grad_matmul * scalar.grad_grad_dropout_factor);
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // dropout: 0 with probability p, else x / (1 - p)
-    const T dropout = (scalar.dropout_p > full.dropout_u ? T(0) : matmul * scalar.d_dropout_factor);
+    const T dropout =
+        (scalar.dropout_p > full.dropout_u ? T(0) : matmul * scalar.grad_grad_dropout_factor);
     // softmax: exp
     const T softmax_exp = Math::exp_difference(dropout, row.softmax_max);
-    // known before the row's sums are
-    const T d_dropout_softmax_exp = d_dropout * softmax_exp;
-    // sum over all uses
-    const T grad_grad_matmul = full.grad_grad_x + col.grad_grad_matmul_bias;
-    const T grad_grad_dropout = d_dropout * grad_grad_matmul;
     const T grad_grad_softmax_exp = grad_grad_dropout * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.softmax_exp = softmax_exp;
-    kept.d_dropout_softmax_exp = d_dropout_softmax_exp;
+    // known before the row's sums are
+    const T softmax_exp_masked = (scalar.dropout_p > full.dropout_u ? T(0) : softmax_exp);
     kept.grad_grad_dropout = grad_grad_dropout;
+    kept.softmax_exp = softmax_exp;
     kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    kept.softmax_exp_masked = softmax_exp_masked;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
@@ -323,7 +323,10 @@ struct DoubleBackwardTrain {
     const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
                                            kept.grad_grad_dropout * kept.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
-    const T grad_matmul_2 = kept.d_dropout_softmax_exp * grad_softmax_exp_2;
+    const T grad_matmul_2 =
+        (kept.softmax_exp_masked == T(0)
+             ? T(0)
+             : grad_softmax_exp_2 * kept.softmax_exp_masked * scalar.grad_grad_dropout_factor);
     out.grad_x = grad_matmul_2;
     out.grad_matmul_bias = grad_matmul_2;
   }
@@ -480,8 +483,8 @@ struct BackwardEval {
 //   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
 //   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
 //   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_matmul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y
-//   + grad_softmax_sum_4/softmax_sum**2 grad_matmul_2: full = grad_softmax_exp_2*softmax_exp
+//   grad_softmax_exp_2: full = grad_grad_matmul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2
+//   grad_matmul_2: full = grad_softmax_exp_2*softmax_exp
 //   grad_matmul_bias_2: col = sum(grad_matmul_2 over rows)
 //   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
 template <class Math>

@@ -148,8 +148,8 @@ void backward_train(const BackwardTrainArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_dropout_softmax_exp_memory(cols);
-    T* const kept_d_dropout_softmax_exp = kept_d_dropout_softmax_exp_memory.data();
+    const Buffer<T> kept_softmax_exp_masked_memory(cols);
+    T* const kept_softmax_exp_masked = kept_softmax_exp_masked_memory.data();
     T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
@@ -179,7 +179,7 @@ void backward_train(const BackwardTrainArgs& args) {
         typename K::Out out;
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
-        kept_d_dropout_softmax_exp[j] = kept.d_dropout_softmax_exp;
+        kept_softmax_exp_masked[j] = kept.softmax_exp_masked;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
@@ -199,7 +199,7 @@ void backward_train(const BackwardTrainArgs& args) {
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
-        kept.d_dropout_softmax_exp = kept_d_dropout_softmax_exp[j];
+        kept.softmax_exp_masked = kept_softmax_exp_masked[j];
         K::stage1(full, col, row, scalar, kept, out);
         store(grad_x + at + j, out.grad_x);
         grad_matmul_bias_sum[j] += out.grad_matmul_bias;
@@ -249,14 +249,14 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_d_dropout_softmax_exp_memory(cols);
-    T* const kept_d_dropout_softmax_exp = kept_d_dropout_softmax_exp_memory.data();
     const Buffer<T> kept_grad_grad_dropout_memory(cols);
     T* const kept_grad_grad_dropout = kept_grad_grad_dropout_memory.data();
+    const Buffer<T> kept_softmax_exp_memory(cols);
+    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
     const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
     T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> kept_softmax_exp_masked_memory(cols);
+    T* const kept_softmax_exp_masked = kept_softmax_exp_masked_memory.data();
     const Buffer<T> kept_grad_softmax_exp_memory(cols);
     T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
     T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
@@ -296,10 +296,10 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
         typename K::Out out;
         typename K::Kept kept;
         K::stage0(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
-        kept_d_dropout_softmax_exp[j] = kept.d_dropout_softmax_exp;
         kept_grad_grad_dropout[j] = kept.grad_grad_dropout;
+        kept_softmax_exp[j] = kept.softmax_exp;
         kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+        kept_softmax_exp_masked[j] = kept.softmax_exp_masked;
         reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
@@ -350,7 +350,7 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
         typename K::Kept kept;
         kept.grad_grad_dropout = kept_grad_grad_dropout[j];
         kept.grad_softmax_exp = kept_grad_softmax_exp[j];
-        kept.d_dropout_softmax_exp = kept_d_dropout_softmax_exp[j];
+        kept.softmax_exp_masked = kept_softmax_exp_masked[j];
         K::stage2(full, col, row, scalar, kept, out);
         store(grad_x + at + j, out.grad_x);
         grad_matmul_bias_sum[j] += out.grad_matmul_bias;

@@ -23,15 +23,17 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_gelu_softmax")  # before anything of another version is called
+made_by("0.1.0", "matmul_gelu_softmax", "1995806cc9bd")  # before anything of another version is called
 
-from fusegen.runtime import Chain, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
+from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "matmul_gelu_softmax",
     __file__,
+    "1995806cc9bd",
     operands=[
         Operand("linear_bias", "col"),
     ],
@@ -80,26 +82,32 @@ def apply(
 
 
 apply.__qualname__ = "matmul_gelu_softmax.apply"
+torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
-class Module(nn.Module):
+class Module(FusedModule):
     """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,
         in_features: int,
         out_features: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(in_features, out_features)
+        self.linear = nn.Linear(in_features, out_features, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = torch.nn.functional.linear(
-            x,
-            self.linear.weight,
-        )
+        linear_ = self.linear
+        if plain(linear_, nn.Linear) and (linear_bias := linear_.bias) is not None:
+            x = torch.nn.functional.linear(x, linear_.weight)
+        else:  # it is called, so that it acts as in torch
+            x = linear_(x)
+            linear_bias = no_bias(x, -1)
         return apply(
             x,
-            linear_bias=self.linear.bias,
+            linear_bias=linear_bias,
         )

@@ -14,6 +14,7 @@ namespace fusegen_matmul_gelu_softmax {
 
 using fusegen::polynomial;
 using fusegen::power;
+using fusegen::times_power;
 
 // forward: (x: full, linear_bias: col)
 //   -> y: full, softmax_max: row, softmax_sum: row
@@ -167,14 +168,14 @@ struct Backward {
 //   linear: full = linear_bias + x
 //   d_d_gelu: full = (2 - linear**2)*normpdf(linear)
 //   d_gelu: full = linear*normpdf(linear) + normcdf(linear)
+//   grad_grad_linear: full = grad_grad_linear_bias + grad_grad_x
 //   gelu: full = linear*normcdf(linear)
 //   softmax_exp: full = exp(gelu - softmax_max)
+//   grad_grad_linear_softmax_exp: full = grad_grad_linear*softmax_exp
 //   grad_softmax_sum: full = grad_y*softmax_exp
 //   grad_softmax_sum_2: row = sum(grad_softmax_sum over cols)
 //   grad_softmax_exp: full = (-grad_softmax_sum_2/softmax_sum + grad_y)/softmax_sum
-//   grad_grad_linear: full = grad_grad_linear_bias + grad_grad_x
-//   softmax_exp_grad_grad_linear: full = grad_grad_linear*softmax_exp
-//   grad_d_gelu: full = grad_softmax_exp*softmax_exp_grad_grad_linear
+//   grad_d_gelu: full = grad_grad_linear_softmax_exp*grad_softmax_exp
 //   grad_grad_gelu: full = d_gelu*grad_grad_linear
 //   grad_grad_softmax_exp: full = grad_grad_gelu*softmax_exp
 //   grad_grad_softmax_sum_2: row = sum(grad_grad_softmax_exp over cols)
@@ -182,8 +183,8 @@ struct Backward {
 //   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
 //   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
 //   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_gelu*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
-//   grad_softmax_sum_4/softmax_sum**2 grad_gelu_2: full = grad_softmax_exp_2*softmax_exp
+//   grad_softmax_exp_2: full = grad_grad_gelu*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2
+//   grad_gelu_2: full = grad_softmax_exp_2*softmax_exp
 //   grad_linear_2: full = d_d_gelu*grad_d_gelu + d_gelu*grad_gelu_2
 //   grad_linear_bias_2: col = sum(grad_linear_2 over rows)
 //   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
@@ -218,7 +219,7 @@ struct DoubleBackward {
     T d_d_gelu;
     T d_gelu;
     T softmax_exp;
-    T softmax_exp_grad_grad_linear;
+    T grad_grad_linear_softmax_exp;
     T grad_grad_gelu;
     T grad_grad_softmax_exp;
     T grad_softmax_exp;
@@ -249,22 +250,22 @@ struct DoubleBackward {
     const T gelu_normcdf = Math::normcdf(linear);
     // d gelu / d linear
     const T d_gelu = Math::fma(d_gelu_normpdf, linear, gelu_normcdf);
+    // sum over all uses
+    const T grad_grad_linear = full.grad_grad_x + col.grad_grad_linear_bias;
     // gelu: x normcdf(x), or its tanh approximation
     const T gelu = linear * gelu_normcdf;
     // softmax: exp
     const T softmax_exp = Math::exp_difference(gelu, row.softmax_max);
+    // known before the row's sums are
+    const T grad_grad_linear_softmax_exp = grad_grad_linear * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    // sum over all uses
-    const T grad_grad_linear = full.grad_grad_x + col.grad_grad_linear_bias;
-    // known before the row's sums are
-    const T softmax_exp_grad_grad_linear = grad_grad_linear * softmax_exp;
     const T grad_grad_gelu = d_gelu * grad_grad_linear;
     const T grad_grad_softmax_exp = grad_grad_gelu * softmax_exp;
     kept.d_d_gelu = d_d_gelu;
     kept.d_gelu = d_gelu;
     kept.softmax_exp = softmax_exp;
-    kept.softmax_exp_grad_grad_linear = softmax_exp_grad_grad_linear;
+    kept.grad_grad_linear_softmax_exp = grad_grad_linear_softmax_exp;
     kept.grad_grad_gelu = grad_grad_gelu;
     kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
@@ -284,7 +285,7 @@ struct DoubleBackward {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_d_gelu = grad_softmax_exp * kept.softmax_exp_grad_grad_linear;
+    const T grad_d_gelu = kept.grad_grad_linear_softmax_exp * grad_softmax_exp;
     // d grad_softmax_exp / d softmax_sum
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;

@@ -240,8 +240,8 @@ void double_backward(const DoubleBackwardArgs& args) {
     T* const kept_d_gelu = kept_d_gelu_memory.data();
     const Buffer<T> kept_softmax_exp_memory(cols);
     T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_softmax_exp_grad_grad_linear_memory(cols);
-    T* const kept_softmax_exp_grad_grad_linear = kept_softmax_exp_grad_grad_linear_memory.data();
+    const Buffer<T> kept_grad_grad_linear_softmax_exp_memory(cols);
+    T* const kept_grad_grad_linear_softmax_exp = kept_grad_grad_linear_softmax_exp_memory.data();
     const Buffer<T> kept_grad_grad_gelu_memory(cols);
     T* const kept_grad_grad_gelu = kept_grad_grad_gelu_memory.data();
     const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
@@ -287,7 +287,7 @@ void double_backward(const DoubleBackwardArgs& args) {
         kept_d_d_gelu[j] = kept.d_d_gelu;
         kept_d_gelu[j] = kept.d_gelu;
         kept_softmax_exp[j] = kept.softmax_exp;
-        kept_softmax_exp_grad_grad_linear[j] = kept.softmax_exp_grad_grad_linear;
+        kept_grad_grad_linear_softmax_exp[j] = kept.grad_grad_linear_softmax_exp;
         kept_grad_grad_gelu[j] = kept.grad_grad_gelu;
         kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
@@ -313,7 +313,7 @@ void double_backward(const DoubleBackwardArgs& args) {
         const typename K::Col col{load(linear_bias + j), load(grad_grad_linear_bias + j)};
         typename K::Out out;
         typename K::Kept kept;
-        kept.softmax_exp_grad_grad_linear = kept_softmax_exp_grad_grad_linear[j];
+        kept.grad_grad_linear_softmax_exp = kept_grad_grad_linear_softmax_exp[j];
         kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
         kept.softmax_exp = kept_softmax_exp[j];
         K::stage1(full, col, row, scalar, kept, out);

@@ -23,15 +23,17 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_swish_scale")  # before anything of another version is called
+made_by("0.1.0", "matmul_swish_scale", "ffed1ff921e4")  # before anything of another version is called
 
-from fusegen.runtime import Chain, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
+from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "matmul_swish_scale",
     __file__,
+    "ffed1ff921e4",
     operands=[
         Operand("matmul_bias", "col"),
     ],
@@ -83,9 +85,10 @@ def apply(
 
 
 apply.__qualname__ = "matmul_swish_scale.apply"
+torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
-class Module(nn.Module):
+class Module(FusedModule):
     """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
@@ -93,19 +96,24 @@ class Module(nn.Module):
         in_features: int,
         out_features: int,
         scaling_factor: float = 2.0,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.matmul = nn.Linear(in_features, out_features)
+        self.matmul = nn.Linear(in_features, out_features, device=device, dtype=dtype)
         self.scaling_factor = scaling_factor
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""
-        x = torch.nn.functional.linear(
-            x,
-            self.matmul.weight,
-        )
+        matmul_ = self.matmul
+        if plain(matmul_, nn.Linear) and (matmul_bias := matmul_.bias) is not None:
+            x = torch.nn.functional.linear(x, matmul_.weight)
+        else:  # it is called, so that it acts as in torch
+            x = matmul_(x)
+            matmul_bias = no_bias(x, -1)
         return apply(
             x,
-            matmul_bias=self.matmul.bias,
+            matmul_bias=matmul_bias,
             scaling_factor=self.scaling_factor,
         )

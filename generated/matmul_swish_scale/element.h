@@ -4,8 +4,8 @@
 // The mathematics of one element, which the CPU's and the GPU's kernels share. A kernel runs its
 // stages one after the other over each row; between two stages the row is reduced.
 //   linear  x W^T + bias. torch computes x W^T, the kernel adds the bias. torch.nn.Linear.
-//   swish  x sigmoid(beta x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU with
-//   beta 1. scale(scaling_factor)  x other. torch.mul.
+//   swish  x sigmoid(beta x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU with beta 1.
+//   scale(scaling_factor)  x other. torch.mul.
 #pragma once
 
 #include "fusegen/elementary.h"
@@ -14,6 +14,7 @@ namespace fusegen_matmul_swish_scale {
 
 using fusegen::polynomial;
 using fusegen::power;
+using fusegen::times_power;
 
 // forward: (x: full, matmul_bias: col, scaling_factor: scalar)
 //   -> y: full
@@ -56,7 +57,7 @@ struct Forward {
 // backward: (x: full, matmul_bias: col, scaling_factor: scalar, grad_y: full)
 //   -> grad_x: full, grad_matmul_bias: col
 //   matmul: full = matmul_bias + x
-//   d_swish: full = (matmul*(1 - sigmoid(matmul)) + 1)*sigmoid(matmul)
+//   d_swish: full = (matmul*sigmoid(-matmul) + 1)*sigmoid(matmul)
 //   grad_swish: full = grad_y*scaling_factor
 //   grad_matmul: full = d_swish*grad_swish
 //   grad_matmul_bias: col = sum(grad_matmul over rows)
@@ -87,9 +88,8 @@ struct Backward {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
-    const T swish_sigmoid = Math::sigmoid(matmul);
     // d swish / d matmul
-    const T d_swish = swish_sigmoid * Math::fma(matmul, T(1) - swish_sigmoid, T(1));
+    const T d_swish = Math::fma(matmul, Math::sigmoid(-matmul), T(1)) * Math::sigmoid(matmul);
     const T grad_swish = full.grad_y * scalar.scaling_factor;
     const T grad_matmul = d_swish * grad_swish;
     out.grad_x = grad_matmul;
@@ -101,14 +101,13 @@ struct Backward {
 // full, grad_grad_matmul_bias: col)
 //   -> grad_x: full, grad_matmul_bias: col, grad_grad_y: full
 //   matmul: full = matmul_bias + x
-//   d_d_swish: full = (-matmul*(1 - sigmoid(matmul))*sigmoid(matmul) + (1 -
-//   sigmoid(matmul))*(matmul*(1 - sigmoid(matmul)) + 1) - sigmoid(matmul) + 1)*sigmoid(matmul)
+//   d_d_swish: full = (-matmul*tanh(matmul/2) + 2)*sigmoid(-matmul)*sigmoid(matmul)
 //   grad_grad_matmul: full = grad_grad_matmul_bias + grad_grad_x
 //   grad_swish: full = grad_y*scaling_factor
 //   grad_d_swish: full = grad_grad_matmul*grad_swish
 //   grad_matmul_2: full = d_d_swish*grad_d_swish
 //   grad_matmul_bias_2: col = sum(grad_matmul_2 over rows)
-//   d_swish: full = (matmul*(1 - sigmoid(matmul)) + 1)*sigmoid(matmul)
+//   d_swish: full = (matmul*sigmoid(-matmul) + 1)*sigmoid(matmul)
 //   grad_grad_swish: full = d_swish*grad_grad_matmul
 //   grad_grad_y: full = grad_grad_swish*scaling_factor
 template <class Math>
@@ -142,21 +141,17 @@ struct DoubleBackward {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     const T d_swish_sigmoid = Math::sigmoid(matmul);
-    const T d_swish_sum = d_swish_sigmoid - T(1);
-    const T d_swish_product = -d_swish_sum;
-    const T d_swish_product2 = d_swish_product * matmul;
-    const T d_swish_sum2 = d_swish_product2 + T(1);
+    const T d_swish_sigmoid2 = Math::sigmoid(-matmul);
     // d d_swish / d matmul
     const T d_d_swish =
-        d_swish_sigmoid * Math::fma(-d_swish_sigmoid, d_swish_product2,
-                                    Math::fma(d_swish_product, d_swish_sum2, -d_swish_sum));
+        d_swish_sigmoid * d_swish_sigmoid2 * Math::fma(-matmul, Math::tanh(T(0.5) * matmul), T(2));
     // sum over all uses
     const T grad_grad_matmul = full.grad_grad_x + col.grad_grad_matmul_bias;
     const T grad_swish = full.grad_y * scalar.scaling_factor;
     const T grad_d_swish = grad_grad_matmul * grad_swish;
     const T grad_matmul_2 = d_d_swish * grad_d_swish;
     // d swish / d matmul
-    const T d_swish = d_swish_sigmoid * d_swish_sum2;
+    const T d_swish = d_swish_sigmoid * Math::fma(d_swish_sigmoid2, matmul, T(1));
     const T grad_grad_swish = d_swish * grad_grad_matmul;
     const T grad_grad_y = grad_grad_swish * scalar.scaling_factor;
     out.grad_x = grad_matmul_2;

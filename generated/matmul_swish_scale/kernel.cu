@@ -45,6 +45,8 @@ __global__ void __launch_bounds__(ForwardLaunch::block)
     for (int v = 0; v < V; ++v) {
       col[v].matmul_bias = matmul_bias_v.value[v];
     }
+    // A second copy of the body would serve nothing: most threads take one batch.
+#pragma unroll 1
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
          first += stride * R) {
       fusegen::Packed<S, V> x_raw[R];
@@ -143,7 +145,7 @@ struct BackwardLaunch {
   static constexpr int access =
       0;  // bytes of one access at most, 16 or 32; 0: the widest that the chip has
   static constexpr int rows_in_flight =
-      1;  // accesses that a thread has under way at once, of each input
+      2;  // accesses that a thread has under way at once, of each input
   static constexpr int tiles =
       64;  // of columns that a grid has at least, before a block gets wider than a warp
   static constexpr int threads_across = 256;  // at most so many threads side by side in a row
@@ -179,6 +181,8 @@ __global__ void __launch_bounds__(BackwardLaunch::block)
     for (int v = 0; v < V; ++v) {
       col[v].matmul_bias = matmul_bias_v.value[v];
     }
+    // A second copy of the body would serve nothing: most threads take one batch.
+#pragma unroll 1
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
          first += stride * R) {
       fusegen::Packed<S, V> x_raw[R];
@@ -356,6 +360,8 @@ __global__ void __launch_bounds__(DoubleBackwardLaunch::block)
       col[v].matmul_bias = matmul_bias_v.value[v];
       col[v].grad_grad_matmul_bias = grad_grad_matmul_bias_v.value[v];
     }
+    // A second copy of the body would serve nothing: most threads take one batch.
+#pragma unroll 1
     for (int64_t first = int64_t(blockIdx.y) * blockDim.y + threadIdx.y; first < rows;
          first += stride * R) {
       fusegen::Packed<S, V> x_raw[R];

@@ -23,15 +23,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu")  # before anything of another version is called
+made_by("0.1.0", "residual_add_gelu", "9688cdc13f3d")  # before anything of another version is called
 
-from fusegen.runtime import Chain, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "residual_add_gelu",
     __file__,
+    "9688cdc13f3d",
     operands=[
         Operand("residual", "full"),
     ],
@@ -80,9 +81,10 @@ def apply(
 
 
 apply.__qualname__ = "residual_add_gelu.apply"
+torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
-class Module(nn.Module):
+class Module(FusedModule):
     """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(

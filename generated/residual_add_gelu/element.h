@@ -4,8 +4,7 @@
 // The mathematics of one element, which the CPU's and the GPU's kernels share. A kernel runs its
 // stages one after the other over each row; between two stages the row is reduced.
 //   add(residual)  x + alpha other. torch.add.
-//   gelu(approximate=tanh)  x normcdf(x), or its tanh approximation. Hendrycks & Gimpel 2016,
-//   arXiv:1606.08415.
+//   gelu(approximate=tanh)  x normcdf(x), or its tanh approximation. Hendrycks & Gimpel 2016, arXiv:1606.08415.
 #pragma once
 
 #include "fusegen/elementary.h"
@@ -14,11 +13,14 @@ namespace fusegen_residual_add_gelu {
 
 using fusegen::polynomial;
 using fusegen::power;
+using fusegen::times_power;
 
 // forward: (x: full, residual: full)
 //   -> y: full
 //   add: full = residual + x
-//   gelu: full = add*(tanh(sqrt(2)*(0.044715*add**3 + add)/sqrt(pi)) + 1)/2
+//   gelu_near: full = where(add > 32, 32, where(add < -32, -32, add))
+//   gelu_gate: full = sigmoid(gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))
+//   gelu: full = add*gelu_gate
 template <class Math>
 struct Forward {
   using T = typename Math::Scalar;
@@ -41,11 +43,14 @@ struct Forward {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // add: x + alpha other
     const T add = full.residual + full.x;
+    // gelu: near
+    const T gelu_near = (add > T(32) ? T(32) : (add < -T(32) ? -T(32) : add));
+    // gelu: gate
+    const T gelu_gate =
+        Math::sigmoid(gelu_near * Math::fma(gelu_near * gelu_near, T(0.07135481627260025),
+                                            T(1.5957691216057308)));
     // gelu: x normcdf(x), or its tanh approximation
-    const T gelu = T(0.5) * add *
-                   (Math::tanh(Math::fma(power<3>(add), T(0.044715), add) * T(0.5641895835477563) *
-                               T(1.4142135623730951)) +
-                    T(1));
+    const T gelu = add * gelu_gate;
     out.y = gelu;
   }
 };
@@ -53,9 +58,12 @@ struct Forward {
 // backward: (x: full, residual: full, grad_y: full)
 //   -> grad_x: full, grad_residual: full
 //   add: full = residual + x
-//   d_gelu: full = (sqrt(2)*add*(0.134145*add**2 + 1)*sech2(sqrt(2)*add*(0.044715*add**2 +
-//   1)/sqrt(pi))/sqrt(pi) + tanh(sqrt(2)*add*(0.044715*add**2 + 1)/sqrt(pi)) + 1)/2 grad_add: full
-//   = d_gelu*grad_y
+//   gelu_near: full = where(add > 32, 32, where(add < -32, -32, add))
+//   gelu_gate: full = sigmoid(gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))
+//   d_gelu_gate: full = (0.21406444881780073*gelu_near**2 + 1.5957691216057308)*sigmoid(-gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))*sigmoid(gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))
+//   grad_gelu_gate: full = add*grad_y
+//   grad_gelu_near: full = d_gelu_gate*grad_gelu_gate
+//   grad_add: full = gelu_gate*grad_y + where(add > 32, 0, where(add < -32, 0, grad_gelu_near))
 template <class Math>
 struct Backward {
   using T = typename Math::Scalar;
@@ -80,15 +88,24 @@ struct Backward {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // add: x + alpha other
     const T add = full.residual + full.x;
-    const T gelu_power = add * add;
-    const T gelu_product = add * T(0.5641895835477563) * T(1.4142135623730951);
-    const T gelu_product2 = gelu_product * Math::fma(gelu_power, T(0.044715), T(1));
-    // d gelu / d add
-    const T d_gelu = Math::fma(T(0.5), Math::tanh(gelu_product2),
-                               T(0.5) * gelu_product * Math::fma(gelu_power, T(0.134145), T(1)) *
-                                   Math::sech2(gelu_product2)) +
-                     T(0.5);
-    const T grad_add = d_gelu * full.grad_y;
+    // gelu: near
+    const T gelu_near = (add > T(32) ? T(32) : (add < -T(32) ? -T(32) : add));
+    const T gelu_gate_power = gelu_near * gelu_near;
+    const T gelu_gate_product =
+        gelu_near * Math::fma(gelu_gate_power, T(0.07135481627260025), T(1.5957691216057308));
+    const T gelu_gate_sigmoid = Math::sigmoid(gelu_gate_product);
+    // gelu: gate
+    const T gelu_gate = gelu_gate_sigmoid;
+    // d gelu_gate / d gelu_near
+    const T d_gelu_gate =
+        gelu_gate_sigmoid *
+        Math::fma(gelu_gate_power, T(0.21406444881780073), T(1.5957691216057308)) *
+        Math::sigmoid(-gelu_gate_product);
+    const T grad_gelu_gate = add * full.grad_y;
+    const T grad_gelu_near = d_gelu_gate * grad_gelu_gate;
+    // sum over all uses
+    const T grad_add = Math::fma(gelu_gate, full.grad_y,
+                                 (add > T(32) ? T(0) : (add < -T(32) ? T(0) : grad_gelu_near)));
     out.grad_x = grad_add;
     out.grad_residual = grad_add;
   }
@@ -98,14 +115,19 @@ struct Backward {
 // full)
 //   -> grad_x: full, grad_residual: full, grad_grad_y: full
 //   add: full = residual + x
-//   d_d_gelu: full = (0.134145*sqrt(2)*add**2/sqrt(pi) - 2*add*(0.134145*add**2 +
-//   1)**2*tanh(sqrt(2)*add*(0.044715*add**2 + 1)/sqrt(pi))/pi + sqrt(2)*(0.134145*add**2 +
-//   1)/sqrt(pi))*sech2(sqrt(2)*add*(0.044715*add**2 + 1)/sqrt(pi)) grad_grad_add: full =
-//   grad_grad_residual + grad_grad_x grad_d_gelu: full = grad_grad_add*grad_y grad_add_2: full =
-//   d_d_gelu*grad_d_gelu d_gelu: full = (sqrt(2)*add*(0.134145*add**2 +
-//   1)*sech2(sqrt(2)*add*(0.044715*add**2 + 1)/sqrt(pi))/sqrt(pi) +
-//   tanh(sqrt(2)*add*(0.044715*add**2 + 1)/sqrt(pi)) + 1)/2 grad_grad_y: full =
-//   d_gelu*grad_grad_add
+//   gelu_near: full = where(add > 32, 32, where(add < -32, -32, add))
+//   d_d_gelu_gate: full = (0.42812889763560147*gelu_near - (0.21406444881780073*gelu_near**2 + 1.5957691216057308)**2*tanh(gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308)/2))*sigmoid(-gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))*sigmoid(gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))
+//   d_gelu_gate: full = (0.21406444881780073*gelu_near**2 + 1.5957691216057308)*sigmoid(-gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))*sigmoid(gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))
+//   grad_gelu_gate: full = add*grad_y
+//   grad_grad_add: full = grad_grad_residual + grad_grad_x
+//   grad_grad_gelu_near: full = where(add > 32, 0, where(add < -32, 0, grad_grad_add))
+//   grad_d_gelu_gate: full = grad_gelu_gate*grad_grad_gelu_near
+//   grad_gelu_gate_2: full = grad_grad_add*grad_y
+//   grad_gelu_near_2: full = d_d_gelu_gate*grad_d_gelu_gate + d_gelu_gate*grad_gelu_gate_2
+//   grad_grad_gelu_gate: full = d_gelu_gate*grad_grad_gelu_near
+//   grad_add_2: full = grad_grad_gelu_gate*grad_y + where(add > 32, 0, where(add < -32, 0, grad_gelu_near_2))
+//   gelu_gate: full = sigmoid(gelu_near*(0.07135481627260025*gelu_near**2 + 1.5957691216057308))
+//   grad_grad_y: full = add*grad_grad_gelu_gate + gelu_gate*grad_grad_add
 template <class Math>
 struct DoubleBackward {
   using T = typename Math::Scalar;
@@ -133,26 +155,39 @@ struct DoubleBackward {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     // add: x + alpha other
     const T add = full.residual + full.x;
-    const T d_gelu_product = T(0.7978845608028654);
-    const T d_gelu_power = add * add;
-    const T d_gelu_product2 = d_gelu_product * add * Math::fma(d_gelu_power, T(0.044715), T(1));
-    const T d_gelu_sech2 = Math::sech2(d_gelu_product2);
-    const T d_gelu_product3 = d_gelu_power * T(0.134145);
-    const T d_gelu_sum = d_gelu_product3 + T(1);
-    const T d_gelu_product4 = d_gelu_product * d_gelu_sum;
-    const T d_gelu_tanh = Math::tanh(d_gelu_product2);
-    // d d_gelu / d add
-    const T d_d_gelu = d_gelu_sech2 * (Math::fma(d_gelu_product, d_gelu_product3, d_gelu_product4) -
-                                       T(2) * d_gelu_tanh * add * (d_gelu_sum * d_gelu_sum) /
-                                           T(3.141592653589793));
+    // gelu: near
+    const T gelu_near = (add > T(32) ? T(32) : (add < -T(32) ? -T(32) : add));
+    const T d_gelu_gate_power = gelu_near * gelu_near;
+    const T d_gelu_gate_sum =
+        Math::fma(d_gelu_gate_power, T(0.21406444881780073), T(1.5957691216057308));
+    const T d_gelu_gate_product =
+        gelu_near * Math::fma(d_gelu_gate_power, T(0.07135481627260025), T(1.5957691216057308));
+    const T d_gelu_gate_sigmoid = Math::sigmoid(d_gelu_gate_product);
+    const T d_gelu_gate_product2 = d_gelu_gate_sigmoid * Math::sigmoid(-d_gelu_gate_product);
+    // d d_gelu_gate / d gelu_near
+    const T d_d_gelu_gate =
+        d_gelu_gate_product2 * Math::fma(-d_gelu_gate_sum * d_gelu_gate_sum,
+                                         Math::tanh(T(0.5) * d_gelu_gate_product),
+                                         gelu_near * T(0.42812889763560147));
+    // d gelu_gate / d gelu_near
+    const T d_gelu_gate = d_gelu_gate_sum * d_gelu_gate_product2;
+    const T grad_gelu_gate = add * full.grad_y;
     // sum over all uses
     const T grad_grad_add = full.grad_grad_residual + full.grad_grad_x;
-    const T grad_d_gelu = grad_grad_add * full.grad_y;
-    const T grad_add_2 = d_d_gelu * grad_d_gelu;
-    // d gelu / d add
-    const T d_gelu =
-        Math::fma(T(0.5), d_gelu_tanh, T(0.5) * d_gelu_sech2 * d_gelu_product4 * add) + T(0.5);
-    const T grad_grad_y = d_gelu * grad_grad_add;
+    const T grad_grad_gelu_near = (add > T(32) ? T(0) : (add < -T(32) ? T(0) : grad_grad_add));
+    const T grad_d_gelu_gate = grad_gelu_gate * grad_grad_gelu_near;
+    const T grad_gelu_gate_2 = grad_grad_add * full.grad_y;
+    // sum over all uses
+    const T grad_gelu_near_2 =
+        Math::fma(d_gelu_gate, grad_gelu_gate_2, d_d_gelu_gate * grad_d_gelu_gate);
+    const T grad_grad_gelu_gate = d_gelu_gate * grad_grad_gelu_near;
+    // sum over all uses
+    const T grad_add_2 = Math::fma(grad_grad_gelu_gate, full.grad_y,
+                                   (add > T(32) ? T(0) : (add < -T(32) ? T(0) : grad_gelu_near_2)));
+    // gelu: gate
+    const T gelu_gate = d_gelu_gate_sigmoid;
+    // sum over all uses
+    const T grad_grad_y = Math::fma(gelu_gate, grad_grad_add, add * grad_grad_gelu_gate);
     out.grad_x = grad_add_2;
     out.grad_residual = grad_add_2;
     out.grad_grad_y = grad_grad_y;

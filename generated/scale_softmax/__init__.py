@@ -25,15 +25,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "scale_softmax")  # before anything of another version is called
+made_by("0.1.0", "scale_softmax", "7c30b4337bb0")  # before anything of another version is called
 
-from fusegen.runtime import Chain, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "scale_softmax",
     __file__,
+    "7c30b4337bb0",
     operands=[
         Operand("scale", "scalar"),
     ],
@@ -82,17 +83,21 @@ def apply(
 
 
 apply.__qualname__ = "scale_softmax.apply"
+torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
-class Module(nn.Module):
+class Module(FusedModule):
     """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,
         scale_shape: Sequence[int] = (1,),
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(scale_shape))
+        self.scale = nn.Parameter(torch.ones(scale_shape, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output at `x`."""

@@ -13,6 +13,7 @@ namespace fusegen_scale_softmax {
 
 using fusegen::polynomial;
 using fusegen::power;
+using fusegen::times_power;
 
 // forward: (x: full, scale: scalar)
 //   -> y: full, softmax_max: row, softmax_sum: row
@@ -170,11 +171,12 @@ struct Backward {
 //   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
 //   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
 //   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
-//   grad_softmax_sum_4/softmax_sum**2 grad_mul_2: full = grad_softmax_exp_2*softmax_exp grad_x_2:
-//   full = grad_grad_scale*grad_mul + grad_mul_2*scale grad_scale_3: full = grad_grad_x*grad_mul +
-//   grad_mul_2*x grad_scale_4: scalar = sum(grad_scale_3 over rows, cols) grad_grad_y: full =
-//   grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
+//   grad_softmax_exp_2: full = grad_grad_mul*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2
+//   grad_mul_2: full = grad_softmax_exp_2*softmax_exp
+//   grad_x_2: full = grad_grad_scale*grad_mul + grad_mul_2*scale
+//   grad_scale_3: full = grad_grad_x*grad_mul + grad_mul_2*x
+//   grad_scale_4: scalar = sum(grad_scale_3 over rows, cols)
+//   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
 template <class Math>
 struct DoubleBackward {
   using T = typename Math::Scalar;

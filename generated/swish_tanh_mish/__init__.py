@@ -23,15 +23,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "swish_tanh_mish")  # before anything of another version is called
+made_by("0.1.0", "swish_tanh_mish", "bb04b3c179e7")  # before anything of another version is called
 
-from fusegen.runtime import Chain, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "swish_tanh_mish",
     __file__,
+    "bb04b3c179e7",
     operands=[
     ],
     modes={
@@ -78,9 +79,10 @@ def apply(
 
 
 apply.__qualname__ = "swish_tanh_mish.apply"
+torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
-class Module(nn.Module):
+class Module(FusedModule):
     """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(

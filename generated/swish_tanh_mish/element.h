@@ -3,9 +3,9 @@
 //
 // The mathematics of one element, which the CPU's and the GPU's kernels share. A kernel runs its
 // stages one after the other over each row; between two stages the row is reduced.
-//   swish  x sigmoid(beta x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU with
-//   beta 1. tanh  (exp(x) - exp(-x)) / (exp(x) + exp(-x)). torch.tanh. mish  x tanh(softplus(x)).
-//   Misra 2019, arXiv:1908.08681.
+//   swish  x sigmoid(beta x). Ramachandran et al. 2017, arXiv:1710.05941; torch.nn.SiLU with beta 1.
+//   tanh  (exp(x) - exp(-x)) / (exp(x) + exp(-x)). torch.tanh.
+//   mish  x tanh(softplus(x)). Misra 2019, arXiv:1908.08681.
 #pragma once
 
 #include "fusegen/elementary.h"
@@ -14,6 +14,7 @@ namespace fusegen_swish_tanh_mish {
 
 using fusegen::polynomial;
 using fusegen::power;
+using fusegen::times_power;
 
 // forward: (x: full)
 //   -> y: full
@@ -51,7 +52,7 @@ struct Forward {
 
 // backward: (x: full, grad_y: full)
 //   -> grad_x: full
-//   d_swish: full = (x*(1 - sigmoid(x)) + 1)*sigmoid(x)
+//   d_swish: full = (x*sigmoid(-x) + 1)*sigmoid(x)
 //   swish: full = x*sigmoid(x)
 //   d_tanh: full = sech2(swish)
 //   tanh: full = tanh(swish)
@@ -81,7 +82,7 @@ struct Backward {
                                 const Scalar& scalar, Kept& kept, Out& out) {
     const T swish_sigmoid = Math::sigmoid(full.x);
     // d swish / d x
-    const T d_swish = swish_sigmoid * Math::fma(full.x, T(1) - swish_sigmoid, T(1));
+    const T d_swish = swish_sigmoid * Math::fma(full.x, Math::sigmoid(-full.x), T(1));
     // swish: x sigmoid(beta x)
     const T swish = swish_sigmoid * full.x;
     // d tanh / d swish
@@ -101,17 +102,20 @@ struct Backward {
 
 // double_backward: (x: full, grad_y: full, grad_grad_x: full)
 //   -> grad_x: full, grad_grad_y: full
-//   d_d_swish: full = (-x*(1 - sigmoid(x))*sigmoid(x) + (1 - sigmoid(x))*(x*(1 - sigmoid(x)) + 1) -
-//   sigmoid(x) + 1)*sigmoid(x) d_swish: full = (x*(1 - sigmoid(x)) + 1)*sigmoid(x) swish: full =
-//   x*sigmoid(x) d_tanh: full = sech2(swish) tanh: full = tanh(swish) d_mish: full =
-//   tanh*sech2(softplus(tanh))*sigmoid(tanh) + tanh(softplus(tanh)) grad_tanh: full = d_mish*grad_y
+//   d_d_swish: full = (-x*tanh(x/2) + 2)*sigmoid(-x)*sigmoid(x)
+//   d_swish: full = (x*sigmoid(-x) + 1)*sigmoid(x)
+//   swish: full = x*sigmoid(x)
+//   d_tanh: full = sech2(swish)
+//   tanh: full = tanh(swish)
+//   d_mish: full = tanh*sech2(softplus(tanh))*sigmoid(tanh) + tanh(softplus(tanh))
+//   grad_tanh: full = d_mish*grad_y
 //   grad_swish: full = d_tanh*grad_tanh
 //   grad_d_swish: full = grad_grad_x*grad_swish
 //   d_d_tanh: full = -2*tanh(swish)*sech2(swish)
 //   grad_grad_swish: full = d_swish*grad_grad_x
 //   grad_d_tanh: full = grad_grad_swish*grad_tanh
-//   d_d_mish: full = (tanh*(1 - sigmoid(tanh)) - 2*tanh*tanh(softplus(tanh))*sigmoid(tanh) +
-//   2)*sech2(softplus(tanh))*sigmoid(tanh) grad_grad_tanh: full = d_tanh*grad_grad_swish
+//   d_d_mish: full = (-2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + tanh*sigmoid(-tanh) + 2)*sech2(softplus(tanh))*sigmoid(tanh)
+//   grad_grad_tanh: full = d_tanh*grad_grad_swish
 //   grad_d_mish: full = grad_grad_tanh*grad_y
 //   grad_tanh_2: full = d_d_mish*grad_d_mish
 //   grad_swish_2: full = d_d_tanh*grad_d_tanh + d_tanh*grad_tanh_2
@@ -140,16 +144,12 @@ struct DoubleBackward {
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
     const T d_swish_sigmoid = Math::sigmoid(full.x);
-    const T d_swish_sum = d_swish_sigmoid - T(1);
-    const T d_swish_product = -d_swish_sum;
-    const T d_swish_product2 = d_swish_product * full.x;
-    const T d_swish_sum2 = d_swish_product2 + T(1);
+    const T d_swish_sigmoid2 = Math::sigmoid(-full.x);
     // d d_swish / d x
     const T d_d_swish =
-        d_swish_sigmoid * Math::fma(-d_swish_sigmoid, d_swish_product2,
-                                    Math::fma(d_swish_product, d_swish_sum2, -d_swish_sum));
+        d_swish_sigmoid * d_swish_sigmoid2 * Math::fma(-full.x, Math::tanh(T(0.5) * full.x), T(2));
     // d swish / d x
-    const T d_swish = d_swish_sigmoid * d_swish_sum2;
+    const T d_swish = d_swish_sigmoid * Math::fma(d_swish_sigmoid2, full.x, T(1));
     // swish: x sigmoid(beta x)
     const T swish = d_swish_sigmoid * full.x;
     const T tanh_sech2 = Math::sech2(swish);
@@ -159,9 +159,9 @@ struct DoubleBackward {
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     const T tanh = tanh_tanh;
     const T mish_softplus = Math::softplus(tanh);
+    const T mish_tanh = Math::tanh(mish_softplus);
     const T mish_sigmoid = Math::sigmoid(tanh);
     const T mish_product = mish_sigmoid * Math::sech2(mish_softplus);
-    const T mish_tanh = Math::tanh(mish_softplus);
     // d mish / d tanh
     const T d_mish = Math::fma(mish_product, tanh, mish_tanh);
     const T grad_tanh = d_mish * full.grad_y;
@@ -174,7 +174,7 @@ struct DoubleBackward {
     // d d_mish / d tanh
     const T d_d_mish =
         mish_product *
-        (Math::fma(-T(2) * mish_tanh * mish_sigmoid, tanh, tanh * (T(1) - mish_sigmoid)) + T(2));
+        (Math::fma(-T(2) * mish_tanh * mish_sigmoid, tanh, tanh * Math::sigmoid(-tanh)) + T(2));
     const T grad_grad_tanh = d_tanh * grad_grad_swish;
     const T grad_d_mish = grad_grad_tanh * full.grad_y;
     const T grad_tanh_2 = d_d_mish * grad_d_mish;
@@ -191,11 +191,12 @@ struct DoubleBackward {
 // triple_backward: (x: full, grad_y: full, grad_grad_x: full, grad_grad_x_2: full,
 // grad_grad_grad_y: full)
 //   -> grad_x: full, grad_grad_y: full, grad_grad_grad_x: full
-//   d_d_d_swish: full = (1 - sigmoid(x))*(-3*x*(1 - sigmoid(x))*sigmoid(x) + x*sigmoid(x)**2 + (1 -
-//   sigmoid(x))*(x*(1 - sigmoid(x)) + 1) - (x*(1 - sigmoid(x)) + 1)*sigmoid(x) - 4*sigmoid(x) +
-//   2)*sigmoid(x) d_d_swish: full = (-x*(1 - sigmoid(x))*sigmoid(x) + (1 - sigmoid(x))*(x*(1 -
-//   sigmoid(x)) + 1) - sigmoid(x) + 1)*sigmoid(x) d_swish: full = (x*(1 - sigmoid(x)) +
-//   1)*sigmoid(x) swish: full = x*sigmoid(x) d_tanh: full = sech2(swish) tanh: full = tanh(swish)
+//   d_d_d_swish: full = (-x*sech2(x/2)/2 + (x*tanh(x/2) - 2)*tanh(x/2) - tanh(x/2))*sigmoid(-x)*sigmoid(x)
+//   d_d_swish: full = (-x*tanh(x/2) + 2)*sigmoid(-x)*sigmoid(x)
+//   d_swish: full = (x*sigmoid(-x) + 1)*sigmoid(x)
+//   swish: full = x*sigmoid(x)
+//   d_tanh: full = sech2(swish)
+//   tanh: full = tanh(swish)
 //   d_mish: full = tanh*sech2(softplus(tanh))*sigmoid(tanh) + tanh(softplus(tanh))
 //   grad_tanh: full = d_mish*grad_y
 //   grad_swish: full = d_tanh*grad_tanh
@@ -204,8 +205,8 @@ struct DoubleBackward {
 //   d_d_tanh: full = -2*tanh(swish)*sech2(swish)
 //   grad_grad_swish_2: full = d_swish*grad_grad_x_2
 //   grad_grad_d_tanh: full = d_d_tanh*grad_grad_swish_2
-//   d_d_mish: full = (tanh*(1 - sigmoid(tanh)) - 2*tanh*tanh(softplus(tanh))*sigmoid(tanh) +
-//   2)*sech2(softplus(tanh))*sigmoid(tanh) grad_grad_tanh_2: full = d_tanh*grad_grad_swish_2
+//   d_d_mish: full = (-2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + tanh*sigmoid(-tanh) + 2)*sech2(softplus(tanh))*sigmoid(tanh)
+//   grad_grad_tanh_2: full = d_tanh*grad_grad_swish_2
 //   grad_grad_d_mish: full = d_d_mish*grad_grad_tanh_2
 //   grad_grad_grad_tanh: full = d_mish*grad_grad_grad_y + grad_grad_d_mish*grad_y
 //   grad_grad_grad_swish: full = d_tanh*grad_grad_grad_tanh + grad_grad_d_tanh*grad_tanh
@@ -220,13 +221,8 @@ struct DoubleBackward {
 //   grad_d_d_tanh: full = grad_d_tanh*grad_grad_swish_2
 //   grad_grad_d_swish: full = d_d_swish*grad_grad_x_2
 //   grad_grad_swish_3: full = grad_grad_d_swish*grad_grad_x
-//   grad_d_tanh_2: full = grad_grad_grad_tanh*grad_grad_swish + grad_grad_swish_2*grad_tanh_2 +
-//   grad_grad_swish_3*grad_tanh d_d_d_mish: full = (-2*tanh*(1 -
-//   sigmoid(tanh))*tanh(softplus(tanh))*sigmoid(tanh) - tanh*(1 - sigmoid(tanh))*sigmoid(tanh) -
-//   2*tanh*sech2(softplus(tanh))*sigmoid(tanh)**2 + (1 - sigmoid(tanh))*(tanh*(1 - sigmoid(tanh)) -
-//   2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + 2) - 2*(tanh*(1 - sigmoid(tanh)) -
-//   2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + 2)*tanh(softplus(tanh))*sigmoid(tanh) -
-//   2*tanh(softplus(tanh))*sigmoid(tanh) - sigmoid(tanh) + 1)*sech2(softplus(tanh))*sigmoid(tanh)
+//   grad_d_tanh_2: full = grad_grad_grad_tanh*grad_grad_swish + grad_grad_swish_2*grad_tanh_2 + grad_grad_swish_3*grad_tanh
+//   d_d_d_mish: full = (-2*tanh*tanh(softplus(tanh))*sigmoid(-tanh)*sigmoid(tanh) - 2*tanh*sech2(softplus(tanh))*sigmoid(tanh)**2 - tanh*sigmoid(-tanh)*sigmoid(tanh) - 2*(-2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + tanh*sigmoid(-tanh) + 2)*tanh(softplus(tanh))*sigmoid(tanh) + (-2*tanh*tanh(softplus(tanh))*sigmoid(tanh) + tanh*sigmoid(-tanh) + 2)*sigmoid(-tanh) - 2*tanh(softplus(tanh))*sigmoid(tanh) + sigmoid(-tanh))*sech2(softplus(tanh))*sigmoid(tanh)
 //   grad_d_d_mish: full = grad_d_mish*grad_grad_tanh_2
 //   grad_grad_tanh_3: full = d_tanh*grad_grad_swish_3 + grad_grad_d_tanh*grad_grad_swish
 //   grad_d_mish_2: full = grad_grad_grad_y*grad_grad_tanh + grad_grad_tanh_3*grad_y
@@ -260,29 +256,22 @@ struct TripleBackward {
   // Stage 0: grad_x, grad_grad_y, grad_grad_grad_x.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
                                 const Scalar& scalar, Kept& kept, Out& out) {
-    const T d_d_swish_sigmoid = Math::sigmoid(full.x);
-    const T d_d_swish_sum = d_d_swish_sigmoid - T(1);
-    const T d_d_swish_product = -d_d_swish_sum;
-    const T d_d_swish_product2 = d_d_swish_product * full.x;
-    const T d_d_swish_product3 = d_d_swish_sigmoid * d_d_swish_product2;
-    const T d_d_swish_sum2 = d_d_swish_product2 + T(1);
-    const T d_d_swish_product4 = d_d_swish_sigmoid * d_d_swish_sum2;
-    const T d_d_swish_product5 = -d_d_swish_product * d_d_swish_sum2;
+    const T d_d_swish_product = T(0.5) * full.x;
+    const T d_d_swish_tanh = Math::tanh(d_d_swish_product);
+    const T d_d_swish_sum = Math::fma(d_d_swish_tanh, full.x, -T(2));
+    const T d_d_swish_sigmoid = Math::sigmoid(-full.x);
+    const T d_d_swish_sigmoid2 = Math::sigmoid(full.x);
+    const T d_d_swish_product2 = d_d_swish_sigmoid * d_d_swish_sigmoid2;
     // d d_d_swish / d x
     const T d_d_d_swish =
-        d_d_swish_sigmoid * d_d_swish_product *
-        (Math::fma(-T(4), d_d_swish_sigmoid,
-                   Math::fma(-T(3), d_d_swish_product3,
-                             Math::fma(full.x, d_d_swish_sigmoid * d_d_swish_sigmoid,
-                                       -d_d_swish_product4 - d_d_swish_product5))) +
-         T(2));
+        d_d_swish_product2 * Math::fma(-d_d_swish_product, Math::sech2(d_d_swish_product),
+                                       Math::fma(d_d_swish_tanh, d_d_swish_sum, -d_d_swish_tanh));
     // d d_swish / d x
-    const T d_d_swish =
-        d_d_swish_sigmoid * (-d_d_swish_sum - d_d_swish_product3 - d_d_swish_product5);
+    const T d_d_swish = -d_d_swish_sum * d_d_swish_product2;
     // d swish / d x
-    const T d_swish = d_d_swish_product4;
+    const T d_swish = d_d_swish_sigmoid2 * Math::fma(d_d_swish_sigmoid, full.x, T(1));
     // swish: x sigmoid(beta x)
-    const T swish = d_d_swish_sigmoid * full.x;
+    const T swish = d_d_swish_sigmoid2 * full.x;
     const T tanh_sech2 = Math::sech2(swish);
     // d tanh / d swish
     const T d_tanh = tanh_sech2;
@@ -290,10 +279,10 @@ struct TripleBackward {
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
     const T tanh = tanh_tanh;
     const T mish_softplus = Math::softplus(tanh);
-    const T mish_tanh = Math::tanh(mish_softplus);
     const T mish_sech2 = Math::sech2(mish_softplus);
     const T mish_sigmoid = Math::sigmoid(tanh);
     const T mish_product = mish_sech2 * mish_sigmoid;
+    const T mish_tanh = Math::tanh(mish_softplus);
     // d mish / d tanh
     const T d_mish = Math::fma(mish_product, tanh, mish_tanh);
     const T grad_tanh = d_mish * full.grad_y;
@@ -305,13 +294,12 @@ struct TripleBackward {
     const T d_d_tanh = -d_tanh_product * tanh_tanh;
     const T grad_grad_swish_2 = d_swish * full.grad_grad_x_2;
     const T grad_grad_d_tanh = d_d_tanh * grad_grad_swish_2;
-    const T d_mish_sum = mish_sigmoid - T(1);
-    const T d_mish_product = -d_mish_sum;
-    const T d_mish_product2 = d_mish_product * tanh;
-    const T d_mish_product3 = T(2) * mish_tanh * mish_sigmoid;
-    const T d_mish_sum2 = Math::fma(-d_mish_product3, tanh, d_mish_product2) + T(2);
+    const T d_mish_sigmoid = Math::sigmoid(-tanh);
+    const T d_mish_product = d_mish_sigmoid * tanh;
+    const T d_mish_product2 = T(2) * mish_sigmoid * mish_tanh;
+    const T d_mish_sum = Math::fma(-d_mish_product2, tanh, d_mish_product) + T(2);
     // d d_mish / d tanh
-    const T d_d_mish = mish_product * d_mish_sum2;
+    const T d_d_mish = mish_product * d_mish_sum;
     const T grad_grad_tanh_2 = d_tanh * grad_grad_swish_2;
     const T grad_grad_d_mish = d_d_mish * grad_grad_tanh_2;
     // sum over all uses
@@ -343,12 +331,12 @@ struct TripleBackward {
     const T d_d_d_mish =
         mish_product *
         Math::fma(
-            -d_mish_product3, d_mish_sum2,
-            Math::fma(-d_mish_product2, d_mish_product3,
-                      Math::fma(-mish_sigmoid, d_mish_product2,
+            -d_mish_product2, d_mish_sum,
+            Math::fma(-d_mish_product, d_mish_product2,
+                      Math::fma(-mish_sigmoid, d_mish_product,
                                 Math::fma(-T(2) * mish_sech2 * tanh, mish_sigmoid * mish_sigmoid,
-                                          Math::fma(d_mish_product, d_mish_sum2,
-                                                    -d_mish_sum - d_mish_product3)))));
+                                          Math::fma(d_mish_sigmoid, d_mish_sum,
+                                                    d_mish_sigmoid - d_mish_product2)))));
     const T grad_d_d_mish = grad_d_mish * grad_grad_tanh_2;
     // sum over all uses
     const T grad_grad_tanh_3 =

@@ -23,15 +23,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "temperature_softmax")  # before anything of another version is called
+made_by("0.1.0", "temperature_softmax", "58c3b77f2980")  # before anything of another version is called
 
-from fusegen.runtime import Chain, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "temperature_softmax",
     __file__,
+    "58c3b77f2980",
     operands=[
     ],
     modes={
@@ -80,9 +81,10 @@ def apply(
 
 
 apply.__qualname__ = "temperature_softmax.apply"
+torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
-class Module(nn.Module):
+class Module(FusedModule):
     """The model with everything behind its product fused: same constructor, state_dict and results."""
 
     def __init__(

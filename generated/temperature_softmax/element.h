@@ -13,6 +13,7 @@ namespace fusegen_temperature_softmax {
 
 using fusegen::polynomial;
 using fusegen::power;
+using fusegen::times_power;
 
 // forward: (x: full, temperature: scalar)
 //   -> y: full, softmax_max: row, softmax_sum: row
@@ -175,10 +176,10 @@ struct Backward {
 //   d_grad_softmax_exp_softmax_sum: full = 2*grad_softmax_sum_2/softmax_sum - grad_y
 //   grad_softmax_sum_3: full = d_grad_softmax_exp_softmax_sum*grad_grad_softmax_exp
 //   grad_softmax_sum_4: row = sum(grad_softmax_sum_3 over cols)
-//   grad_softmax_exp_2: full = grad_grad_div*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y +
-//   grad_softmax_sum_4/softmax_sum**2 grad_div_2: full = grad_softmax_exp_2*softmax_exp grad_x_2:
-//   full = grad_div_2/temperature grad_grad_y: full = grad_grad_softmax_exp/softmax_sum +
-//   grad_grad_softmax_sum_2_2*softmax_exp
+//   grad_softmax_exp_2: full = grad_grad_div*grad_softmax_exp + grad_grad_softmax_sum_2_2*grad_y + grad_softmax_sum_4/softmax_sum**2
+//   grad_div_2: full = grad_softmax_exp_2*softmax_exp
+//   grad_x_2: full = grad_div_2/temperature
+//   grad_grad_y: full = grad_grad_softmax_exp/softmax_sum + grad_grad_softmax_sum_2_2*softmax_exp
 template <class Math>
 struct DoubleBackward {
   using T = typename Math::Scalar;
