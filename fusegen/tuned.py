@@ -9,7 +9,6 @@ from typing import Any
 
 from fusegen.errors import UserError
 from fusegen.files import write_if_different
-from fusegen.spec_types import LAUNCH_PARAMETERS, PASSES
 
 Parameters = Mapping[str, Mapping[str, int]]
 
@@ -40,6 +39,8 @@ def read(spec: Path) -> Parameters:
 
 def _sound(name: str, parameters: Mapping[str, int]) -> bool:
     """Whether a pass and its parameters are ones that kernels have: they become code."""
+    from fusegen.spec_types import LAUNCH_PARAMETERS, PASSES
+
     return name in PASSES and all(
         parameter in LAUNCH_PARAMETERS and type(value) is int and 1 <= value <= 1024
         for parameter, value in parameters.items()

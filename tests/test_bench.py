@@ -299,11 +299,14 @@ def test_the_command_measures_and_renders(generated: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["scale_softmaxx"], "did you mean 'scale_softmax'"),
+        (["scale_softmaxx"], "did you mean specs/scale_softmax.yaml"),
         (["--dtype", "float3"], "--dtype"),
         (["--device", "cpu", "--no-tails"], "nothing to measure"),
         (["--render", "nowhere.json"], "nowhere.json is not there"),
-        (["scale_softmax", "--device", "cpu", "--out", "nowhere"], "run `fusegen build`"),
+        (
+            ["scale_softmax", "--device", "cpu", "--out", "nowhere"],
+            "run `fusegen build scale_softmax --out",
+        ),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], message: str) -> None:

@@ -20,14 +20,15 @@ TEMPLATES = sorted(p for p in (ROOT / "templates").rglob("*") if p.is_file())
 #: Names of ops that C++, the C library and `Math` have too, and plain words.
 COMMON = """
     abs absolute add clamp cos div erf exp expm1 linear log log1p max maximum mean min minimum mul norm pow
-    reciprocal rsqrt scale sigmoid sign sin softplus sqrt square std sub sum tanh
+    reciprocal rsqrt scale sigmoid sign sin softplus softsign sqrt square std sub sum tanh
+    tanhshrink
 """
 
 #: The pipeline, from top to bottom: a module imports only what stands above it.
 LAYERS = [
     {"version", "errors", "paths", "stamp", "files", "activity"},
     {"atoms", "formula_constants", "formula_text"},
-    {"atom_values"},
+    {"atom_values", "complements", "choices", "rounding"},
     {"program"},
     {"program_builder"},
     {"formula_nodes"},
@@ -48,7 +49,7 @@ LAYERS = [
     {"extent"},
     {"chain_layout"},
     {"chain_cuts"},
-    {"leg_operands"},
+    {"leg_operands", "leg_outline"},
     {"leg_program"},
     {"leg"},
     {"chain"},
@@ -62,6 +63,8 @@ LAYERS = [
     {"draws", "random_operands", "torch_call"},
     {"eager_formula"},
     {"eager", "eager_program"},
+    {"eager_chain", "condition"},
+    {"comparison"},
     {"source_hash", "spec_files"},
     {
         "compilers",
