@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import once, shared
+from conftest import DEVICES, once, shared
 from torch import Tensor
 from torch.nn import functional as F
 from vocabulary import build_together
@@ -99,18 +99,21 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.xdist_group("constant_shapes")
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", CHAINS)
-def test_value_and_gradients_are_those_of_torch(name: str, out: Path) -> None:
+def test_value_and_gradients_are_those_of_torch(name: str, device: str, out: Path) -> None:
     operands, _, by_torch = CHAINS[name]
     generator = torch.Generator().manual_seed(7)
     given = [
-        torch.randn(SHAPES[n], generator=generator, dtype=torch.float64) for n in ("x", *operands)
+        torch.randn(SHAPES[n], generator=generator, dtype=torch.float64).to(device)
+        for n in ("x", *operands)
     ]
     results = []
     for function in (load(name, out).apply, by_torch):
         leaves = [t.clone().requires_grad_() for t in given]
         value = function(*leaves)
-        cotangent = torch.linspace(1, 2, value.numel(), dtype=torch.float64).reshape(value.shape)
+        cotangent = torch.linspace(1, 2, value.numel(), dtype=torch.float64, device=device)
+        cotangent = cotangent.reshape(value.shape)
         first = torch.autograd.grad(
             value, leaves, cotangent, create_graph=True, materialize_grads=True
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import once, shared
+from conftest import DEVICES, once, shared
 from torch import Tensor
 from torch.nn import functional as F
 from vocabulary import build_together
@@ -92,21 +92,22 @@ def of_both(
 
 
 @pytest.mark.xdist_group("empty_means")
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("weights", ["ones", "zeros"])
 @pytest.mark.parametrize("ignored", [True, False], ids=["all ignored", "one ignored"])
 @pytest.mark.parametrize("name", MEANS)
 def test_a_mean_over_nothing_has_the_gradient_of_torch(
-    name: str, ignored: bool, weights: str, dtype: torch.dtype, out: Path
+    name: str, ignored: bool, weights: str, dtype: torch.dtype, device: str, out: Path
 ) -> None:
     text, shape, by_torch = MEANS[name]
     generator = torch.Generator().manual_seed(3)
-    x = torch.randn(shape, generator=generator, dtype=dtype)
-    target = torch.randint(shape[1], (shape[0], *shape[2:]), generator=generator)
+    x = torch.randn(shape, generator=generator, dtype=dtype).to(device)
+    target = torch.randint(shape[1], (shape[0], *shape[2:]), generator=generator).to(device)
     target.flatten()[: target.numel() if ignored else 1] = -100
     given: list[Tensor] = [target]
     if "weight" in text:
-        given.append(getattr(torch, weights)(shape[1], dtype=dtype))
+        given.append(getattr(torch, weights)(shape[1], dtype=dtype, device=device))
     apply = load(name, out).apply
     rows = target.reshape(shape[0], *shape[2:])
     ours = [rows, *(w.reshape(-1, *[1] * (len(shape) - 2)) for w in given[1:])]

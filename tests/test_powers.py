@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sympy as sp
 import torch
-from conftest import once, shared
+from conftest import DEVICES, once, shared
 from torch import Tensor
 from vocabulary import build_together
 
@@ -65,14 +65,15 @@ def derivatives(value: Tensor, leaves: Sequence[Tensor], order: int) -> list[Ten
 
 
 @pytest.mark.xdist_group("powers")
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("exponent", EXPONENTS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("name", CHAINS)
 def test_value_and_gradients_are_those_of_torch(
-    name: str, dtype: torch.dtype, exponent: float, out: Path
+    name: str, dtype: torch.dtype, exponent: float, device: str, out: Path
 ) -> None:
     _, by_torch = CHAINS[name]
-    bases = torch.tensor([BASES], dtype=dtype)
+    bases = torch.tensor([BASES], dtype=dtype, device=device)
     results = []
     for function in (load(name, out).apply, by_torch):
         x = bases.clone().requires_grad_()
@@ -87,13 +88,14 @@ def test_value_and_gradients_are_those_of_torch(
 
 
 @pytest.mark.xdist_group("powers")
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("exponent", EXPONENTS)
 @pytest.mark.parametrize("name", ["power_argument", "power_operand", "power_operand_op"])
 def test_second_derivative_by_the_base_is_that_of_torch(
-    name: str, exponent: float, out: Path
+    name: str, exponent: float, device: str, out: Path
 ) -> None:
     """torch's is NaN at 0**0 (0 times an infinity), where it is 0 here: x**0 is 1 everywhere."""
-    x = torch.tensor([BASES], dtype=torch.float64, requires_grad=True)
+    x = torch.tensor([BASES], dtype=torch.float64, device=device, requires_grad=True)
     e = torch.full_like(x, exponent)
     apply = load(name, out).apply
     value = apply(x, gamma=exponent) if "argument" in name else apply(x, e)
@@ -105,10 +107,14 @@ def test_second_derivative_by_the_base_is_that_of_torch(
 
 
 @pytest.mark.xdist_group("powers")
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("exponent", EXPONENTS)
-def test_mixed_second_derivatives_are_exact_above_0(exponent: float, out: Path) -> None:
+def test_mixed_second_derivatives_are_exact_above_0(
+    exponent: float, device: str, out: Path
+) -> None:
     """Also at exponent 0, where torch's derivative of the base's gradient is 0, not 1 / x."""
-    x = torch.tensor([[0.5, 2.0, 3.0, 1e-3]], dtype=torch.float64, requires_grad=True)
+    bases = [[0.5, 2.0, 3.0, 1e-3]]
+    x = torch.tensor(bases, dtype=torch.float64, device=device, requires_grad=True)
     e = torch.full_like(x, exponent).requires_grad_()
     *_, by_x_and_e, by_e_and_x, twice_by_e = derivatives(
         load("power_operand", out).apply(x, e), [x, e], 2
