@@ -55,3 +55,13 @@ def test_a_layer_norms_backward_waits_for_one_exchange() -> None:
     (leg,) = derive(ROOT / "benchmarks/specs/layer_norm.yaml").legs
     kernels = {k.name: k for mode in leg.modes for k in mode.kernels}
     assert [len(stage.reductions) for stage in kernels["backward"].stages] == [2, 0]
+
+
+def test_a_saved_sum_keeps_its_shape(tmp_path: Path) -> None:
+    """The sum of a layer norm's result less a number is that number for every row: it is saved by row."""
+    path = tmp_path / "norm_of_a_shifted_norm.yaml"
+    path.write_text("order: 1\nchain:\n  - layer_norm: {bias: -1.0}\n  - layer_norm\n")
+    ((mode,),) = (leg.modes for leg in derive(path).legs)
+    forward, backward = mode.kernels
+    handed = {r.name: r.kind for r in forward.results}
+    assert {f.name: f.kind for f in backward.saved}.items() <= handed.items()

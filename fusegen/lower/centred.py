@@ -38,7 +38,9 @@ def leave_out_centred(program: Program, given: Collection[Value] = ()) -> Progra
             note = "without x - mean(x), which adds up to nothing"
             term = builder.map(f"{value.name}_term", rest, note)
             # What is left may not vary along the row: then it counts once for each element.
-            replaced[value] = builder.sum_to(value.name, term, value.kind, value.arg.kind)
+            left = builder.sum_to(value.name, term, value.kind, value.arg.kind)
+            if left.kind == value.kind:  # one number for all rows would be saved in another shape
+                replaced[value] = left
     return rebuilt(program, replaced, given) if replaced else program
 
 
