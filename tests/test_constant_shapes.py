@@ -10,7 +10,7 @@ import torch
 from conftest import DEVICES, once, shared
 from torch import Tensor
 from torch.nn import functional as F
-from vocabulary import build_together
+from vocabulary import build_for_devices
 
 from fusegen import load, pipeline
 
@@ -94,7 +94,7 @@ def specs() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared(tmp_path_factory) / "constant_shapes"
-    once(tmp_path_factory, "constant_shapes", lambda: build_together(folder, specs()))
+    once(tmp_path_factory, "constant_shapes", lambda: build_for_devices(folder, specs()))
     return folder / "generated"
 
 

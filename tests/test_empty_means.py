@@ -12,7 +12,7 @@ import torch
 from conftest import DEVICES, once, shared
 from torch import Tensor
 from torch.nn import functional as F
-from vocabulary import build_together
+from vocabulary import build_for_devices
 
 from fusegen import load
 
@@ -75,7 +75,7 @@ def specs() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared(tmp_path_factory) / "empty_means"
-    once(tmp_path_factory, "empty_means", lambda: build_together(folder, specs()))
+    once(tmp_path_factory, "empty_means", lambda: build_for_devices(folder, specs()))
     return folder / "generated"
 
 

@@ -10,7 +10,7 @@ import sympy as sp
 import torch
 from conftest import DEVICES, once, shared
 from torch import Tensor
-from vocabulary import build_together
+from vocabulary import build_for_devices
 
 from fusegen import load
 from fusegen.atoms import power
@@ -40,7 +40,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     once(
         tmp_path_factory,
         "powers",
-        lambda: build_together(folder, {name: text for name, (text, _) in CHAINS.items()}),
+        lambda: build_for_devices(folder, {name: text for name, (text, _) in CHAINS.items()}),
     )
     return folder / "generated"
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from random_programs.build import build_together
 
+from fusegen import builder
 from fusegen.ops import Op, registry
 from fusegen.program import Kind
 
 __all__ = [
-    "build_together",
+    "build_for_devices",
     "build_vocabulary",
     "chain_text",
     "lone_ops",
@@ -229,6 +232,17 @@ def chain_text(name: str) -> str:
 def names_of(op: str) -> list[str]:
     """Return the package names of an op's variants."""
     return list(specs_of(op))
+
+
+def build_for_devices(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write specs into a folder and build their packages for each device of this machine."""
+    if not torch.cuda.is_available():
+        build_together(folder, texts)
+        return
+    (folder / "specs").mkdir(parents=True)
+    for name, text in texts.items():
+        (folder / "specs" / f"{name}.yaml").write_text(text)
+    builder.build([folder / "specs"], out=folder / "generated")
 
 
 def build_vocabulary(folder: Path) -> None:
