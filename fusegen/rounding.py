@@ -34,8 +34,9 @@ class Rounding:
         return value
 
     def sum(self, terms: Tensor, dims: Sequence[int]) -> Tensor:
-        """Return the sum over some dims, which it keeps with size 1."""
-        return terms.sum(tuple(dims), keepdim=True)
+        """Return the sum over some dims, which it keeps with size 1; over none, the terms themselves."""
+        # torch 2.11 adds up everything where no dims are named.
+        return terms.sum(tuple(dims), keepdim=True) if dims else terms
 
     def stored(self, value: Tensor) -> Tensor:
         """Return what is read of a value that one kernel stores for another."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fusegen import pipeline
+from fusegen.rounding import EXACT
 from fusegen.verify import BOUND, Comparison, Error, make_case
 
 Call = tuple[Comparison, list[Tensor], list[Tensor]]
@@ -186,3 +187,9 @@ def test_nan_and_infinity_stand_where_the_truth_has_them(tmp_path: Path) -> None
 def test_the_errors_drawn_are_the_same_from_run_to_run(dtype: torch.dtype, tmp_path: Path) -> None:
     first, second = (called(tmp_path, SMOOTH["softmax"], dtype)[2] for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_sum_over_no_dims_is_its_terms() -> None:
+    """So that it is in every torch: 2.11 adds up everything where `dim` is empty."""
+    terms = torch.arange(3.0, dtype=torch.float64)
+    assert torch.equal(EXACT.sum(terms, ()), terms)
