@@ -18,7 +18,8 @@ python3 -m fusegen build specs --backend cuda 2>&1 | tee "$out/build.txt" | tail
 python3 -m fusegen check specs > "$out/check.txt" 2>&1
 echo "fusegen check: exit $?" | tee -a "$out/machine.txt"
 export OMP_NUM_THREADS=2  # 14 workers with as many threads as there are cores would wait for each other
-timeout -s INT 460 python3 -m pytest -q -n 14 -p no:cacheprovider ${FUSEGEN_TESTS:-} > "$out/tests.txt" 2>&1
+export FUSEGEN_OUTCOMES=$out/outcomes.txt PYTHONPATH=$PWD/benchmarks:$PYTHONPATH
+timeout -s INT 460 python3 -m pytest -q -n 14 -p outcomes -p no:cacheprovider ${FUSEGEN_TESTS:-} > "$out/tests.txt" 2>&1
 echo "pytest: exit $?" | tee -a "$out/machine.txt"
-grep -E '^(FAILED|ERROR|E   )' "$out/tests.txt" | cut -c1-220 | head -60
+grep -A12 '^failed' "$out/outcomes.txt" | cut -c1-220 | head -60
 tail -3 "$out/tests.txt" | tee -a "$out/machine.txt"
