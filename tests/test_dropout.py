@@ -138,7 +138,7 @@ def test_compiled_it_draws_the_same(shaped_packages: Path) -> None:
 
     def model(x: Tensor, shift: Tensor) -> Tensor:
         x = torch.relu(convolution(x) + 5) + shift
-        result: Tensor = apply(x, bias, gate, dropout_p=0.3, training=True, seed=5) * 2
+        result: Tensor = apply(x, gate, bias, dropout_p=0.3, training=True, seed=5) * 2
         return result
 
     x, found = torch.randn(2, 3, 5, 5, 5), []

@@ -226,7 +226,7 @@ def test_a_call_that_does_not_fit_is_refused(
             "takes dim for the halves of one tensor: drop it, or 'gate'",
             3,
         ),
-        ("chain:\n  - glu: {gate: null}\n", "glu needs its operand 'gate'", 2),
+        ("chain:\n  - glu: {gate: null}\n", "'gate' of glu is null: give it a value", 2),
         (
             "arguments: {in_features: int, n: int}\nchain:\n"
             "  - linear: {out_features: 2 * m}\n  - glu\n",
