@@ -60,14 +60,15 @@ def spreads(
     unit = max(info.eps, _LEAST)
     stored = torch.finfo(dtype).eps if brief else 0.0
     plain = run(EXACT)
-    squares = [torch.zeros_like(t) for t in plain]
+    roots = [torch.zeros_like(t) for t in plain]
     for number in range(RUNS):
         errors = RandomRounding(
             unit, _BRIEF if brief else unit, stored, least=info.tiny, seed=seed * RUNS + number
         )
-        for total, value, exact in zip(squares, run(errors), plain, strict=True):
-            total += (value - exact).square().nan_to_num(0.0, 0.0, 0.0)
-    return [(total / RUNS).sqrt() * (info.eps / unit) for total in squares]
+        for root, value, exact in zip(roots, run(errors), plain, strict=True):
+            # hypot, because the square of an error near 1e-176 is 0.
+            torch.hypot(root, (value - exact).nan_to_num(0.0, 0.0, 0.0), out=root)
+    return [root * (RUNS**-0.5 * info.eps / unit) for root in roots]
 
 
 @dataclass(frozen=True)

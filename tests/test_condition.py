@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fusegen import pipeline
-from fusegen.rounding import EXACT
+from fusegen.condition import spreads
+from fusegen.rounding import EXACT, Rounding
 from fusegen.verify import BOUND, Comparison, Error, make_case
 
 Call = tuple[Comparison, list[Tensor], list[Tensor]]
@@ -193,3 +194,14 @@ def test_a_sum_over_no_dims_is_its_terms() -> None:
     """So that it is in every torch: 2.11 adds up everything where `dim` is empty."""
     terms = torch.arange(3.0, dtype=torch.float64)
     assert torch.equal(EXACT.sum(terms, ()), terms)
+
+
+def test_the_spread_of_the_smallest_numbers_is_not_lost() -> None:
+    """The square of an error near 1e-176 is 0 in float64."""
+
+    def run(rounding: Rounding) -> list[Tensor]:
+        terms = torch.tensor([1e-176, 2e-176, -1e-176], dtype=torch.float64)
+        return [rounding.sum(terms, (0,))]
+
+    (spread,) = spreads(run, torch.float64)
+    assert 1e-194 < spread.item() < 1e-190

@@ -91,14 +91,19 @@ def test_a_module_is_the_original(name: str, device: str, built: Built) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 @pytest.mark.parametrize("name", LEGS)
 def test_against_truth(name: str, dtype: torch.dtype, device: str, built: Built) -> None:
-    """Every shape, mode and dtype, dropout's draws included: each leg has streams of its own."""
+    """Every shape, mode and dtype, dropout's draws included: each leg has streams of its own.
+
+    What one leg hands to the next is rounded to 16 bits, and equal values, as a mean's cotangents, alike:
+    a sum of them is off by more than eight draws of such errors show.
+    """
     chain, package = built(name)
     assert len(chain.legs) > 1
     for shape in LEGS[name][3]:
         for training in modes(chain):
             case = verify.make_case(chain, shape, training=training, device=device)
             for error in verify.compare(package, chain, case, dtype):
-                assert error.within, f"{shape}, training={training}: {error}"
+                bound = 3 if torch.finfo(dtype).bits == 16 else error.bound
+                assert error.units <= bound, f"{shape}, training={training}: {error}"
 
 
 @pytest.mark.parametrize("device", DEVICES)
