@@ -18,6 +18,16 @@ from fusegen.atom_values import constant
 #: What becomes of the value of each operation, given the expression that it is and its arguments' values.
 Rounding = Callable[[sp.Basic, Any, Sequence[Any]], Any]
 
+
+def _tanhshrink(x: Tensor) -> Tensor:
+    """Return x - tanh(x), below 1 by the series of x cosh(x) - sinh(x), which does not cancel near 0."""
+    square = x * x
+    series = torch.ones_like(x)
+    for k in range(9, 1, -1):  # terms 2k x^(2k + 1) / (2k + 1)!, of one sign
+        series = 1 + square * series / ((2 * k - 2) * (2 * k + 1))
+    return torch.where(x.abs() < 1, x * square * series / (3 * torch.cosh(x)), x - torch.tanh(x))
+
+
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     atoms.absolute: torch.abs,
     atoms.expm1: torch.expm1,
@@ -36,7 +46,7 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     sp.sin: torch.sin,
     atoms.power: torch.pow,
     atoms.tanh: torch.tanh,
-    atoms.tanhshrink: torch.nn.functional.tanhshrink,
+    atoms.tanhshrink: _tanhshrink,
     atoms.sech2: lambda x: 1 / torch.cosh(x).square(),
     atoms.Total: torch.sum,
 }

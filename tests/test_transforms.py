@@ -243,10 +243,11 @@ def test_activations_of_three_dims_and_more(name: str, shaped_packages: Path) ->
     close(vmap(loss)(stack), torch.stack([wanted(x) for x in stack]))
     product = jvp(loss, (case.x,), (tangent,))
     close(product, jvp(wanted, (case.x,), (tangent,)))
-    operands = [t.clone().requires_grad_() for t in case.operands.values()]
     leaf = case.x.clone().requires_grad_()
     mode = "same" if len(chain.modes) == 1 else "eval"
     forward = built._chain.passes(mode)[0]
+    taken = [operand.name for operand in built._chain._modes[mode].operands]
+    operands = [case.operands[name].clone().requires_grad_() for name in taken]
     groups = [case.options[chain.layout.groups]] if chain.layout.groups is not None else []
     if len(operands) == forward.count - 1 and not chain.attributes:
         torch.library.opcheck(forward.operator, (leaf, *operands, *groups))

@@ -20,6 +20,8 @@ VALUES: dict[str, Callable[[float], bool]] = {"hardswish": lambda x: x == -math.
 #: Nor its gradient: that of x^0.5 at -0 is -inf there, and at -inf NaN. Or it drops one of two infinities
 #: whose difference the gradient of an infinite row or logit is.
 GRADIENTS: dict[str, Callable[[float], bool]] = {
+    "gelu": math.isinf,  # of the tanh form NaN, where 1 and 0 are the limits
+    "softsign": math.isinf,  # NaN, where 0 is the limit
     "pow": lambda x: math.copysign(1, x) < 0,
     "var": math.isinf,
     "binary_cross_entropy_with_logits": lambda x: x == -math.inf,
