@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import timeit
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -21,7 +20,7 @@ from torch.nn.modules.module import (
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 from fusegen import builder, load
-from fusegen.runtime.submodules import no_bias, plain
+from fusegen.runtime.submodules import no_bias
 
 Package = Callable[[str], ModuleType]
 Change = Callable[[nn.Module, str], object]
@@ -441,12 +440,3 @@ def test_compiled_exported_and_copied(name: str, package: Package) -> None:
 def test_a_bias_that_changes_nothing() -> None:
     zeros = torch.tensor([[0.0, -0.0]])
     assert torch.equal(torch.signbit(zeros + no_bias(zeros, -1)), torch.signbit(zeros))
-
-
-def test_the_check_takes_less_time_than_the_smallest_operator() -> None:
-    layer, x = nn.Linear(3, 4), torch.randn(3)
-    taken, smallest = (
-        min(timeit.repeat(run, number=1_000, repeat=200))
-        for run in (lambda: plain(layer, nn.Linear), lambda: torch.add(x, x))
-    )
-    assert taken < smallest

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import timeit
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -596,18 +595,3 @@ def test_a_number_as_seed_waits_for_nothing(package: Package) -> None:
         out = apply(x, bias, training=True, seed=5)
     graph.replay()
     assert torch.equal(out, wanted)
-
-
-# The price
-
-
-def test_the_short_way_stays_short(package: Package) -> None:
-    """Whether anybody wants to see a call is known in less time than twice that of the smallest operator."""
-    forward = package("matmul_gelu_softmax")._chain.passes("same")[0]
-    args = (torch.randn(3, 5), torch.randn(5), torch.randn(5))
-    assert forward.is_plain(args)
-    taken, smallest = (
-        min(timeit.repeat(run, number=1_000, repeat=200))
-        for run in (lambda: forward.is_plain(args), lambda: torch.add(args[0], args[0]))
-    )
-    assert taken < 2 * smallest
