@@ -148,6 +148,16 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSEGEN_NATIVE", "1")
 
 
+def built_alone(folder: Path, name: str, text: str) -> ModuleType:
+    """Return the package of a spec's text, built in a folder of its own for this processor alone."""
+    spec = folder / f"{name}.yaml"
+    spec.write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FUSEGEN_NATIVE", "1")
+        builder.build([spec], out=folder)
+    return load(name, folder)
+
+
 def once(
     tmp_path_factory: pytest.TempPathFactory,
     name: str,

@@ -13,13 +13,12 @@ import mpmath
 import pytest
 import sympy as sp
 import torch
-from conftest import DEVICES, dtype_name
+from conftest import DEVICES, built_alone, dtype_name
 from elementwise import Elementwise
 from test_approx import tanhshrink
 from torch import Tensor
 from vocabulary import lone_ops, specs_of
 
-from fusegen import builder, load
 from fusegen.atom_values import evaluate
 from fusegen.chain import Chain
 from fusegen.formula_functions import FUNCTIONS
@@ -212,13 +211,8 @@ def check_every_number(
 
 @pytest.fixture(scope="module")
 def log_softmax(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    folder = tmp_path_factory.mktemp("log_softmax")
-    spec = folder / "confident.yaml"
-    spec.write_text("order: 1\nchain:\n  - log_softmax\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FUSEGEN_NATIVE", "1")
-        builder.build([spec], out=folder)
-    return load("confident", folder)
+    text = "order: 1\nchain:\n  - log_softmax\n"
+    return built_alone(tmp_path_factory.mktemp("log_softmax"), "confident", text)
 
 
 @pytest.mark.parametrize("device", DEVICES)

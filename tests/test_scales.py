@@ -10,20 +10,13 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES
-
-from fusegen import builder, load
+from conftest import DEVICES, built_alone
 
 
 @pytest.fixture(scope="module")
 def deviation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    folder = tmp_path_factory.mktemp("deviation")
-    spec = folder / "deviation.yaml"
-    spec.write_text("order: 2\nchain:\n  - std: {dim: -1}\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FUSEGEN_NATIVE", "1")
-        builder.build([spec], out=folder)
-    return load("deviation", folder)
+    text = "order: 2\nchain:\n  - std: {dim: -1}\n"
+    return built_alone(tmp_path_factory.mktemp("deviation"), "deviation", text)
 
 
 @pytest.mark.parametrize("device", DEVICES)
