@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -13,7 +13,7 @@ from fusegen.errors import SpecError
 from fusegen.formula_constants import parts
 from fusegen.layout import Layout
 from fusegen.leg_operands import Tensors, operands_of
-from fusegen.leg_program import forward_program
+from fusegen.leg_program import forward_program, tracked
 from fusegen.lower import Kernel, LoweringError, Order, lower
 from fusegen.program import Map, Outline, Program, Reduce, Value
 from fusegen.spec_types import PASSES, Ref, Spec, Step
@@ -34,6 +34,7 @@ class Mode:
         programs: the forward pass and its derivatives, by order.
         kernels: the same, lowered.
         orders: how the elements may lie in memory for each of them.
+        followed: the saved values that running averages follow, by the names of the formulas' parts.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Mode:
     programs: tuple[Program, ...]
     kernels: tuple[Kernel, ...]
     orders: tuple[Order, ...]
+    followed: Mapping[str, Value]
 
     @property
     def saved(self) -> tuple[Value, ...]:
@@ -152,21 +154,18 @@ def _mode(
     layout, last = stretch.layout, stretch.steps[-1]
     suffix = "".join(f"_{name}" for name in names if name not in ("", "same"))
     forward = forward_program(spec, f"forward{suffix}", stretch, steps, operands, draws)
-    programs = [forward]
+    followed = dict(zip(tracked(spec, steps), forward.saved, strict=False))  # none in evaluation
+    programs = [forward := replace(forward, saved=())]
     _check_size(spec, last, 0, forward)
     for order in range(1, spec.order + 1):
         name = f"{PASSES[order]}{suffix}"
         doing(f"deriving {name}")
         programs.append(vjp(programs[-1], name))
         _check_size(spec, last, order, programs[-1])
-    tracked = {
-        f"{spec.code(s.label)}_{part}" for s in steps if s.op for part in s.op.tracked.values()
-    }
-    followed = [v for v in forward.nodes() if names[1] == "train" and v.name in tracked]
-    later = {v for p in programs[1:] for v in p.nodes(followed)}
-    saved = tuple(
-        v for v in forward.nodes() if v in followed or (isinstance(v, Reduce) and v in later)
-    )
+    averaged = tuple(dict.fromkeys(followed.values()))
+    later = {v for p in programs[1:] for v in p.nodes(averaged)}
+    nodes = replace(forward, saved=averaged).nodes()
+    saved = tuple(v for v in nodes if v in averaged or (isinstance(v, Reduce) and v in later))
     programs[0] = replace(forward, saved=saved)
     _check_counts(spec, stretch, programs, len(saved))
     kernels = [
@@ -174,7 +173,7 @@ def _mode(
         for order, program in enumerate(programs)
     ]
     orders = _orders(kernels, layout, any(i.source == "random" for i in forward.inputs))
-    return Mode(names[1], tuple(steps), tuple(programs), tuple(kernels), orders)
+    return Mode(names[1], tuple(steps), tuple(programs), tuple(kernels), orders, followed)
 
 
 def _check_size(spec: Spec, last: Step, order: int, program: Program) -> None:

@@ -38,7 +38,8 @@ def forward_program(
 ) -> Program:
     """Return the program of those steps of a stretch that a mode has.
 
-    Its inputs are x and what the steps name, its outputs "y" and the values that later stretches use.
+    Its inputs are x and what the steps name, its outputs "y" and the values that later stretches use. In
+    training it saves what running averages follow, in the order of `tracked`.
     """
     layout = stretch.layout
     builder = Builder(draws)
@@ -72,7 +73,13 @@ def forward_program(
         outputs[label] = Output(value, whole, "half" if half else outline)
     tensors: list[Input] = [i for i in builder.inputs if i.source == "tensor"]
     rest = [i for i in builder.inputs if i.source != "tensor"]
-    return simplify(Program(name, (*tensors, *rest), outputs))
+    followed = tuple(builder.called[n] for n in tracked(spec, steps)) if training else ()
+    return simplify(Program(name, (*tensors, *rest), outputs, followed))
+
+
+def tracked(spec: Spec, steps: Sequence[Step]) -> list[str]:
+    """Return the names of the values that the running averages of some steps follow in training."""
+    return [f"{spec.code(s.label)}_{part}" for s in steps if s.op for part in s.op.tracked.values()]
 
 
 def _activation(builder: Builder, stretch: Stretch) -> tuple[Input, Input | None]:

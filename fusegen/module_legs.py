@@ -19,6 +19,7 @@ class LegContext:
         leg: the leg.
         reaching: what messages call its activation.
         growers: the places of the operands that make its activation larger than what reaches it.
+        several_values: whether one of its steps refuses statistics of one value.
         modes: see `_mode_context`.
         taken: the tensors that a call takes beside x.
         kept: the values that it returns beside its last one.
@@ -30,6 +31,7 @@ class LegContext:
     leg: Leg
     reaching: str
     growers: tuple[int, ...]
+    several_values: bool
     modes: list[dict[str, object]]
     taken: list[str]
     kept: list[str]
@@ -68,6 +70,7 @@ def leg_contexts(chain: Chain) -> list[LegContext]:
                     for place, operand in enumerate(leg.operands)
                     if operand.name in leg.stretch.growers
                 ),
+                several_values=any(s.op and s.op.several_values for s in leg.steps),
                 modes=[_mode_context(chain.spec, leg, mode) for mode in leg.modes],
                 taken=[o.name for o in leg.operands if o.name != "x"],
                 kept=list(leg.stretch.kept),
@@ -135,11 +138,12 @@ def _by_column(program: Program) -> bool:
 def _tracked(spec: Spec, leg: Leg, before: int) -> list[Tracked]:
     """Return the steps that keep running averages in training, behind so many of earlier legs."""
     found: list[Tracked] = []
+    followed = leg.modes[0].followed
     for step in leg.steps:
         if step.op is None or not step.op.tracked:
             continue
         averages = [
-            (f"{step.label}_{step.held[buffer]}", f"{spec.code(step.label)}_{part}")
+            (f"{step.label}_{step.held[buffer]}", followed[f"{spec.code(step.label)}_{part}"].name)
             for buffer, part in step.op.tracked.items()
         ]
         momentum = step.attributes["momentum"]

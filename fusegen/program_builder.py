@@ -25,6 +25,8 @@ class Builder:
 
     def __init__(self, draws: int = 0) -> None:
         self.draws = draws
+        #: The value that each name was asked for: where it was known already it has another name.
+        self.called: dict[str, Value] = {}
         self._by_symbol: dict[sp.Symbol, Value] = {}
         self._maps: dict[sp.Expr, Value] = {}
         self._reductions: dict[tuple[str, Value, Kind, bool, bool], Value] = {}
@@ -115,10 +117,11 @@ class Builder:
     def map(self, name: str, expr: sp.Expr, note: str = "", whole: Whole | None = None) -> Value:
         """Return the value of a pointwise expression over the symbols of known values."""
         expr = complemented(folded(sp.sympify(expr)))
-        if expr in self._by_symbol:
-            return self._by_symbol[expr]
-        if expr in self._maps:
-            return self._maps[expr]
+        known = self._by_symbol.get(expr) or self._maps.get(expr)
+        self.called[name] = known or self._new_map(name, expr, note, whole)
+        return self.called[name]
+
+    def _new_map(self, name: str, expr: sp.Expr, note: str, whole: Whole | None) -> Value:
         args = sorted((self._by_symbol[s] for s in expr.free_symbols), key=lambda value: value.name)
         made = self._keep(Map(self._unique(name), self.kind(expr), expr, tuple(args), note, whole))
         self._maps[expr] = made

@@ -41,8 +41,6 @@ def main() -> int:
     record = _record(outcome, options, time.time() - begin)
     if options.record:
         options.record.write_text(json.dumps(record, indent=1) + "\n")
-    for failure in outcome.failures:
-        _say(str(failure)[:400])
     _say(f"{len(outcome.programs)} programs, {len(failed)} failed")
     return 1 if failed else 0
 

@@ -38,7 +38,7 @@ def cut(program: Program, given: Collection[Value] = ()) -> tuple[Part, ...]:
     """
     phases = depths(program, given, _over_grid)
     sums = [v for v in phases if _over_grid(v) and v not in given]
-    homes = {n: _home(o.value, phases, given) for n, o in program.outputs.items()}
+    homes = {n: _home(o, phases, given) for n, o in program.outputs.items()}
     last = max(homes.values(), default=0)
     awaited = _awaited(program, given, phases, homes, sums)
     parts: list[Part] = []
@@ -80,10 +80,15 @@ def _over_grid(value: Value) -> bool:
     return isinstance(value, Reduce) and value.kind != Kind.ROW
 
 
-def _home(value: Value, phases: dict[Value, int], given: Collection[Value]) -> int:
-    """Return the part that leaves an output: sums, and what follows from them, as they are added up."""
+def _home(output: Output, phases: dict[Value, int], given: Collection[Value]) -> int:
+    """Return the part that leaves an output: sums, and what follows from them, as they are added up.
+
+    What is one number for many elements is stored by a later part, as it is known when all elements are done.
+    """
+    value = output.value
     follows = isinstance(value, Map) and value.kind == Kind.SCALAR
-    if value not in given and (_over_grid(value) or follows):
+    spread = output.kind != value.kind
+    if value not in given and not spread and (_over_grid(value) or follows):
         return max(0, phases[value] - 1)
     return phases[value]
 

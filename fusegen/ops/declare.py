@@ -114,6 +114,8 @@ class Op:
         over: the dims that it reduces over where no attribute names them.
         groups: the attribute that says into how many groups the channel is cut: a row is then the channels of
             a group with all dims behind them.
+        several_values: whether torch refuses statistics of one value: those of a row, or with `groups` of a
+            group in the whole batch.
         halves: the operand in whose place may be the second half of one tensor, x being its first; the
             attribute `dim` says along which dim.
         coarse: whether torch's function on CUDA has constants rounded to float32 in float64 too, so that the
@@ -144,6 +146,7 @@ class Op:
     several: bool = False
     over: Over | None = None
     groups: str = ""
+    several_values: bool = False
     halves: str = ""
     coarse: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -194,6 +197,7 @@ def op(
     several: bool = False,
     over: Over | None = None,
     groups: str = "",
+    several_values: bool = False,
     halves: str = "",
     coarse: bool = False,
     choices: Mapping[str, tuple[str, ...]] | None = None,
@@ -238,6 +242,7 @@ def op(
             several=several,
             over=over,
             groups=groups,
+            several_values=several_values,
             halves=halves,
             coarse=coarse,
             choices=choices or {},

@@ -81,6 +81,7 @@ def _standardised(x: sp.Expr, eps: float) -> sp.Expr:
 @op(
     "nn.functional.instance_norm",
     over="inner",
+    several_values=True,
     kinds=dict.fromkeys(("weight", "bias"), Kind.CHANNEL),
     submodule=Submodule(
         "nn.InstanceNorm{n}d",
@@ -106,6 +107,7 @@ def instance_norm(
 @op(
     "nn.functional.group_norm",
     groups="num_groups",
+    several_values=True,
     kinds=dict.fromkeys(("weight", "bias"), Kind.CHANNEL),
     submodule=Submodule(
         "nn.GroupNorm",

@@ -83,6 +83,7 @@ class Chain:
         reaching: what messages call the activation, where the chain is a leg of a longer one.
         growers: where the activation is larger than x, the operands that say how large, by their place; x
             itself then is the first operand, of kind "row".
+        several_values: whether a row of one value is refused, or a whole batch that has one value a group.
 
     Raises:
         ImportError: where the libraries were not built, or do not fit the package.
@@ -101,12 +102,13 @@ class Chain:
         halved: int = 0,
         reaching: str = "x",
         growers: tuple[int, ...] = (),
+        several_values: bool = False,
     ) -> None:
         binaries = load_binaries(package, Path(file).parent, made_of)
         self._has_cuda, self.namespace = binaries.cuda is not None, binaries.namespace
         self.package, self.operands = package, tuple(operands)
         self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
-        self.reaching, self.growers = reaching, growers
+        self.reaching, self.growers, self.several_values = reaching, growers, several_values
         namespace = getattr(torch.ops, self.namespace)
         self._modes = {}
         for name, mode in modes.items():
@@ -231,6 +233,11 @@ class Chain:
                 f"{self.package}: {self.reaching}: expected channels that {groups} groups divide, "
                 f"got {half_shape(x.shape, self.halved)[1]}"
             )
+        if self.several_values and self._values(x, groups) == 1:
+            raise ValueError(
+                f"{self.package}: {self.reaching}: expected more than one value to normalise, got shape "
+                f"{tuple(x.shape)}"
+            )
         mode = bound.mode
         args: tuple[Any, ...] = (x, *given)
         if mode.random:
@@ -238,6 +245,13 @@ class Chain:
         if mode.attributes:
             args += tuple([float(attributes[i]) for i in mode.attributes])
         return (*args, groups) if self.grouped else args
+
+    def _values(self, x: Tensor, groups: int) -> int:
+        """Return of how many values a statistic is; torch counts those of a group in the whole batch."""
+        if self.grouped:
+            return math.prod(half_shape(x.shape, self.halved)) // groups
+        first, last = self.columns
+        return math.prod(half_shape(x.shape, self.halved)[first : last + 1 or None])
 
     def passes(self, mode: str) -> tuple[BoundPass, ...]:
         """Return the passes of a mode: the forward pass and its derivatives, by order."""

@@ -112,6 +112,9 @@ def evaluate(text: str, values: Mapping[str, Any], dims: tuple[int, ...]) -> Ten
             holds = _COMPARE[type(condition.ops[0])](left, right)
             return torch.where(holds, *(tensor(walk(branch)) for branch in branches))
         argument = tensor(walk(node.args[0]))
-        return _OF_ROWS[name](argument, dims) if name in _OF_ROWS else _POINTWISE[name](argument)
+        if name in _POINTWISE:
+            return _POINTWISE[name](argument)
+        aligned = argument.reshape([1] * (like.dim() - argument.dim()) + list(argument.shape))
+        return _OF_ROWS[name](aligned, dims)
 
     return tensor(walk(ast.parse(text, mode="eval").body))

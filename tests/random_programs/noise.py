@@ -141,6 +141,8 @@ class Noise(TorchDispatchMode):
         if func.is_view or name.endswith("_") or name in _EXACT:
             return func(*args, **(kwargs or {}))
         size = self.rounding
+        if name == "_log_softmax_backward_data":
+            return self._log_softmax_backward(*args[:3])
         if name not in _ARITHMETIC:
             size = self.function
             if not self.exact:  # within the function there may be what cancels
@@ -148,6 +150,13 @@ class Noise(TorchDispatchMode):
         found = func(*args, **(kwargs or {}))
         exact = self.exact and name in _ARITHMETIC
         return tree_map(lambda t: self.moved(t, size, exact=exact), found)
+
+    def _log_softmax_backward(self, cotangent: Tensor, value: Tensor, dim: int) -> Tensor:
+        """Return the gradient, the probabilities moved: one near 1 cancels with the cotangent."""
+        likely = self.moved(torch.exp(value), self.function)
+        total = self.moved(cotangent.sum(dim, keepdim=True), self.rounding)
+        found: Tensor = self.moved(cotangent - likely * total, self.rounding, exact=self.exact)
+        return found
 
     def moved(self, tensor: Any, size: float, *, exact: bool = False) -> Any:
         """Return a tensor, its elements moved by so much of themselves at most; all else as it is."""

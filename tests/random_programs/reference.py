@@ -22,8 +22,8 @@ from fusegen.program import Kind
 from random_programs.formulas import evaluate, names_of
 
 Value = Tensor | float | None
-#: What becomes of a step's value before the next step takes it.
-Hand = Callable[[str, Tensor], Tensor]
+#: What becomes of the value of a step, given its place in the chain, before the next step takes it.
+Hand = Callable[[int, Tensor], Tensor]
 
 
 @dataclass
@@ -63,10 +63,7 @@ class _Run:
     def __init__(self, document: Mapping[str, Any], call: Call) -> None:
         self.document, self.call = document, call
         self.named: dict[str, Tensor] = {}
-        self.before: tuple[int, tuple[int, ...]] = (
-            0,
-            (),
-        )  # dims before the last drop, which dropped
+        self.left: dict[int, list[int]] = {}  # of so many dims, those that later steps did not drop
         self.stream = 0
 
     def value(self, x: Tensor, hand: Hand) -> Tensor:
@@ -76,13 +73,17 @@ class _Run:
             self.named.pop("input")
             if "input" in self.call.operands:
                 self.named["input"] = self.call.operands["input"]
-        for step in self.document["chain"]:
+        for place, step in enumerate(self.document["chain"]):
             word, given = _word(step)
             dims = x.dim()
             x, dropped, label = self._step(word, given, x)
             if x.dim() < dims:
-                self.before = (dims, dropped)
-            x = hand(label, x)
+                gone = {d % dims for d in dropped}
+                self.left[dims] = list(range(dims))
+                for rank, left in self.left.items():
+                    if len(left) == dims:
+                        self.left[rank] = [d for i, d in enumerate(left) if i not in gone]
+            x = hand(place, x)
             self.named[label] = x
         return x
 
@@ -138,10 +139,9 @@ class _Run:
         tensor = self.call.operands[value]
         if not tensor.is_floating_point() or tensor.dim() <= x.dim():
             return tensor
-        dims, dropped = self.before  # one value a row, of a row that is gone
-        places = [d % dims for d in dropped]
-        if tensor.dim() == dims and all(tensor.shape[d] == 1 for d in places):
-            return tensor.reshape([n for d, n in enumerate(tensor.shape) if d not in places])
+        if tensor.dim() in self.left:
+            left = self.left[tensor.dim()]
+            return tensor.reshape([n for d, n in enumerate(tensor.shape) if d in left or n != 1])
         return tensor.reshape(tensor.shape[-x.dim() :] if x.dim() else ())
 
     def _held(self, name: str, x: Tensor, behind: int) -> Tensor | None:

@@ -86,6 +86,8 @@ def run(
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         for done in pool.map(_part, parts, [keep] * len(parts)):
             outcome.add(done)
+            for failure in done.failures:
+                say(str(failure)[:400])
             say(f"{len(outcome.programs)} of {len(seeds)}: {len(outcome.failures)} failures")
     return outcome
 
@@ -119,13 +121,29 @@ def check_all(programs: dict[str, Program], folder: Path, outcome: Outcome) -> N
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
             outcome.failures.append(Failure(name, "render", what, float("inf")))
-    out = compile_together(list(good), folder / "generated", len(good) or 1)
-    for name, program in good.items():
+    out = folder / "generated"
+    for name, program in _compiled(good, out, outcome).items():
         chain = pipeline.derive(folder / "specs" / f"{name}.yaml")
         report = check(program, chain, load(name, out))
         outcome.failures += report.failures
         outcome.calls += report.calls
         outcome.results += report.results
+
+
+def _compiled(programs: dict[str, Program], out: Path, outcome: Outcome) -> dict[str, Program]:
+    """Compile packages together, and return the programs of those that compile."""
+    if not programs:
+        return {}
+    try:
+        compile_together(list(programs), out, len(programs))
+        return programs
+    except AssertionError as error:
+        if len(programs) == 1:
+            name = next(iter(programs))
+            outcome.failures.append(Failure(name, "compile", str(error), float("inf")))
+            return {}
+    alone = [_compiled({name: program}, out, outcome) for name, program in programs.items()]
+    return _compiled({n: p for found in alone for n, p in found.items()}, out, outcome)
 
 
 def failing(programs: Mapping[str, Program]) -> set[str]:
