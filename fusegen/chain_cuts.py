@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fusegen.chain_layout import check_grouped, next_stretch, reduces
 from fusegen.errors import SpecError
 from fusegen.extent import Dims, Extent, extent_behind, operand_dims
-from fusegen.layout import Layout
+from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Kind
 from fusegen.spec_types import INPUT, Spec, Step
 
@@ -140,6 +140,7 @@ class _Walk:
     def _needs(self, step: Step, layout: Layout, reach: Extent, *, started: bool) -> Layout | None:
         """Return the layout of the stretch that a step must start, or None where it goes on with this one."""
         rank = self.value.rank
+        self._check_held(step)
         for name in step.mentions:
             if self.named[name][1].rank != rank:
                 raise self._refused(
@@ -170,6 +171,27 @@ class _Walk:
                 "it names values of which one is neither one a row nor one a column of the other",
             )
         return self._columns_for(step, grown or apart, layout)
+
+    def _check_held(self, step: Step) -> None:
+        """Refuse a submodule of several channels behind a reduction over them, as torch does.
+
+        Raises:
+            SpecError: it is one.
+        """
+        rank = self.value.rank
+        if (
+            rank < 2
+            or step.op is None
+            or (CHANNEL_DIM - rank if rank >= 3 else -1) in self.value.varies
+        ):
+            return
+        for name, attribute in step.held.items():
+            if step.by_channel or step.op.operands[name] in (None, Kind.CHANNEL):
+                raise self._refused(
+                    step,
+                    f"its {attribute} holds a number for each channel, and an earlier step has reduced the "
+                    "channels to one; put it in front of that step",
+                )
 
     def _columns_for(self, step: Step, dims: Dims, layout: Layout) -> Layout:
         """Return a layout whose columns are the dims that a step needs to be columns."""

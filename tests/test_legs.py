@@ -310,6 +310,16 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> No
             "group_norm: an earlier step has reduced the columns, and it needs 2 dims",
         ),
         (
+            "amax: {dim: 1, keepdim: true}, prelu: {num_parameters: 40}",
+            "dims: 2\n",
+            "prelu: its weight holds a number for each channel, and an earlier step has reduced",
+        ),
+        (
+            "sum: {dim: 1, keepdim: true}, batch_norm: {features: 6}",
+            "dims: 4\n",
+            "batch_norm: its running_mean holds a number for each channel",
+        ),
+        (
             "sum: {dim: [2, 3]}, instance_norm: {features: 3}",
             "dims: 4\n",
             "instance_norm needs dims behind the channel",

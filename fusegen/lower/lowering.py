@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from itertools import count
 from typing import Literal
 
 import sympy as sp
@@ -17,6 +18,7 @@ from fusegen.lower.hoist import hoist, kind_of
 from fusegen.lower.intervals import Fitted, fit_formulas
 from fusegen.lower.kernel import Kernel
 from fusegen.lower.printer import Printer, fitted_function
+from fusegen.lower.rebuild import rebuilt
 from fusegen.lower.regroup import regroup
 from fusegen.lower.reproduced import reproduced
 from fusegen.lower.schedule import LoweringError, Schedule
@@ -41,6 +43,7 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
         LoweringError: where the program has a form that no kernel template covers.
     """
     kernels: list[Kernel] = []
+    program = _columns_named_apart(program, given)
     fixed = reproduced(program, given)
     fewer = distribute(leave_out_centred(program, given), given)
     for part in cut(share_sums(fewer, given), given):
@@ -51,6 +54,25 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
         kernels += columns_apart(lowered, kernels)
     *before, last = kernels
     return replace(last, before=tuple(before))
+
+
+def _columns_named_apart(program: Program, given: Collection[Value]) -> Program:
+    """Return the program with no value of the columns called as a result: a kernel may hold arrays of both.
+
+    A result of which each column has one number is such a value, made as large as the activation.
+    """
+    taken = {v.name for v in program.nodes(given)} | set(program.outputs)
+    names: dict[Value, str] = {}
+    for name, output in program.outputs.items():
+        value = output.value
+        if value.kind == Kind.COL and isinstance(value, Map) and output.kind == Kind.FULL:
+            names[value] = next(
+                made
+                for n in count(1)
+                if (made := f"{name}_column{n if n > 1 else ''}") not in taken
+            )
+            taken.add(names[value])
+    return rebuilt(program, {}, given, names) if names else program
 
 
 class _Lowering:
@@ -67,7 +89,7 @@ class _Lowering:
         self.levels: dict[sp.Symbol, int] = {}
         self.hoisted: dict[sp.Expr, sp.Symbol] = {}
         self.hoisted_parts: dict[sp.Symbol, sp.Expr] = {}
-        self.taken = {value.name for value in plan.needed}
+        self.taken = {value.name for value in plan.needed} | set(program.outputs)
         self.placed: dict[tuple[Kind, int], list[tuple[str, sp.Expr, str]]] = {}
         self.fitted = fit_formulas(program)
         self.print = Printer(

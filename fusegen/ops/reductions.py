@@ -18,6 +18,7 @@ from fusegen.atoms import (
     row_sum,
     sqrt,
     total,
+    undefined,
     where,
 )
 from fusegen.ops.declare import RefusedError, op
@@ -75,11 +76,12 @@ def var(x: sp.Expr, *, dim: int, correction: int = 1, keepdim: bool = False) -> 
 
 
 def _variance(centred: sp.Expr, correction: int) -> sp.Expr:
-    variance = row_sum(centred**2) / (COLS - correction)
+    added = let("squares", row_sum(centred**2))
     if correction <= 1:
-        return variance
+        return added / (COLS - correction)
     # With fewer columns torch divides by 0, but not in the derivative.
-    return variance + where(correction > COLS, infinity, 0)
+    by_zero = where(added > 0, infinity, undefined)
+    return added / (COLS - correction) + where(correction > COLS, by_zero, 0)
 
 
 @op("std", dims=("dim",), several=True, refused=_UNBIASED)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -12,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fusegen.chain import Chain
+from fusegen.leg import Leg
 from random_programs.program import Program
 
 #: What `ignore_index` is by default.
@@ -113,11 +117,8 @@ def _operands(
                 continue
             shape = operand.shape(reached, leg.layout)
             if operand.integer:
-                activation = leg.layout.half(reached)
-                count = 1
-                for dim in leg.layout.columns:
-                    count *= activation[dim]
-                drawn = torch.randint(max(count, 1), shape, generator=generator)
+                count = classes(leg, reached, operand.name)
+                drawn = torch.randint(count, shape, generator=generator)
                 ignored = torch.rand(shape, generator=generator) < 0.15
                 number = _ignored(program, operand.name)
                 found[operand.name] = drawn if number is None else drawn.where(~ignored, number)
@@ -130,6 +131,21 @@ def _operands(
     return found
 
 
+def classes(leg: Leg, reached: Sequence[int], target: str) -> int:
+    """Return how many classes a loss has, of which an earlier step of its leg may have left one.
+
+    Args:
+        leg: the leg of the loss.
+        reached: the shape of what reaches it.
+        target: the operand that holds the classes.
+    """
+    before = itertools.takewhile(lambda step: target not in step.tensors, leg.steps)
+    if any(step.op is not None and "keepdim" in step.attributes for step in before):
+        return 1
+    activation = leg.layout.half(reached)
+    return max(math.prod(activation[dim] for dim in leg.layout.columns), 1)
+
+
 def _ignored(program: Program, target: str) -> int | None:
     """Return the class that a loss ignores, or None where no loss takes these classes."""
     for step in program.document["chain"]:
@@ -139,9 +155,10 @@ def _ignored(program: Program, target: str) -> int | None:
     return None
 
 
-def restrided(tensor: Tensor, rng: random.Random) -> Tensor:
-    """Return an equal tensor that lies in memory in another way."""
-    way = rng.choice(("contiguous", "permuted", "channels_last", "wide", "sliced", "unaligned"))
+def restrided(tensor: Tensor, rng: random.Random, *, reordered: bool = True) -> Tensor:
+    """Return an equal tensor that lies in memory in another way, and `reordered` in another order too."""
+    ways = ("contiguous", "wide", "sliced", "unaligned")
+    way = rng.choice((*ways, "permuted", "channels_last") if reordered else ways)
     if tensor.dim() == 0 or tensor.numel() == 0:
         return tensor.clone()
     if way == "permuted":

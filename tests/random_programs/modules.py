@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fusegen.chain import Chain
 from random_programs import reference
-from random_programs.calls import Case
+from random_programs.calls import Case, classes
 from random_programs.program import Program
 
 Function = Callable[[dict[str, Tensor]], Tensor]
@@ -99,8 +99,8 @@ def _inputs(
                 continue
             size = operand.shape(reached, leg.layout)
             if operand.integer:
-                last = leg.layout.half(reached)[leg.layout.columns[0]]
-                found[operand.name] = torch.randint(max(last, 1), size, generator=generator)
+                count = classes(leg, reached, operand.name)
+                found[operand.name] = torch.randint(count, size, generator=generator)
                 continue
             drawn = torch.randn(size, generator=generator, dtype=torch.float64)
             positive = operand.name in program.positive

@@ -137,12 +137,22 @@ class _Run:
         if value in self.call.numbers:
             return self.call.numbers[value]
         tensor = self.call.operands[value]
+        if (
+            self._of_channels(value) and x.dim() > 2
+        ):  # all but the channel have size 1, whatever else is gone
+            return tensor.reshape(-1, *[1] * (x.dim() - 2))
         if not tensor.is_floating_point() or tensor.dim() <= x.dim():
             return tensor
         if tensor.dim() in self.left:
             left = self.left[tensor.dim()]
             return tensor.reshape([n for d, n in enumerate(tensor.shape) if d in left or n != 1])
         return tensor.reshape(tensor.shape[-x.dim() :] if x.dim() else ())
+
+    def _of_channels(self, name: str) -> bool:
+        declared = self.document.get("operands", {}).get(name)
+        return declared == "channel" or (
+            isinstance(declared, dict) and declared.get("kind") == "channel"
+        )
 
     def _held(self, name: str, x: Tensor, behind: int) -> Tensor | None:
         tensor = self.call.operands.get(name)
@@ -172,17 +182,17 @@ class _Run:
 
     def _batch_norm(self, label: str, x: Tensor, attributes: Mapping[str, Any]) -> Tensor:
         held = [self.call.operands[f"{label}_{n}"].flatten() for n in _BATCH_NORM]
-        mean, var = (t.detach().clone() if self.call.training else t for t in held[:2])
-        result = F.batch_norm(
-            x,
-            mean,
-            var,
-            *held[2:],
-            training=self.call.training,
-            **_only(attributes, "eps", "momentum"),
-        )
-        self.call.moved |= {f"{label}_running_mean": mean, f"{label}_running_var": var}
-        return result
+        mean, var, weight, bias = held
+        if self.call.training:
+            known = _only(attributes, "eps", "momentum")
+            moved = [mean.detach().clone(), var.detach().clone()]
+            F.batch_norm(x.detach(), *moved, training=True, **known)
+            self.call.moved |= dict(zip([f"{label}_{n}" for n in _BATCH_NORM], moved, strict=False))
+            dims = [d for d in range(x.dim()) if d != 1]
+            mean, var = x.mean(dims), x.var(dims, correction=0)
+        wide = (1, -1, *[1] * (x.dim() - 2))
+        scale = torch.rsqrt(var + attributes["eps"]) * weight
+        return (x - mean.reshape(wide)) * scale.reshape(wide) + bias.reshape(wide)
 
 
 _BATCH_NORM = ("running_mean", "running_var", "weight", "bias")
@@ -262,6 +272,11 @@ def _gelu(x: Tensor, approximate: str = "none") -> Tensor:
             x
         )  # torch computes 1 + erf, of which nothing is left below -8
     return x * 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _celu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    # torch's derivative has 1 / alpha in float32, in float64 too.
+    return torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0.0) / alpha))
 
 
 def _hardsigmoid(x: Tensor) -> Tensor:
@@ -347,6 +362,7 @@ def _causal_mask(x: Tensor, position: Tensor) -> Tensor:
 #: Ops that torch has under another form, or not at all.
 _OWN: dict[str, Callable[..., Tensor]] = {
     "causal_mask": _causal_mask,
+    "celu": _celu,
     "cross_entropy": _of_classes("cross_entropy"),
     "geglu": _geglu,
     "gelu": _gelu,

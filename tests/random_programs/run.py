@@ -8,7 +8,8 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,14 +83,30 @@ def run(
     """
     outcome = Outcome()
     parts = [seeds[start : start + together] for start in range(0, len(seeds), together)]
-    context = multiprocessing.get_context("spawn")  # torch has threads, which a fork lacks
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        for done in pool.map(_part, parts, [keep] * len(parts)):
+    with ThreadPoolExecutor(processes) as pool:
+        for done in pool.map(_apart, parts, [keep] * len(parts)):
             outcome.add(done)
             for failure in done.failures:
                 say(str(failure)[:400])
             say(f"{len(outcome.programs)} of {len(seeds)}: {len(outcome.failures)} failures")
     return outcome
+
+
+def _apart(seeds: Sequence[int], keep: Path | None) -> Outcome:
+    """Return what became of some seeds, in a process of their own: a package may end it."""
+    context = multiprocessing.get_context("spawn")  # torch has threads, which a fork lacks
+    try:
+        with ProcessPoolExecutor(1, mp_context=context) as process:
+            return process.submit(_part, seeds, keep).result()
+    except BrokenProcessPool:
+        outcome = Outcome()
+        for seed in seeds if len(seeds) > 1 else ():
+            outcome.add(_apart([seed], keep))
+        if len(seeds) == 1:
+            programs = generate(seeds, outcome)
+            what = "the process ended"
+            outcome.failures += [Failure(n, "call", what, float("inf")) for n in programs]
+        return outcome
 
 
 def _part(seeds: Sequence[int], keep: Path | None) -> Outcome:
