@@ -66,6 +66,8 @@ class _Walk:
         self.found: list[Stretch] = []
         self.value = Extent.whole(spec.dims or 2)
         self.declared = {o.name: o for o in spec.operands}
+        #: Whether the channels are no longer the second dim: an earlier step has dropped one up to it.
+        self.moved = False
         #: The stretch of each value with a name, -1 for what the first starts from, and its extent.
         self.named: dict[str, tuple[int, Extent]] = {INPUT: (-1, self.value)}
         self.opens: tuple[int, ...] | None = None  # the columns that the next stretch was cut for
@@ -95,7 +97,8 @@ class _Walk:
                     handed[name] = kind
             named = (*step.tensors, *step.mentions)
             given = {name: self._dims(name, layout.columns) for name in named}
-            self.value = extent_behind(step, self.value, given, layout)
+            before, self.value = self.value, extent_behind(step, self.value, given, layout)
+            self.moved |= self.value.rank < before.rank and self._drops_front(step, before.rank)
             biasless = step.op is not None and step.op.source and not step.held
             self.named[step.label] = (-1 if biasless else here, self.value)
             count += 1
@@ -140,6 +143,7 @@ class _Walk:
     def _needs(self, step: Step, layout: Layout, reach: Extent, *, started: bool) -> Layout | None:
         """Return the layout of the stretch that a step must start, or None where it goes on with this one."""
         rank = self.value.rank
+        self._check_dims(step)
         self._check_held(step)
         for name in step.mentions:
             if self.named[name][1].rank != rank:
@@ -172,25 +176,45 @@ class _Walk:
             )
         return self._columns_for(step, grown or apart, layout)
 
+    def _check_dims(self, step: Step) -> None:
+        """Refuse a dim that an earlier step has dropped; as in torch, one number has a dim, 0 or -1.
+
+        Raises:
+            SpecError: the step names one.
+        """
+        rank = max(self.value.rank, 1)
+        for name in step.op.dims if step.op else ("dim",):
+            given = step.attributes.get(name)
+            for dim in given if isinstance(given, tuple) else (given,):
+                if isinstance(dim, int) and not -rank <= dim < rank:
+                    left = f"{self.value.rank} dim{'s' if self.value.rank != 1 else ''}"
+                    raise self._refused(step, f"{name} {dim} does not exist: {left} reach it")
+
+    def _drops_front(self, step: Step, rank: int) -> bool:
+        """Whether a step drops the batch or the channels."""
+        if step.op is None or "keepdim" not in step.op.attributes or not step.op.dims:
+            return True
+        given = step.attributes[step.op.dims[0]]
+        dims = given if isinstance(given, tuple) else range(rank) if given is None else (given,)
+        return any(isinstance(dim, int) and dim % rank <= CHANNEL_DIM for dim in dims)
+
     def _check_held(self, step: Step) -> None:
-        """Refuse a submodule of several channels behind a reduction over them, as torch does.
+        """Refuse a submodule of several channels where the value has none, or elsewhere, as torch does.
 
         Raises:
             SpecError: it is one.
         """
         rank = self.value.rank
-        if (
-            rank < 2
-            or step.op is None
-            or (CHANNEL_DIM - rank if rank >= 3 else -1) in self.value.varies
-        ):
+        channel = CHANNEL_DIM - rank if rank >= 3 else -1
+        if step.op is None or (not self.moved and (rank < 2 or channel in self.value.varies)):
             return
         for name, attribute in step.held.items():
             if step.by_channel or step.op.operands[name] in (None, Kind.CHANNEL):
+                done = "dropped dims in front of them" if self.moved else "reduced them to one"
                 raise self._refused(
                     step,
-                    f"its {attribute} holds a number for each channel, and an earlier step has reduced the "
-                    "channels to one; put it in front of that step",
+                    f"its {attribute} holds a number for each channel, and an earlier step has {done}; put "
+                    "it in front of that step",
                 )
 
     def _columns_for(self, step: Step, dims: Dims, layout: Layout) -> Layout:

@@ -130,7 +130,7 @@ def _wanted(spec: Spec, step: Step) -> Layout | None:
     Raises:
         SpecError: where it takes other activations than what stands in front of it gives.
     """
-    rank = step.dims or 2
+    rank = step.dims or (2 if spec.dims < 3 else 0)
     if _wants_matrix(step) and rank >= 3:
         message = f"{step.label} takes rows of a matrix, and the activation has {rank} dims"
         raise SpecError(message, spec.path, step.line)

@@ -12,7 +12,7 @@ from fusegen.program_builder import Builder
 
 
 def formula_value(
-    builder: Builder, label: str, expr: sp.Expr, note: str = "", *, cols: int | None = None
+    builder: Builder, label: str, expr: sp.Expr, note: str = "", *, gone: Kind = Kind.SCALAR
 ) -> Value:
     """Return the value of a formula over the symbols of `builder`'s values.
 
@@ -23,9 +23,10 @@ def formula_value(
         label: what the formula's value is called; its parts are called after it.
         expr: the formula.
         note: the comment of its node.
-        cols: 1 where the activation has no columns any more, so that a row is one element.
+        gone: the axes that what is reduced does not have any more: without columns a row is one element,
+            without rows all rows are one.
     """
-    return _FormulaNodes(builder, label, note, cols == 1).value(sp.sympify(expr))
+    return _FormulaNodes(builder, label, note, gone).value(sp.sympify(expr))
 
 
 _EXTENTS: dict[sp.Symbol, Literal["rows", "cols", "sample"]] = {
@@ -52,16 +53,18 @@ def _of_single_elements(expr: sp.Expr) -> sp.Expr:
 class _FormulaNodes:
     """Turns the row functions, random draws and named parts of one formula into nodes of their own."""
 
-    def __init__(self, builder: Builder, label: str, note: str, single: bool) -> None:
-        self.builder, self.label, self.note, self.single = builder, label, note, single
+    def __init__(self, builder: Builder, label: str, note: str, gone: Kind) -> None:
+        self.builder, self.label, self.note, self.gone = builder, label, note, gone
 
     def value(self, expr: sp.Expr) -> Value:
         """Return the formula's value as a node called after the op."""
         return self.builder.map(self.label, self._pointwise(expr), self.note)
 
     def _pointwise(self, expr: sp.Expr) -> sp.Expr:
-        if self.single:
+        if Kind.COL in self.gone:
             expr = _of_single_elements(expr)
+        if Kind.ROW in self.gone:
+            expr = expr.xreplace({atoms.ROWS: sp.Integer(1)})
         for symbol, axis in _EXTENTS.items():
             if expr.has(symbol):
                 expr = expr.xreplace({symbol: self.builder.extent(axis).symbol})
@@ -103,7 +106,9 @@ class _FormulaNodes:
         name = f"{self.label}_{_REDUCTIONS[part.func]}"
         value = self.builder.map(f"{name}_term", inner, f"{self.label}: what is reduced")
         if part.func is atoms.Total:
-            return self.builder.sum_to(name, value, Kind.SCALAR, over=value.kind | Kind.ROW)
+            return self.builder.sum_to(
+                name, value, Kind.SCALAR, over=value.kind | (Kind.ROW & ~self.gone)
+            )
         if part.func is atoms.ColumnSum:
             return self.builder.sum_to(name, value, Kind.COL)
         if part.func is atoms.SampleSum:

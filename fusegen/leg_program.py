@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 
 import sympy as sp
 
 from fusegen import ops
-from fusegen.atoms import COLS, Draw, RowMax, RowShift, RowSum, Total
+from fusegen.atoms import (
+    COLS,
+    Draw,
+    RowMax,
+    RowShift,
+    RowSum,
+    Total,
+    absolute,
+    infinity,
+    undefined,
+    where,
+)
 from fusegen.chain_cuts import Stretch
 from fusegen.chain_layout import reduces
 from fusegen.errors import SpecError
@@ -17,7 +29,7 @@ from fusegen.formula_nodes import formula_value
 from fusegen.leg_operands import Tensors
 from fusegen.leg_outline import kind_of_outline, outline_after, varies
 from fusegen.lower.ranges import simplify
-from fusegen.program import SECOND, Input, Kind, Outline, Output, Program, Value
+from fusegen.program import SECOND, Input, Kind, Outline, Output, Program, Value, topological
 from fusegen.program_builder import Builder
 from fusegen.spec_types import INPUT, Ref, Spec, Step
 
@@ -198,9 +210,9 @@ def _apply(
         known["x"] = x.symbol
         replaced = {sp.Symbol(name, real=True): symbol for name, symbol in known.items()}
         formula = step.formula.xreplace(replaced)
-        cols = 1 if _is_single(spec, builder, step, (formula, x.symbol, axes)) else None
+        gone = _gone(spec, builder, step, (formula, x.symbol, axes))
         kind = varies(formula, x.symbol, axes, _kinds(builder))
-        return formula_value(builder, code, formula, step.text, cols=cols), kind
+        return _value(builder, code, (formula, step.text), x, gone), kind
     assert step.op is not None
     bound: dict[str, sp.Expr] = {}
     for name, given in step.operands.items():
@@ -227,10 +239,26 @@ def _apply(
             spec.path,
             step.line,
         )
-    cols = 1 if _is_single(spec, builder, step, (expr, x.symbol, axes)) else None
+    gone = _gone(spec, builder, step, (expr, x.symbol, axes))
     note = f"{step.label}: {step.op.statement}"
     kind = varies(expr, x.symbol, axes, _kinds(builder))
-    return formula_value(builder, f"{code}{ending}", expr, note, cols=cols), kind
+    return _value(builder, f"{code}{ending}", (expr, note), x, gone), kind
+
+
+def _value(
+    builder: Builder, label: str, formula: tuple[sp.Expr, str], x: Value, gone: Kind
+) -> Value:
+    """Return the value of a step's formula and note.
+
+    Of a row of one element x - mean(x) is 0 whatever x is, unless that is not finite: then it is NaN.
+    """
+    expr, note = formula
+    value = formula_value(builder, label, expr, note, gone=gone)
+    if Kind.COL not in gone or x.symbol not in expr.free_symbols or x in topological([value]):
+        return value
+    return builder.map(
+        label, value.symbol + where(absolute(x.symbol) < infinity, 0, undefined), note
+    )
 
 
 def _kinds(builder: Builder) -> Callable[[sp.Symbol], Kind]:
@@ -238,12 +266,12 @@ def _kinds(builder: Builder) -> Callable[[sp.Symbol], Kind]:
     return lambda s: builder.value(s).kind if builder.knows(s) else Kind.SCALAR
 
 
-def _is_single(
+def _gone(
     spec: Spec, builder: Builder, step: Step, formula: tuple[sp.Expr, sp.Symbol, Kind]
-) -> bool:
-    """Whether what a step reduces are rows of one element, an earlier step having reduced the columns.
+) -> Kind:
+    """Return the axes that what a step reduces does not have, an earlier step having reduced them.
 
-    They are not where an operand brings columns, as the target of a loss.
+    It has those that an operand brings, as the target of a loss.
 
     Args:
         spec: the spec.
@@ -252,28 +280,30 @@ def _is_single(
         formula: its formula, the symbol of the activation in it, and the axes of that.
 
     Raises:
-        SpecError: it reduces both, or divides by 0 for one element: the variance of one number is NaN.
+        SpecError: it reduces both what has columns and what has none, or divides by 0 for one element: the
+            variance of one number is NaN.
     """
     expr, x, axes = formula
-    if Kind.COL in axes:
-        return False
+    if axes == Kind.FULL:
+        return Kind.SCALAR
     reduced = [p.args[0] for p in parts(expr) if isinstance(p, _REDUCTIONS)]
-    found = {Kind.COL in varies(inner, x, axes, _kinds(builder)) for inner in reduced}
-    if len(found) > 1:
+    found = [varies(inner, x, axes, _kinds(builder)) for inner in reduced]
+    gone = Kind.FULL & ~reduce(or_, found, axes)
+    if Kind.COL in axes:
+        return gone
+    if len({Kind.COL in kind for kind in found}) > 1:
         message = (
             f"{step.label}: it reduces rows that an earlier step has reduced, and rows that an operand "
             "makes whole again; make two steps of it"
         )
         raise SpecError(message, spec.path, step.line)
-    if True in found:
-        return False
-    if problem(expr.xreplace({COLS: sp.Integer(1)})):
+    if Kind.COL in gone and problem(expr.xreplace({COLS: sp.Integer(1)})):
         message = (
             f"{step.label}: an earlier step has reduced the row to one element, of which "
             f"{step.text[:60]} is not finite; leave the step out, or for var and std give `correction: 0`"
         )
         raise SpecError(message, spec.path, step.line)
-    return True
+    return gone
 
 
 def _named(spec: Spec, name: str) -> sp.Symbol:

@@ -137,9 +137,7 @@ class _Run:
         if value in self.call.numbers:
             return self.call.numbers[value]
         tensor = self.call.operands[value]
-        if (
-            self._of_channels(value) and x.dim() > 2
-        ):  # all but the channel have size 1, whatever else is gone
+        if self._of_channels(value) and x.dim() > 2:  # all else has size 1, whatever is gone
             return tensor.reshape(-1, *[1] * (x.dim() - 2))
         if not tensor.is_floating_point() or tensor.dim() <= x.dim():
             return tensor
@@ -149,10 +147,10 @@ class _Run:
         return tensor.reshape(tensor.shape[-x.dim() :] if x.dim() else ())
 
     def _of_channels(self, name: str) -> bool:
+        """Whether an operand has one number for each place of the activation's second dim."""
         declared = self.document.get("operands", {}).get(name)
-        return declared == "channel" or (
-            isinstance(declared, dict) and declared.get("kind") == "channel"
-        )
+        kind = declared.get("kind") if isinstance(declared, dict) else declared
+        return kind == "channel" and self.document.get("dims", 0) > 2
 
     def _held(self, name: str, x: Tensor, behind: int) -> Tensor | None:
         tensor = self.call.operands.get(name)
@@ -354,7 +352,10 @@ def _of_classes(name: str) -> Callable[..., Tensor]:
 
 def _causal_mask(x: Tensor, position: Tensor) -> Tensor:
     """Mask along the dim that `position` lacks, the last one that it can be."""
-    gone = max(d for d in range(x.dim()) if x.shape[:d] + x.shape[d + 1 :] == position.shape)
+    places = [d for d in range(x.dim()) if x.shape[:d] + x.shape[d + 1 :] == position.shape]
+    if not places:  # an earlier step has dropped it: only column 0 is left
+        return x.masked_fill(position.reshape(x.shape) < 0, -math.inf)
+    gone = max(places)
     columns = torch.arange(x.shape[gone]).reshape(-1, *[1] * (x.dim() - 1 - gone))
     return x.masked_fill(position.unsqueeze(gone) < columns, -math.inf)
 
