@@ -192,18 +192,26 @@ class _Arrangement:
 
 
 def _product_of(factors: list[sp.Expr]) -> sp.Expr:
-    """Return the product; powers of an inverse root come last, multiplied one by one.
+    """Return the product; powers come last, multiplied one by one, since a power alone may leave the range.
 
-    The derivative of a norm multiplies a sum by rstd^3, which underflows in float32 where x is beyond 1e12.
+    The derivative of a norm multiplies a sum by rstd^3, which underflows in float32 where x is beyond 1e12;
+    that of a density of a product multiplies what is nearly 0 by a square that overflows.
     """
-    powers = [f for f in factors if isinstance(f, Power) and isinstance(f.args[0], Rsqrt)]
+    powers = [f for f in factors if isinstance(f, Power) or _is_square(f)]
     rest = [f for f in factors if f not in powers]
     if not rest:
         return _chained(Product, factors)
     found = _chained(Product, rest)
     for power in powers:
-        found = TimesPower(found, *power.args)
+        if isinstance(power, Power):
+            found = TimesPower(found, *power.args)
+        else:
+            found = _chained(Product, [found, *power.args])
     return found
+
+
+def _is_square(factor: sp.Expr) -> bool:
+    return isinstance(factor, Product) and factor.args[0] == factor.args[1]
 
 
 def _chained(operation: type[Arranged], parts: list[sp.Expr]) -> sp.Expr:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu", "9688cdc13f3d")  # before anything of another version is called
+made_by("0.1.0", "residual_add_gelu", "c3d334f8daf0")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "residual_add_gelu",
     __file__,
-    "9688cdc13f3d",
+    "c3d334f8daf0",
     operands=[
         Operand("residual", "full"),
     ],

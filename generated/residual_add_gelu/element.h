@@ -46,9 +46,8 @@ struct Forward {
     // gelu: near
     const T gelu_near = (add > T(32) ? T(32) : (add < -T(32) ? -T(32) : add));
     // gelu: gate
-    const T gelu_gate =
-        Math::sigmoid(gelu_near * Math::fma(gelu_near * gelu_near, T(0.07135481627260025),
-                                            T(1.5957691216057308)));
+    const T gelu_gate = Math::sigmoid(gelu_near * Math::fma(T(0.07135481627260025) * gelu_near,
+                                                            gelu_near, T(1.5957691216057308)));
     // gelu: x normcdf(x), or its tanh approximation
     const T gelu = add * gelu_gate;
     out.y = gelu;
@@ -165,10 +164,9 @@ struct DoubleBackward {
     const T d_gelu_gate_sigmoid = Math::sigmoid(d_gelu_gate_product);
     const T d_gelu_gate_product2 = d_gelu_gate_sigmoid * Math::sigmoid(-d_gelu_gate_product);
     // d d_gelu_gate / d gelu_near
-    const T d_d_gelu_gate =
-        d_gelu_gate_product2 * Math::fma(-d_gelu_gate_sum * d_gelu_gate_sum,
-                                         Math::tanh(T(0.5) * d_gelu_gate_product),
-                                         gelu_near * T(0.42812889763560147));
+    const T d_d_gelu_gate = d_gelu_gate_product2 *
+                            Math::fma(-Math::tanh(T(0.5) * d_gelu_gate_product) * d_gelu_gate_sum,
+                                      d_gelu_gate_sum, gelu_near * T(0.42812889763560147));
     // d gelu_gate / d gelu_near
     const T d_gelu_gate = d_gelu_gate_sum * d_gelu_gate_product2;
     const T grad_gelu_gate = add * full.grad_y;

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "swish_tanh_mish", "bb04b3c179e7")  # before anything of another version is called
+made_by("0.1.0", "swish_tanh_mish", "b0ea906d1ea7")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "swish_tanh_mish",
     __file__,
-    "bb04b3c179e7",
+    "b0ea906d1ea7",
     operands=[
     ],
     modes={

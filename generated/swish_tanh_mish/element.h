@@ -319,7 +319,7 @@ struct TripleBackward {
     const T grad_d_swish_2 =
         Math::fma(full.grad_grad_x_2, grad_swish_2, grad_grad_grad_swish * full.grad_grad_x);
     // d d_d_tanh / d swish
-    const T d_d_d_tanh = d_tanh_product * Math::fma(T(2), tanh_tanh * tanh_tanh, -tanh_sech2);
+    const T d_d_d_tanh = d_tanh_product * Math::fma(T(2) * tanh_tanh, tanh_tanh, -tanh_sech2);
     const T grad_d_d_tanh = grad_d_tanh * grad_grad_swish_2;
     const T grad_grad_d_swish = d_d_swish * full.grad_grad_x_2;
     const T grad_grad_swish_3 = grad_grad_d_swish * full.grad_grad_x;
@@ -334,7 +334,7 @@ struct TripleBackward {
             -d_mish_product2, d_mish_sum,
             Math::fma(-d_mish_product, d_mish_product2,
                       Math::fma(-mish_sigmoid, d_mish_product,
-                                Math::fma(-T(2) * mish_sech2 * tanh, mish_sigmoid * mish_sigmoid,
+                                Math::fma(-T(2) * mish_sech2 * tanh * mish_sigmoid, mish_sigmoid,
                                           Math::fma(d_mish_sigmoid, d_mish_sum,
                                                     d_mish_sigmoid - d_mish_product2)))));
     const T grad_d_d_mish = grad_d_mish * grad_grad_tanh_2;

@@ -20,7 +20,7 @@ from random_programs.modules import module_case
 from random_programs.program import Program
 
 #: How many runs with noise an error is held against at most, and how many times their spread it may be.
-RUNS, FACTOR = 8, 10.0
+RUNS, FACTOR = 64, 10.0
 #: The same where numbers have few digits and stay as they are: the noise then lacks the roundings within a
 #: function, as that of x - mean(x), which only its inputs' noise has.
 FACTOR_OF_TIES = 30.0

@@ -115,6 +115,8 @@ _EXACT = frozenset(
 _ARITHMETIC = frozenset(
     ["add", "sub", "mul", "div", "sum", "mean", "rsub", "reciprocal", "square", "addcmul"]
 )
+#: Results of these are rounded though they have few digits: a mean may be a product with 1 / count.
+_ROUNDED = frozenset(["div", "mean", "reciprocal"])
 
 
 class Noise(TorchDispatchMode):
@@ -148,7 +150,7 @@ class Noise(TorchDispatchMode):
             if not self.exact:  # within the function there may be what cancels
                 args = tree_map(lambda t: self.moved(t, self.rounding), args)
         found = func(*args, **(kwargs or {}))
-        exact = self.exact and name in _ARITHMETIC
+        exact = self.exact and name in _ARITHMETIC - _ROUNDED
         return tree_map(lambda t: self.moved(t, size, exact=exact), found)
 
     def _log_softmax_backward(self, cotangent: Tensor, value: Tensor, dim: int) -> Tensor:
@@ -167,6 +169,9 @@ class Noise(TorchDispatchMode):
         if exact:
             few = tensor.to(torch.bfloat16).to(tensor.dtype) == tensor
             moved = torch.where(few, tensor, moved)
+        if tensor.dtype == torch.float32:  # below the smallest normal number a result may be 0
+            lost = (tensor.abs() < torch.finfo(torch.float32).tiny) & (drawn < 0.5)
+            moved = torch.where(lost, 0.0, moved)
         return torch.where(torch.isfinite(tensor), moved, tensor)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -290,23 +290,38 @@ def _geglu(x: Tensor, gate: Tensor, approximate: str) -> Tensor:
     return x * _gelu(_tensor(gate, x), approximate)
 
 
-def _over(x: Tensor, dim: Any, function: Callable[..., Tensor], eps: float) -> Tensor:
-    """Return a norm of torch over any neighbouring dims: they are moved behind the others and back."""
-    dims = sorted(d % x.dim() for d in _tuple(dim))
-    last = list(range(-len(dims), 0))
-    sizes = [x.shape[d] for d in dims]
-    return function(x.movedim(dims, last), sizes, eps=eps).movedim(last, dims)
+def _standardised(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
+    """Return (x - mean) / sqrt(var + eps) over some dims, as operations that noise moves one by one."""
+    centred = x - x.mean(dims, keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean(dims, keepdim=True) + eps)
 
 
-def _layer_norm(x: Tensor, weight: Value, bias: Value, *, eps: float, dim: Any) -> Tensor:
-    found = _over(x, dim, F.layer_norm, eps)
-    found = found if weight is None else found * weight
+def _affine(x: Tensor, weight: Value, bias: Value = None) -> Tensor:
+    found = x if weight is None else x * weight
     return found if bias is None else found + bias
 
 
+def _layer_norm(x: Tensor, weight: Value, bias: Value, *, eps: float, dim: Any) -> Tensor:
+    return _affine(_standardised(x, _tuple(dim), eps), weight, bias)
+
+
 def _rms_norm(x: Tensor, weight: Value, *, eps: float, dim: Any) -> Tensor:
-    found = _over(x, dim, F.rms_norm, eps)
-    return found if weight is None else found * weight
+    scale = torch.rsqrt(x.square().mean(_tuple(dim), keepdim=True) + eps)
+    return _affine(x * scale, weight)
+
+
+def _var(x: Tensor, *, dim: Any, correction: int, keepdim: bool) -> Tensor:
+    dims = _tuple(dim)
+    left = math.prod(x.shape[d] for d in dims) - correction if x.dim() else 0
+    if left <= 0:  # a division by 0, but not in the derivative
+        return torch.var(x, dim, correction=correction, keepdim=keepdim)
+    return (x - x.mean(dims, keepdim=True)).square().sum(dims, keepdim=keepdim) / left
+
+
+def _std(x: Tensor, **attributes: Any) -> Tensor:
+    variance = _var(x, **attributes)
+    flat = variance == 0  # the derivative is 0 there
+    return torch.where(flat, 0.0 * variance, torch.sqrt(torch.where(flat, 1.0, variance)))
 
 
 def _norm(x: Tensor, *, p: Any, dim: Any, keepdim: bool) -> Tensor:
@@ -314,13 +329,20 @@ def _norm(x: Tensor, *, p: Any, dim: Any, keepdim: bool) -> Tensor:
 
 
 def _instance_norm(x: Tensor, weight: Value, bias: Value, *, eps: float) -> Tensor:
-    flat = [v.flatten() if isinstance(v, Tensor) else None for v in (weight, bias)]
-    return F.instance_norm(x, weight=flat[0], bias=flat[1], eps=eps)
+    F.instance_norm(x.detach(), eps=eps)  # refuses what has one value a channel
+    return _affine(_standardised(x, range(2, x.dim()), eps), *_of_channel(x, weight, bias))
 
 
 def _group_norm(x: Tensor, weight: Value, bias: Value, *, num_groups: int, eps: float) -> Tensor:
-    flat = [v.flatten() if isinstance(v, Tensor) else None for v in (weight, bias)]
-    return F.group_norm(x, int(num_groups), *flat, eps=eps)
+    F.group_norm(x.detach(), int(num_groups), eps=eps)  # refuses what has one value a group
+    groups = x.reshape(x.shape[0], int(num_groups), -1)
+    found = _standardised(groups, (-1,), eps).reshape(x.shape)
+    return _affine(found, *_of_channel(x, weight, bias))
+
+
+def _of_channel(x: Tensor, *values: Value) -> list[Value]:
+    wide = (1, -1, *[1] * (x.dim() - 2))
+    return [v.reshape(wide) if isinstance(v, Tensor) and v.numel() > 1 else v for v in values]
 
 
 def _prelu(x: Tensor, weight: Tensor) -> Tensor:
@@ -380,8 +402,10 @@ _OWN: dict[str, Callable[..., Tensor]] = {
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
     "reglu": lambda x, gate: x * F.relu(_tensor(gate, x)),
     "rms_norm": _rms_norm,
+    "std": _std,
     "swiglu": lambda x, gate, beta: x * _swish(_tensor(gate, x), beta),
     "swish": _swish,
+    "var": _var,
     "where": _where,
     **{
         name: _elementwise(name)
