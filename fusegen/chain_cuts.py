@@ -188,7 +188,8 @@ class _Walk:
             for dim in given if isinstance(given, tuple) else (given,):
                 if isinstance(dim, int) and not -rank <= dim < rank:
                     left = f"{self.value.rank} dim{'s' if self.value.rank != 1 else ''}"
-                    raise self._refused(step, f"{name} {dim} does not exist: {left} reach it")
+                    message = f"{name} {dim} does not exist: an earlier step has reduced to {left}"
+                    raise self._refused(step, message)
 
     def _drops_front(self, step: Step, rank: int) -> bool:
         """Whether a step drops the batch or the channels."""

@@ -50,6 +50,21 @@ def _of_single_elements(expr: sp.Expr) -> sp.Expr:
     return expr.replace(lambda e: isinstance(e, atoms.ROW_FUNCTIONS), lambda e: e.args[0])
 
 
+def _using(expr: sp.Expr, term: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
+    """Return an expression with a symbol in the place of a term that is reduced.
+
+    Also of a sum in a longer one: x + 4 - max(x + 4) takes the maximum off what it is the maximum of.
+    """
+    expr = expr.xreplace({term: symbol})
+    if not term.is_Add:
+        return expr
+    added = set(term.args)
+    return expr.replace(
+        lambda part: part.is_Add and added < set(part.args),
+        lambda part: sp.Add(symbol, *(arg for arg in part.args if arg not in added)),
+    )
+
+
 class _FormulaNodes:
     """Turns the row functions, random draws and named parts of one formula into nodes of their own."""
 
@@ -87,7 +102,7 @@ class _FormulaNodes:
                 reduced = self._reduced(part)
                 # What is reduced has a node of its own, which the rest of the formula shares.
                 term = self.builder.map(f"{reduced.name}_term", part.args[0])
-                expr = expr.xreplace({part: reduced.symbol}).xreplace({part.args[0]: term.symbol})
+                expr = _using(expr.xreplace({part: reduced.symbol}), part.args[0], term.symbol)
         return expr
 
     def _named(self, part: sp.Expr) -> Value:

@@ -259,8 +259,12 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> No
             "dims: 4\n",
             "softmax: an earlier step has reduced",
         ),
-        ("mean, softmax: 1", "dims: 4\n", "softmax: an earlier step has reduced the columns"),
-        ("softmax: 1, sum, softmax: 2", "dims: 4\n", "softmax_2: an earlier step has reduced"),
+        (
+            "mean, softmax: 1",
+            "dims: 4\n",
+            "softmax: dim 1 does not exist: an earlier step has reduced",
+        ),
+        ("softmax: 1, sum, softmax: 2", "dims: 4\n", "softmax_2: dim 2 does not exist: an earlier"),
         (
             "sum: {dim: 1}, softmax: 3",
             "dims: 4\n",
@@ -308,6 +312,22 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> No
             "amin: {dim: -1}, gelu, group_norm: {features: 6, num_groups: 2}",
             "",
             "group_norm: an earlier step has reduced the columns, and it needs 2 dims",
+        ),
+        (
+            "sum: {dim: [0, 1, 2, 3]}, max: {dim: -1, keepdim: true}",
+            "dims: 4\n",
+            "max: an earlier step has reduced the columns",
+        ),
+        ("sum: {dim: [1, 2]}, normalize: {dim: 2}", "dims: 4\n", "dim 2 does not exist"),
+        (
+            "sum: {dim: [0, 1]}, normalize",
+            "dims: 3\n",
+            "normalize: dim 1 does not exist: an earlier step has reduced to 1 dim",
+        ),
+        (
+            "sum: {dim: 0}, prelu: {num_parameters: 2}",
+            "dims: 3\n",
+            "prelu: its weight holds a number for each channel, and an earlier step has dropped dims",
         ),
         (
             "amax: {dim: 1, keepdim: true}, prelu: {num_parameters: 40}",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import sympy as sp
 
 from fusegen.atoms import exp, let, row_max, row_mean, row_shift, row_sum, sigmoid
@@ -51,6 +54,17 @@ def test_a_sum_over_an_axis_that_a_value_does_not_vary_along_multiplies_by_its_e
     assert isinstance(summed, Map)
     assert summed.kind == Kind.COL
     assert {a.name for a in summed.args} == {"bias", "rows"}
+
+
+@pytest.mark.parametrize("reduced", [row_max, row_shift, row_sum])
+def test_what_is_taken_off_a_reduction_is_what_was_reduced(reduced: Callable[..., sp.Expr]) -> None:
+    """x + 4 - max(x + 4) is 0 at the largest, also where 4 is below the rounding of x."""
+    b = builder()
+    value = formula_value(b, "op", X + 4 - reduced(X + 4))
+    assert isinstance(value, Map)
+    (term,) = (a for a in value.args if a.kind == Kind.FULL)
+    assert isinstance(term, Map) and term.expr == X + 4
+    assert any(isinstance(a, Reduce) and a.arg is term for a in value.args)
 
 
 def test_row_functions_become_reductions_innermost_first() -> None:
