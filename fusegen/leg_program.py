@@ -135,7 +135,9 @@ def _run(
     for step in stretch.steps:
         if step.label in own:
             axes = kind_of_outline(outline)
-            apply = partial(_apply, spec, builder, step, axes=axes, named=named, training=training)
+            apply = partial(
+                _apply, spec, builder, step, outline=outline, named=named, training=training
+            )
             value, kind = apply(value, second=second)
             if step.halves:
                 second = None
@@ -180,7 +182,7 @@ def _apply(
     step: Step,
     x: Value,
     *,
-    axes: Kind,
+    outline: Outline,
     named: Mapping[str, Value],
     training: bool,
     second: Value | None = None,
@@ -193,7 +195,7 @@ def _apply(
         builder: where the nodes are made.
         step: the step.
         x: the activation in front of it.
-        axes: those that this has.
+        outline: its shape, which has axes along which it may be constant.
         named: the values of the steps before it, by their labels.
         training: the mode.
         second: the second half of what x is the first half of.
@@ -203,14 +205,14 @@ def _apply(
         SpecError: the step is not defined for rows of one element, and these are all that is left, or it
             draws numbers for them.
     """
-    code = spec.code(step.label)
+    code, axes = spec.code(step.label), kind_of_outline(outline)
     if step.formula is not None:
         known = {name: _named(spec, name) for name in step.operands}
         known |= {name: named[name].symbol for name in step.mentions}
         known["x"] = x.symbol
         replaced = {sp.Symbol(name, real=True): symbol for name, symbol in known.items()}
         formula = step.formula.xreplace(replaced)
-        gone = _gone(spec, builder, step, (formula, x.symbol, axes))
+        gone = _gone(spec, builder, step, (formula, x.symbol), outline)
         kind = varies(formula, x.symbol, axes, _kinds(builder))
         return _value(builder, code, (formula, step.text), x, gone), kind
     assert step.op is not None
@@ -239,7 +241,7 @@ def _apply(
             spec.path,
             step.line,
         )
-    gone = _gone(spec, builder, step, (expr, x.symbol, axes))
+    gone = _gone(spec, builder, step, (expr, x.symbol), outline)
     note = f"{step.label}: {step.op.statement}"
     kind = varies(expr, x.symbol, axes, _kinds(builder))
     return _value(builder, f"{code}{ending}", (expr, note), x, gone), kind
@@ -267,7 +269,11 @@ def _kinds(builder: Builder) -> Callable[[sp.Symbol], Kind]:
 
 
 def _gone(
-    spec: Spec, builder: Builder, step: Step, formula: tuple[sp.Expr, sp.Symbol, Kind]
+    spec: Spec,
+    builder: Builder,
+    step: Step,
+    formula: tuple[sp.Expr, sp.Symbol],
+    outline: Outline,
 ) -> Kind:
     """Return the axes that what a step reduces does not have, an earlier step having reduced them.
 
@@ -277,13 +283,14 @@ def _gone(
         spec: the spec.
         builder: what knows the kinds of operands.
         step: the step.
-        formula: its formula, the symbol of the activation in it, and the axes of that.
+        formula: its formula, and the symbol of the activation in it.
+        outline: the shape of the activation.
 
     Raises:
-        SpecError: it reduces both what has columns and what has none, or divides by 0 for one element: the
-            variance of one number is NaN.
+        SpecError: it reduces both what has columns and what has none, or what has columns against rows that
+            have dropped them, or divides by 0 for one element: the variance of one number is NaN.
     """
-    expr, x, axes = formula
+    (expr, x), axes = formula, kind_of_outline(outline)
     if axes == Kind.FULL:
         return Kind.SCALAR
     reduced = [p.args[0] for p in parts(expr) if isinstance(p, _REDUCTIONS)]
@@ -297,6 +304,8 @@ def _gone(
             "makes whole again; make two steps of it"
         )
         raise SpecError(message, spec.path, step.line)
+    if outline == "row" and Kind.COL not in gone:
+        raise reduced_already(spec, step)
     if Kind.COL in gone and problem(expr.xreplace({COLS: sp.Integer(1)})):
         message = (
             f"{step.label}: an earlier step has reduced the row to one element, of which "

@@ -17,6 +17,8 @@ from typing import Literal
 
 import mpmath
 
+#: The smallest normal float32 number.
+SMALLEST = 2.0**-126
 #: Half an ulp of float32 at 1, relatively.
 ULP = 2.0**-23
 
@@ -109,6 +111,8 @@ def fit(
         exact: the first coefficients, where they are prescribed: those of the function's own series at 0, so
             that what is left of exp(s) - 1 or x - tanh(x) when equal terms cancel is right too.
     """
+    if max(abs(_value(function, s)) for s in _nodes(low, high, _POINTS)) < SMALLEST:
+        return None  # nothing of it is left in float32
     least = _least_degree(function, low, high, budget, most, absolute)
     for degree in range(max(least, len(exact)), most + 1):
         coefficients, error = _remez(function, low, high, degree, absolute, exact)

@@ -175,7 +175,7 @@ class _Arrangement:
                 above.append(self.of(factor))
         if not above:
             return Inverse(_chained(Product, below))
-        return _chained(Quotient, [_product_of(above), *below])
+        return _product_of(above, below)
 
     def _power(self, expr: sp.Expr) -> sp.Expr:
         base, exponent = expr.as_base_exp()
@@ -191,17 +191,18 @@ class _Arrangement:
         return atoms.power(self.of(base), self.of(exponent))
 
 
-def _product_of(factors: list[sp.Expr]) -> sp.Expr:
-    """Return the product; powers come last, multiplied one by one, since a power alone may leave the range.
+def _product_of(factors: list[sp.Expr], below: list[sp.Expr]) -> sp.Expr:
+    """Return a product over others; powers come last, multiplied one by one.
 
-    The derivative of a norm multiplies a sum by rstd^3, which underflows in float32 where x is beyond 1e12;
-    that of a density of a product multiplies what is nearly 0 by a square that overflows.
+    A power alone may leave the range: the derivative of a norm multiplies a sum by rstd^3, which underflows
+    in float32 where x is beyond 1e12; that of a density of a product multiplies what is nearly 0 by a power
+    that overflows.
     """
     powers = [f for f in factors if isinstance(f, Power) or _is_square(f)]
     rest = [f for f in factors if f not in powers]
     if not rest:
-        return _chained(Product, factors)
-    found = _chained(Product, rest)
+        return _chained(Quotient, [_chained(Product, factors), *below])
+    found = _chained(Quotient, [_chained(Product, rest), *below])
     for power in powers:
         if isinstance(power, Power):
             found = TimesPower(found, *power.args)

@@ -57,16 +57,21 @@ def amin(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
 @op("max", dims=("dim",), refused={"other": "of two tensors, write maximum"})
 def max_(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
     """A row's largest value; the first of equal ones gets the gradient. torch.max, its values."""
-    largest = row_shift(x)
-    place = let("place", where(x < largest, COLS, where(x >= largest, COLUMN, -1)))
-    first = let("first", -row_shift(-place))
-    return where(first >= 0, row_sum(where(sp.Eq(COLUMN, first), x, 0)), largest)
+    return _first(x, x, 1)
 
 
 @op("min", dims=("dim",), refused={"other": "of two tensors, write minimum"})
 def min_(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
     """A row's smallest value; the first of equal ones gets the gradient. torch.min, its values."""
-    return -max_.formula(let("negative", -x), dim=dim)
+    return _first(x, let("negative", -x), -1)
+
+
+def _first(x: sp.Expr, ranked: sp.Expr, sign: int) -> sp.Expr:
+    """The first of the elements of which `ranked` is the largest, itself: of -0 a negative would be 0."""
+    largest = row_shift(ranked)
+    place = let("place", where(ranked < largest, COLS, where(ranked >= largest, COLUMN, -1)))
+    first = let("first", -row_shift(-place))
+    return where(first >= 0, row_sum(where(sp.Eq(COLUMN, first), x, 0)), sign * largest)
 
 
 @op("var", dims=("dim",), several=True, refused=_UNBIASED)

@@ -90,7 +90,7 @@ def _case(
     if training and x.numel() // max(x.shape[1 if x.dim() > 1 else -1], 1) <= 2:
         return None  # the statistics of two rows: nothing is left of a gradient
     if exact:
-        x = (2 * x).round() / 2
+        x = (2 * x).round() / 2 + 0.0  # no -0, which is as large as 0
     operands = _operands(program, chain, x, generator, exact=exact)
     moving = ("x", *(o.name for o in chain.operands if o.differentiable))
     return Case(
@@ -127,7 +127,7 @@ def _operands(
             drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
             if positive:
                 drawn = drawn.abs() + 0.5
-            found[operand.name] = (2 * drawn).round() / 2 if exact else drawn
+            found[operand.name] = (2 * drawn).round() / 2 + 0.0 if exact else drawn
     return found
 
 

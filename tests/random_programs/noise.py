@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 #: Results of these are exact, or are elements of what they are given.
 _EXACT = frozenset(
@@ -173,6 +173,25 @@ class Noise(TorchDispatchMode):
             lost = (tensor.abs() < torch.finfo(torch.float32).tiny) & (drawn < 0.5)
             moved = torch.where(lost, 0.0, moved)
         return torch.where(torch.isfinite(tensor), moved, tensor)
+
+
+class Range(TorchDispatchMode):
+    """Sees whether an operation of torch makes an infinity of finite numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves((args, kwargs)) if _is_floating(t)]
+        if all(bool(torch.isfinite(t).all()) for t in tensors):
+            self.left |= any(bool(t.isinf().any()) for t in tree_leaves(found) if _is_floating(t))
+        return found
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 @dataclass(frozen=True)

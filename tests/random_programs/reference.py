@@ -292,6 +292,7 @@ def _geglu(x: Tensor, gate: Tensor, approximate: str) -> Tensor:
 
 def _standardised(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
     """Return (x - mean) / sqrt(var + eps) over some dims, as operations that noise moves one by one."""
+    dims = tuple(dims)
     centred = x - x.mean(dims, keepdim=True)
     return centred * torch.rsqrt(centred.square().mean(dims, keepdim=True) + eps)
 
@@ -353,12 +354,10 @@ def _elementwise(name: str) -> Callable[..., Tensor]:
     """Return a loss of targets that broadcast."""
 
     def loss(x: Tensor, target: Value, *more: Value, **attributes: Any) -> Tensor:
-        both = torch.broadcast_tensors(x, _tensor(target, x))
         function = getattr(F, name)
-        if name != "binary_cross_entropy_with_logits":
-            return function(*both, **attributes)
-        weights = dict(zip(("weight", "pos_weight"), more, strict=True))
-        given = {n: None if v is None else _tensor(v, x).detach() for n, v in weights.items()}
+        weights = dict(zip(("weight", "pos_weight"), more, strict=False))
+        given = {n: _tensor(v, x).detach() for n, v in weights.items() if v is not None}
+        both = torch.broadcast_tensors(x, _tensor(target, x), *given.values())[:2]
         return function(*both, **given, **attributes)
 
     return loss
@@ -374,12 +373,18 @@ def _of_classes(name: str) -> Callable[..., Tensor]:
 
 def _causal_mask(x: Tensor, position: Tensor) -> Tensor:
     """Mask along the dim that `position` lacks, the last one that it can be."""
-    places = [d for d in range(x.dim()) if x.shape[:d] + x.shape[d + 1 :] == position.shape]
-    if not places:  # an earlier step has dropped it: only column 0 is left
-        return x.masked_fill(position.reshape(x.shape) < 0, -math.inf)
-    gone = max(places)
-    columns = torch.arange(x.shape[gone]).reshape(-1, *[1] * (x.dim() - 1 - gone))
-    return x.masked_fill(position.unsqueeze(gone) < columns, -math.inf)
+    shape = list(x.shape)
+    kept = [n for n in position.shape if n != 1]
+    for last in range(x.dim(), 0, -1):
+        for first in reversed(range(last)):
+            if [n for n in shape[:first] + shape[last:] if n != 1] == kept:
+                counts = [1] * first + shape[first:last] + [1] * (x.dim() - last)
+                columns = torch.arange(math.prod(counts)).reshape(counts)
+                rows = [*shape[:first], *[1] * (last - first), *shape[last:]]
+                return x.masked_fill(position.reshape(rows) < columns, -math.inf)
+    return x.masked_fill(
+        position.reshape(x.shape) < 0, -math.inf
+    )  # an earlier step has dropped them
 
 
 #: Ops that torch has under another form, or not at all.
