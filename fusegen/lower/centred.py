@@ -2,7 +2,9 @@
 
 The backward of a layer norm adds up a + r (x - m) over a row, where m is the row's mean and r itself a sum
 over the row. Σ r (x - m) = r (Σx - n m) = 0, so that Σa is left, which need not wait for r. As computed the
-term is not 0 but n r times the rounding of m: an error, which is left out with it.
+term is not 0 but n r times the rounding of m. What the sum is taken off keeps that error, as in torch's own
+backward; in the forward pass, where a second norm follows, it would be most of the error, so nothing is left
+out there.
 
 Only a term whose factor waits for another sum is left out, for then a row is read once less. Where x holds an
 infinity or a NaN so do r and the rest, which both follow from m.

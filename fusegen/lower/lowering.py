@@ -45,7 +45,9 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
     kernels: list[Kernel] = []
     program = _columns_named_apart(program, given)
     fixed = reproduced(program, given)
-    fewer = distribute(leave_out_centred(program, given), given)
+    # Not of the forward pass: a mean that it takes off must have the rounding of what it is taken off.
+    fewer = leave_out_centred(program, given) if given else program
+    fewer = distribute(fewer, given)
     for part in cut(share_sums(fewer, given), given):
         lowered = _Lowering(*regroup(part.program, part.given, fixed), fixed).kernel()
         handed = {r.name for k in kernels for r in k.results}
