@@ -6,8 +6,9 @@ term is not 0 but n r times the rounding of m. What the sum is taken off keeps t
 backward; in the forward pass, where a second norm follows, it would be most of the error, so nothing is left
 out there.
 
-Only a term whose factor waits for another sum is left out, for then a row is read once less. Where x holds an
-infinity or a NaN so do r and the rest, which both follow from m.
+Only a term whose factor waits longest is left out, and only if then a row is read once less: other terms may
+cancel with one another, so that their rounding must be in the sum too. Where x holds an infinity or a NaN so do
+r and the rest, which both follow from m.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ def leave_out_centred(program: Program, given: Collection[Value] = ()) -> Progra
     for value in waits:
         if not isinstance(value, Reduce) or value.op != "sum" or value.sample or value in given:
             continue
-        rest = _Terms(value, builder, waits).rest(value.arg.symbol)
-        if rest not in (value.arg.symbol, 0):
+        terms = _Terms(value, builder, waits)
+        rest = terms.rest(value.arg.symbol)
+        if rest not in (value.arg.symbol, 0) and terms.sooner(rest):
             note = "without x - mean(x), which adds up to nothing"
             term = builder.map(f"{value.name}_term", rest, note)
             # What is left may not vary along the row: then it counts once for each element.
@@ -51,6 +53,15 @@ class _Terms:
 
     def __init__(self, total: Reduce, builder: Builder, waits: Mapping[Value, int]) -> None:
         self.total, self.builder, self.waits = total, builder, waits
+        self.depth = self._depth(total.arg.symbol)
+
+    def _depth(self, expr: sp.Expr) -> int:
+        """Return how many sums, one behind the other, an expression waits for."""
+        return max((self.waits[self.builder.value(s)] for s in expr.free_symbols), default=0)
+
+    def sooner(self, expr: sp.Expr) -> bool:
+        """Whether an expression waits for fewer sums than what is added up."""
+        return self._depth(expr) < self.depth
 
     def rest(self, expr: sp.Expr) -> sp.Expr:
         """Return an expression without its terms that add up to nothing, or itself where it has none."""
@@ -63,8 +74,8 @@ class _Terms:
         outside, varying = self._factors(expr)
         if len(varying) != 1 or not outside:
             return expr
-        late = any(self.waits[self.builder.value(s)] for f in outside for s in f.free_symbols)
-        if late and self._centred(varying[0]):
+        depth = max((self._depth(f) for f in outside), default=0)
+        if depth and depth == self.depth and self._centred(varying[0]):
             return sp.Integer(0)
         return sp.Mul(*outside, self.rest(varying[0]))
 

@@ -102,7 +102,7 @@ def _by_torch(program: Program, case: Case) -> Wanted:
 
     def wanted(given: dict[str, Tensor], hand: reference.Hand = lambda _, v: v) -> Tensor:
         operands = {n: t for n, t in given.items() if n != "x"}
-        call = reference.Call(operands, case.numbers, case.training, case.seed)
+        call = reference.Call(operands, case.numbers, case.training, case.seed, exact=case.exact)
         return reference.run(program.document, given["x"], call, hand)
 
     return wanted

@@ -36,6 +36,7 @@ class Call:
         training: the mode.
         seed: the seed of dropout's numbers.
         moved: filled with the running averages that training leaves, by name.
+        exact: whether norms are written out, so that what has few digits stays exact in them.
     """
 
     operands: Mapping[str, Tensor]
@@ -43,6 +44,7 @@ class Call:
     training: bool = False
     seed: int = 0
     moved: dict[str, Tensor] = field(default_factory=dict)
+    exact: bool = False
 
 
 def run(
@@ -117,6 +119,8 @@ class _Run:
                 x, operands[op.halves] = x.chunk(2, dim)
         dims = _dims(op, attributes, x)
         function = _OWN.get(op.name) or functools.partial(_declared, op)
+        if self.call.exact:
+            function = _WRITTEN_OUT.get(op.name, function)
         return function(x, *operands.values(), **attributes), dims, label
 
     def _formula(self, given: Any, x: Tensor) -> Tensor:
@@ -181,6 +185,8 @@ class _Run:
     def _batch_norm(self, label: str, x: Tensor, attributes: Mapping[str, Any]) -> Tensor:
         held = [self.call.operands[f"{label}_{n}"].flatten() for n in _BATCH_NORM]
         mean, var, weight, bias = held
+        if not self.call.exact:
+            return self._native_batch_norm(label, x, held, attributes)
         if self.call.training:
             known = _only(attributes, "eps", "momentum")
             moved = [mean.detach().clone(), var.detach().clone()]
@@ -191,6 +197,16 @@ class _Run:
         wide = (1, -1, *[1] * (x.dim() - 2))
         scale = torch.rsqrt(var + attributes["eps"]) * weight
         return (x - mean.reshape(wide)) * scale.reshape(wide) + bias.reshape(wide)
+
+    def _native_batch_norm(
+        self, label: str, x: Tensor, held: Sequence[Tensor], attributes: Mapping[str, Any]
+    ) -> Tensor:
+        training = self.call.training
+        mean, var = (t.detach().clone() if training else t for t in held[:2])
+        known = _only(attributes, "eps", "momentum")
+        result = F.batch_norm(x, mean, var, *held[2:], training=training, **known)
+        self.call.moved |= {f"{label}_running_mean": mean, f"{label}_running_var": var}
+        return result
 
 
 _BATCH_NORM = ("running_mean", "running_var", "weight", "bias")
@@ -302,13 +318,24 @@ def _affine(x: Tensor, weight: Value, bias: Value = None) -> Tensor:
     return found if bias is None else found + bias
 
 
+def _over(x: Tensor, dim: Any, function: Callable[..., Tensor], eps: float) -> Tensor:
+    """Return a norm of torch over any neighbouring dims: they are moved behind the others and back."""
+    dims = sorted(d % x.dim() for d in _tuple(dim))
+    last = list(range(-len(dims), 0))
+    sizes = [x.shape[d] for d in dims]
+    return function(x.movedim(dims, last), sizes, eps=eps).movedim(last, dims)
+
+
 def _layer_norm(x: Tensor, weight: Value, bias: Value, *, eps: float, dim: Any) -> Tensor:
+    return _affine(_over(x, dim, F.layer_norm, eps), weight, bias)
+
+
+def _exact_layer_norm(x: Tensor, weight: Value, bias: Value, *, eps: float, dim: Any) -> Tensor:
     return _affine(_standardised(x, _tuple(dim), eps), weight, bias)
 
 
 def _rms_norm(x: Tensor, weight: Value, *, eps: float, dim: Any) -> Tensor:
-    scale = torch.rsqrt(x.square().mean(_tuple(dim), keepdim=True) + eps)
-    return _affine(x * scale, weight)
+    return _affine(_over(x, dim, F.rms_norm, eps), weight)
 
 
 def _var(x: Tensor, *, dim: Any, correction: int, keepdim: bool) -> Tensor:
@@ -330,11 +357,22 @@ def _norm(x: Tensor, *, p: Any, dim: Any, keepdim: bool) -> Tensor:
 
 
 def _instance_norm(x: Tensor, weight: Value, bias: Value, *, eps: float) -> Tensor:
+    return _affine(F.instance_norm(x, eps=eps), *_of_channel(x, weight, bias))
+
+
+def _exact_instance_norm(x: Tensor, weight: Value, bias: Value, *, eps: float) -> Tensor:
     F.instance_norm(x.detach(), eps=eps)  # refuses what has one value a channel
     return _affine(_standardised(x, range(2, x.dim()), eps), *_of_channel(x, weight, bias))
 
 
 def _group_norm(x: Tensor, weight: Value, bias: Value, *, num_groups: int, eps: float) -> Tensor:
+    found = F.group_norm(x, int(num_groups), eps=eps)
+    return _affine(found, *_of_channel(x, weight, bias))
+
+
+def _exact_group_norm(
+    x: Tensor, weight: Value, bias: Value, *, num_groups: int, eps: float
+) -> Tensor:
     F.group_norm(x.detach(), int(num_groups), eps=eps)  # refuses what has one value a group
     groups = x.reshape(x.shape[0], int(num_groups), -1)
     found = _standardised(groups, (-1,), eps).reshape(x.shape)
@@ -407,10 +445,8 @@ _OWN: dict[str, Callable[..., Tensor]] = {
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
     "reglu": lambda x, gate: x * F.relu(_tensor(gate, x)),
     "rms_norm": _rms_norm,
-    "std": _std,
     "swiglu": lambda x, gate, beta: x * _swish(_tensor(gate, x), beta),
     "swish": _swish,
-    "var": _var,
     "where": _where,
     **{
         name: _elementwise(name)
@@ -419,6 +455,14 @@ _OWN: dict[str, Callable[..., Tensor]] = {
             "binary_cross_entropy_with_logits",
         )
     },
+}
+#: The same where few digits are to stay exact.
+_WRITTEN_OUT: dict[str, Callable[..., Tensor]] = {
+    "group_norm": _exact_group_norm,
+    "instance_norm": _exact_instance_norm,
+    "layer_norm": _exact_layer_norm,
+    "std": _std,
+    "var": _var,
 }
 #: Kinds by the word of the spec.
 KINDS = {kind.label: kind for kind in Kind}
