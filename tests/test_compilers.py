@@ -23,7 +23,7 @@ def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What was found on this machine must not answer for another, nor the other way round."""
     for variable in _VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    remembered = (compilers.gpu_capabilities, compilers.known_architectures, compilers._is_gcc)
+    remembered = (compilers.gpu_capabilities, compilers.known_architectures, compilers._gcc_version)
     for function in remembered:
         function.cache_clear()
     yield
@@ -123,10 +123,22 @@ def test_a_native_build_has_the_instructions_that_fusegen_cpu_names(
         compilers.cpu_levels()
 
 
-@pytest.mark.parametrize(("says", "stays"), [("Free Software Foundation", True), ("clang", False)])
-def test_gcc_alone_gets_what_gcc_alone_knows(says: str, stays: bool, program: Program) -> None:
-    flags = Compilers(program("c++", says), None).kernel_flags("portable")
-    assert ("-fno-tree-sink" in flags) is stays
+@pytest.mark.parametrize(
+    ("says", "version", "wanted"),
+    [
+        ("Free Software Foundation", "12", {"-fno-tree-sink"}),
+        ("Free Software Foundation", "13.3.0", {"-fno-tree-sink", "-fno-thread-jumps"}),
+        ("Free Software Foundation", "14", {"-fno-tree-sink"}),
+        ("clang", "13.0.1", set()),
+    ],
+)
+def test_gcc_alone_gets_what_gcc_alone_needs(
+    says: str, version: str, wanted: set[str], program: Program
+) -> None:
+    cxx = program("c++", says)
+    cxx.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "{says}" || echo "{version}"\n')
+    flags = set(Compilers(cxx, None).kernel_flags("portable"))
+    assert flags & {"-fno-tree-sink", "-fno-thread-jumps"} == wanted
 
 
 def test_the_compiler_takes_the_kernel_flags(tmp_path: Path) -> None:

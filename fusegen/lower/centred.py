@@ -7,8 +7,8 @@ backward; in the forward pass, where a second norm follows, it would be most of 
 out there.
 
 Only a term whose factor waits longest is left out, and only if then a row is read once less: other terms may
-cancel with one another, so that their rounding must be in the sum too. Where x holds an infinity or a NaN so do
-r and the rest, which both follow from m.
+cancel with one another, so that their rounding must be in the sum too. Where x holds an infinity or a NaN so
+do r and the rest, which both follow from m.
 """
 
 from __future__ import annotations
