@@ -17,10 +17,16 @@ def _of_rows(name: str, **attributes: Any) -> Callable[[sp.Expr], sp.Expr]:
     """Return an op as a function of a formula's part.
 
     The value has a name of its own: sympy would take `1 / norm(x)` into the branches of the norm,
-    one of which is 1 / 0.
+    one of which is 1 / 0. So has what it is of: a maximum must be taken off what it is the maximum of, and
+    sympy would take a condition on it into the branches of a `where`.
     """
     op = registry()[name]
-    return lambda x: atoms.let(name, call(op, x, {}, attributes))
+
+    def function(x: sp.Expr) -> sp.Expr:
+        named = x if x.is_Symbol or isinstance(x, atoms.Let) else atoms.let("argument", x)
+        return atoms.let(name, call(op, named, {}, attributes))
+
+    return function
 
 
 #: Functions by the name they are called by: (function, number of arguments).
