@@ -14,9 +14,10 @@ from types import ModuleType
 import pytest
 import torch
 from awkward_names import ALL, FORMS, complaints, reference, roles, spec_text, write
-from conftest import ROOT, once, shared
+from conftest import ROOT, once, render_into, shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nvcc_front_end import nvcc_complaints
 
 from fusegen import builder, compilers, load, paths, pipeline
 from fusegen.chain import derive
@@ -144,15 +145,8 @@ def test_names_of_the_generated_code_itself_clash_with_nothing(form: str, tmp_pa
 @pytest.mark.parametrize("form", FORMS)
 def test_kernels_of_every_name_compile_for_the_gpu(form: str, tmp_path: Path) -> None:
     path = write(tmp_path, f"gpu_{form}", spec_text(BATCHES[form], form))
-    for file, text in pipeline.render_package(path).files.items():
-        (tmp_path / file).write_text(text)
-    command = [
-        *(str(NVCC), "-O0", "-Xcicc", "-O0", "-std=c++17", "-Werror=all-warnings"),
-        *("-arch=compute_90", f"-I{paths.include()}", "-c", str(tmp_path / "kernel.cu")),
-        *("-o", str(tmp_path / "kernel.o")),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    render_into(tmp_path, path)
+    assert nvcc_complaints(tmp_path / "kernel.cu") == ""
 
 
 @pytest.mark.parametrize("name", ["torch", "apply", "_chain"])
