@@ -11,12 +11,13 @@ import pytest
 import torch
 from conftest import DEVICES, DTYPES, dtype_name, once, shared
 from layouts import channels_last
+from random_programs.build import build_specs
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
 from torch.func import grad, jvp, vmap
 from torch.nn import functional
 
-from fusegen import builder, load, pipeline, verify
+from fusegen import load, pipeline, verify
 from fusegen.bench import plain
 from fusegen.chain import Chain
 from fusegen.eager import run_chain
@@ -83,7 +84,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         folder.mkdir()
         for name, text in (LOSSES | CHAINS).items():
             (folder / f"{name}.yaml").write_text(text)
-        builder.build([folder], out=folder / "out")
+        build_specs(sorted(folder.glob("*.yaml")), folder / "out")
 
     once(tmp_path_factory, "classes", build)
     return lambda name: (pipeline.derive(folder / f"{name}.yaml"), load(name, folder / "out"))

@@ -18,8 +18,9 @@ from conftest import ROOT, once, render_into, shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nvcc_front_end import nvcc_complaints
+from random_programs.build import build_together
 
-from fusegen import builder, compilers, load, paths, pipeline
+from fusegen import compilers, load, paths, pipeline
 from fusegen.chain import derive
 from fusegen.code_names import code_names
 from fusegen.compilers import find_nvcc
@@ -65,13 +66,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     out = shared(tmp_path_factory) / "names"
 
     def build() -> None:
-        for name, names in BATCHES.items():
-            write(out / "specs", f"names_{name}", spec_text(names, form_of(name)))
-        write(out / "specs", "names_module", MODULE)
-        builder.build([out / "specs"], out=out, backend="cpu")
+        texts = {f"names_{n}": spec_text(names, form_of(n)) for n, names in BATCHES.items()}
+        build_together(out, texts | {"names_module": MODULE}, together=2, optimize="-O1")
 
     once(tmp_path_factory, "names", build)
-    return lambda name: load(name, out)
+    return lambda name: load(name, out / "generated")
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -134,10 +133,11 @@ def test_names_of_the_generated_code_itself_clash_with_nothing(form: str, tmp_pa
     neutral = [f"name{i}" for i in range(12)]
     names = generated_names(write(tmp_path, "neutral", spec_text(neutral, form)))
     assert len(names) > 200
-    for start in range(0, len(names), AT_ONCE):
-        text = spec_text(names[start : start + AT_ONCE], form)
-        path = write(tmp_path, f"own_{form}_{start}", text)
-        assert complaints(path, tmp_path / f"{form}_{start}") == ""
+    paths = [
+        write(tmp_path, f"own_{start}", spec_text(names[start : start + AT_ONCE], form))
+        for start in range(0, len(names), AT_ONCE)
+    ]
+    assert complaints(paths, tmp_path / "sources") == ""
 
 
 @pytest.mark.nvcc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -411,13 +412,9 @@ def test_legs_and_earlier_values_step_by_step(name: str, built_legs: Package) ->
 
 
 @pytest.fixture(scope="session")
-def built_legs(tmp_path_factory: pytest.TempPathFactory) -> Package:
+def built_legs(leg_packages: Path) -> Package:
     """Gives a package of tests/legs by name."""
-    from conftest import ROOT, once, shared
-
-    out = shared(tmp_path_factory) / "legs"
-    once(tmp_path_factory, "legs", lambda: builder.build([ROOT / "tests" / "legs"], out=out))
-    return lambda name: load(name, out)
+    return lambda name: load(name, leg_packages)
 
 
 @pytest.mark.parametrize("name", ["matmul_gelu_softmax", "gemm_batchnorm_scale_softmax"])
