@@ -34,6 +34,30 @@ DEVICES = [
 ]
 
 
+#: Fixtures that build many packages: a file's own where several files have one of that name.
+BUILD = ("vocabulary", "shaped_packages", "leg_packages", "built", "random_packages", "reductions")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put a test of each set of packages first, then those of nvcc, so that no worker waits for another.
+
+    Workers take tests in this order: each then builds a set of its own, and none is left alone with a long
+    test at the end.
+    """
+    known: set[object] = set()
+
+    def place(item: pytest.Item) -> int:
+        names: list[str] = getattr(item, "fixturenames", [])
+        needed = {(item.path, n) if n == "built" else n for n in names if n in BUILD}
+        new = needed - known
+        known.update(new)
+        if item.get_closest_marker("xdist_group"):
+            return 2  # pytest-xdist starts with groups
+        return 0 if new else 1 if item.get_closest_marker("nvcc") else 2
+
+    items.sort(key=place)
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
