@@ -12,6 +12,8 @@ NUMERICS = $(shell grep -l "mark\.numerics" tests/test_*.py)
 build: $(VENV)/installed
 	$(BIN)/fusegen build specs
 
+# Two workers of two threads each share the cores: a thread of OpenMP that waits must not spin.
+test: export OMP_WAIT_POLICY = passive
 test: build
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 	for isa in portable avx2; do \

@@ -151,21 +151,21 @@ def launched(
 @pytest.fixture(scope="session")
 def shaped_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages of tests/chains, built once for all workers."""
-    return together(tmp_path_factory, "chains", "-O3")
+    return together(tmp_path_factory, "chains")
 
 
 @pytest.fixture(scope="session")
 def leg_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages of tests/legs, built once for all workers."""
-    return together(tmp_path_factory, "legs", "-O1")
+    return together(tmp_path_factory, "legs")
 
 
-def together(tmp_path_factory: pytest.TempPathFactory, name: str, optimize: str) -> Path:
+def together(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     """Return a folder with the packages of tests/<name>, built by the first worker who asks."""
     from random_programs.build import build_specs
 
     specs, out = sorted((ROOT / "tests" / name).glob("*.yaml")), shared(tmp_path_factory) / name
-    once(tmp_path_factory, name, lambda: build_specs(specs, out, optimize))
+    once(tmp_path_factory, name, lambda: build_specs(specs, out, "-O1"))
     return out
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from leg_originals import LEGS
 from originals import ORIGINALS
+from random_programs.build import build_specs
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -20,7 +21,7 @@ from torch.nn.modules.module import (
 )
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
-from fusegen import builder, load
+from fusegen import load
 from fusegen.runtime.submodules import no_bias
 
 Package = Callable[[str], ModuleType]
@@ -335,7 +336,7 @@ def constants(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     (folder / "with_constants.yaml").write_text(CONSTANTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FUSEGEN_NATIVE", "1")
-        builder.build([folder], out=folder / "out", backend="cpu")
+        build_specs([folder / "with_constants.yaml"], folder / "out", "-O1")
     return load("with_constants", folder / "out")
 
 
