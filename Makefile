@@ -15,9 +15,9 @@ build: $(VENV)/installed
 # Two workers of two threads each share the cores: a thread of OpenMP that waits must not spin.
 test: export OMP_WAIT_POLICY = passive
 test: build
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 	for isa in portable avx2; do \
-	  FUSEGEN_CPU=$$isa $(BIN)/python -m pytest -n 2 --dist loadgroup -m numerics $(NUMERICS) || exit 1; \
+	  FUSEGEN_CPU=$$isa $(BIN)/python -m pytest -n 2 --dist loadscope -m numerics $(NUMERICS) || exit 1; \
 	done
 
 check: $(VENV)/installed

@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 import torch
 from filelock import FileLock
+from scheduling import Scheduling, start_with_long_ones
 
 from fusegen import builder, chain, load, pipeline
 from fusegen.spec_types import PASSES
@@ -34,28 +35,13 @@ DEVICES = [
 ]
 
 
-#: Fixtures that build many packages: a file's own where several files have one of that name.
-BUILD = ("vocabulary", "shaped_packages", "leg_packages", "built", "random_packages", "reductions")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put a test of each set of packages first, then those of nvcc, so that no worker waits for another.
+    start_with_long_ones(items)
 
-    Workers take tests in this order: each then builds a set of its own, and none is left alone with a long
-    test at the end.
-    """
-    known: set[object] = set()
 
-    def place(item: pytest.Item) -> int:
-        names: list[str] = getattr(item, "fixturenames", [])
-        needed = {(item.path, n) if n == "built" else n for n in names if n in BUILD}
-        new = needed - known
-        known.update(new)
-        if item.get_closest_marker("xdist_group"):
-            return 2  # pytest-xdist starts with groups
-        return 0 if new else 1 if item.get_closest_marker("nvcc") else 2
-
-    items.sort(key=place)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    return Scheduling(config, log)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -22,9 +22,6 @@ from fusegen.compilers import architectures, find_compilers, find_nvcc
 from fusegen.errors import SpecError, UserError
 from fusegen.ninja_run import find_ninja, jobs
 
-#: One worker has them all, and makes once what they share.
-pytestmark = pytest.mark.xdist_group("build")
-
 CHAIN = "chain:\n  - {op}\n"
 
 

@@ -206,7 +206,6 @@ def test_the_chain_by_hand_is_the_chain(name: str, built: Built) -> None:
     torch.testing.assert_close(got, run_chain(chain.spec, case.x, case.operands, {}))
 
 
-@pytest.mark.xdist_group("classes")
 def test_everybody_is_told_the_shape(built: Built) -> None:
     """Compilers, forward mode, and a batch of calls, whose targets become rows too."""
     _, package = built("none_4")
@@ -252,7 +251,6 @@ def sharded(rank: int, out: Path, store: Path) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.xdist_group("classes")
 def test_shards_have_their_own_targets(
     built: Built, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -25,9 +25,6 @@ from fusegen.formula_functions import FUNCTIONS
 from fusegen.ops import registry
 from fusegen.program import Input
 
-#: One worker has them all, and makes once what they share.
-pytestmark = pytest.mark.xdist_group("every_number")
-
 HALVES = [torch.bfloat16, torch.float16]
 #: An exponential may be 0 below the smallest normal float32 number (elementary.h). Results that have it as a
 #: factor, beside x and a gate's slope, are good to this absolute error alone.

@@ -15,9 +15,6 @@ from torch import Tensor
 
 from fusegen.eager import run_chain
 
-#: One worker has them all, and makes once what they share.
-pytestmark = pytest.mark.xdist_group("extremes")
-
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 
 Where = Callable[[float], bool]

@@ -47,7 +47,6 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "generated"
 
 
-@pytest.mark.xdist_group("reduced")
 @pytest.mark.parametrize("name", CHAINS)
 def test_everybody_is_told_the_shape(name: str, out: Path) -> None:
     _, *shapes = CHAINS[name]
@@ -111,6 +110,5 @@ def sharded(rank: int, out: Path, store: Path) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.xdist_group("reduced")
 def test_shards_of_reduced_results(out: Path, tmp_path: Path) -> None:
     torch.multiprocessing.spawn(sharded, (out, tmp_path / "store"), nprocs=2)

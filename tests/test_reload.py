@@ -19,9 +19,6 @@ from conftest import ROOT
 
 import fusegen
 
-#: One worker has them all, and makes once what they share.
-pytestmark = pytest.mark.xdist_group("reload")
-
 NAME = "reloaded"
 SPEC = f"{NAME}.yaml"
 #: What the spec says one after the other, and the function. The second has a result of another shape.

@@ -12,9 +12,6 @@ import pytest
 import torch
 from conftest import DEVICES, built_alone
 
-#: One worker has them all, and makes once what they share.
-pytestmark = pytest.mark.xdist_group("scales")
-
 
 @pytest.fixture(scope="module")
 def deviation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:

@@ -22,9 +22,6 @@ from fusegen import stamp
 from fusegen.builder import build
 from fusegen.runtime import binaries
 
-#: One worker has them all, and makes once what they share.
-pytestmark = pytest.mark.xdist_group("stamps")
-
 NAME = "stamped"
 
 

@@ -366,7 +366,6 @@ ATTRIBUTES: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.xdist_group("constants")
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("change", ATTRIBUTES)
 def test_changed_attributes(change: str, training: bool, constants: ModuleType) -> None:
@@ -383,7 +382,6 @@ def test_changed_attributes(change: str, training: bool, constants: ModuleType) 
     agree(made[0], made[1], torch.randn(3, 3, 8, 9, dtype=torch.float64))
 
 
-@pytest.mark.xdist_group("constants")
 def test_a_constant_probability(constants: ModuleType) -> None:
     """The kernels drop a quarter: 0 is heeded all the same, and so is one of two that share a value."""
     model = constants.Module(3, 4).train()
