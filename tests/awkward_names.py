@@ -148,13 +148,17 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def complaints(path: Path, folder: Path) -> str:
-    """Return what the C++ compiler says of a package's sources, without making code of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = pipeline.render_package(path).files
-    for file, text in files.items():
-        (folder / file).write_text(text)
-    compile(files["__init__.py"], "__init__.py", "exec")
+def complaints(paths: Sequence[Path], folder: Path) -> str:
+    """Return what the C++ compiler says of packages' sources, without making code of them.
+
+    All packages are in one translation unit, so the headers of torch are read once.
+    """
+    for path in paths:
+        files = pipeline.render_package(path).files
+        (folder / path.stem).mkdir(parents=True)
+        for file, text in files.items():
+            (folder / path.stem / file).write_text(text)
+        compile(files["__init__.py"], "__init__.py", "exec")
     found = compilers.find_compilers()
     flags = {
         "kernel.cpp": found.kernel_flags("portable"),
@@ -162,6 +166,7 @@ def complaints(path: Path, folder: Path) -> str:
     }
     said = ""
     for source, own in flags.items():
+        (folder / source).write_text("".join(f'#include "{p.stem}/{source}"\n' for p in paths))
         command = [str(found.cxx), *own, "-fsyntax-only", str(folder / source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         said += done.stderr

@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 import torch
 from filelock import FileLock
+from scheduling import Scheduling, start_with_long_ones
 
 from fusegen import builder, chain, load, pipeline
 from fusegen.spec_types import PASSES
@@ -32,6 +33,15 @@ DEVICES = [
         ],
     ),
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    start_with_long_ones(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    return Scheduling(config, log)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -127,8 +137,21 @@ def launched(
 @pytest.fixture(scope="session")
 def shaped_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages of tests/chains, built once for all workers."""
-    out = shared(tmp_path_factory) / "chains"
-    once(tmp_path_factory, "chains", lambda: builder.build([ROOT / "tests" / "chains"], out=out))
+    return together(tmp_path_factory, "chains")
+
+
+@pytest.fixture(scope="session")
+def leg_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packages of tests/legs, built once for all workers."""
+    return together(tmp_path_factory, "legs")
+
+
+def together(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """Return a folder with the packages of tests/<name>, built by the first worker who asks."""
+    from random_programs.build import build_specs
+
+    specs, out = sorted((ROOT / "tests" / name).glob("*.yaml")), shared(tmp_path_factory) / name
+    once(tmp_path_factory, name, lambda: build_specs(specs, out, "-O1"))
     return out
 
 

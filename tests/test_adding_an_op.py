@@ -61,7 +61,7 @@ def run(folder: Path, script: str) -> str:
     done = subprocess.run(
         [sys.executable, script],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": search},
+        env={**os.environ, "PYTHONPATH": search, "FUSEGEN_NATIVE": "1"},
         capture_output=True,
         text=True,
         check=False,

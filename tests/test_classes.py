@@ -11,12 +11,13 @@ import pytest
 import torch
 from conftest import DEVICES, DTYPES, dtype_name, once, shared
 from layouts import channels_last
+from random_programs.build import build_specs
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
 from torch.func import grad, jvp, vmap
 from torch.nn import functional
 
-from fusegen import builder, load, pipeline, verify
+from fusegen import load, pipeline, verify
 from fusegen.bench import plain
 from fusegen.chain import Chain
 from fusegen.eager import run_chain
@@ -83,7 +84,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         folder.mkdir()
         for name, text in (LOSSES | CHAINS).items():
             (folder / f"{name}.yaml").write_text(text)
-        builder.build([folder], out=folder / "out")
+        build_specs(sorted(folder.glob("*.yaml")), folder / "out", "-O1")
 
     once(tmp_path_factory, "classes", build)
     return lambda name: (pipeline.derive(folder / f"{name}.yaml"), load(name, folder / "out"))
@@ -205,7 +206,6 @@ def test_the_chain_by_hand_is_the_chain(name: str, built: Built) -> None:
     torch.testing.assert_close(got, run_chain(chain.spec, case.x, case.operands, {}))
 
 
-@pytest.mark.xdist_group("classes")
 def test_everybody_is_told_the_shape(built: Built) -> None:
     """Compilers, forward mode, and a batch of calls, whose targets become rows too."""
     _, package = built("none_4")
@@ -251,7 +251,6 @@ def sharded(rank: int, out: Path, store: Path) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.xdist_group("classes")
 def test_shards_have_their_own_targets(
     built: Built, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

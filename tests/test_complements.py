@@ -110,7 +110,6 @@ def truth(package: str, op: str, order: int, x: float) -> tuple[mpmath.mpf, floa
         return exact, float(abs(x * slope / exact)) if exact else 0.0
 
 
-@pytest.mark.xdist_group("vocabulary")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize(("op", "package"), cases())
 def test_derivatives_are_exact_in_both_tails(
@@ -131,7 +130,6 @@ def test_derivatives_are_exact_in_both_tails(
             assert abs(got - exact) <= bound, (order, at, got, float(exact))
 
 
-@pytest.mark.xdist_group("vocabulary")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("target", [0.0, 1.0, 0.3])
 def test_binary_cross_entropy_keeps_small_losses(

@@ -98,7 +98,6 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "generated"
 
 
-@pytest.mark.xdist_group("constant_shapes")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", CHAINS)
 def test_value_and_gradients_are_those_of_torch(name: str, device: str, out: Path) -> None:

@@ -35,7 +35,6 @@ def checks(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return found
 
 
-@pytest.mark.xdist_group("distributed")
 @pytest.mark.parametrize("name", CHECKS)
 def test_two_processes(name: str, checks: dict[str, Any]) -> None:
     assert checks[name]["passed"], checks[name]["saw"]

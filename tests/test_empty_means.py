@@ -91,7 +91,6 @@ def of_both(
     return list(zip(*results, strict=True))
 
 
-@pytest.mark.xdist_group("empty_means")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("weights", ["ones", "zeros"])
@@ -126,7 +125,6 @@ def test_a_mean_over_nothing_has_the_gradient_of_torch(
         assert not gradient.any()
 
 
-@pytest.mark.xdist_group("empty_means")
 @pytest.mark.parametrize("name", CHOICES)
 def test_what_is_chosen_to_be_0_hides_an_infinite_cotangent(name: str, out: Path) -> None:
     x = torch.randn(5, 7, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
@@ -135,7 +133,6 @@ def test_what_is_chosen_to_be_0_hides_an_infinite_cotangent(name: str, out: Path
         torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.xdist_group("empty_means")
 @pytest.mark.parametrize("name", ["root_of_relu", "root_in_a_formula"])
 def test_the_second_derivative_is_hidden_too(name: str, out: Path) -> None:
     x = torch.randn(5, 7, generator=torch.Generator().manual_seed(5), dtype=torch.float64)

@@ -7,10 +7,11 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import DEVICES, DTYPES, dtype_name, once, shared
+from random_programs.build import build_specs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusegen import builder, load, pipeline, verify
+from fusegen import load, pipeline, verify
 from fusegen.calculus import vjp
 from fusegen.chain import Chain, derive
 from fusegen.eager_program import run_program
@@ -55,7 +56,7 @@ def halved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Chain, M
         folder.mkdir()
         for path in paths:
             path.write_text(TEXTS[path.stem])
-        builder.build(paths, out=folder / "out")
+        build_specs(paths, folder / "out")
 
     once(tmp_path_factory, "halves", build)
     return {p.stem: (pipeline.derive(p), load(p.stem, folder / "out")) for p in paths}

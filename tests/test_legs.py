@@ -9,13 +9,13 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import DEVICES, DTYPES, ROOT, constructor, dtype_name, once
+from conftest import DEVICES, DTYPES, ROOT, constructor, dtype_name
 from layouts import channels_last
 from leg_originals import LEGS
 from torch import Tensor, nn
 from torch.func import grad, jvp, vmap
 
-from fusegen import builder, load, pipeline, verify
+from fusegen import load, pipeline, verify
 from fusegen.chain import Chain
 from fusegen.eager import run_chain
 from fusegen.errors import SpecError
@@ -28,12 +28,9 @@ TWICE = [name for name in LEGS if "order: 1" not in (SPECS / f"{name}.yaml").rea
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Gives the chain and the package of a spec in tests/legs, built once for all workers."""
-    base = tmp_path_factory.getbasetemp()
-    out = (base.parent if base.name.startswith("popen-") else base) / "legs"
-    once(tmp_path_factory, "legs", lambda: builder.build([SPECS], out=out))
-    return lambda name: (pipeline.derive(SPECS / f"{name}.yaml"), load(name, out))
+def built(leg_packages: Path) -> Built:
+    """Gives the chain and the package of a spec in tests/legs."""
+    return lambda name: (pipeline.derive(SPECS / f"{name}.yaml"), load(name, leg_packages))
 
 
 def modes(chain: Chain) -> tuple[bool, ...]:

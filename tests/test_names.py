@@ -14,11 +14,13 @@ from types import ModuleType
 import pytest
 import torch
 from awkward_names import ALL, FORMS, complaints, reference, roles, spec_text, write
-from conftest import ROOT, once, shared
+from conftest import ROOT, once, render_into, shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nvcc_front_end import nvcc_complaints
+from random_programs.build import build_together
 
-from fusegen import builder, compilers, load, paths, pipeline
+from fusegen import compilers, load, paths, pipeline
 from fusegen.chain import derive
 from fusegen.code_names import code_names
 from fusegen.compilers import find_nvcc
@@ -64,13 +66,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     out = shared(tmp_path_factory) / "names"
 
     def build() -> None:
-        for name, names in BATCHES.items():
-            write(out / "specs", f"names_{name}", spec_text(names, form_of(name)))
-        write(out / "specs", "names_module", MODULE)
-        builder.build([out / "specs"], out=out, backend="cpu")
+        texts = {f"names_{n}": spec_text(names, form_of(n)) for n, names in BATCHES.items()}
+        build_together(out, texts | {"names_module": MODULE}, together=2, optimize="-O1")
 
     once(tmp_path_factory, "names", build)
-    return lambda name: load(name, out)
+    return lambda name: load(name, out / "generated")
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -133,10 +133,11 @@ def test_names_of_the_generated_code_itself_clash_with_nothing(form: str, tmp_pa
     neutral = [f"name{i}" for i in range(12)]
     names = generated_names(write(tmp_path, "neutral", spec_text(neutral, form)))
     assert len(names) > 200
-    for start in range(0, len(names), AT_ONCE):
-        text = spec_text(names[start : start + AT_ONCE], form)
-        path = write(tmp_path, f"own_{form}_{start}", text)
-        assert complaints(path, tmp_path / f"{form}_{start}") == ""
+    paths = [
+        write(tmp_path, f"own_{start}", spec_text(names[start : start + AT_ONCE], form))
+        for start in range(0, len(names), AT_ONCE)
+    ]
+    assert complaints(paths, tmp_path / "sources") == ""
 
 
 @pytest.mark.nvcc
@@ -144,15 +145,8 @@ def test_names_of_the_generated_code_itself_clash_with_nothing(form: str, tmp_pa
 @pytest.mark.parametrize("form", FORMS)
 def test_kernels_of_every_name_compile_for_the_gpu(form: str, tmp_path: Path) -> None:
     path = write(tmp_path, f"gpu_{form}", spec_text(BATCHES[form], form))
-    for file, text in pipeline.render_package(path).files.items():
-        (tmp_path / file).write_text(text)
-    command = [
-        *(str(NVCC), "-O0", "-Xcicc", "-O0", "-std=c++17", "-Werror=all-warnings"),
-        *("-arch=compute_90", f"-I{paths.include()}", "-c", str(tmp_path / "kernel.cu")),
-        *("-o", str(tmp_path / "kernel.o")),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    render_into(tmp_path, path)
+    assert nvcc_complaints(tmp_path / "kernel.cu") == ""
 
 
 @pytest.mark.parametrize("name", ["torch", "apply", "_chain"])

@@ -64,7 +64,6 @@ def derivatives(value: Tensor, leaves: Sequence[Tensor], order: int) -> list[Ten
     return [f.detach() for f in found]
 
 
-@pytest.mark.xdist_group("powers")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("exponent", EXPONENTS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
@@ -87,7 +86,6 @@ def test_value_and_gradients_are_those_of_torch(
         torch.testing.assert_close(found, wanted, rtol=tolerance, atol=0, equal_nan=True)
 
 
-@pytest.mark.xdist_group("powers")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("exponent", EXPONENTS)
 @pytest.mark.parametrize("name", ["power_argument", "power_operand", "power_operand_op"])
@@ -106,7 +104,6 @@ def test_second_derivative_by_the_base_is_that_of_torch(
     torch.testing.assert_close(found, wanted, rtol=1e-13, atol=0, equal_nan=True)
 
 
-@pytest.mark.xdist_group("powers")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("exponent", EXPONENTS)
 def test_mixed_second_derivatives_are_exact_above_0(

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import once, shared
+from random_programs.build import build_together
 from torch import Tensor, distributed
 from torch.distributed.tensor import Partial, Replicate, Shard, distribute_tensor, init_device_mesh
 from torch.func import grad, jvp, vmap
 
-from fusegen import builder, load
+from fusegen import load
 
 #: By name: a chain with an operand b, the shape of x, and that of b.
 CHAINS = {
@@ -39,16 +40,13 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared(tmp_path_factory) / "reduced"
 
     def build() -> None:
-        folder.mkdir()
-        for name, (text, _, _) in CHAINS.items():
-            (folder / f"{name}.yaml").write_text(text)
-        builder.build([folder], out=folder / "out", backend="cpu")
+        texts = {name: text for name, (text, _, _) in CHAINS.items()}
+        build_together(folder, texts, optimize="-O1")
 
     once(tmp_path_factory, "reduced", build)
-    return folder / "out"
+    return folder / "generated"
 
 
-@pytest.mark.xdist_group("reduced")
 @pytest.mark.parametrize("name", CHAINS)
 def test_everybody_is_told_the_shape(name: str, out: Path) -> None:
     _, *shapes = CHAINS[name]
@@ -112,6 +110,5 @@ def sharded(rank: int, out: Path, store: Path) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.xdist_group("reduced")
 def test_shards_of_reduced_results(out: Path, tmp_path: Path) -> None:
     torch.multiprocessing.spawn(sharded, (out, tmp_path / "store"), nprocs=2)

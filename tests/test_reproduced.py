@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import DEVICES, DTYPES, ROOT, dtype_name, once, shared
+from random_programs.build import build_specs
 from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, layer_norm, silu
 
-from fusegen import builder, load, pipeline
+from fusegen import load, pipeline
 from fusegen.lower.kernel import Kernel
 from fusegen.lower.reproduced import reproduced
 
@@ -87,7 +88,7 @@ def reductions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "specs").mkdir(parents=True)
         for name, (prologue, reduction) in CASES.items():
             (folder / "specs" / f"{name}.yaml").write_text(spec_text(prologue, reduction))
-        builder.build([folder / "specs"], out=folder / "generated")
+        build_specs(sorted((folder / "specs").glob("*.yaml")), folder / "generated")
 
     once(tmp_path_factory, "reproduced", make)
     return folder / "generated"

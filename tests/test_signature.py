@@ -10,10 +10,11 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import NAMES, once, shared
+from random_programs.build import build_specs
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from fusegen import builder, load
+from fusegen import load
 from fusegen.chain import derive
 from fusegen.spec import parse
 
@@ -87,7 +88,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         specs.mkdir(parents=True)
         for name, text in TEXTS.items():
             (specs / f"{name}.yaml").write_text(text)
-        builder.build([specs], out=out)
+        build_specs(sorted(specs.glob("*.yaml")), out, "-O1")
 
     once(tmp_path_factory, "signatures", build)
     return lambda name: load(name, out)

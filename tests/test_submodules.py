@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from leg_originals import LEGS
 from originals import ORIGINALS
+from random_programs.build import build_specs
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -19,7 +21,7 @@ from torch.nn.modules.module import (
 )
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
-from fusegen import builder, load
+from fusegen import load
 from fusegen.runtime.submodules import no_bias
 
 Package = Callable[[str], ModuleType]
@@ -334,7 +336,7 @@ def constants(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     (folder / "with_constants.yaml").write_text(CONSTANTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FUSEGEN_NATIVE", "1")
-        builder.build([folder], out=folder / "out", backend="cpu")
+        build_specs([folder / "with_constants.yaml"], folder / "out", "-O1")
     return load("with_constants", folder / "out")
 
 
@@ -411,13 +413,9 @@ def test_legs_and_earlier_values_step_by_step(name: str, built_legs: Package) ->
 
 
 @pytest.fixture(scope="session")
-def built_legs(tmp_path_factory: pytest.TempPathFactory) -> Package:
+def built_legs(leg_packages: Path) -> Package:
     """Gives a package of tests/legs by name."""
-    from conftest import ROOT, once, shared
-
-    out = shared(tmp_path_factory) / "legs"
-    once(tmp_path_factory, "legs", lambda: builder.build([ROOT / "tests" / "legs"], out=out))
-    return lambda name: load(name, out)
+    return lambda name: load(name, leg_packages)
 
 
 @pytest.mark.parametrize("name", ["matmul_gelu_softmax", "gemm_batchnorm_scale_softmax"])

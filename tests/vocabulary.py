@@ -6,10 +6,8 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from random_programs.build import build_together
+from random_programs.build import build_specs, build_together
 
-from fusegen import builder
 from fusegen.ops import Op, registry
 from fusegen.program import Kind
 
@@ -236,13 +234,10 @@ def names_of(op: str) -> list[str]:
 
 def build_for_devices(folder: Path, texts: Mapping[str, str]) -> None:
     """Write specs into a folder and build their packages for each device of this machine."""
-    if not torch.cuda.is_available():
-        build_together(folder, texts)
-        return
     (folder / "specs").mkdir(parents=True)
     for name, text in texts.items():
         (folder / "specs" / f"{name}.yaml").write_text(text)
-    builder.build([folder / "specs"], out=folder / "generated")
+    build_specs([folder / "specs" / f"{name}.yaml" for name in texts], folder / "generated")
 
 
 def build_vocabulary(folder: Path) -> None:

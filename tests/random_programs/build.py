@@ -6,7 +6,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fusegen import pipeline
+import torch
+
+from fusegen import builder, pipeline
 from fusegen.compilers import find_compilers
 from fusegen.files import write_if_different
 from fusegen.ninja_file import ninja_text
@@ -14,20 +16,40 @@ from fusegen.ninja_run import find_ninja
 from fusegen.stamping import write_stamp
 
 
-def build_together(folder: Path, texts: Mapping[str, str], together: int = 12) -> Path:
+def build_together(
+    folder: Path, texts: Mapping[str, str], together: int = 12, optimize: str = "-O3"
+) -> Path:
     """Write specs into a folder, build their packages for the CPU, and return the packages' folder.
 
     Args:
         folder: where the specs and the packages go.
         texts: the specs' texts, by the packages' names.
         together: how many packages share a library.
+        optimize: how far the compiler optimizes kernels.
     """
     specs, out = folder / "specs", folder / "generated"
     specs.mkdir(parents=True, exist_ok=True)
     for package, text in texts.items():
         (specs / f"{package}.yaml").write_text(text)
         write_package(specs / f"{package}.yaml", out)
-    return compile_together(list(texts), out, together)
+    return compile_together(list(texts), out, together, optimize)
+
+
+def build_specs(specs: Sequence[Path], out: Path, optimize: str = "-O3") -> None:
+    """Build packages for each device of this machine, several in one library where there is no GPU.
+
+    Args:
+        specs: the spec files.
+        out: the folder of the packages.
+        optimize: how far the compiler optimizes kernels where there is no GPU. "-O1" takes half of the time;
+            loops of every form are compiled with "-O3" for random programs.
+    """
+    if torch.cuda.is_available():
+        builder.build(specs, out=out)
+        return
+    for spec in specs:
+        write_package(spec, out)
+    compile_together([spec.stem for spec in specs], out, 6, optimize)
 
 
 def write_package(spec: Path, out: Path) -> None:
@@ -37,13 +59,16 @@ def write_package(spec: Path, out: Path) -> None:
         write_if_different(out / spec.stem / file, content)
 
 
-def compile_together(packages: Sequence[str], out: Path, together: int = 12) -> Path:
+def compile_together(
+    packages: Sequence[str], out: Path, together: int = 12, optimize: str = "-O3"
+) -> Path:
     """Compile packages that are rendered already, and return their folder.
 
     Args:
         packages: their names.
         out: the folder.
         together: how many packages share a library.
+        optimize: how far the compiler optimizes kernels.
     """
     groups = [packages[i : i + together] for i in range(0, len(packages), together)]
     for number, group in enumerate(groups):
@@ -55,7 +80,7 @@ def compile_together(packages: Sequence[str], out: Path, together: int = 12) -> 
             (out / package / "_cpu.so").symlink_to(f"../group_{number}/_cpu.so")
         write_stamp(out, f"group_{number}", group)
     names = [f"group_{n}" for n in range(len(groups))]
-    manifest = ninja_text(out, names, find_compilers(), ())
+    manifest = ninja_text(out, names, find_compilers(), ()).replace(" -O3 ", f" {optimize} ")
     write_if_different(out / ".build" / "build.ninja", manifest)
     command = [find_ninja(), "-f", ".build/build.ninja"]
     done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
