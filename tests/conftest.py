@@ -151,7 +151,7 @@ def together(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     from random_programs.build import build_specs
 
     specs, out = sorted((ROOT / "tests" / name).glob("*.yaml")), shared(tmp_path_factory) / name
-    once(tmp_path_factory, name, lambda: build_specs(specs, out, "-O1"))
+    once(tmp_path_factory, name, lambda: build_specs(specs, out))
     return out
 
 

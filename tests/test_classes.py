@@ -84,7 +84,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         folder.mkdir()
         for name, text in (LOSSES | CHAINS).items():
             (folder / f"{name}.yaml").write_text(text)
-        build_specs(sorted(folder.glob("*.yaml")), folder / "out", "-O1")
+        build_specs(sorted(folder.glob("*.yaml")), folder / "out")
 
     once(tmp_path_factory, "classes", build)
     return lambda name: (pipeline.derive(folder / f"{name}.yaml"), load(name, folder / "out"))
