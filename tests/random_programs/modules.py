@@ -61,13 +61,17 @@ def module_case(
         result: Tensor = torch.func.functional_call(made, state, kwargs=called)
         return result
 
-    def wanted(given: dict[str, Tensor], hand: reference.Hand = lambda _, value: value) -> Tensor:
+    def wanted(
+        given: dict[str, Tensor],
+        hand: reference.Hand = lambda _, value: value,
+        written_out: bool = False,
+    ) -> Tensor:
         operands = {}
         for operand in chain.operands:
             name = operand.owner or ("x" if operand.name == "input" else operand.name)
             operands[operand.name] = given[name]
         x = _product(program, chain, given)
-        call = reference.Call(operands, program.numbers, training, 0)
+        call = reference.Call(operands, program.numbers, training, 0, written_out=written_out)
         return reference.run(program.document, x, call, hand)
 
     return case, ours, wanted

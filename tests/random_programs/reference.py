@@ -36,7 +36,7 @@ class Call:
         training: the mode.
         seed: the seed of dropout's numbers.
         moved: filled with the running averages that training leaves, by name.
-        exact: whether norms are written out, so that what has few digits stays exact in them.
+        written_out: whether norms are, so that each of their operations is moved, and few digits stay exact.
     """
 
     operands: Mapping[str, Tensor]
@@ -44,7 +44,7 @@ class Call:
     training: bool = False
     seed: int = 0
     moved: dict[str, Tensor] = field(default_factory=dict)
-    exact: bool = False
+    written_out: bool = False
 
 
 def run(
@@ -119,7 +119,7 @@ class _Run:
                 x, operands[op.halves] = x.chunk(2, dim)
         dims = _dims(op, attributes, x)
         function = _OWN.get(op.name) or functools.partial(_declared, op)
-        if self.call.exact:
+        if self.call.written_out:
             function = _WRITTEN_OUT.get(op.name, function)
         return function(x, *operands.values(), **attributes), dims, label
 
@@ -185,7 +185,7 @@ class _Run:
     def _batch_norm(self, label: str, x: Tensor, attributes: Mapping[str, Any]) -> Tensor:
         held = [self.call.operands[f"{label}_{n}"].flatten() for n in _BATCH_NORM]
         mean, var, weight, bias = held
-        if not self.call.exact:
+        if not self.call.written_out:
             return self._native_batch_norm(label, x, held, attributes)
         if self.call.training:
             known = _only(attributes, "eps", "momentum")
