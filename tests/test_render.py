@@ -11,7 +11,7 @@ import jinja2
 import pytest
 from conftest import NAMES, ROOT, SPECS
 
-from fusegen import builder, render
+from fusegen import builder, pipeline, render
 from fusegen.chain import Chain
 from fusegen.ops import aliases, registry
 
@@ -168,3 +168,15 @@ def test_the_runtime_imports_torch_alone() -> None:
             if isinstance(node, ast.ImportFrom)
         }
         assert not roots & {"sympy", "jinja2", "pydantic", "yaml", "rich", "typer"}
+
+
+def test_shared_memory_has_room_for_sums_of_both_kinds() -> None:
+    """Of columns, which registers may hold instead, and by channel: a norm behind a bias has both."""
+    spec = ROOT / "tests" / "chains" / "conv_transpose2d_rms_norm_residual.yaml"
+    text = pipeline.render_package(spec).files["kernel.cu"]
+    plan = text[text.index("struct BackwardPlan") : text.index("void launch_backward")]
+    assert "needs.sums = sizeof(T) * V * 1;" in plan
+    assert "needs.run_sums = sizeof(T) * (V / needs.fold) * 1;" in plan
+    held = text[text.index("backward_held(") : text.index("backward_staged(")]
+    assert held.count("place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;") == 1
+    assert held.count("place += sizeof(T) * (V / fold) * ITEMS * threads;") == 1

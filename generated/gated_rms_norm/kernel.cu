@@ -1074,6 +1074,7 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = BackwardHolds::sums;
     needs.bytes = BackwardHolds::bytes<S>();
     needs.staged_items = 0;
@@ -1723,6 +1724,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = DoubleBackwardHolds::sums;
     needs.bytes = DoubleBackwardHolds::bytes<S>();
     needs.staged_items = 0;

@@ -1463,6 +1463,7 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 2;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = BackwardTrainSumsHolds::sums;
     needs.bytes = BackwardTrainSumsHolds::bytes<S>();
     needs.staged_items = 0;
@@ -2123,6 +2124,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = BackwardTrainHolds::sums;
     needs.bytes = BackwardTrainHolds::bytes<S>();
     needs.staged_items = 0;
@@ -2801,6 +2803,7 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 3;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = DoubleBackwardTrainSumsHolds::sums;
     needs.bytes = DoubleBackwardTrainSumsHolds::bytes<S>();
     needs.staged_items = 0;
@@ -3793,6 +3796,7 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 4;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = DoubleBackwardTrainSums2Holds::sums;
     needs.bytes = DoubleBackwardTrainSums2Holds::bytes<S>();
     needs.staged_items = 0;
@@ -4701,6 +4705,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = DoubleBackwardTrainHolds::sums;
     needs.bytes = DoubleBackwardTrainHolds::bytes<S>();
     needs.staged_items = 0;
@@ -5975,6 +5980,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 3;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = BackwardEvalHolds::sums;
     needs.bytes = BackwardEvalHolds::bytes<S>();
     needs.staged_items = 0;
@@ -6804,6 +6810,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 3;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = DoubleBackwardEvalHolds::sums;
     needs.bytes = DoubleBackwardEvalHolds::bytes<S>();
     needs.staged_items = 0;

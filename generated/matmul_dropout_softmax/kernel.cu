@@ -1030,6 +1030,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = BackwardTrainHolds::sums;
     needs.bytes = BackwardTrainHolds::bytes<S>();
     needs.staged_items = 0;
@@ -1656,6 +1657,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = DoubleBackwardTrainHolds::sums;
     needs.bytes = DoubleBackwardTrainHolds::bytes<S>();
     needs.staged_items = 0;
@@ -2697,6 +2699,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = BackwardEvalHolds::sums;
     needs.bytes = BackwardEvalHolds::bytes<S>();
     needs.staged_items = 0;
@@ -3313,6 +3316,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.full_items = Held::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
+    needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
     needs.held_sums = DoubleBackwardEvalHolds::sums;
     needs.bytes = DoubleBackwardEvalHolds::bytes<S>();
     needs.staged_items = 0;

@@ -93,6 +93,7 @@ struct RowNeeds {
   int cluster_items;  // where a cluster does
   size_t ahead;       // bytes of shared memory for each access that a thread copies ahead
   size_t sums;        // for the sums of its columns, where it has no registers for them
+  size_t run_sums;    // for those by channel, which are there in any case
   int held_sums;      // how many of these registers may hold for each of its columns
   double bytes;       // of registers, for what an element holds beside them
   int staged_items;   // accesses of a thread whose sums it has in registers where it keeps rows in
@@ -123,10 +124,11 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   plan.fold = needs.fold;
   plan.cluster = 1;
   const auto several_rows = [&](RowForm form, int items, int lanes) {
+    const size_t each = needs.ahead + needs.sums + needs.run_sums;
     plan.form = form;
     plan.single = needs.single_warp;
     plan.threads = dim3(unsigned(lanes), unsigned(block / lanes));
-    plan.shared = plan.single ? 0 : (needs.ahead + needs.sums) * size_t(items) * block;
+    plan.shared = plan.single ? 0 : each * size_t(items) * block;
     return plan;
   };
   if (needs.rows <= INT32_MAX && lanes(1, 1) <= 32) {
@@ -165,7 +167,8 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   const int most = chip().clusters ? std::min(needs.cluster, 16) : 1;
   const auto sums = [&](int threads, int blocks, int items) {
     const int elements = items * needs.width;
-    return holds_sums(threads, blocks, elements, needs.held_sums, needs.bytes) ? 0 : needs.sums;
+    const bool held = holds_sums(threads, blocks, elements, needs.held_sums, needs.bytes);
+    return (held ? 0 : needs.sums) + needs.run_sums;
   };
   const auto held = [&] {
     const int full = needs.threads, shared_out = needs.cluster_items;
@@ -190,7 +193,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   const auto staged = [&](int cluster, int each) {
     const int64_t items = lanes(staged_threads / each / 32 * 32, cluster);
     const int64_t threads = (lanes(items, cluster) + 31) / 32 * 32;
-    const size_t sums = needs.staged_items ? 0 : needs.sums;
+    const size_t sums = needs.staged_items ? 0 : needs.sums + needs.run_sums;
     const size_t shared = (needs.ahead + sums) * size_t(items) * size_t(threads);
     if (each * (int64_t(shared) + 3072) > chip().shared_bytes) return false;
     if (needs.staged_items && items > needs.staged_items) return false;
