@@ -286,7 +286,7 @@ def test_a_wrong_call_is_told(
         ),
         (
             "dims: 4\noperands: {t: {kind: row, dtype: int64}}\nchain:\n  - nll_loss: t\n  - softmax: 1\n",
-            "example.yaml:5: softmax: an earlier step has reduced the columns",
+            "example.yaml:5: softmax: dim 1 does not exist: an earlier step has reduced to 0 dims",
         ),
         (
             "dims: 4\noperands: {t: {kind: row, dtype: int64}}\nchain:\n  - softmax: -1\n"

@@ -141,8 +141,11 @@ class _Run:
         if value in self.call.numbers:
             return self.call.numbers[value]
         tensor = self.call.operands[value]
-        if self._of_channels(value) and x.dim() > 2:  # all else has size 1, whatever is gone
-            return tensor.reshape(-1, *[1] * (x.dim() - 2))
+        rank = self.document.get("dims", 0)
+        left = self.left.get(rank, list(range(rank)))
+        if self._of_channels(value) and 1 in left and len(left) == x.dim():
+            place = left.index(1)
+            return tensor.reshape(*[1] * place, -1, *[1] * (x.dim() - place - 1))
         if not tensor.is_floating_point() or tensor.dim() <= x.dim():
             return tensor
         if tensor.dim() in self.left:
