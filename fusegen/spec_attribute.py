@@ -50,6 +50,8 @@ def read_attribute(
         if kind == "bool":
             return value
     elif kind == "float" and isinstance(value, int | float):
+        if name in step.op.ranges and value not in step.op.ranges[name]:
+            raise step.unfit(name, str(step.op.ranges[name]), value)
         return float(value)
     elif kind == "int" and isinstance(value, int):
         _check_dim(step, name, value)

@@ -69,6 +69,17 @@ MISTAKES: list[tuple[str, str, int]] = [
         3,
     ),
     # sizes
+    ("chain:\n  - dropout: 1.5\n", "'p' of dropout must be a number from 0 to 1, not 1.5", 2),
+    (
+        "chain:\n  - softshrink: -1\n",
+        "'lambd' of softshrink must be a number of 0 or more, not -1",
+        2,
+    ),
+    (
+        "operands: {t: full}\nchain:\n  - huber_loss: {target: t, delta: 0}\n",
+        "'delta' of huber_loss must be a number above 0, not 0",
+        3,
+    ),
     ("chain:\n  - prelu: {num_parameters: 0}\n", "'num_parameters' of prelu must be an int", 2),
     ("chain:\n  - prelu: {num_parameters: [2]}\n", "'num_parameters' of prelu must be an int", 2),
     ("chain:\n  - prelu: {weight: 3}\n", "'weight' of prelu lives in its torch.nn.PReLU", 2),

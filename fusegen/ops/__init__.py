@@ -16,9 +16,19 @@ from fusegen.ops import (
     reductions,
     softmax,
 )
-from fusegen.ops.declare import Op, RefusedError, Submodule, aliases, call, find, op, registered
+from fusegen.ops.declare import (
+    Op,
+    Range,
+    RefusedError,
+    Submodule,
+    aliases,
+    call,
+    find,
+    op,
+    registered,
+)
 
-__all__ = ["Op", "RefusedError", "Submodule", "aliases", "call", "find", "op", "registry"]
+__all__ = ["Op", "Range", "RefusedError", "Submodule", "aliases", "call", "find", "op", "registry"]
 
 _MODULES = (
     *(matmul, arithmetic, elementary, activations, gates, dropout),

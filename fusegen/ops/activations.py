@@ -26,7 +26,7 @@ from fusegen.atoms import (
     undefined,
     where,
 )
-from fusegen.ops.declare import Submodule, op
+from fusegen.ops.declare import Range, Submodule, op
 from fusegen.program import Kind
 
 
@@ -162,7 +162,7 @@ def hardshrink(x: sp.Expr, *, lambd: float = 0.5) -> sp.Expr:
     return where(absolute(x) <= lambd, 0, x)
 
 
-@op("nn.functional.softshrink")
+@op("nn.functional.softshrink", ranges={"lambd": Range(0)})
 def softshrink(x: sp.Expr, *, lambd: float = 0.5) -> sp.Expr:
     """x - lambd sign(x), and 0 where |x| <= lambd. torch.nn.Softshrink."""
     return where(absolute(x) <= lambd, 0, x - lambd * sign(x))

@@ -9,6 +9,7 @@ expression. Derivatives, kernels, tests and docs all follow from that.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -87,6 +88,28 @@ class Submodule:
 
 
 @dataclass(frozen=True)
+class Range:
+    """The numbers that torch takes for an attribute; `above` leaves the least one out."""
+
+    least: float
+    most: float = math.inf
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (value > self.least if self.above else value >= self.least) and value <= self.most
+
+    def __str__(self) -> str:
+        if self.above:
+            return f"a number above {self.least:g}"
+        to = (
+            f"from {self.least:g} to {self.most:g}"
+            if self.most < math.inf
+            else f"of {self.least:g} or more"
+        )
+        return f"a number {to}"
+
+
+@dataclass(frozen=True)
 class Op:
     """An op: its formula and what torch calls it.
 
@@ -121,6 +144,7 @@ class Op:
         coarse: whether torch's function on CUDA has constants rounded to float32 in float64 too, so that the
             formula is the truth there.
         choices: the valid values of string attributes.
+        ranges: those of numbers, where torch does not take all.
         refused: parameters of the torch function that it does not take, beside `REFUSED`, each with
             what to do instead.
     """
@@ -150,6 +174,7 @@ class Op:
     halves: str = ""
     coarse: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 
@@ -201,6 +226,7 @@ def op(
     halves: str = "",
     coarse: bool = False,
     choices: Mapping[str, tuple[str, ...]] | None = None,
+    ranges: Mapping[str, Range] | None = None,
     refused: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
     """Declare the decorated function as an op under its own name; see `Op` for the arguments."""
@@ -246,6 +272,7 @@ def op(
             halves=halves,
             coarse=coarse,
             choices=choices or {},
+            ranges=ranges or {},
             refused=refused or {},
             aliases=aliases,
         )

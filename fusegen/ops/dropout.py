@@ -5,12 +5,13 @@ from __future__ import annotations
 import sympy as sp
 
 from fusegen.atoms import sqrt, uniform, where
-from fusegen.ops.declare import Submodule, op
+from fusegen.ops.declare import Range, Submodule, op
 
 
 @op(
     "nn.functional.dropout",
     eval_mode="identity",
+    ranges={"p": Range(0, 1)},
     submodule=Submodule("nn.Dropout", keywords=("p",)),
 )
 def dropout(x: sp.Expr, *, p: float = 0.5) -> sp.Expr:
@@ -21,6 +22,7 @@ def dropout(x: sp.Expr, *, p: float = 0.5) -> sp.Expr:
 @op(
     "nn.functional.alpha_dropout",
     eval_mode="identity",
+    ranges={"p": Range(0, 1)},
     submodule=Submodule("nn.AlphaDropout", keywords=("p",)),
 )
 def alpha_dropout(x: sp.Expr, *, p: float = 0.5) -> sp.Expr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import sympy as sp
@@ -22,7 +23,7 @@ from fusegen.atoms import (
     undefined,
     where,
 )
-from fusegen.ops.declare import op
+from fusegen.ops.declare import Range, op
 from fusegen.program import Kind
 
 _REDUCTIONS = {"reduction": ("none", "mean", "sum")}
@@ -48,7 +49,7 @@ def l1_loss(x: sp.Expr, target: sp.Expr, *, reduction: str = "mean") -> sp.Expr:
     return _reduced(absolute(x - target), reduction)
 
 
-@op("nn.functional.smooth_l1_loss", choices=_REDUCTIONS)
+@op("nn.functional.smooth_l1_loss", choices=_REDUCTIONS, ranges={"beta": Range(0)})
 def smooth_l1_loss(
     x: sp.Expr, target: sp.Expr, *, reduction: str = "mean", beta: float = 1.0
 ) -> sp.Expr:
@@ -59,7 +60,12 @@ def smooth_l1_loss(
     return _reduced(where(absolute(d) >= beta, far, near), reduction)
 
 
-@op("nn.functional.huber_loss", choices=_REDUCTIONS, refused=_WEIGHT)
+@op(
+    "nn.functional.huber_loss",
+    choices=_REDUCTIONS,
+    ranges={"delta": Range(0, above=True)},
+    refused=_WEIGHT,
+)
 def huber_loss(
     x: sp.Expr, target: sp.Expr, *, reduction: str = "mean", delta: float = 1.0
 ) -> sp.Expr:
@@ -141,7 +147,7 @@ def nll_loss(
     return _of_rows(-share * row_take(x, target), share, target, ignore_index, reduction)
 
 
-@op("nn.functional.cross_entropy", **_ROWS)
+@op("nn.functional.cross_entropy", ranges={"label_smoothing": Range(-math.inf, 1)}, **_ROWS)
 def cross_entropy(
     x: sp.Expr,
     target: sp.Expr,

@@ -359,6 +359,18 @@ def _norm(x: Tensor, *, p: Any, dim: Any, keepdim: bool) -> Tensor:
     return torch.norm(x, float(p), dim, keepdim)
 
 
+def _exact_norm(x: Tensor, *, p: Any, dim: Any, keepdim: bool) -> Tensor:
+    """Return the norm by its definition, whose powers may leave the range where torch's own does not."""
+    power = float(p)
+    if math.isinf(power) or power == 0:
+        return _norm(x, p=p, dim=dim, keepdim=keepdim)
+    dims = tuple(range(x.dim())) if dim is None else _tuple(dim)
+    size = x.abs()
+    added = (size * size if power == 2 else size**power).sum(dims, keepdim=keepdim)
+    flat = added == 0  # the derivative is 0 there
+    return torch.where(flat, 0.0 * added, torch.where(flat, 1.0, added) ** (1 / power))
+
+
 def _instance_norm(x: Tensor, weight: Value, bias: Value, *, eps: float) -> Tensor:
     return _affine(F.instance_norm(x, eps=eps), *_of_channel(x, weight, bias))
 
@@ -464,6 +476,7 @@ _WRITTEN_OUT: dict[str, Callable[..., Tensor]] = {
     "group_norm": _exact_group_norm,
     "instance_norm": _exact_instance_norm,
     "layer_norm": _exact_layer_norm,
+    "norm": _exact_norm,
     "std": _std,
     "var": _var,
 }
