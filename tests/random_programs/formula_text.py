@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import sympy as sp
+
+from fusegen.formula import FormulaError, parse
+from fusegen.formula_functions import FUNCTIONS
 from random_programs.attributes import number
+from random_programs.formulas import names_of
 
 if TYPE_CHECKING:
     from random_programs.generate import Generator
@@ -36,6 +41,20 @@ _OF_ROWS = (
     "softmax",
     "log_softmax",
 )
+
+
+def _share_a_factor(a: str, b: str) -> bool:
+    """Whether a quotient of two formulas is simplified."""
+    factors = []
+    for text in (a, b):
+        try:
+            expr = parse(
+                text, {n: sp.Symbol(n, real=True) for n in names_of(text) - {*FUNCTIONS, "pi"}}
+            )
+        except FormulaError:
+            return True
+        factors.append({base for base in expr.as_powers_dict() if base.free_symbols})
+    return bool(factors[0] & factors[1])
 
 
 class Formulas:
@@ -82,7 +101,7 @@ class Formulas:
             return f"({a} {rng.choice('+-*')} {self._term(depth - 1)})"
         if draw < 0.58:
             b = self._term(depth - 1)
-            if b == a:  # which is 1 here, also where torch has 0 / 0
+            if _share_a_factor(a, b):  # by which they are divided here, also where torch has 0 / 0
                 b = "(2 + cos(x))"
             return rng.choice(
                 (f"{a} / (1 + ({b})**2)", f"({a}) / (2 + cos({b}))", f"({a}) / ({b})")
