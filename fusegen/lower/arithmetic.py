@@ -179,8 +179,10 @@ class _Arrangement:
 
     def _power(self, expr: sp.Expr) -> sp.Expr:
         base, exponent = expr.as_base_exp()
-        if exponent.is_Integer and exponent < 0:
-            return Inverse(self.of(base ** (-exponent)))
+        if exponent == -1:
+            return Inverse(self.of(base))
+        if exponent.is_Integer and exponent < 0:  # of a number whose square would overflow too
+            return Power(Inverse(self.of(base)), -exponent)
         if exponent.is_Integer and exponent == 2 and base.is_Symbol:
             return Product(base, base)
         if exponent.is_Integer:

@@ -271,7 +271,7 @@ struct DoubleBackward {
   // Once a call.
   static FUSEGEN_FN void scalars(Scalar& scalar) {
     scalar.cols_inverse = Math::inverse(scalar.cols);
-    scalar.grad_expr_sum_6_factor = Math::inverse(scalar.cols * scalar.cols);
+    scalar.grad_expr_sum_6_factor = power<2>(Math::inverse(scalar.cols));
   }
 
   // Once a row, before stage 0.

@@ -942,7 +942,7 @@ struct DoubleBackwardTrainSums2 {
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     row.grad_grad_softmax_sum_2_2 =
-        -row.grad_grad_softmax_sum_2 * Math::inverse(row.softmax_sum * row.softmax_sum);
+        -times_power<2>(row.grad_grad_softmax_sum_2, Math::inverse(row.softmax_sum));
     row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
     row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
   }
@@ -989,7 +989,7 @@ struct DoubleBackwardTrainSums2 {
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
     row.grad_softmax_exp_2_factor =
-        row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
+        times_power<2>(row.grad_softmax_sum_4, Math::inverse(row.softmax_sum));
   }
 
   // Stage 2: grad_bn_weight, grad_bn_bias, grad_scale, grad_bn_var_4, grad_bn_mean_4.
@@ -1245,7 +1245,7 @@ struct DoubleBackwardTrain {
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     row.grad_grad_softmax_sum_2_2 =
-        -row.grad_grad_softmax_sum_2 * Math::inverse(row.softmax_sum * row.softmax_sum);
+        -times_power<2>(row.grad_grad_softmax_sum_2, Math::inverse(row.softmax_sum));
     row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
     row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
   }
@@ -1274,7 +1274,7 @@ struct DoubleBackwardTrain {
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
     row.grad_softmax_exp_2_factor =
-        row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
+        times_power<2>(row.grad_softmax_sum_4, Math::inverse(row.softmax_sum));
   }
 
   // Stage 2: grad_x, grad_gemm_bias.
@@ -1708,7 +1708,7 @@ struct DoubleBackwardEval {
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     row.grad_grad_softmax_sum_2_2 =
-        -row.grad_grad_softmax_sum_2 * Math::inverse(row.softmax_sum * row.softmax_sum);
+        -times_power<2>(row.grad_grad_softmax_sum_2, Math::inverse(row.softmax_sum));
     row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
     row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
   }
@@ -1742,7 +1742,7 @@ struct DoubleBackwardEval {
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
     row.grad_softmax_exp_2_factor =
-        row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
+        times_power<2>(row.grad_softmax_sum_4, Math::inverse(row.softmax_sum));
   }
 
   // Stage 2: grad_x, grad_gemm_bias, grad_bn_weight, grad_bn_bias, grad_scale.

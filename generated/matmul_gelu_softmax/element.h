@@ -274,7 +274,7 @@ struct DoubleBackward {
   // Once a row, before stage 1.
   static FUSEGEN_FN void row1(const Scalar& scalar, Row& row) {
     row.grad_grad_softmax_sum_2_2 =
-        -row.grad_grad_softmax_sum_2 * Math::inverse(row.softmax_sum * row.softmax_sum);
+        -times_power<2>(row.grad_grad_softmax_sum_2, Math::inverse(row.softmax_sum));
     row.grad_softmax_exp_factor = -row.grad_softmax_sum_2 / row.softmax_sum;
     row.d_grad_softmax_exp_softmax_sum_factor = T(2) * row.grad_softmax_sum_2 / row.softmax_sum;
   }
@@ -302,7 +302,7 @@ struct DoubleBackward {
   // Once a row, before stage 2.
   static FUSEGEN_FN void row2(const Scalar& scalar, Row& row) {
     row.grad_softmax_exp_2_factor =
-        row.grad_softmax_sum_4 * Math::inverse(row.softmax_sum * row.softmax_sum);
+        times_power<2>(row.grad_softmax_sum_4, Math::inverse(row.softmax_sum));
   }
 
   // Stage 2: grad_x, grad_linear_bias.

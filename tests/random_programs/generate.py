@@ -80,7 +80,9 @@ class Generator:
     def _made(self, document: dict[str, Any]) -> Program:
         keys = ("order", "arguments", "dims", "operands", "chain")
         ordered = {k: document[k] for k in keys if document.get(k)}
-        shapes = self.shape, self._other_shape()
+        shapes = [self.shape, self._other_shape()]
+        if any(_named(step)[0] == "causal_mask" for step in document["chain"]):
+            shapes = [self._distinct(shape) for shape in shapes]  # a size tells which dim is masked
         return Program(
             self.name, ordered, *shapes, dict(self.numbers), tuple(self.positive), self.seed
         )
@@ -169,21 +171,38 @@ class Generator:
         else:
             self.document["chain"] = [step]
 
+    def _first_gate(self) -> tuple[str, Any] | None:
+        """Return the gated unit that takes two halves, if the chain starts with one."""
+        steps = map(_named, self.document["chain"][:2])
+        return next((step for step in steps if step[0] in _GATES), None)
+
+    def _fixed_dims(self) -> set[int]:
+        """Return the dims whose sizes stay: the channels, and what a half fixes."""
+        if not self.document["dims"]:
+            return {len(self.shape) - 1}
+        first = self._first_gate()
+        halved = {(first[1] or {}).get("dim", -1) % len(self.shape)} if first else set()
+        return {1} | halved
+
+    def _distinct(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return a shape of which no two dims have the same size, but for those that stay."""
+        fixed, sizes = self._fixed_dims(), list(shape)
+        seen = {sizes[d] for d in fixed}
+        for d in (d for d in range(len(sizes)) if d not in fixed):
+            while sizes[d] in seen:
+                sizes[d] += 1
+            seen.add(sizes[d])
+        return tuple(sizes)
+
     def _other_shape(self) -> tuple[int, ...]:
         """Return another shape: the channels stay, and so does what a source or a half fixes."""
         rng = random.Random(self.seed + 1)
-        dims = self.document["dims"]
-        fixed = {1} if dims else {len(self.shape) - 1}
+        dims, fixed = self.document["dims"], self._fixed_dims()
         sizes = [
             n if d in fixed else max(1, n + rng.choice((-2, -1, 1, 2, 3)))
             for d, n in enumerate(self.shape)
         ]
-        first = next(
-            (_named(step) for step in self.document["chain"][:2] if _named(step)[0] in _GATES), None
-        )
-        if first is not None and dims:
-            place = (first[1] or {}).get("dim", -1) % len(self.shape)
-            sizes[place] = self.shape[place]
+        first = self._first_gate()
         if not dims and not self.document.get("sized") and self.free_width:
             sizes[-1] = rng.choice(_SIZES) * (2 if first else 1)
         return tuple(sizes)

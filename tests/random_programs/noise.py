@@ -147,11 +147,23 @@ class Noise(TorchDispatchMode):
             return self._log_softmax_backward(*args[:3])
         if name not in _ARITHMETIC:
             size = self.function
-            if not self.exact:  # within the function there may be what cancels
-                args = tree_map(lambda t: self.moved(t, self.rounding), args)
+        if (name not in _ARITHMETIC or name in ("sum", "mean")) and not self.exact:
+            # Within a function there may be what cancels, and so may the terms of a sum.
+            args = tree_map(lambda t: self.moved(t, self.rounding), args)
         found = func(*args, **(kwargs or {}))
+        if name in ("mul", "div"):
+            found = self._underflow(args[0], args[1], found)
         exact = self.exact and name in _ARITHMETIC - _ROUNDED
         return tree_map(lambda t: self.moved(t, size, exact=exact), found)
+
+    def _underflow(self, a: Any, b: Any, found: Tensor) -> Tensor:
+        """Return a product or quotient, in which what is too small for its type is not always 0."""
+        if not isinstance(a, Tensor) or not found.is_floating_point() or not found.numel():
+            return found
+        lost = (found == 0) & (a != 0) & (b != 0) & torch.isfinite(torch.as_tensor(b))
+        drawn = torch.rand(found.shape, generator=self.generator, dtype=torch.float64) * 4 - 2
+        least = torch.finfo(found.dtype).smallest_normal * torch.finfo(found.dtype).eps
+        return torch.where(lost, (drawn.round() * least).to(found.dtype), found)
 
     def _log_softmax_backward(self, cotangent: Tensor, value: Tensor, dim: int) -> Tensor:
         """Return the gradient, the probabilities moved: one near 1 cancels with the cotangent."""
