@@ -28,7 +28,7 @@ PRINTED = [
     (X + X / Y, "x + x / y"),
     (X * (1 - Y), "x * (T(1) - y)"),
     (X / Y, "x / y"),
-    (X / Y**2, "x * Math::inverse(y * y)"),
+    (X / Y**2, "times_power<2>(x, Math::inverse(y))"),
     (-X * Y, "-x * y"),
     (X**3, "power<3>(x)"),
     (sp.sqrt(X), "Math::sqrt(x)"),
