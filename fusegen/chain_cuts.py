@@ -14,7 +14,7 @@ from fusegen.errors import SpecError
 from fusegen.extent import Dims, Extent, extent_behind, operand_dims
 from fusegen.layout import CHANNEL_DIM, Layout
 from fusegen.program import Kind
-from fusegen.spec_types import INPUT, Spec, Step
+from fusegen.spec_types import INPUT, Ref, Spec, Step
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class _Walk:
         return any(isinstance(dim, int) and dim % rank <= CHANNEL_DIM for dim in dims)
 
     def _check_held(self, step: Step) -> None:
-        """Refuse a submodule of several channels where the value has none, or elsewhere, as torch does.
+        """Refuse tensors of several channels where the value has none, or elsewhere, as torch does.
 
         Raises:
             SpecError: it is one.
@@ -209,8 +209,15 @@ class _Walk:
         channel = CHANNEL_DIM - rank if rank >= 3 else -1
         if step.op is None or (not self.moved and (rank < 2 or channel in self.value.varies)):
             return
-        for name, attribute in step.held.items():
-            if step.by_channel or step.op.operands[name] in (None, Kind.CHANNEL):
+        fixed = [n for n, kind in step.op.operands.items() if kind is Kind.CHANNEL]
+        given = {n: r.name for n in fixed if isinstance(r := step.operands.get(n), Ref)}
+        channels = {n: a for n, a in given.items() if a in step.tensors}
+        for name, attribute in {**channels, **step.held}.items():
+            if (
+                name in channels
+                or step.by_channel
+                or step.op.operands[name] in (None, Kind.CHANNEL)
+            ):
                 done = "dropped dims in front of them" if self.moved else "reduced them to one"
                 raise self._refused(
                     step,

@@ -214,7 +214,7 @@ def _apply(
         formula = step.formula.xreplace(replaced)
         gone = _gone(spec, builder, step, (formula, x.symbol), outline)
         kind = varies(formula, x.symbol, axes, _kinds(builder))
-        return _value(builder, code, (formula, step.text), x, gone), kind
+        return _value(builder, code, (formula, step.text), x, (gone, kind)), kind
     assert step.op is not None
     bound: dict[str, sp.Expr] = {}
     for name, given in step.operands.items():
@@ -244,19 +244,21 @@ def _apply(
     gone = _gone(spec, builder, step, (expr, x.symbol), outline)
     note = f"{step.label}: {step.op.statement}"
     kind = varies(expr, x.symbol, axes, _kinds(builder))
-    return _value(builder, f"{code}{ending}", (expr, note), x, gone), kind
+    return _value(builder, f"{code}{ending}", (expr, note), x, (gone, kind)), kind
 
 
 def _value(
-    builder: Builder, label: str, formula: tuple[sp.Expr, str], x: Value, gone: Kind
+    builder: Builder, label: str, formula: tuple[sp.Expr, str], x: Value, axes: tuple[Kind, Kind]
 ) -> Value:
-    """Return the value of a step's formula and note.
+    """Return the value of a step's formula and note, from the axes that are gone and those that it has.
 
     Of a row of one element x - mean(x) is 0 whatever x is, unless that is not finite: then it is NaN.
     """
-    expr, note = formula
+    (expr, note), (gone, kind) = formula, axes
     value = formula_value(builder, label, expr, note, gone=gone)
     if Kind.COL not in gone or x.symbol not in expr.free_symbols or x in topological([value]):
+        return value
+    if x.kind & ~kind:  # a sum over the rows: of which is NaN nothing is known
         return value
     return builder.map(
         label, value.symbol + where(absolute(x.symbol) < infinity, 0, undefined), note

@@ -327,6 +327,11 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> No
             "prelu: its weight holds a number for each channel, and an earlier step has dropped dims",
         ),
         (
+            "amax: {dim: 1, keepdim: true}, nll_loss: {target: t, weight: w}",
+            "operands: {t: {kind: row, dtype: int64}, w: channel}\n",
+            "nll_loss: its w holds a number for each channel, and an earlier step has reduced them",
+        ),
+        (
             "amax: {dim: 1, keepdim: true}, prelu: {num_parameters: 40}",
             "dims: 2\n",
             "prelu: its weight holds a number for each channel, and an earlier step has reduced",
