@@ -181,6 +181,13 @@ class Noise(TorchDispatchMode):
         if exact:
             few = tensor.to(torch.bfloat16).to(tensor.dtype) == tensor
             moved = torch.where(few, tensor, moved)
+        info = torch.finfo(tensor.dtype)
+        small = (tensor != 0) & (tensor.abs() < info.tiny)  # its last digit is worth more
+        moved = torch.where(
+            small,
+            moved + ((drawn * 2 - 1) * 2).round().to(tensor.dtype) * (info.tiny * info.eps),
+            moved,
+        )
         if tensor.dtype == torch.float32:  # below the smallest normal number a result may be 0
             lost = (tensor.abs() < torch.finfo(torch.float32).tiny) & (drawn < 0.5)
             moved = torch.where(lost, 0.0, moved)

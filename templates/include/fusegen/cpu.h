@@ -52,6 +52,9 @@ void parallel_for(int64_t tasks, int64_t grain, const F& f) {
 // Columns that are summed in the type computed in before the sum goes on in double: the error of a
 // row's sum does not grow with its length.
 constexpr int64_t block_cols = 1024;
+// The same where one number after the other is added to a sum, not to one of a vector's many: of
+// equal numbers every rounding has the same sign.
+constexpr int64_t added_cols = 16;
 
 // An uninitialised array on a cache line's boundary: a small one lies in the object itself, since
 // short rows take as long as an allocation does.
