@@ -68,6 +68,16 @@ def test_the_header_is_what_the_recipes_give() -> None:
     assert fitted.path().read_text() == fitted_header.text()
 
 
+def test_the_tail_of_the_normal_distribution_is_half_at_0_and_falls_on() -> None:
+    """Beyond the interval of its fit too: a last coefficient above 0 would make it rise to infinity."""
+    (recipe,) = (r for r in fitted.RECIPES if r.name == "tail_log2")
+    tail = fitted.polynomial(recipe, "brief")
+    assert tail.coefficients[0] == -1
+    assert tail.coefficients[-1] < 0
+    values = [evaluate(tail.coefficients, s / 4) for s in range(400)]
+    assert values == sorted(values, reverse=True)
+
+
 def tanhshrink(x: torch.Tensor) -> torch.Tensor:
     """x - tanh(x), below 1/4 by the series of tanh."""
     series = torch.zeros_like(x)

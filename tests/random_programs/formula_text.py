@@ -122,8 +122,10 @@ class Formulas:
                 )
             )
         if draw < 0.78:
-            compare = rng.choice(("<", "<=", ">", ">="))
-            return f"where({a} {compare} {self._leaf()}, {self._term(depth - 1)}, {self._term(depth - 1)})"
+            compare, leaf = rng.choice(("<", "<=", ">", ">=")), self._leaf()
+            if leaf == a:  # of which sympy knows the answer, but for NaN
+                leaf = "0.5"
+            return f"where({a} {compare} {leaf}, {self._term(depth - 1)}, {self._term(depth - 1)})"
         if not self.rows:
             return f"{rng.choice(_SMOOTH)}({a})"
         function = f"{rng.choice(_OF_ROWS)}({a})"

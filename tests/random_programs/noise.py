@@ -246,16 +246,19 @@ class _Moved(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, size: float, generator: torch.Generator) -> Tensor:
         ctx.size, ctx.generator = size, generator
-        return _scaled(tensor, size, generator)
+        return _stored(tensor, size, generator)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> Any:
         return _Moved.apply(cotangent, ctx.size, ctx.generator), None, None
 
 
-def _scaled(tensor: Tensor, size: float, generator: torch.Generator) -> Tensor:
+def _stored(tensor: Tensor, size: float, generator: torch.Generator) -> Tensor:
+    """Return a tensor moved, and rounded as it is in memory: of nearly equal numbers some are equal then."""
     drawn = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
-    return tensor * (1 + (drawn * 2 - 1) * size).to(tensor.dtype)
+    moved = tensor * (1 + (drawn * 2 - 1) * size).to(tensor.dtype)
+    stored = next(dtype for dtype, p in PRECISIONS.items() if p.handed == size)
+    return moved.to(stored).to(tensor.dtype)
 
 
 def handed(tensor: Tensor, size: float, generator: torch.Generator) -> Tensor:
