@@ -51,6 +51,22 @@ def _sech2(x: Tensor) -> Tensor:
 
 
 _POINTWISE["sech2"] = _sech2
+
+
+def _var(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Return the variance as operations that noise moves one by one."""
+    count = math.prod(x.shape[d] for d in dims)
+    if count < 2:
+        return x.var(dims, keepdim=True)
+    return (x - x.mean(dims, keepdim=True)).square().sum(dims, keepdim=True) / (count - 1)
+
+
+def _std(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    variance = _var(x, dims)
+    flat = variance == 0  # the derivative is 0 there
+    return torch.where(flat, 0.0 * variance, torch.sqrt(torch.where(flat, 1.0, variance)))
+
+
 _OF_ROWS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
     "amax": lambda x, dims: x.amax(dims, keepdim=True),
     "amin": lambda x, dims: x.amin(dims, keepdim=True),
@@ -58,8 +74,8 @@ _OF_ROWS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
     "min": lambda x, dims: x.amin(dims, keepdim=True),
     "mean": lambda x, dims: x.mean(dims, keepdim=True),
     "sum": lambda x, dims: x.sum(dims, keepdim=True),
-    "var": lambda x, dims: x.var(dims, keepdim=True),
-    "std": lambda x, dims: x.std(dims, keepdim=True),
+    "var": _var,
+    "std": _std,
     "norm": lambda x, dims: torch.norm(x, 2.0, dims, keepdim=True),
     "logsumexp": lambda x, dims: torch.logsumexp(x, dims, keepdim=True),
     "softmax": lambda x, dims: (
