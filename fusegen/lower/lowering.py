@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from itertools import count
 from typing import Literal
 
 import sympy as sp
 
 from fusegen.lower.arithmetic import arranged
 from fusegen.lower.centred import leave_out_centred
+from fusegen.lower.column_names import name_columns_apart
 from fusegen.lower.columns import columns_apart
 from fusegen.lower.cut import cut
 from fusegen.lower.distribute import distribute
@@ -18,7 +18,6 @@ from fusegen.lower.hoist import hoist, kind_of
 from fusegen.lower.intervals import Fitted, fit_formulas
 from fusegen.lower.kernel import Kernel
 from fusegen.lower.printer import Printer, fitted_function
-from fusegen.lower.rebuild import rebuilt
 from fusegen.lower.regroup import regroup
 from fusegen.lower.reproduced import reproduced
 from fusegen.lower.schedule import LoweringError, Schedule
@@ -43,7 +42,7 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
         LoweringError: where the program has a form that no kernel template covers.
     """
     kernels: list[Kernel] = []
-    program = _columns_named_apart(program, given)
+    program = name_columns_apart(program, given)
     fixed = reproduced(program, given)
     # Not of the forward pass: a mean that it takes off must have the rounding of what it is taken off.
     fewer = leave_out_centred(program, given) if given else program
@@ -56,25 +55,6 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
         kernels += columns_apart(lowered, kernels)
     *before, last = kernels
     return replace(last, before=tuple(before))
-
-
-def _columns_named_apart(program: Program, given: Collection[Value]) -> Program:
-    """Return the program with no value of the columns called as a result: a kernel may hold arrays of both.
-
-    A result of which each column has one number is such a value, made as large as the activation.
-    """
-    taken = {v.name for v in program.nodes(given)} | set(program.outputs)
-    names: dict[Value, str] = {}
-    for name, output in program.outputs.items():
-        value = output.value
-        if value.kind == Kind.COL and isinstance(value, Map) and output.kind == Kind.FULL:
-            names[value] = next(
-                made
-                for n in count(1)
-                if (made := f"{name}_column{n if n > 1 else ''}") not in taken
-            )
-            taken.add(names[value])
-    return rebuilt(program, {}, given, names) if names else program
 
 
 class _Lowering:
