@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fusegen.chain_layout import check_grouped, next_stretch, reduces
 from fusegen.errors import SpecError
 from fusegen.extent import Dims, Extent, extent_behind, operand_dims
-from fusegen.layout import CHANNEL_DIM, Layout
+from fusegen.layout import CHANNEL_DIM, Layout, channel_from_end
 from fusegen.program import Kind
 from fusegen.spec_types import INPUT, Ref, Spec, Step
 
@@ -86,6 +86,8 @@ class _Walk:
         handed: dict[str, Kind] = {}
         count = 0
         for step in steps:
+            self._check_dims(step)
+            self._check_held(step)
             needed = self._needs(step, layout, reach, started=count == 0)
             if needed is not None:
                 break
@@ -143,8 +145,6 @@ class _Walk:
     def _needs(self, step: Step, layout: Layout, reach: Extent, *, started: bool) -> Layout | None:
         """Return the layout of the stretch that a step must start, or None where it goes on with this one."""
         rank = self.value.rank
-        self._check_dims(step)
-        self._check_held(step)
         for name in step.mentions:
             if self.named[name][1].rank != rank:
                 raise self._refused(
@@ -205,9 +205,8 @@ class _Walk:
         Raises:
             SpecError: it is one.
         """
-        rank = self.value.rank
-        channel = CHANNEL_DIM - rank if rank >= 3 else -1
-        if step.op is None or (not self.moved and (rank < 2 or channel in self.value.varies)):
+        rank, varies = self.value.rank, self.value.varies
+        if step.op is None or (not self.moved and (rank < 2 or channel_from_end(rank) in varies)):
             return
         fixed = [n for n, kind in step.op.operands.items() if kind is Kind.CHANNEL]
         given = {n: r.name for n in fixed if isinstance(r := step.operands.get(n), Ref)}

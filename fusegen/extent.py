@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import sympy as sp
 
 from fusegen.atoms import ROW_FUNCTIONS
-from fusegen.layout import CHANNEL_DIM, Layout
+from fusegen.layout import CHANNEL_DIM, Layout, channel_from_end
 from fusegen.program import Kind
 from fusegen.spec_types import Operand, Step
 
@@ -80,7 +80,7 @@ def operand_dims(operand: Operand, rank: int, columns: Iterable[int]) -> Dims:
     if operand.kind is Kind.FULL:
         return frozenset(range(-rank, 0))
     if operand.kind is Kind.CHANNEL:
-        return frozenset({CHANNEL_DIM - rank if rank >= 3 else -1})
+        return frozenset({channel_from_end(rank)})
     return frozenset(columns) if operand.kind is Kind.COL else frozenset()
 
 

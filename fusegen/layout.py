@@ -17,6 +17,11 @@ from fusegen.program import Kind, Outline
 CHANNEL_DIM = 1
 
 
+def channel_from_end(rank: int) -> int:
+    """Return the dim of the channels of an activation of so many dims, counted from the end."""
+    return CHANNEL_DIM - rank if rank >= 3 else -1
+
+
 @dataclass(frozen=True)
 class Layout:
     """Rows and columns of an activation.
@@ -40,7 +45,7 @@ class Layout:
     @property
     def halves_channels(self) -> bool:
         """Whether the halves are of the channels."""
-        return self.halved == (CHANNEL_DIM - self.rank if self.rank >= 3 else -1)
+        return self.halved == channel_from_end(self.rank)
 
     def half(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the activation's shape, given that of the tensor."""
