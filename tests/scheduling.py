@@ -23,7 +23,7 @@ WHOLE = {
 BUILD = ("vocabulary", "shaped_packages", "leg_packages", "built", "random_packages", "reductions")
 
 
-class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Gives a worker one test after the other, and some files as a whole, which come first."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -68,7 +68,7 @@ MISTAKES: list[tuple[str, str, int]] = [
         "'b' has no default but follows one",
         3,
     ),
-    # sizes
+    # ranges
     ("chain:\n  - dropout: 1.5\n", "'p' of dropout must be a number from 0 to 1, not 1.5", 2),
     (
         "chain:\n  - softshrink: -1\n",
@@ -80,6 +80,7 @@ MISTAKES: list[tuple[str, str, int]] = [
         "'delta' of huber_loss must be a number above 0, not 0",
         3,
     ),
+    # sizes
     ("chain:\n  - prelu: {num_parameters: 0}\n", "'num_parameters' of prelu must be an int", 2),
     ("chain:\n  - prelu: {num_parameters: [2]}\n", "'num_parameters' of prelu must be an int", 2),
     ("chain:\n  - prelu: {weight: 3}\n", "'weight' of prelu lives in its torch.nn.PReLU", 2),

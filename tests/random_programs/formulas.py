@@ -53,18 +53,20 @@ def _sech2(x: Tensor) -> Tensor:
 _POINTWISE["sech2"] = _sech2
 
 
-def _var(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+def variance(
+    x: Tensor, dims: tuple[int, ...], *, correction: int = 1, keepdim: bool = True
+) -> Tensor:
     """Return the variance as operations that noise moves one by one."""
-    count = math.prod(x.shape[d] for d in dims)
-    if count < 2:
-        return x.var(dims, keepdim=True)
-    return (x - x.mean(dims, keepdim=True)).square().sum(dims, keepdim=True) / (count - 1)
+    left = math.prod(x.shape[d] for d in dims) - correction if x.dim() else 0
+    if left <= 0:  # a division by 0, but not in the derivative
+        return torch.var(x, dims, correction=correction, keepdim=keepdim)
+    return (x - x.mean(dims, keepdim=True)).square().sum(dims, keepdim=keepdim) / left
 
 
-def _std(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    variance = _var(x, dims)
-    flat = variance == 0  # the derivative is 0 there
-    return torch.where(flat, 0.0 * variance, torch.sqrt(torch.where(flat, 1.0, variance)))
+def root(value: Tensor, power: float = 2.0) -> Tensor:
+    """Return the root of what is not below 0; its derivative at 0 is 0."""
+    flat = value == 0
+    return torch.where(flat, 0.0 * value, torch.where(flat, 1.0, value) ** (1 / power))
 
 
 _OF_ROWS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
@@ -74,8 +76,8 @@ _OF_ROWS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
     "min": lambda x, dims: x.amin(dims, keepdim=True),
     "mean": lambda x, dims: x.mean(dims, keepdim=True),
     "sum": lambda x, dims: x.sum(dims, keepdim=True),
-    "var": _var,
-    "std": _std,
+    "var": variance,
+    "std": lambda x, dims: root(variance(x, dims)),
     "norm": lambda x, dims: torch.norm(x, 2.0, dims, keepdim=True),
     "logsumexp": lambda x, dims: torch.logsumexp(x, dims, keepdim=True),
     "softmax": lambda x, dims: (

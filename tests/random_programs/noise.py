@@ -6,6 +6,7 @@ what any order of the same operations would have: where a sum cancels it is larg
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,7 +190,7 @@ class Noise(TorchDispatchMode):
             moved,
         )
         if tensor.dtype == torch.float32:  # below the smallest normal number a result may be 0
-            lost = (tensor.abs() < torch.finfo(torch.float32).tiny) & (drawn < 0.5)
+            lost = (tensor.abs() < info.tiny) & (drawn < 0.5)
             moved = torch.where(lost, 0.0, moved)
         return torch.where(torch.isfinite(tensor), moved, tensor)
 
@@ -207,6 +208,13 @@ class Range(TorchDispatchMode):
         if all(bool(torch.isfinite(t).all()) for t in tensors):
             self.left |= any(bool(t.isinf().any()) for t in tree_leaves(found) if _is_floating(t))
         return found
+
+
+def leaves_range(function: Callable[[], Tensor]) -> bool:
+    """Whether a value between is infinite where what it is computed from is not."""
+    with Range() as seen, torch.no_grad():
+        function()
+    return seen.left
 
 
 def _is_floating(value: Any) -> bool:

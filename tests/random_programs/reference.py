@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from fusegen.draws import uniform
 from fusegen.ops import Op, find
 from fusegen.program import Kind
-from random_programs.formulas import evaluate, names_of
+from random_programs.formulas import evaluate, names_of, root, variance
 
 Value = Tensor | float | None
 #: What becomes of the value of a step, given its place in the chain, before the next step takes it.
@@ -342,17 +342,11 @@ def _rms_norm(x: Tensor, weight: Value, *, eps: float, dim: Any) -> Tensor:
 
 
 def _var(x: Tensor, *, dim: Any, correction: int, keepdim: bool) -> Tensor:
-    dims = _tuple(dim)
-    left = math.prod(x.shape[d] for d in dims) - correction if x.dim() else 0
-    if left <= 0:  # a division by 0, but not in the derivative
-        return torch.var(x, dim, correction=correction, keepdim=keepdim)
-    return (x - x.mean(dims, keepdim=True)).square().sum(dims, keepdim=keepdim) / left
+    return variance(x, _tuple(dim), correction=correction, keepdim=keepdim)
 
 
 def _std(x: Tensor, **attributes: Any) -> Tensor:
-    variance = _var(x, **attributes)
-    flat = variance == 0  # the derivative is 0 there
-    return torch.where(flat, 0.0 * variance, torch.sqrt(torch.where(flat, 1.0, variance)))
+    return root(_var(x, **attributes))
 
 
 def _norm(x: Tensor, *, p: Any, dim: Any, keepdim: bool) -> Tensor:
@@ -367,8 +361,7 @@ def _exact_norm(x: Tensor, *, p: Any, dim: Any, keepdim: bool) -> Tensor:
     dims = tuple(range(x.dim())) if dim is None else _tuple(dim)
     size = x.abs()
     added = (size * size if power == 2 else size**power).sum(dims, keepdim=keepdim)
-    flat = added == 0  # the derivative is 0 there
-    return torch.where(flat, 0.0 * added, torch.where(flat, 1.0, added) ** (1 / power))
+    return root(added, power)
 
 
 def _instance_norm(x: Tensor, weight: Value, bias: Value, *, eps: float) -> Tensor:
@@ -435,9 +428,8 @@ def _causal_mask(x: Tensor, position: Tensor) -> Tensor:
                 columns = torch.arange(math.prod(counts)).reshape(counts)
                 rows = [*shape[:first], *[1] * (last - first), *shape[last:]]
                 return x.masked_fill(position.reshape(rows) < columns, -math.inf)
-    return x.masked_fill(
-        position.reshape(x.shape) < 0, -math.inf
-    )  # an earlier step has dropped them
+    # An earlier step has dropped the columns.
+    return x.masked_fill(position.reshape(x.shape) < 0, -math.inf)
 
 
 #: Ops that torch has under another form, or not at all.

@@ -100,12 +100,12 @@ def _apart(seeds: Sequence[int], keep: Path | None) -> Outcome:
             return process.submit(_part, seeds, keep).result()
     except BrokenProcessPool:
         outcome = Outcome()
-        for seed in seeds if len(seeds) > 1 else ():
-            outcome.add(_apart([seed], keep))
-        if len(seeds) == 1:
-            programs = generate(seeds, outcome)
-            what = "the process ended"
-            outcome.failures += [Failure(n, "call", what, float("inf")) for n in programs]
+        if len(seeds) > 1:  # which of them it was shows alone
+            for seed in seeds:
+                outcome.add(_apart([seed], keep))
+            return outcome
+        for name in generate(seeds, outcome):
+            outcome.failures.append(Failure(name, "call", "the process ended", float("inf")))
         return outcome
 
 
