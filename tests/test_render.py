@@ -180,3 +180,17 @@ def test_shared_memory_has_room_for_sums_of_both_kinds() -> None:
     held = text[text.index("backward_held(") : text.index("backward_staged(")]
     assert held.count("place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;") == 1
     assert held.count("place += sizeof(T) * (V / fold) * ITEMS * threads;") == 1
+
+
+def test_every_kernel_leaves_every_partial_sum() -> None:
+    """A norm behind a bias has sums of columns and sums by channel; one kind must not displace the other."""
+    spec = ROOT / "tests" / "chains" / "conv_transpose2d_rms_norm_residual.yaml"
+    text = pipeline.render_package(spec).files["kernel.cu"]
+    kernels = re.findall(r"__global__ void.*?^}", text, re.MULTILINE | re.DOTALL)
+    checked = 0
+    for kernel in kernels:
+        parameters, body = kernel.split("{\n", 1)
+        for name in re.findall(r"\w+_partial", parameters):
+            assert re.search(rf"\b{name}\b", body), f"nothing is written to {name}: {parameters}"
+            checked += 1
+    assert checked >= 8

@@ -1175,10 +1175,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block leaves its sums, each thread of its first row some that other threads have added up.
   const int first_of_block = first_column - int(threadIdx.x) * V;
-  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
+  // The block leaves its sums of the columns, each thread of its first row some that other threads
+  // have added up.
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     fusegen::leave_columns(grad_bn_weight_sum, item, grad_bn_weight_partial + at + item * apart,
@@ -1831,10 +1832,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block leaves its sums, each thread of its first row some that other threads have added up.
   const int first_of_block = first_column - int(threadIdx.x) * V;
-  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
+  // The block leaves its sums of the columns, each thread of its first row some that other threads
+  // have added up.
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     fusegen::leave_columns(grad_gemm_bias_sum, item, grad_gemm_bias_partial + at + item * apart,
@@ -2480,10 +2482,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block leaves its sums, each thread of its first row some that other threads have added up.
   const int first_of_block = first_column - int(threadIdx.x) * V;
-  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
+  // The block leaves its sums of the columns, each thread of its first row some that other threads
+  // have added up.
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     fusegen::leave_columns(grad_grad_bn_column_sum_sum, item,
@@ -3317,10 +3320,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block leaves its sums, each thread of its first row some that other threads have added up.
   const int first_of_block = first_column - int(threadIdx.x) * V;
-  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
+  // The block leaves its sums of the columns, each thread of its first row some that other threads
+  // have added up.
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     fusegen::leave_columns(grad_bn_weight_sum, item, grad_bn_weight_partial + at + item * apart,
@@ -4267,10 +4271,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block leaves its sums, each thread of its first row some that other threads have added up.
   const int first_of_block = first_column - int(threadIdx.x) * V;
-  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
+  // The block leaves its sums of the columns, each thread of its first row some that other threads
+  // have added up.
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     fusegen::leave_columns(grad_gemm_bias_sum, item, grad_gemm_bias_partial + at + item * apart,
@@ -5683,10 +5688,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block leaves its sums, each thread of its first row some that other threads have added up.
   const int first_of_block = first_column - int(threadIdx.x) * V;
-  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
+  // The block leaves its sums of the columns, each thread of its first row some that other threads
+  // have added up.
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     fusegen::leave_columns(grad_gemm_bias_sum, item, grad_gemm_bias_partial + at + item * apart,
@@ -6402,10 +6408,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block leaves its sums, each thread of its first row some that other threads have added up.
   const int first_of_block = first_column - int(threadIdx.x) * V;
-  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
+  // The block leaves its sums of the columns, each thread of its first row some that other threads
+  // have added up.
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     fusegen::leave_columns(grad_gemm_bias_sum, item, grad_gemm_bias_partial + at + item * apart,

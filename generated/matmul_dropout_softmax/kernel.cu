@@ -773,10 +773,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block leaves its sums, each thread of its first row some that other threads have added up.
   const int first_of_block = first_column - int(threadIdx.x) * V;
-  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
+  // The block leaves its sums of the columns, each thread of its first row some that other threads
+  // have added up.
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     fusegen::leave_columns(grad_matmul_bias_sum, item, grad_matmul_bias_partial + at + item * apart,
@@ -1318,10 +1319,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block leaves its sums, each thread of its first row some that other threads have added up.
   const int first_of_block = first_column - int(threadIdx.x) * V;
-  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
+  // The block leaves its sums of the columns, each thread of its first row some that other threads
+  // have added up.
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     fusegen::leave_columns(grad_matmul_bias_sum, item, grad_matmul_bias_partial + at + item * apart,
@@ -2448,10 +2450,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block leaves its sums, each thread of its first row some that other threads have added up.
   const int first_of_block = first_column - int(threadIdx.x) * V;
-  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
+  // The block leaves its sums of the columns, each thread of its first row some that other threads
+  // have added up.
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     fusegen::leave_columns(grad_matmul_bias_sum, item, grad_matmul_bias_partial + at + item * apart,
@@ -2983,10 +2986,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       }
     }
   }
-  // The block leaves its sums, each thread of its first row some that other threads have added up.
   const int first_of_block = first_column - int(threadIdx.x) * V;
-  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
   __syncthreads();
+  // The block leaves its sums of the columns, each thread of its first row some that other threads
+  // have added up.
+  const int64_t at = int64_t(blockIdx.x) / team.blocks() * cols + first_of_block;
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     fusegen::leave_columns(grad_matmul_bias_sum, item, grad_matmul_bias_partial + at + item * apart,

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_gelu_softmax", "aa3adac0a710")  # before anything of another version is called
+made_by("0.1.0", "matmul_gelu_softmax", "b90a763d5c1a")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
 from fusegen.runtime.submodules import no_bias, plain
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_gelu_softmax",
     __file__,
-    "aa3adac0a710",
+    "b90a763d5c1a",
     operands=[
         Operand("linear_bias", "col"),
     ],

@@ -55,13 +55,14 @@ struct RowPlan {
   size_t shared;           // bytes of a block
   unsigned grid;           // blocks
   int64_t groups, blocks;  // partial sums: a group of rows leaves one a column, a block one in all
+  int64_t channel_groups;  // a row of threads leaves one a channel, since its rows are of one set
 
   bool streams() const { return form == RowForm::streamed_cluster || form == RowForm::streamed; }
-  // Partial sums of each channel of `run` columns that a group of rows leaves: one a block, or one
+  // Partial sums of each channel of `run` columns that a row of threads leaves: one a block, or one
   // for the columns that share it where they are added up in memory.
   int64_t parts(int64_t run) const { return streams() ? run / fold : cluster; }
   int64_t runs(int64_t cols, int64_t run) const {
-    return run ? groups * (cols / run) * parts(run) : 0;
+    return run ? channel_groups * (cols / run) * parts(run) : 0;
   }
 };
 
@@ -240,12 +241,12 @@ bool place_rows(RowPlan& plan, Kernel* kernel, int64_t rows, int64_t waves, bool
     teams = std::min(teams, std::max<int64_t>(chip().multiprocessors / plan.cluster, needed / 8));
   }
   teams = std::clamp<int64_t>(needed, 1, teams);
-  plan.groups = teams;
   if (cycle) {
     const int64_t turn = cycle / std::gcd(cycle, int64_t(plan.threads.y));
     teams = std::max<int64_t>(1, teams / turn) * turn;
-    plan.groups = teams * plan.threads.y;
+    plan.channel_groups = teams * plan.threads.y;
   }
+  plan.groups = teams;
   plan.grid = unsigned(teams * plan.cluster);
   plan.blocks = plan.grid;
   return true;
