@@ -66,11 +66,12 @@ def read_formula(
         message = f"in the formula {excerpt!r}, column {error.column}: {reason}"
         raise names.document.error(place, message) from None
     used = [name for name in names_in(read_tree(text)[0]) if name in known]
-    refs = {
-        name: Ref(name, name in names.arguments, is_step=name in names.values)
-        for name in used
-        if symbols[name] in expr.free_symbols
-    }
+    for name in ("x", *used):  # torch's result would still have the shape of what cancels
+        if symbols[name] not in expr.free_symbols:
+            message = f"the formula {_short(text)!r} does not depend on {name}"
+            left_out = "" if name == "x" else ": leave it out"
+            raise names.document.error(place, message + left_out)
+    refs = {name: Ref(name, name in names.arguments, is_step=name in names.values) for name in used}
     kinds = {symbols[name]: names.kind(name) & Kind.FULL for name in refs if name in names.operands}
     kinds |= {symbols[name]: Kind.FULL for name in names.values}
     wrong = _problem(expr, {**kinds, _X: Kind.FULL})
@@ -104,7 +105,7 @@ def check_op(names: Names, place: Place, op: Op, bound: Bound) -> None:
     """Refuse operands and attributes that make an op's formula meaningless, such as `div: 0`.
 
     Raises:
-        SpecError: the formula is infinite or does not depend on the activation.
+        SpecError: the formula is infinite, or does not depend on the activation or an operand.
     """
     operands: dict[str, Any] = {name: sp.Symbol(name, real=True) for name in op.operands}
     operands |= {name: _value(name, value) for name, value in bound.operands.items()}
@@ -118,8 +119,10 @@ def check_op(names: Names, place: Place, op: Op, bound: Bound) -> None:
     wrong = formula_constants.problem(expr)
     if wrong:
         raise names.document.error(place, f"{_short(bound.text)} has {wrong}")
-    if _X not in expr.free_symbols:
-        raise names.document.error(place, f"{_short(bound.text)} does not depend on x")
+    tensors = {n: v.name for n, v in bound.operands.items() if isinstance(v, Ref)}
+    for symbol, name in {_X: "x", **{operands[n]: name for n, name in tensors.items()}}.items():
+        if symbol not in expr.free_symbols:
+            raise names.document.error(place, f"{_short(bound.text)} does not depend on {name}")
 
 
 def _value(name: str, value: Any) -> Any:
@@ -131,8 +134,6 @@ def _value(name: str, value: Any) -> Any:
 
 def _problem(expr: sp.Expr, kinds: Mapping[sp.Symbol, Kind]) -> str | None:
     """Return why a formula cannot be a step of a chain, or None if it can."""
-    if _X not in expr.free_symbols:
-        return "does not depend on x"
     for reduction in formula_constants.parts(expr):
         if not isinstance(reduction, RowSum | RowMax | RowShift):
             continue

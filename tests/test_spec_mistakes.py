@@ -136,7 +136,7 @@ MISTAKES: list[tuple[str, str, int]] = [
         2,
     ),
     (COL + "chain: [swish]\n", "'w' is declared but no step of the chain uses it", 2),
-    (COL + "chain: [{expr: x + 0*w}]\n", "no step of the chain uses it", 2),
+    (COL + "chain: [{expr: x + 0*w}]\n", "does not depend on w: leave it out", 2),
     # steps
     ("chain:\n  - swish\n  - tahn\n", "unknown op 'tahn'; did you mean 'tanh'?", 3),
     ("chain:\n  - zzz: {a: 1}\n", "unknown op 'zzz'", 2),
@@ -238,6 +238,16 @@ MISTAKES: list[tuple[str, str, int]] = [
     ),
     ("chain:\n  - gelu: {name: bent}\n  - add: bend\n", "did you mean 'bent'?", 3),
     ("chain:\n  - gelu: {name: bent}\n  - expr: bent * 2\n", "does not depend on x", 3),
+    (
+        "chain:\n  - amin: {dim: -1, keepdim: true}\n  - expr: x + 0 * input\n",
+        "'x + 0 * input' does not depend on input: leave it out",
+        3,
+    ),
+    (
+        "chain:\n  - amin: {dim: -1, keepdim: true}\n  - add: {alpha: 0, other: input}\n",
+        "does not depend on input",
+        3,
+    ),
     ("chain:\n  - gelu: {name: input}\n", "it is what the chain starts from", 2),
     (
         "chain:\n  - gelu: {name: bent}\n  - where: {condition: bent, other: 0}\n",

@@ -39,8 +39,9 @@ def cut(program: Program, given: Collection[Value] = ()) -> tuple[Part, ...]:
     phases = depths(program, given, _over_grid)
     sums = [v for v in phases if _over_grid(v) and v not in given]
     homes = {n: _home(o, phases, given) for n, o in program.outputs.items()}
-    last = max(homes.values(), default=0)
-    awaited = _awaited(program, given, phases, homes, sums)
+    kept_in = {v: phases[v] - (v in sums) for v in program.saved}
+    last = max([*homes.values(), *kept_in.values()], default=0)
+    awaited = _awaited(program, given, phases, homes, kept_in, sums)
     parts: list[Part] = []
     for phase in range(last + 1):
         known = (*given, *(v for v in sums if phases[v] <= phase))
@@ -98,13 +99,14 @@ def _awaited(
     given: Collection[Value],
     phases: dict[Value, int],
     homes: dict[str, int],
+    kept_in: dict[Value, int],
     sums: list[Value],
 ) -> set[Value]:
     """Return the sums that a later part reads."""
     found: set[Value] = set()
     seen: set[tuple[Value, int]] = set()
     stack = [(o.value, homes[n]) for n, o in program.outputs.items()]
-    stack += [(v, phases[v] - (v in sums)) for v in program.saved]
+    stack += list(kept_in.items())
     while stack:
         value, part = stack.pop()
         if (value, part) in seen:

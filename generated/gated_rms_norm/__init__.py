@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gated_rms_norm", "ee0b3b7bdb09")  # before anything of another version is called
+made_by("0.1.0", "gated_rms_norm", "b90ac448f6d6")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "gated_rms_norm",
     __file__,
-    "ee0b3b7bdb09",
+    "b90ac448f6d6",
     operands=[
         Operand("weight", "col"),
     ],

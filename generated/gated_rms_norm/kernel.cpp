@@ -18,7 +18,7 @@ using fusegen::store;
 // forward: 2 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void forward(const ForwardArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -92,7 +92,7 @@ void forward(const ForwardArgs& args) {
 // backward: 2 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void backward(const BackwardArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -184,7 +184,7 @@ void backward(const BackwardArgs& args) {
 // double_backward: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void double_backward(const DoubleBackwardArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);

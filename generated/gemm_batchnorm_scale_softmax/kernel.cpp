@@ -135,7 +135,7 @@ void forward_train_sums(const ForwardTrainSumsArgs& args) {
 // forward_train_columns: what follows from the operands of each column.
 template <class S>
 void forward_train_columns(const ForwardTrainColumnsArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = ForwardTrainColumns<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const bn_weight = static_cast<const S*>(args.bn_weight);
@@ -166,7 +166,7 @@ void forward_train_columns(const ForwardTrainColumnsArgs& args) {
 // forward_train: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void forward_train(const ForwardTrainArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -279,7 +279,7 @@ void forward_train(const ForwardTrainArgs& args) {
 // backward_train_sums_columns: what follows from the operands of each column.
 template <class S>
 void backward_train_sums_columns(const BackwardTrainSumsColumnsArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = BackwardTrainSumsColumns<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const bn_weight = static_cast<const S*>(args.bn_weight);
@@ -301,7 +301,7 @@ void backward_train_sums_columns(const BackwardTrainSumsColumnsArgs& args) {
 // backward_train_sums: 2 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void backward_train_sums(const BackwardTrainSumsArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = BackwardTrainSums<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -430,7 +430,7 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
 // backward_train_columns: what follows from the operands of each column.
 template <class S>
 void backward_train_columns(const BackwardTrainColumnsArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = BackwardTrainColumns<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const bn_weight = static_cast<const S*>(args.bn_weight);
@@ -465,7 +465,7 @@ void backward_train_columns(const BackwardTrainColumnsArgs& args) {
 // backward_train: 2 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void backward_train(const BackwardTrainArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -576,7 +576,7 @@ void backward_train(const BackwardTrainArgs& args) {
 // double_backward_train_sums_columns: what follows from the operands of each column.
 template <class S>
 void double_backward_train_sums_columns(const DoubleBackwardTrainSumsColumnsArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = DoubleBackwardTrainSumsColumns<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const bn_weight = static_cast<const S*>(args.bn_weight);
@@ -605,7 +605,7 @@ void double_backward_train_sums_columns(const DoubleBackwardTrainSumsColumnsArgs
 // buffers.
 template <class S>
 void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = DoubleBackwardTrainSums<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -734,7 +734,7 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
 // double_backward_train_sums2_columns: what follows from the operands of each column.
 template <class S>
 void double_backward_train_sums2_columns(const DoubleBackwardTrainSums2ColumnsArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = DoubleBackwardTrainSums2Columns<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const bn_weight = static_cast<const S*>(args.bn_weight);
@@ -776,7 +776,7 @@ void double_backward_train_sums2_columns(const DoubleBackwardTrainSums2ColumnsAr
 // buffers.
 template <class S>
 void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = DoubleBackwardTrainSums2<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -1077,7 +1077,7 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
 // double_backward_train_columns: what follows from the operands of each column.
 template <class S>
 void double_backward_train_columns(const DoubleBackwardTrainColumnsArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = DoubleBackwardTrainColumns<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const T* const bn_column_sum = static_cast<const T*>(args.bn_column_sum);
@@ -1108,7 +1108,7 @@ void double_backward_train_columns(const DoubleBackwardTrainColumnsArgs& args) {
 // double_backward_train: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void double_backward_train(const DoubleBackwardTrainArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = DoubleBackwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -1332,7 +1332,7 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
 // forward_eval_columns: what follows from the operands of each column.
 template <class S>
 void forward_eval_columns(const ForwardEvalColumnsArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = ForwardEvalColumns<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const bn_running_var = static_cast<const S*>(args.bn_running_var);
@@ -1352,7 +1352,7 @@ void forward_eval_columns(const ForwardEvalColumnsArgs& args) {
 // forward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void forward_eval(const ForwardEvalArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -1465,7 +1465,7 @@ void forward_eval(const ForwardEvalArgs& args) {
 // backward_eval_columns: what follows from the operands of each column.
 template <class S>
 void backward_eval_columns(const BackwardEvalColumnsArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = BackwardEvalColumns<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const bn_running_var = static_cast<const S*>(args.bn_running_var);
@@ -1487,7 +1487,7 @@ void backward_eval_columns(const BackwardEvalColumnsArgs& args) {
 // backward_eval: 2 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void backward_eval(const BackwardEvalArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -1621,7 +1621,7 @@ void backward_eval(const BackwardEvalArgs& args) {
 // double_backward_eval_columns: what follows from the operands of each column.
 template <class S>
 void double_backward_eval_columns(const DoubleBackwardEvalColumnsArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = DoubleBackwardEvalColumns<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const bn_running_var = static_cast<const S*>(args.bn_running_var);
@@ -1643,7 +1643,7 @@ void double_backward_eval_columns(const DoubleBackwardEvalColumnsArgs& args) {
 // double_backward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void double_backward_eval(const DoubleBackwardEvalArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = DoubleBackwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);

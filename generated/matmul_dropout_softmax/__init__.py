@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_dropout_softmax", "869e663a5208")  # before anything of another version is called
+made_by("0.1.0", "matmul_dropout_softmax", "3e3305463662")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_dropout_softmax",
     __file__,
-    "869e663a5208",
+    "3e3305463662",
     operands=[
         Operand("matmul_bias", "col"),
     ],

@@ -18,7 +18,7 @@ using fusegen::store;
 // forward_train: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void forward_train(const ForwardTrainArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -127,7 +127,7 @@ void forward_train(const ForwardTrainArgs& args) {
 // backward_train: 2 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void backward_train(const BackwardTrainArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -225,7 +225,7 @@ void backward_train(const BackwardTrainArgs& args) {
 // double_backward_train: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void double_backward_train(const DoubleBackwardTrainArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = DoubleBackwardTrain<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -381,7 +381,7 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
 // forward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void forward_eval(const ForwardEvalArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -485,7 +485,7 @@ void forward_eval(const ForwardEvalArgs& args) {
 // backward_eval: 2 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void backward_eval(const BackwardEvalArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);
@@ -576,7 +576,7 @@ void backward_eval(const BackwardEvalArgs& args) {
 // double_backward_eval: 3 passes over each row; what a later pass reads again stays in buffers.
 template <class S>
 void double_backward_eval(const DoubleBackwardEvalArgs& args) {
-  using T = fusegen::compute_t<S>;
+  using T [[maybe_unused]] = fusegen::compute_t<S>;
   using K = DoubleBackwardEval<fusegen::math_t<S>>;
   const int64_t rows = args.rows, cols = args.cols;
   const S* const x = static_cast<const S*>(args.x);

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_gelu_softmax", "b90a763d5c1a")  # before anything of another version is called
+made_by("0.1.0", "matmul_gelu_softmax", "d9e24bf8f3dc")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
 from fusegen.runtime.submodules import no_bias, plain
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_gelu_softmax",
     __file__,
-    "b90a763d5c1a",
+    "d9e24bf8f3dc",
     operands=[
         Operand("linear_bias", "col"),
     ],

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "scale_softmax", "63096a128fbe")  # before anything of another version is called
+made_by("0.1.0", "scale_softmax", "666fb41cbf03")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
 
@@ -34,7 +34,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "scale_softmax",
     __file__,
-    "63096a128fbe",
+    "666fb41cbf03",
     operands=[
         Operand("scale", "scalar"),
     ],

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "temperature_softmax", "a764cff78e9c")  # before anything of another version is called
+made_by("0.1.0", "temperature_softmax", "9d48aa85e14f")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "temperature_softmax",
     __file__,
-    "a764cff78e9c",
+    "9d48aa85e14f",
     operands=[
     ],
     modes={

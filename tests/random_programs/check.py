@@ -279,13 +279,13 @@ def _widened(spread: Tensor, truth: Tensor) -> Tensor:
     """
     if truth.numel() == 0:
         return spread
-    sizes = truth.abs()
+    sizes = torch.where(torch.isfinite(truth), truth.abs(), 0.0)
     relative = torch.nan_to_num(spread / sizes, nan=0.0, posinf=0.0)
     spread = torch.maximum(spread, 0.5 * relative.median() * sizes)
     finite = torch.isfinite(spread)
     if finite.any():
         largest = spread[finite].max()
-        if largest > 0.05 * sizes[torch.isfinite(sizes)].max():
+        if largest > 0.05 * sizes.max():
             spread = torch.maximum(spread, largest)
     return spread
 
@@ -315,7 +315,8 @@ def _wrong(
     rounded = truth.to(dtype).double()
     got = result.double()
     tiny = info.tiny * (4 if dtype == torch.float64 else 1e6)
-    bound = spread + precision.result * truth.abs() * (2 if precision.handed == 0 else 1.01) + tiny
+    last = precision.result * (2 if precision.handed == 0 else 1.01)
+    bound = spread + tiny + torch.where(torch.isfinite(truth), last * truth.abs(), 0.0)
     error = torch.where(
         (got == rounded) | (got.isnan() & rounded.isnan()), 0.0, (got - truth).abs()
     )

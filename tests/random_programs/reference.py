@@ -198,8 +198,9 @@ class _Run:
             dims = [d for d in range(x.dim()) if d != 1]
             mean, var = x.mean(dims), x.var(dims, correction=0)
         wide = (1, -1, *[1] * (x.dim() - 2))
-        scale = torch.rsqrt(var + attributes["eps"]) * weight
-        return (x - mean.reshape(wide)) * scale.reshape(wide) + bias.reshape(wide)
+        scale = torch.rsqrt(var + attributes["eps"])
+        found = (x - mean.reshape(wide)) * scale.reshape(wide)
+        return _affine(found, weight.reshape(wide), bias.reshape(wide))
 
     def _native_batch_norm(
         self, label: str, x: Tensor, held: Sequence[Tensor], attributes: Mapping[str, Any]
