@@ -8,6 +8,8 @@ with eps the spacing of the dtype's numbers at 1, and least what underflows. The
 the result itself. `spread` is what the rounding of all operations before it leaves in the result: the
 standard deviation over a few runs of the chain's own programs in float64, with a random error in each
 operation (`rounding.py`). A sum of errors that are no larger than these hardly ever exceeds four deviations.
+Eight runs tell the deviation to within a factor of two for most elements, not for one in a thousand: what is
+beyond its bound by them is held against 64 (`comparison.py`).
 
 So an element is held against the magnitudes that were added to make it, each as far as it reaches the result.
 Where nothing cancels, as in functions, products and a softmax, the spread is of the order of an ulp of the
@@ -27,10 +29,10 @@ from torch import Tensor
 
 from fusegen.rounding import EXACT, RandomRounding, Rounding
 
-__all__ = ["Worst", "spreads", "units", "worst"]
+__all__ = ["MORE_RUNS", "RUNS", "Worst", "spreads", "units", "worst"]
 
-#: How many runs with errors a spread is estimated from.
-RUNS = 8
+#: How many runs with errors a spread is estimated from, and from how many where that decides.
+RUNS, MORE_RUNS = 8, 64
 #: What is computed in float32 for a 16-bit result takes functions with errors up to this (precision.h).
 _BRIEF = 2.0**-11
 #: Errors smaller than this would be lost among those of float64 itself, so they are drawn larger, and the
@@ -46,7 +48,11 @@ def least(dtype: torch.dtype) -> float:
 
 
 def spreads(
-    run: Callable[[Rounding], Sequence[Tensor]], dtype: torch.dtype, *, seed: int = 0
+    run: Callable[[Rounding], Sequence[Tensor]],
+    dtype: torch.dtype,
+    *,
+    seed: int = 0,
+    runs: int = RUNS,
 ) -> list[Tensor]:
     """Return the standard deviation of each result under the rounding of a dtype's kernels.
 
@@ -54,6 +60,7 @@ def spreads(
         run: evaluates the programs in float64, with what becomes of each operation's value.
         dtype: the dtype of the tensors; 16-bit types are computed in float32.
         seed: the seed of the errors.
+        runs: how many evaluations with errors it is estimated from.
     """
     info = torch.finfo(torch.promote_types(dtype, torch.float32))
     brief = torch.finfo(dtype).bits == 16
@@ -61,14 +68,14 @@ def spreads(
     stored = torch.finfo(dtype).eps if brief else 0.0
     plain = run(EXACT)
     roots = [torch.zeros_like(t) for t in plain]
-    for number in range(RUNS):
+    for number in range(runs):
         errors = RandomRounding(
             unit, _BRIEF if brief else unit, stored, least=info.tiny, seed=seed * RUNS + number
         )
         for root, value, exact in zip(roots, run(errors), plain, strict=True):
             # hypot, because the square of an error near 1e-176 is 0.
             torch.hypot(root, (value - exact).nan_to_num(0.0, 0.0, 0.0), out=root)
-    return [root * (RUNS**-0.5 * info.eps / unit) for root in roots]
+    return [root * (runs**-0.5 * info.eps / unit) for root in roots]
 
 
 @dataclass(frozen=True)

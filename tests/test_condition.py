@@ -11,7 +11,7 @@ from torch import Tensor
 from fusegen import pipeline
 from fusegen.condition import spreads
 from fusegen.rounding import EXACT, Rounding
-from fusegen.verify import BOUND, Comparison, Error, make_case
+from fusegen.verify import BOUND, Comparison, Error, compare, make_case
 
 Call = tuple[Comparison, list[Tensor], list[Tensor]]
 
@@ -205,3 +205,31 @@ def test_the_spread_of_the_smallest_numbers_is_not_lost() -> None:
 
     (spread,) = spreads(run, torch.float64)
     assert 1e-194 < spread.item() < 1e-190
+
+
+def test_what_eight_runs_call_wrong_is_held_against_more_of_them(tmp_path: Path) -> None:
+    """Of many elements some have eight small errors by chance, so that a right one seems wrong.
+
+    A float32 may be off by 8 deviations. One that is off by 7 of them is right, one by 20 is wrong.
+    """
+    (folder := tmp_path / "x").mkdir()
+    comparison, truth, few = called(folder, SMOOTH["softmax"], torch.float32)
+    many = comparison.spread(64)
+    lean = int((few[0] / many[0]).argmin())
+
+    class Package:
+        def __init__(self, deviations: float) -> None:
+            self.off = torch.zeros_like(truth[0])
+            self.off.view(-1)[lean] = deviations * many[0].view(-1)[lean]
+
+        def apply(self, x: Tensor) -> Tensor:
+            exact: Tensor = torch.softmax(x.double(), -1)
+            return (exact + self.off).to(x.dtype)
+
+    assert moved((comparison, truth, few), lean, float(7 * many[0].view(-1)[lean])).units > 2
+    assert all(
+        e.within for e in compare(Package(7), comparison.chain, comparison.case, torch.float32)
+    )
+    assert not all(
+        e.within for e in compare(Package(20), comparison.chain, comparison.case, torch.float32)
+    )

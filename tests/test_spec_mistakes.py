@@ -136,7 +136,7 @@ MISTAKES: list[tuple[str, str, int]] = [
         2,
     ),
     (COL + "chain: [swish]\n", "'w' is declared but no step of the chain uses it", 2),
-    (COL + "chain: [{expr: x + 0*w}]\n", "does not depend on w: leave it out", 2),
+    (COL + "chain: [{expr: x + 0*w}]\n", "does not depend on w: leave it out", 3),
     # steps
     ("chain:\n  - swish\n  - tahn\n", "unknown op 'tahn'; did you mean 'tanh'?", 3),
     ("chain:\n  - zzz: {a: 1}\n", "unknown op 'zzz'", 2),
