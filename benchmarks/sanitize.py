@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 import fusegen
-from fusegen import pipeline, verify
+from fusegen.toolchain import pipeline
+from fusegen.tools.check import verify
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Where packages of specs lie; the second ones are those that benchmarks/vocabulary.sh builds.

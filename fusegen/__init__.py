@@ -7,10 +7,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from fusegen.version import __version__
+from fusegen.base.version import __version__
 
 if TYPE_CHECKING:
-    from fusegen.builder import BuildResult
+    from fusegen.toolchain.builder import BuildResult
 
 __all__ = ["__version__", "build", "load"]
 
@@ -41,7 +41,7 @@ def build(
     Raises:
         UserError: where a spec is wrong or a compiler is missing.
     """
-    from fusegen import builder
+    from fusegen.toolchain import builder
 
     paths = [Path(s) for s in specs]
     options: Any = {"backend": backend, "arch": arch, "jobs": jobs, "verbose": verbose}
@@ -49,7 +49,7 @@ def build(
         return builder.build(paths, out=Path(out), **options)
     from rich.console import Console
 
-    from fusegen.display import BuildDisplay
+    from fusegen.cli.display import BuildDisplay
 
     with BuildDisplay(Console(stderr=True, highlight=False), verbose) as display:
         results = builder.build(paths, out=Path(out), progress=display, **options)

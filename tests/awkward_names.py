@@ -11,8 +11,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from fusegen import compilers, pipeline
-from fusegen.spec_names import problem
+from fusegen.spec.names import problem
+from fusegen.toolchain import compilers, pipeline
 
 #: What a spec's names could not be while they stood in the kernels as they are, by the reason that was given.
 KERNELS = """

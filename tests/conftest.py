@@ -16,8 +16,9 @@ import torch
 from filelock import FileLock
 from scheduling import Scheduling, start_with_long_ones
 
-from fusegen import builder, chain, load, pipeline
-from fusegen.spec_types import PASSES
+from fusegen import chain, load
+from fusegen.spec.model import PASSES
+from fusegen.toolchain import builder, pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = sorted((ROOT / "specs").glob("*.yaml"))

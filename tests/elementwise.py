@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 from conftest import dtype_name
 
-from fusegen import paths, pipeline, render
+from fusegen import render
+from fusegen.base import paths
 from fusegen.chain import Chain
-from fusegen.compilers import find_compilers, find_nvcc
 from fusegen.lower import Kernel
 from fusegen.program import Input, Map
-from fusegen.spec_types import PASSES
+from fusegen.spec.model import PASSES
+from fusegen.toolchain import pipeline
+from fusegen.toolchain.compilers import find_compilers, find_nvcc
 
 #: What C++ calls the dtypes.
 TYPES = {

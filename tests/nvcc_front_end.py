@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusegen import paths
-from fusegen.compilers import find_nvcc
+from fusegen.base import paths
+from fusegen.toolchain.compilers import find_nvcc
 
 
 def nvcc_complaints(source: Path, architectures: Sequence[str] = ("90",)) -> str:

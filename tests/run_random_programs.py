@@ -19,7 +19,7 @@ from random_programs.run import Outcome, failing, run
 from random_programs.shrink import shrink
 
 import fusegen
-from fusegen.compilers import find_compilers
+from fusegen.toolchain.compilers import find_compilers
 
 ROOT = Path(__file__).resolve().parent.parent
 

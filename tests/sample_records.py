@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fusegen.bench.record import Cell, Record
+from fusegen.tools.bench.record import Cell, Record
 
 
 def cell(**changes: object) -> Cell:

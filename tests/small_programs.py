@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sympy as sp
 
-from fusegen.formula_nodes import formula_value
 from fusegen.program import Kind, Output, Program
-from fusegen.program_builder import Builder
+from fusegen.program.builder import Builder
+from fusegen.program.from_formula import formula_value
 
 X, W = sp.Symbol("x", real=True), sp.Symbol("w", real=True)
 

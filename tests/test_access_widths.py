@@ -9,8 +9,8 @@ import pytest
 import torch
 from conftest import DTYPES
 
-from fusegen import verify
 from fusegen.chain import Chain
+from fusegen.tools.check import verify
 
 #: Pointwise with sums over columns, and flat; what 32 bytes divide, what only 16 do, and neither.
 NAMES = ["matmul_add_swish_tanh_gelu_hardtanh", "matmul_swish_scale", "swish_tanh_mish"]

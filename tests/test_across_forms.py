@@ -13,8 +13,11 @@ import pytest
 import torch
 from conftest import DTYPES, ROOT, dtype_name
 
-from fusegen import load, paths, pipeline, verify
-from fusegen.compilers import find_compilers
+from fusegen import load
+from fusegen.base import paths
+from fusegen.toolchain import pipeline
+from fusegen.toolchain.compilers import find_compilers
+from fusegen.tools.check import verify
 
 SOURCE = """
 #include "fusegen/across_plan.h"

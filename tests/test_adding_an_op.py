@@ -21,7 +21,7 @@ import torch
 
 import fusegen
 from fusegen import pipeline
-from fusegen.verify import Comparison, gradcheck, make_case
+from fusegen.tools.check.verify import Comparison, gradcheck, make_case
 
 def truth(x, operands):
     x = torch.nn.functional.gelu(x)
@@ -50,7 +50,7 @@ gradcheck(peaked, chain, training=False)
 #: Whether a build would have nothing to do.
 FRESH = """
 from pathlib import Path
-from fusegen.freshness import is_fresh
+from fusegen.toolchain.freshness import is_fresh
 
 print(is_fresh(Path("peaked.yaml"), Path("generated/peaked"), Path("generated/.build/peaked/rendered.json")))
 """

@@ -11,10 +11,11 @@ import mpmath
 import pytest
 import torch
 
-from fusegen import fitted_header, paths
-from fusegen.compilers import find_compilers
-from fusegen.lower import fitted
-from fusegen.lower.approx import ULP, Polynomial, evaluate, fit, parity, single
+from fusegen.base import paths
+from fusegen.lower.polynomials import elementary as fitted
+from fusegen.lower.polynomials.fit import ULP, Polynomial, evaluate, fit, parity, single
+from fusegen.toolchain.compilers import find_compilers
+from fusegen.tools import fitted_header
 
 FUNCTIONS = [(mpmath.exp, -0.5, 0.5), (mpmath.sin, -1.0, 1.0), (mpmath.erf, -0.7, 1.2)]
 
@@ -64,7 +65,7 @@ def test_coefficients_read_back_as_the_same_float32() -> None:
 
 
 def test_the_header_is_what_the_recipes_give() -> None:
-    """`python -m fusegen.fitted_header` writes it anew."""
+    """`python -m fusegen.tools.fitted_header` writes it anew."""
     assert fitted.path().read_text() == fitted_header.text()
 
 
@@ -117,7 +118,7 @@ LOOSER = {
 #: A bell multiplies the rounding of x * x / 2 by its size, 72 at most: what eager's own float32 formula
 #: loses too.
 BELLS = {"normpdf", "normcdf"}
-#: Below, the tail of `Brief`, 2.9e-7 and falling, is good to an absolute error alone (fitted.py).
+#: Below, the tail of `Brief`, 2.9e-7 and falling, is good to an absolute error alone (elementary.py).
 TAIL = {"normcdf": -5.0}
 
 

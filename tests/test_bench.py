@@ -17,8 +17,10 @@ from originals import ORIGINALS
 from sample_records import cell, sample
 from test_cli import fusegen
 
-from fusegen import pipeline
-from fusegen.bench import (
+from fusegen.base.errors import UserError
+from fusegen.chain import Chain
+from fusegen.toolchain import pipeline
+from fusegen.tools.bench import (
     cells,
     command,
     compiling,
@@ -29,12 +31,10 @@ from fusegen.bench import (
     table,
     timing,
 )
-from fusegen.bench.cells import Group
-from fusegen.bench.record import Record
-from fusegen.chain import Chain
-from fusegen.eager import run_chain
-from fusegen.errors import UserError
-from fusegen.random_operands import random_operands
+from fusegen.tools.bench.cells import Group
+from fusegen.tools.bench.record import Record
+from fusegen.tools.check.random_operands import random_operands
+from fusegen.tools.check.reference import run_chain
 
 TAIL_KEYS = [
     *("kind", "spec", "dtype", "rows", "cols", "direction", "tensor_bytes"),

@@ -11,9 +11,9 @@ from conftest import ROOT
 from rich.console import Console
 from sample_records import cell, sample
 
-from fusegen.bench import chart, markdown, record, summary, table
-from fusegen.bench.record import Record
-from fusegen.errors import UserError
+from fusegen.base.errors import UserError
+from fusegen.tools.bench import chart, markdown, record, summary, table
+from fusegen.tools.bench.record import Record
 
 
 def test_means_and_targets() -> None:

@@ -19,12 +19,14 @@ from conftest import ROOT
 from tiny_packages import ALL, KERNELS, Heard, Workshop, answer, kernel, start
 
 import fusegen
-from fusegen import builder, cli, stamp
-from fusegen.builder import BuildResult
-from fusegen.compile_errors import CompileError
-from fusegen.errors import UserError
-from fusegen.files import write_if_different
-from fusegen.spec_files import expand, find_spec
+from fusegen import cli
+from fusegen.base import stamp
+from fusegen.base.errors import UserError
+from fusegen.base.files import write_if_different
+from fusegen.toolchain import builder
+from fusegen.toolchain.builder import BuildResult
+from fusegen.toolchain.compile_errors import CompileError
+from fusegen.toolchain.spec_files import expand, find_spec
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def test_an_older_header_of_fusegen_is_compiled(
     outer, inner = include / "fusegen" / "outer.h", include / "fusegen" / "inner.h"
     outer.write_text('#include "fusegen/inner.h"\n')
     inner.write_text("#define VALUE 1\n")
-    monkeypatch.setattr("fusegen.paths.include", lambda: include)
+    monkeypatch.setattr("fusegen.base.paths.include", lambda: include)
     text = kernel(0).replace("return 0", "return VALUE")
     a = shop.spec("a", f'#include "fusegen/outer.h"\n{text}')
     shop.build(a)
@@ -216,7 +218,8 @@ def test_a_disk_that_is_full_is_an_error_and_the_next_build_is_good(
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()
     assert any(
-        line.startswith(("fusegen.errors.UserError:", "fusegen.compile_errors.")) for line in last
+        line.startswith(("fusegen.base.errors.UserError:", "fusegen.toolchain.compile_errors."))
+        for line in last
     )
     assert (shop.out / "a" / "_cpu.so").read_bytes() == good
     shop.build(a)

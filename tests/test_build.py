@@ -16,11 +16,11 @@ import pytest
 from conftest import ROOT
 
 import fusegen
-from fusegen import builder
-from fusegen.compile_errors import CompileError, compile_error
-from fusegen.compilers import architectures, find_compilers, find_nvcc
-from fusegen.errors import SpecError, UserError
-from fusegen.ninja_run import find_ninja, jobs
+from fusegen.base.errors import SpecError, UserError
+from fusegen.toolchain import builder
+from fusegen.toolchain.compile_errors import CompileError, compile_error
+from fusegen.toolchain.compilers import architectures, find_compilers, find_nvcc
+from fusegen.toolchain.ninja_run import find_ninja, jobs
 
 CHAIN = "chain:\n  - {op}\n"
 
@@ -223,7 +223,7 @@ def test_a_missing_compiler_says_what_to_install(monkeypatch: pytest.MonkeyPatch
 def test_cuda_without_nvcc_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusegen.compilers.find_nvcc", lambda: None)
+    monkeypatch.setattr("fusegen.toolchain.compilers.find_nvcc", lambda: None)
     spec = write(tmp_path, "no_nvcc")
     with pytest.raises(UserError, match="install the CUDA toolkit"):
         builder.build([spec], out=tmp_path / "out", backend="cuda")

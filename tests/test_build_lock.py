@@ -19,8 +19,8 @@ from tiny_packages import (
     wait_until,
 )
 
-from fusegen.build_lock import build_lock
-from fusegen.errors import UserError
+from fusegen.base.errors import UserError
+from fusegen.toolchain.lock import build_lock
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_wait_names_the_holder_and_ends(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from fusegen.build_lock import build_lock\n"
+        "import sys, time; from pathlib import Path; from fusegen.toolchain.lock import build_lock\n"
         "with build_lock(Path(sys.argv[1]), print): print('held', flush=True); time.sleep(30)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

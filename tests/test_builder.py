@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from tiny_packages import ALL, KERNELS, WEAK, Heard, Workshop, answer, kernel, overlap, render
 
-from fusegen import builder, compilers, freshness
-from fusegen.compile_errors import CompileError
-from fusegen.compilers import Compilers, find_nvcc
-from fusegen.errors import UserError
-from fusegen.files import write_if_different
-from fusegen.pipeline import RenderedPackage
+from fusegen.base.errors import UserError
+from fusegen.base.files import write_if_different
+from fusegen.toolchain import builder, compilers, freshness
+from fusegen.toolchain.compile_errors import CompileError
+from fusegen.toolchain.compilers import Compilers, find_nvcc
+from fusegen.toolchain.pipeline import RenderedPackage
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_cuda_is_built_beside_the_cpu_and_neither_disturbs_the_other(
         cpu = render(path)
         return RenderedPackage(path.stem, {**cpu.files, "kernel.cu": path.read_text()})
 
-    monkeypatch.setattr("fusegen.pipeline.render_package", with_cuda)
+    monkeypatch.setattr("fusegen.toolchain.pipeline.render_package", with_cuda)
     pretend(monkeypatch, find_nvcc(), ["90"])
     a = shop.spec("a", kernel(3))
     result = shop.build(a, backend="auto")["a"]  # nvcc and a GPU
@@ -263,7 +263,7 @@ def test_paths_may_hold_spaces_and_signs(shop: Workshop, monkeypatch: pytest.Mon
     include = shop.out.parent / "a $b 'c'" / "include"
     include.mkdir(parents=True)
     (include / "value.h").write_text("#define VALUE 6\n")
-    monkeypatch.setattr("fusegen.paths.include", lambda: include)
+    monkeypatch.setattr("fusegen.base.paths.include", lambda: include)
     shop.build(shop.spec("a", f'#include "value.h"\n{WEAK} int kernel() {{ return VALUE; }}\n'))
     assert answer(shop.out / "a" / "_cpu.so") == 6
 

@@ -11,14 +11,14 @@ from conftest import NAMES
 from torch import Tensor
 
 from fusegen import atoms
-from fusegen.calculus import jvp, vjp
 from fusegen.chain import Chain
-from fusegen.eager_program import run_program
-from fusegen.formula import parse
-from fusegen.formula_nodes import formula_value
 from fusegen.ops import call, find
 from fusegen.program import Kind, Output, Program
-from fusegen.program_builder import Builder
+from fusegen.program.builder import Builder
+from fusegen.program.calculus import jvp, vjp
+from fusegen.program.from_formula import formula_value
+from fusegen.spec.formula import parse
+from fusegen.tools.check.reference_program import run_program
 
 X, W = sp.Symbol("x", real=True), sp.Symbol("w", real=True)
 S, R = sp.Symbol("s", real=True), sp.Symbol("r", real=True)

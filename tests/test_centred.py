@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fusegen.lower.centred import leave_out_centred
-from fusegen.pipeline import derive
+from fusegen.lower.passes.leave_out_centred import leave_out_centred
 from fusegen.program import Kind, Output, Program, Reduce
-from fusegen.program_builder import Builder
+from fusegen.program.builder import Builder
+from fusegen.toolchain.pipeline import derive
 
 ROOT = Path(__file__).parent.parent
 

@@ -17,11 +17,13 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_d
 from torch.func import grad, jvp, vmap
 from torch.nn import functional
 
-from fusegen import load, pipeline, verify
-from fusegen.bench import plain
+from fusegen import load
+from fusegen.base.errors import SpecError
 from fusegen.chain import Chain
-from fusegen.eager import run_chain
-from fusegen.errors import SpecError
+from fusegen.toolchain import pipeline
+from fusegen.tools.bench import plain
+from fusegen.tools.check import verify
+from fusegen.tools.check.reference import run_chain
 
 Built = Callable[[str], tuple[Chain, ModuleType]]
 

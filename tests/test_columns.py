@@ -9,9 +9,9 @@ import sympy as sp
 
 from fusegen.atoms import rsqrt
 from fusegen.lower import LoweringError, lower
-from fusegen.lower.columns import columns_apart
+from fusegen.lower.passes.kernel_of_columns import columns_apart
 from fusegen.program import Kind, Output, Program
-from fusegen.program_builder import Builder
+from fusegen.program.builder import Builder
 
 
 def normalised(*, exp_by_row: bool, saved: bool = False) -> Program:

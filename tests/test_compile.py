@@ -16,8 +16,8 @@ from conftest import NAMES, ROOT
 from originals import ORIGINALS
 from torch import Tensor, nn
 
-from fusegen import verify
 from fusegen.chain import Chain
+from fusegen.tools.check import verify
 
 Package = Callable[[str], ModuleType]
 Derived = Callable[[str], Chain]

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from fusegen import compilers, paths
-from fusegen.compilers import Compilers
-from fusegen.errors import UserError
+from fusegen.base import paths
+from fusegen.base.errors import UserError
+from fusegen.toolchain import compilers
+from fusegen.toolchain.compilers import Compilers
 
 Program = Callable[[str, str], Path]
 _VARIABLES = ("CXX", "CUDA_HOME", "CUDA_PATH")

@@ -11,9 +11,9 @@ import torch
 from vocabulary import VARIANTS
 
 from fusegen import load, ops
-from fusegen.atom_values import evaluate
 from fusegen.atoms import Let, expm1, log1p, normcdf, sech2, sigmoid, softplus, tanh, tanhshrink
-from fusegen.complements import complemented
+from fusegen.atoms.complements import complemented
+from fusegen.atoms.values import evaluate
 
 X, Y = sp.symbols("x y", real=True)
 #: Differences that cancel, and what becomes of each.

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fusegen import pipeline
-from fusegen.condition import spreads
-from fusegen.rounding import EXACT, Rounding
-from fusegen.verify import BOUND, Comparison, Error, compare, make_case
+from fusegen.toolchain import pipeline
+from fusegen.tools.check.condition import spreads
+from fusegen.tools.check.rounding import EXACT, Rounding
+from fusegen.tools.check.verify import BOUND, Comparison, Error, compare, make_case
 
 Call = tuple[Comparison, list[Tensor], list[Tensor]]
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from vocabulary import build_for_devices
 
-from fusegen import load, pipeline
+from fusegen import load
+from fusegen.toolchain import pipeline
 
 SHAPES = {"x": (5, 7), "w": (5, 7), "bias": (7,), "factor": (5, 1), "scale": ()}
 Run = Callable[..., Tensor]

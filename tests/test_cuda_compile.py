@@ -12,8 +12,8 @@ from conftest import NAMES, ROOT, render_into
 from nvcc_front_end import nvcc_complaints
 from vocabulary import chain_text
 
-from fusegen import paths
-from fusegen.compilers import find_nvcc, known_architectures
+from fusegen.base import paths
+from fusegen.toolchain.compilers import find_nvcc, known_architectures
 
 NVCC = find_nvcc()
 ARCHITECTURES = [a for a in ("80", "90", "100") if NVCC and a in known_architectures(NVCC)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sympy as sp
 
 from fusegen.lower import lower
-from fusegen.lower.distribute import distribute
+from fusegen.lower.passes.split_sums import distribute
 from fusegen.program import Kind, Map, Output, Program, Reduce
-from fusegen.program_builder import Builder
+from fusegen.program.builder import Builder
 
 
 def waiting(*, spans_channels: bool, bare: bool = False) -> Program:

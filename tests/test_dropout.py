@@ -13,9 +13,11 @@ from layouts import channels_last, copied
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from fusegen import load, pipeline, verify
-from fusegen.draws import uniform
-from fusegen.eager import run_chain
+from fusegen import load
+from fusegen.toolchain import pipeline
+from fusegen.tools.check import verify
+from fusegen.tools.check.philox import uniform
+from fusegen.tools.check.reference import run_chain
 
 Package = Callable[[str], ModuleType]
 NAME = "matmul_dropout_softmax"

@@ -10,10 +10,10 @@ from conftest import ROOT
 from leg_originals import LEGS
 from shaped_originals import doubled
 
-from fusegen import pipeline
-from fusegen.comparison import Comparison
-from fusegen.rounding import EXACT, RandomRounding
-from fusegen.verify import make_case
+from fusegen.toolchain import pipeline
+from fusegen.tools.check.compare import Comparison
+from fusegen.tools.check.rounding import EXACT, RandomRounding
+from fusegen.tools.check.verify import make_case
 
 CHAINS = sorted((ROOT / "tests" / "chains").glob("*.yaml"))
 #: An activation for each number of dims.

@@ -19,11 +19,11 @@ from test_approx import tanhshrink
 from torch import Tensor
 from vocabulary import lone_ops, specs_of
 
-from fusegen.atom_values import evaluate
+from fusegen.atoms.values import evaluate
 from fusegen.chain import Chain
-from fusegen.formula_functions import FUNCTIONS
 from fusegen.ops import registry
 from fusegen.program import Input
+from fusegen.spec.formula.functions import FUNCTIONS
 
 HALVES = [torch.bfloat16, torch.float16]
 #: An exponential may be 0 below the smallest normal float32 number (elementary.h). Results that have it as a
@@ -161,7 +161,7 @@ TERMS: dict[str, tuple[Callable[[Tensor], list[Tensor]], Callable[[Tensor], list
     ),
 }
 #: Where a 16-bit result is good to an absolute error alone: the normal distribution's tail below -5, which is
-#: 2.9e-7 there (fitted.py). A longer polynomial would cost every gelu a seventh of its instructions.
+#: 2.9e-7 there (elementary.py). A longer polynomial would cost every gelu a seventh of its instructions.
 NORMAL_TAIL = {"only_gelu_0": 1e-8, "formula_normcdf": 1e-8}
 
 

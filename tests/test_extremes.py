@@ -13,7 +13,7 @@ from elementwise import Elementwise
 from test_every_number import X, exactly, formula_of, texts
 from torch import Tensor
 
-from fusegen.eager import run_chain
+from fusegen.tools.check.reference import run_chain
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 

@@ -12,11 +12,12 @@ import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusegen import atoms, formula_constants
-from fusegen.formula import MAX_DEPTH, FormulaError, number, parse
-from fusegen.formula_constants import NUMERIC
-from fusegen.formula_functions import FUNCTIONS
-from fusegen.formula_syntax import MAX_LENGTH
+from fusegen import atoms
+from fusegen.atoms import constants as formula_constants
+from fusegen.atoms.constants import NUMERIC
+from fusegen.spec.formula import MAX_DEPTH, FormulaError, number, parse
+from fusegen.spec.formula.functions import FUNCTIONS
+from fusegen.spec.formula.syntax import MAX_LENGTH
 
 X = sp.Symbol("x", real=True)
 RESIDUAL = sp.Symbol("residual", real=True)

@@ -15,8 +15,10 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
-from fusegen import load, pipeline, verify
+from fusegen import load
 from fusegen.chain import Chain
+from fusegen.toolchain import pipeline
+from fusegen.tools.check import verify
 
 CHAINS = Path(__file__).resolve().parent / "chains"
 #: Of odd rows, of vectors, of rows that a block and a cluster hold, and of streamed ones.

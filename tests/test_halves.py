@@ -11,14 +11,16 @@ from random_programs.build import build_specs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusegen import load, pipeline, verify
-from fusegen.calculus import vjp
+from fusegen import load
+from fusegen.base.errors import SpecError
 from fusegen.chain import Chain, derive
-from fusegen.eager_program import run_program
-from fusegen.errors import SpecError
 from fusegen.program import Kind, Output, Program
-from fusegen.program_builder import Builder
+from fusegen.program.builder import Builder
+from fusegen.program.calculus import vjp
 from fusegen.spec import parse
+from fusegen.toolchain import pipeline
+from fusegen.tools.check import verify
+from fusegen.tools.check.reference_program import run_program
 
 ALONE = "operands: {residual: full}\norder: 3\nchain:\n  - glu: {dim: -1}\n  - add: residual\n"
 #: Halves along the last dim of four, where rows are elements of the other dims.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fusegen import pipeline
-from fusegen.errors import SpecError, UserError
+from fusegen.base.errors import SpecError, UserError
+from fusegen.toolchain import pipeline
 
 TEXT = "description: What it does.\nchain:\n  - gelu\n  - expr: x * sigmoid(x)\n"
 #: Endings of a file's name, which is free: its stem alone names the package.

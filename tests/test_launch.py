@@ -10,16 +10,16 @@ import sympy as sp
 from conftest import ROOT
 from small_programs import W, X, program_of
 
-from fusegen import pipeline, tuned
 from fusegen.atoms import tanh
-from fusegen.calculus import vjp
-from fusegen.errors import UserError
+from fusegen.base.errors import UserError
 from fusegen.lower import lower
-from fusegen.lower.launch import MEANINGS, choose_launch
+from fusegen.lower.kernel.launch import MEANINGS, choose_launch
 from fusegen.ops import call, find
 from fusegen.program import Reduce
-from fusegen.spec_types import LAUNCH_PARAMETERS
-from fusegen.tune import CANDIDATES
+from fusegen.program.calculus import vjp
+from fusegen.spec.model import LAUNCH_PARAMETERS
+from fusegen.toolchain import pipeline, tuned
+from fusegen.tools.tune import CANDIDATES
 
 SPEC = """\
 arguments: {n: int}

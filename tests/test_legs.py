@@ -15,11 +15,13 @@ from leg_originals import LEGS
 from torch import Tensor, nn
 from torch.func import grad, jvp, vmap
 
-from fusegen import load, pipeline, verify
+from fusegen import load
+from fusegen.base.errors import SpecError
 from fusegen.chain import Chain
-from fusegen.eager import run_chain
-from fusegen.errors import SpecError
 from fusegen.spec import parse
+from fusegen.toolchain import pipeline
+from fusegen.tools.check import verify
+from fusegen.tools.check.reference import run_chain
 
 Built = Callable[[str], tuple[Chain, ModuleType]]
 SPECS = ROOT / "tests" / "legs"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, python
 
-from fusegen.compilers import cpu_levels
+from fusegen.toolchain.compilers import cpu_levels
 
 LIBRARY = ROOT / "generated" / "matmul_dropout_softmax"
 #: Prints the level in use, and the errors of each dtype against float64, forward and backward.

@@ -7,13 +7,13 @@ import sympy as sp
 from small_programs import W, program_of
 
 from fusegen.atoms import normcdf, row_mean, row_take, rsqrt, sigmoid, tanh, where
-from fusegen.calculus import vjp
-from fusegen.formula_nodes import formula_value
 from fusegen.lower import Kernel, lower
-from fusegen.lower.printer import Printer
+from fusegen.lower.print_cpp import Printer
 from fusegen.ops import call, find
 from fusegen.program import Kind, Output, Program, Reduce
-from fusegen.program_builder import Builder
+from fusegen.program.builder import Builder
+from fusegen.program.calculus import vjp
+from fusegen.program.from_formula import formula_value
 
 X, Y = sp.Symbol("x", real=True), sp.Symbol("y", real=True)
 PRINTED = [

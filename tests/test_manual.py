@@ -8,8 +8,8 @@ from importlib.metadata import version
 import pytest
 from conftest import ROOT
 
-from fusegen.manual.pages import render
 from fusegen.ops import registry
+from fusegen.tools.manual.pages import render
 
 FOLDER = ROOT / "docs" / "ops"
 STALE = "docs/ops is stale: run `fusegen ops --docs docs/ops`"

@@ -12,7 +12,8 @@ from conftest import DEVICES, constructor
 from originals import ORIGINALS
 from torch import nn
 
-from fusegen import builder, load
+from fusegen import load
+from fusegen.toolchain import builder
 
 Package = Callable[[str], ModuleType]
 

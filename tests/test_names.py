@@ -20,13 +20,15 @@ from hypothesis import strategies as st
 from nvcc_front_end import nvcc_complaints
 from random_programs.build import build_together
 
-from fusegen import compilers, load, paths, pipeline
+from fusegen import load
+from fusegen.base import paths
+from fusegen.base.errors import SpecError
 from fusegen.chain import derive
-from fusegen.code_names import code_names
-from fusegen.compilers import find_nvcc
-from fusegen.errors import SpecError
 from fusegen.spec import parse
-from fusegen.spec_names import problem
+from fusegen.spec.code_names import code_names
+from fusegen.spec.names import problem
+from fusegen.toolchain import compilers, pipeline
+from fusegen.toolchain.compilers import find_nvcc
 
 NVCC = find_nvcc()
 #: The names of each package, a part of them all; its name begins with the form of its kernels.

@@ -12,9 +12,9 @@ import pytest
 import torch
 from conftest import DEVICES, DTYPES, NAMES, dtype_name
 
-from fusegen import verify
 from fusegen.chain import Chain
-from fusegen.eager import run_chain
+from fusegen.tools.check import verify
+from fusegen.tools.check.reference import run_chain
 
 SHAPES = [(1, 1), (3, 31), (5, 33), (2, 1023), (3, 5, 129), (7, 2048), (33,), (1000, 3), (2, 65537)]
 #: Each of these for the shapes that take no time.

@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from vocabulary import NUMBERS, POSITIVE, VARIANTS, lone_ops
 
-from fusegen.calculus import vjp
-from fusegen.eager_program import run_program
-from fusegen.formula import parse
-from fusegen.formula_nodes import formula_value
 from fusegen.ops import Op, aliases, call, registry
 from fusegen.program import Kind, Map, Outline, Output, Program
-from fusegen.program_builder import Builder
-from fusegen.torch_call import torch_call, untaken
+from fusegen.program.builder import Builder
+from fusegen.program.calculus import vjp
+from fusegen.program.from_formula import formula_value
+from fusegen.spec.formula import parse
+from fusegen.tools.check.reference_program import run_program
+from fusegen.tools.check.torch_call import torch_call, untaken
 
 FORBIDDEN = (sp.Min, sp.Max, sp.Abs, sp.Heaviside, sp.DiracDelta, sp.Derivative, sp.sign)
 EXTREMES = [

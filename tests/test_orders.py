@@ -12,9 +12,11 @@ from conftest import DEVICES, NAMES
 from torch import Tensor
 from vocabulary import names_of
 
-from fusegen import builder, load, pipeline, verify
+from fusegen import load
 from fusegen.chain import Chain
-from fusegen.eager import run_chain
+from fusegen.toolchain import builder, pipeline
+from fusegen.tools.check import verify
+from fusegen.tools.check.reference import run_chain
 
 Package = Callable[[str], ModuleType]
 Derived = Callable[[str], Chain]

@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT, python
 from torch import Tensor
 
-from fusegen.compilers import find_compilers
+from fusegen.toolchain.compilers import find_compilers
 
 Package = Callable[[str], ModuleType]
 

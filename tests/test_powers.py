@@ -14,7 +14,7 @@ from vocabulary import build_for_devices
 
 from fusegen import load
 from fusegen.atoms import power
-from fusegen.formula import parse
+from fusegen.spec.formula import parse
 
 ARGUMENT = "arguments: {gamma: float}\norder: 2\nchain:\n"
 OPERAND = "operands: {e: full}\norder: 2\nchain:\n"

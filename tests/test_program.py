@@ -8,9 +8,9 @@ import pytest
 import sympy as sp
 
 from fusegen.atoms import exp, let, row_max, row_mean, row_shift, row_sum, sigmoid
-from fusegen.formula_nodes import formula_value
 from fusegen.program import Kind, Map, Output, Program, Reduce, Take, describe
-from fusegen.program_builder import Builder
+from fusegen.program.builder import Builder
+from fusegen.program.from_formula import formula_value
 
 X = sp.Symbol("x", real=True)
 

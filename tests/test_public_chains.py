@@ -10,7 +10,9 @@ from conftest import DEVICES, DTYPES, constructor, dtype_name
 from public_originals import PUBLIC
 from torch import Tensor, nn
 
-from fusegen import load, pipeline, verify
+from fusegen import load
+from fusegen.toolchain import pipeline
+from fusegen.tools.check import verify
 
 CHAINS = Path(__file__).resolve().parent / "chains"
 

@@ -11,7 +11,8 @@ from random_programs.check import check
 from random_programs.generate import Generator
 from random_programs.program import Program
 
-from fusegen import load, pipeline
+from fusegen import load
+from fusegen.toolchain import pipeline
 
 SEEDS = range(20)
 #: Programs that once were wrong, made as small as they still were.

@@ -13,10 +13,10 @@ from small_programs import X, program_of_steps
 
 from fusegen import atoms
 from fusegen.atoms import absolute, normcdf, sech2, sigmoid, softplus, tanh, where
-from fusegen.lower.intervals import fit_formulas
-from fusegen.lower.ranges import ALL, Interval, interval, never, simplify
+from fusegen.lower.polynomials.of_formulas import fit_formulas
 from fusegen.ops import call, find
 from fusegen.program import Map
+from fusegen.program.ranges import ALL, Interval, interval, never, simplify
 
 FORMULAS = [
     X + 1,

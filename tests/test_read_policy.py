@@ -10,8 +10,9 @@ import pytest
 import torch
 from conftest import ROOT, render_into
 
-from fusegen import paths, pipeline
-from fusegen.compilers import find_nvcc
+from fusegen.base import paths
+from fusegen.toolchain import pipeline
+from fusegen.toolchain.compilers import find_nvcc
 
 NVCC = find_nvcc()
 

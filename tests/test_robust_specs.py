@@ -9,10 +9,12 @@ import pytest
 from conftest import ROOT
 from mutants import mutant
 
-from fusegen import activity, builder, chain, render
-from fusegen.activity import doing, reported
-from fusegen.errors import SpecError, UserError
+from fusegen import chain, render
+from fusegen.base import activity
+from fusegen.base.activity import doing, reported
+from fusegen.base.errors import SpecError, UserError
 from fusegen.spec import parse
+from fusegen.toolchain import builder
 
 FOLDERS = ("specs", "tests/chains", "tests/legs", "benchmarks/specs")
 TEXTS = [p.read_text() for f in FOLDERS for p in sorted((ROOT / f).glob("*.yaml"))]
@@ -86,14 +88,14 @@ def test_what_is_too_much_is_refused_soon(name: str) -> None:
 
 def test_a_program_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = parse("chain:\n  - gelu\n  - mish\n  - swish\n", "lengthy")
-    monkeypatch.setattr("fusegen.leg.MAX_OPERATIONS", 120)
+    monkeypatch.setattr("fusegen.chain.segment.MAX_OPERATIONS", 120)
     remedy = (
         r"double_backward has \d+ operations, at most 120; set order: 1, or make several chains"
     )
     with pytest.raises(SpecError, match=remedy) as found:
         chain.derive(spec)
     assert found.value.line == 4
-    monkeypatch.setattr("fusegen.leg.MAX_OPERATIONS", 10)
+    monkeypatch.setattr("fusegen.chain.segment.MAX_OPERATIONS", 10)
     with pytest.raises(
         SpecError, match=r"forward has .* operations, at most 10; make several chains"
     ):

@@ -13,9 +13,11 @@ from layouts import channels_last, copied
 from shaped_originals import SHAPED, doubled
 from torch import Tensor, nn
 
-from fusegen import load, pipeline, verify
+from fusegen import load
+from fusegen.base.errors import SpecError
 from fusegen.chain import Chain
-from fusegen.errors import SpecError
+from fusegen.toolchain import pipeline
+from fusegen.tools.check import verify
 
 Shaped = Callable[[str], tuple[Chain, ModuleType]]
 CHAINS = Path(__file__).resolve().parent / "chains"

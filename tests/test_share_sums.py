@@ -5,9 +5,9 @@ from __future__ import annotations
 import sympy as sp
 
 from fusegen.lower import lower
-from fusegen.lower.share_sums import share_sums
+from fusegen.lower.passes.share_sums import share_sums
 from fusegen.program import Kind, Map, Output, Program, Reduce
-from fusegen.program_builder import Builder
+from fusegen.program.builder import Builder
 
 
 def weighted(*, along_rows: bool) -> Program:

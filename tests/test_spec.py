@@ -8,10 +8,10 @@ import pytest
 import sympy as sp
 from vocabulary import lone_ops, specs_of
 
-from fusegen.formula_functions import FUNCTIONS
 from fusegen.ops import registry
 from fusegen.program import Kind
 from fusegen.spec import Operand, Ref, Spec, load, parse
+from fusegen.spec.formula.functions import FUNCTIONS
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))
 LINEAR = "arguments: {in_features: int, out_features: int, p: float}\n"

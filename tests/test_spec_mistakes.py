@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusegen import spec_names
+from fusegen.base.errors import SpecError
 from fusegen.chain import derive
-from fusegen.errors import SpecError
 from fusegen.spec import load, parse
+from fusegen.spec import names as spec_names
 
 LINEAR = "arguments: {in_features: int, out_features: int, p: float}\n"
 COL = "operands:\n  w: {kind: col}\n"

@@ -10,13 +10,13 @@ from conftest import ROOT
 from small_programs import X, program_of
 
 from fusegen.atoms import row_max, row_shift, row_sum
-from fusegen.calculus import vjp
-from fusegen.formula_nodes import formula_value
 from fusegen.lower import lower
 from fusegen.ops import call, find
-from fusegen.pipeline import derive
 from fusegen.program import Kind, Output, Program, Reduce
-from fusegen.program_builder import Builder
+from fusegen.program.builder import Builder
+from fusegen.program.calculus import vjp
+from fusegen.program.from_formula import formula_value
+from fusegen.toolchain.pipeline import derive
 
 
 def test_softmax_reduces_its_maximum_and_its_sum_together() -> None:

@@ -18,9 +18,9 @@ import torch
 from conftest import ROOT
 
 import fusegen
-from fusegen import stamp
-from fusegen.builder import build
+from fusegen.base import stamp
 from fusegen.runtime import binaries
+from fusegen.toolchain.builder import build
 
 NAME = "stamped"
 
@@ -147,11 +147,11 @@ def test_a_package_is_shipped_without_its_sources(package: Path) -> None:
 def test_a_package_is_shipped_without_fusegens_headers(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusegen.paths.include", lambda: tmp_path / "none")
+    monkeypatch.setattr("fusegen.base.paths.include", lambda: tmp_path / "none")
     works(package)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.h").write_text("// another state of fusegen\n")
-    monkeypatch.setattr("fusegen.paths.include", lambda: tmp_path / "other")
+    monkeypatch.setattr("fusegen.base.paths.include", lambda: tmp_path / "other")
     refused(package, "was compiled from another fusegen's own headers")
 
 
@@ -176,7 +176,7 @@ def test_what_a_shipped_package_needs(package: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    needed = ["fusegen.paths", "fusegen.stamp", "fusegen.version"]
+    needed = ["fusegen.base.paths", "fusegen.base.stamp", "fusegen.base.version"]
     assert done.stdout.splitlines() == ["[2.0, -6.0]", str(needed)], done.stderr
 
 

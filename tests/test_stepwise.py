@@ -15,13 +15,13 @@ from torch import Tensor
 from vocabulary import CHAINS, VARIANTS, spec_text
 
 from fusegen import ops
-from fusegen.chain_cuts import stretches_of
-from fusegen.eager import run_chain
-from fusegen.leg_operands import Tensors, operands_of
+from fusegen.chain.cut_into_segments import stretches_of
+from fusegen.chain.operands import Tensors, operands_of
+from fusegen.render.stepwise import stepwise_lines
 from fusegen.runtime.steps import beside, column_numbers, one_a_row
 from fusegen.spec import parse
-from fusegen.spec_types import Spec
-from fusegen.stepwise import stepwise_lines
+from fusegen.spec.model import Spec
+from fusegen.tools.check.reference import run_chain
 
 FILES = sorted(
     path for folder in ("specs", "tests/chains", "tests/legs") for path in (ROOT / folder).iterdir()

@@ -9,7 +9,9 @@ import torch
 from conftest import DTYPES, dtype_name
 from vocabulary import chain_text
 
-from fusegen import builder, load, pipeline, verify
+from fusegen import load
+from fusegen.toolchain import builder, pipeline
+from fusegen.tools.check import verify
 
 #: Indices that are no column of five: a load by any of them would read what is not the tensor's.
 WRONG = [-1, 5, -(2**40), 2**40]

@@ -21,8 +21,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fusegen import verify
-from fusegen.eager import run_chain
+from fusegen.tools.check import verify
+from fusegen.tools.check.reference import run_chain
 
 Package = Callable[[str], ModuleType]
 

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
-from fusegen import load, pipeline, verify
+from fusegen import load
 from fusegen.chain import Chain
-from fusegen.eager import run_chain
+from fusegen.toolchain import pipeline
+from fusegen.tools.check import verify
+from fusegen.tools.check.reference import run_chain
 
 Package = Callable[[str], ModuleType]
 Derived = Callable[[str], Chain]

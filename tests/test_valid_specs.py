@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from fusegen import atoms, chain, render
-from fusegen.atom_values import VALUES, compiled, constant, evaluate
-from fusegen.eager_program import run_program
-from fusegen.errors import SpecError
+from fusegen.atoms.values import VALUES, compiled, constant, evaluate
+from fusegen.base.errors import SpecError
 from fusegen.spec import parse
+from fusegen.tools.check.reference_program import run_program
 
 EXPR = 'chain: [{expr: "%s"}]\n'
 Function = Callable[[Tensor, Tensor], Tensor]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import NAMES, ROOT
 
-from fusegen.compilers import Compilers
+from fusegen.toolchain.compilers import Compilers
 
 #: Instantiates a kernel for one dtype alone, so that the report is about that dtype.
 _ONE_DTYPE = """

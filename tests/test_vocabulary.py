@@ -12,8 +12,10 @@ import torch
 from conftest import DTYPES, dtype_name
 from vocabulary import CHAINS, POSITIVE, lone_ops, names_of
 
-from fusegen import load, pipeline, verify
+from fusegen import load
 from fusegen.chain import Chain
+from fusegen.toolchain import pipeline
+from fusegen.tools.check import verify
 
 #: Where torch's value in float64 is no truth: hardswish(-inf) is -inf * 0 there.
 VALUES: dict[str, Callable[[float], bool]] = {"hardswish": lambda x: x == -math.inf}

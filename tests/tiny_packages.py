@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from fusegen import builder
-from fusegen.builder import BuildResult
-from fusegen.compilers import cpu_levels
-from fusegen.errors import SpecError
-from fusegen.pipeline import RenderedPackage
+from fusegen.base.errors import SpecError
+from fusegen.toolchain import builder
+from fusegen.toolchain.builder import BuildResult
+from fusegen.toolchain.compilers import cpu_levels
+from fusegen.toolchain.pipeline import RenderedPackage
 
 #: kernel.cpp is compiled for each instruction set; the linker keeps one of these.
 WEAK = "__attribute__((weak))"
@@ -43,7 +43,7 @@ class Package:
     def __init__(self, path):
         self.name = path.stem
         self.files = {{"kernel.cpp": path.read_text(), "binding.cpp": {binding!r}}}
-sys.modules["fusegen.pipeline"] = types.SimpleNamespace(render_package=Package)
+sys.modules["fusegen.toolchain.pipeline"] = types.SimpleNamespace(render_package=Package)
 from fusegen import builder
 builder.build([Path(sys.argv[1])], out=Path(sys.argv[2]), backend="cpu", jobs=1)
 """
@@ -91,7 +91,7 @@ class Workshop:
         self.out = folder / "out"
         self._folder = folder
         self._monkeypatch = monkeypatch
-        monkeypatch.setattr("fusegen.pipeline.render_package", render)
+        monkeypatch.setattr("fusegen.toolchain.pipeline.render_package", render)
         for variable in ("MAX_JOBS", "CXX", "FUSEGEN_LOCK_TIMEOUT"):
             monkeypatch.delenv(variable, raising=False)
         (folder / "specs").mkdir()

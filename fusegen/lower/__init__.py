@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fusegen.lower.kernel import Kernel, Order
+from fusegen.lower.kernel.kernel import Kernel, Order
+from fusegen.lower.kernel.stage import Field, Line, Result, RowReduction, Stage
 from fusegen.lower.lowering import LoweringError, lower
-from fusegen.lower.stage import Field, Line, Result, RowReduction, Stage
 
 __all__ = [
     "Field",

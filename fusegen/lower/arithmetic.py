@@ -1,8 +1,8 @@
 """In which order an expression adds and multiplies, and which products it fuses with sums.
 
 A sympy expression leaves that open: `a + b*c - d` may be rounded in many ways. `arranged` decides, and the
-printer writes down what was decided. Compilers neither reorder nor fuse (`compilers.py`), so an expression
-that is arranged once has the same bits wherever it is computed.
+printer writes down what was decided. Compilers neither reorder nor fuse (`toolchain/compilers.py`), so an
+expression that is arranged once has the same bits wherever it is computed.
 
 Values that must have the same bits in every operator (`reproduced.py`) are arranged as a whole, before they
 share parts with their neighbours. All others are arranged afterwards, when they are printed.

@@ -9,22 +9,30 @@ from typing import Literal
 import sympy as sp
 
 from fusegen.lower.arithmetic import arranged
-from fusegen.lower.centred import leave_out_centred
-from fusegen.lower.column_names import name_columns_apart
-from fusegen.lower.columns import columns_apart
-from fusegen.lower.cut import cut
-from fusegen.lower.distribute import distribute
-from fusegen.lower.hoist import hoist, kind_of
-from fusegen.lower.intervals import Fitted, fit_formulas
-from fusegen.lower.kernel import Kernel
-from fusegen.lower.printer import Printer, fitted_function
-from fusegen.lower.regroup import regroup
+from fusegen.lower.kernel.kernel import Kernel
+from fusegen.lower.kernel.stage import (
+    Element,
+    Field,
+    FittedFunction,
+    Line,
+    Result,
+    RowReduction,
+    Stage,
+)
+from fusegen.lower.passes.cut_at_sums import cut
+from fusegen.lower.passes.hoist import hoist, kind_of
+from fusegen.lower.passes.join_maximum import join_shifts
+from fusegen.lower.passes.kernel_of_columns import columns_apart
+from fusegen.lower.passes.leave_out_centred import leave_out_centred
+from fusegen.lower.passes.name_columns import name_columns_apart
+from fusegen.lower.passes.regroup_products import regroup
+from fusegen.lower.passes.share_parts import Named, share
+from fusegen.lower.passes.share_sums import share_sums
+from fusegen.lower.passes.split_sums import distribute
+from fusegen.lower.polynomials.of_formulas import Fitted, fit_formulas
+from fusegen.lower.print_cpp import Printer, fitted_function
 from fusegen.lower.reproduced import reproduced
 from fusegen.lower.schedule import LoweringError, Schedule
-from fusegen.lower.share_sums import share_sums
-from fusegen.lower.shifts import join_shifts
-from fusegen.lower.stage import Element, Field, FittedFunction, Line, Result, RowReduction, Stage
-from fusegen.lower.temporaries import Named, share
 from fusegen.program import Input, Kind, Map, Program, Reduce, Take, Value, arguments, describe
 
 __all__ = ["LoweringError", "lower"]

@@ -6,8 +6,8 @@ saved sum. A value that differs in its last bit is no tie any more, and 0 ties m
 bit moves exp(x - max) by 1e-4, while the saved sum stays.
 
 So the rule is: what a saved value is computed from has the same bits in every operator. Three things keep it.
-Passes leave those values alone (`regroup.py`). Their arithmetic is arranged before they share parts with
-others (`arithmetic.py`). Compilers neither reorder nor fuse (`compilers.py`).
+Passes leave those values alone (`passes/regroup_products.py`). Their arithmetic is arranged before they share parts
+with others (`arithmetic.py`). Compilers neither reorder nor fuse (`toolchain/compilers.py`).
 """
 
 from __future__ import annotations

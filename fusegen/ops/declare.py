@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from fusegen.formula_constants import number
+from fusegen.atoms.constants import number
 from fusegen.program import Kind
 
 #: What an attribute may be.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from fusegen import paths, stamp
-from fusegen.version import __version__
+from fusegen.base import paths, stamp
+from fusegen.base.version import __version__
 
 #: What FUSEGEN_CPU may say (fusegen/levels.h).
 _LEVELS = ("portable", "avx2", "avx512")

@@ -9,8 +9,8 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from fusegen.base.version import __version__
 from fusegen.runtime.binaries import LOADING, find_binaries, remedy
-from fusegen.version import __version__
 
 _PARENT = "fusegen_generated"
 

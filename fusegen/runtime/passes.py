@@ -1,7 +1,7 @@
 """One pass of a mode with its operator: what goes in, what comes out, and which pass differentiates it.
 
 Pass k + 1 is the vector-Jacobian product of pass k, so it takes what pass k takes and a cotangent for each
-of its outputs. Where the mathematics is: fusegen/calculus.py.
+of its outputs. Where the mathematics is: fusegen/program/calculus.py.
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from fusegen import builder, pipeline
-from fusegen.compilers import find_compilers
-from fusegen.files import write_if_different
-from fusegen.ninja_file import ninja_text
-from fusegen.ninja_run import find_ninja
-from fusegen.stamping import write_stamp
+from fusegen.base.files import write_if_different
+from fusegen.toolchain import builder, pipeline
+from fusegen.toolchain.compilers import find_compilers
+from fusegen.toolchain.ninja_file import ninja_text
+from fusegen.toolchain.ninja_run import find_ninja
+from fusegen.toolchain.stamping import write_stamp
 
 
 def build_together(

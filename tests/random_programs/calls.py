@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fusegen.chain import Chain
-from fusegen.leg import Leg
+from fusegen.chain.segment import Leg
 from random_programs.program import Program
 
 #: What `ignore_index` is by default.

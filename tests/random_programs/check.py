@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fusegen.chain import Chain
-from fusegen.chain_cuts import stretches_of
+from fusegen.chain.cut_into_segments import stretches_of
 from random_programs import noise, reference
 from random_programs.calls import Case, apply, cases, restrided
 from random_programs.modules import module_case

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import sympy as sp
 
-from fusegen.formula import FormulaError, parse
-from fusegen.formula_functions import FUNCTIONS
+from fusegen.spec.formula import FormulaError, parse
+from fusegen.spec.formula.functions import FUNCTIONS
 from random_programs.attributes import number
 from random_programs.formulas import names_of
 

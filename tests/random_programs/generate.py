@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 from fusegen import chain, spec
-from fusegen.errors import SpecError
+from fusegen.base.errors import SpecError
 from fusegen.ops import Op, find, registry
 from random_programs.attributes import attributes_of, number
 from random_programs.formula_text import Formulas

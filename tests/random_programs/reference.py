@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusegen.draws import uniform
 from fusegen.ops import Op, find
 from fusegen.program import Kind
+from fusegen.tools.check.philox import uniform
 from random_programs.formulas import evaluate, names_of, root, variance
 
 Value = Tensor | float | None

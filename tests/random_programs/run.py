@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from fusegen import load, pipeline
-from fusegen.errors import SpecError
+from fusegen import load
+from fusegen.base.errors import SpecError
+from fusegen.toolchain import pipeline
 from random_programs.build import compile_together, write_package
 from random_programs.check import Failure, check
 from random_programs.generate import CrashError, Generator

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from fusegen import chain, spec
-from fusegen.errors import SpecError
+from fusegen.base.errors import SpecError
 from random_programs.program import Program
 
 #: Says which of some programs fail, by name.

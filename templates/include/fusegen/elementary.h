@@ -1,6 +1,6 @@
 // The functions that formulas are made of, in the precision that a result needs.
 //
-// A Math gives every atom a meaning; the printer (fusegen/lower/printer.py) writes `Math::exp(x)`.
+// A Math gives every atom a meaning; the printer (fusegen/lower/print_cpp.py) writes `Math::exp(x)`.
 // The same text serves the host and the device. `Math<T>` is the C library's; `FastMath<P>`
 // computes in float32, within 4 ulp of it for float32 results and within an eighth of an ulp for
 // 16-bit ones, without a branch, so that the host's compiler makes vectors of it. Below the

@@ -1,5 +1,5 @@
-// Polynomials that elementary.h builds on. Written by `python -m fusegen.fitted_header`; do not
-// edit. Errors are relative, measured in float32 arithmetic with fused multiply-adds.
+// Polynomials that elementary.h builds on. Written by `python -m fusegen.tools.fitted_header`;
+// do not edit. Errors are relative, measured in float32 arithmetic with fused multiply-adds.
 #pragma once
 
 #include "fusegen/platform.h"

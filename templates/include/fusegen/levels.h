@@ -17,7 +17,7 @@ struct Avx512 {};
   {name<::fusegen::Portable>, name<::fusegen::Avx2>, name<::fusegen::Avx512>}
 constexpr const char* level_names[] = {"portable", "avx2", "avx512"};
 
-// What compilers.py compiles each level with is what is asked for here.
+// What toolchain/compilers.py compiles each level with is what is asked for here.
 inline int best_level() {
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;

@@ -1,0 +1,21 @@
+"""Where fusegen's own data files lie, in a checkout and in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def package() -> Path:
+    """Return the folder of the package fusegen."""
+    return Path(__file__).resolve().parents[1]
+
+
+def templates() -> Path:
+    """Return the folder of templates: beside the package in a checkout, inside it in a wheel."""
+    inside = package() / "templates"
+    return inside if inside.is_dir() else package().parent / "templates"
+
+
+def include() -> Path:
+    """Return the folder to give the compilers as `-I`: it holds `fusegen/*.h`."""
+    return templates() / "include"

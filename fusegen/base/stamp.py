@@ -1,0 +1,175 @@
+"""The stamp of a library: what it was compiled from, written behind the library's own bytes.
+
+The runtime reads it before it loads the library, so a file that is cut short, foreign or older than its
+sources is an error, not a crash. The builder reads it to find what ninja takes to be up to date and is not.
+This file needs neither torch nor the rest of fusegen: ninja runs it by itself after each link.
+
+    library | JSON | sha256 of both | length of the JSON | magic
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: The files of a package that are compiled, or that say how to call what was.
+SOURCES = ("__init__.py", "binding.cpp", "element.h", "kernel.cpp", "kernel.cu", "kernel.h")
+
+_MAGIC = b"fusegen stamp 1\n"
+#: The features of an x86 processor that a compiler makes use of.
+_FEATURES = re.compile(
+    r"(avx|amx|sse|ssse|fma|f16c|bmi|abm|adx|gfni|vaes|vpclmul|sha_|movbe|popcnt)"
+)
+_LENGTH = 8
+_DIGEST = hashlib.sha256().digest_size
+_TAIL = _DIGEST + _LENGTH + len(_MAGIC)
+
+
+class StampError(Exception):
+    """A file is no whole library of fusegen. The message says what it is."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a library was compiled from.
+
+    Args:
+        device: "cpu" or "cuda".
+        fusegen: the version that generated it.
+        machine: the architecture, such as "x86_64".
+        features: what the processor must have, where it was compiled for one machine alone.
+        headers: a hash of fusegen's own headers.
+        packages: of each package in it, a hash of each file by the file's name.
+        digest: a hash of the whole file.
+    """
+
+    device: str
+    fusegen: str
+    machine: str
+    features: tuple[str, ...]
+    headers: str
+    packages: Mapping[str, Mapping[str, str]]
+    digest: str = ""
+
+    def describes(self, other: Stamp) -> bool:
+        """Return whether the two say the same, whatever files they are in."""
+        return self.body() == other.body()
+
+    def body(self) -> dict[str, Any]:
+        """Return what is written into the library."""
+        return {
+            "device": self.device,
+            "fusegen": self.fusegen,
+            "machine": self.machine,
+            "features": list(self.features),
+            "headers": self.headers,
+            "packages": {name: dict(files) for name, files in self.packages.items()},
+        }
+
+    def namespace(self, package: str) -> str:
+        """Return the namespace of a package's operators below `torch.ops`.
+
+        It changes with all that the package was compiled from, so that two versions of one package can be
+        loaded in a process, and no cache of a compiler takes one for the other.
+        """
+        said = json.dumps([self.fusegen, self.headers, self.packages[package]], sort_keys=True)
+        return f"fusegen_{package}_{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+
+
+def sha(path: Path) -> str:
+    """Return a hash of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def hashes(package: Path) -> dict[str, str]:
+    """Return a hash of each of a package's sources that is there, by name."""
+    return {name: sha(package / name) for name in SOURCES if (package / name).is_file()}
+
+
+def headers_hash(include: Path) -> str:
+    """Return a hash of fusegen's own headers, which lie in `include`."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in include.rglob("*") if p.suffix in (".h", ".cuh")):
+        total.update(f"{path.relative_to(include)}:{sha(path)}\n".encode())
+    return total.hexdigest()
+
+
+def features() -> tuple[str, ...]:
+    """Return what this machine's processor has of the features that a compiler makes use of."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:  # no Linux: nothing is known, so nothing is asked for
+        return ()
+    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return tuple(sorted(f for f in flags[1].split() if _FEATURES.match(f))) if flags else ()
+
+
+def misfit(stamp: Stamp, device: str, version: str) -> str | None:
+    """Return why a library cannot run in this process, or None where it can."""
+    if stamp.device != device:
+        return f"is the library for {stamp.device}"
+    if stamp.fusegen != version:
+        return f"was built by fusegen {stamp.fusegen}, and this is {version}"
+    if stamp.machine != platform.machine():
+        return f"was built for {stamp.machine}, and this machine is {platform.machine()}"
+    if stamp.features and (missing := sorted({*stamp.features} - {*features()})):
+        return (
+            "was built for one machine alone (FUSEGEN_NATIVE=1), and this processor lacks "
+            f"{', '.join(missing[:3])}"
+        )
+    return None
+
+
+def append(library: Path, stamp: Mapping[str, Any]) -> None:
+    """Write a stamp behind a library's bytes."""
+    text = json.dumps(stamp, sort_keys=True).encode()
+    whole = library.read_bytes() + text
+    with library.open("ab") as file:
+        file.write(text + hashlib.sha256(whole).digest())
+        file.write(len(text).to_bytes(_LENGTH, "little") + _MAGIC)
+
+
+def read(library: Path) -> Stamp:
+    """Return a library's stamp.
+
+    Raises:
+        StampError: where the file is no whole library of this fusegen.
+        OSError: where it cannot be read.
+    """
+    content = memoryview(library.read_bytes())
+    if not content:
+        raise StampError("is empty")
+    if bytes(content[-len(_MAGIC) :]) != _MAGIC:
+        if bytes(content[:4]) != b"\x7fELF":
+            raise StampError("is no library")
+        raise StampError(
+            "has no stamp: it is cut short, or this version of fusegen did not build it"
+        )
+    tail = content[-_TAIL:]
+    length = int.from_bytes(tail[_DIGEST : -len(_MAGIC)], "little")
+    whole = content[:-_TAIL]
+    digest = hashlib.sha256(whole)
+    if digest.digest() != tail[:_DIGEST] or length > len(whole):
+        raise StampError("is damaged")
+    try:
+        said = json.loads(bytes(whole[len(whole) - length :]))
+        return Stamp(**{**said, "features": tuple(said["features"])}, digest=digest.hexdigest())
+    except (ValueError, KeyError, TypeError):
+        raise StampError("has the stamp of another version of fusegen") from None
+
+
+def main() -> None:
+    """Append the stamp in a file to a library, for a device: `base/stamp.py LIBRARY FILE DEVICE`."""
+    library, file, device = sys.argv[1:]
+    append(Path(library), {**json.loads(Path(file).read_text()), "device": device})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Spec -> chain: its legs, one behind the other, and what they take together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fusegen.base.errors import SpecError
+from fusegen.chain.cut_into_segments import stretches_of
+from fusegen.chain.layout import Layout
+from fusegen.chain.operands import Tensors
+from fusegen.chain.segment import Leg, Mode, make_leg
+from fusegen.chain.segment_program import reduced_already
+from fusegen.program import Kind
+from fusegen.spec.model import INPUT, Spec, Step
+
+__all__ = ["Chain", "Leg", "Mode", "Tensors", "derive"]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Everything that is derived from a spec.
+
+    Args:
+        spec: the spec.
+        source: the step that torch computes first (a matmul), if any.
+        operands: every tensor that `apply` takes beside x, in its order, each with its kind in the first leg
+            that takes it.
+        attributes: the float arguments that the kernels take, in the spec's order.
+        legs: what runs one behind the other, each on what the one before hands on.
+    """
+
+    spec: Spec
+    source: Step | None
+    operands: tuple[Tensors, ...]
+    attributes: tuple[str, ...]
+    legs: tuple[Leg, ...]
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of x: that of the first leg."""
+        return self.legs[0].layout
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The modes of each leg, one leg behind the other."""
+        return tuple(mode for leg in self.legs for mode in leg.modes)
+
+    @property
+    def moded(self) -> bool:
+        """Whether training differs from evaluation."""
+        return any(leg.moded for leg in self.legs)
+
+    @property
+    def random(self) -> bool:
+        """Whether the chain draws random numbers in training."""
+        return any(leg.random for leg in self.legs)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The int arguments that say into how many groups a leg's channels are cut."""
+        named = [leg.layout.groups for leg in self.legs]
+        return tuple(dict.fromkeys(n for n in named if isinstance(n, str)))
+
+    def reached(self, x: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """Return the shape of each leg's activation, for an `x` of a shape.
+
+        Where a leg's activation is larger than what reaches it, operands say how large; here, as large as x.
+        """
+        found: list[tuple[int, ...]] = []
+        shape = tuple(x)
+        for leg in self.legs:
+            places = {dim + len(shape) for dim in leg.stretch.grown}
+            whole = tuple(n if d not in places else x[d - len(shape)] for d, n in enumerate(shape))
+            found.append(whole)
+            shape = leg.behind(whole)
+        return tuple(found)
+
+    def example_shape(self, rows: int, cols: int) -> tuple[int, ...]:
+        """Return the shape of an `x` with about so many rows and columns."""
+        dims = max(self.layout.rank - 2, 0)
+        shape = [rows // 2**dims or 2, *[2] * dims, cols] if dims else [rows, cols]
+        if self.layout.halved:
+            shape[self.layout.halved] *= 2
+        return tuple(shape)
+
+    def operand_shapes(self, x: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each operand of `apply` for an `x` of a shape, by name and in its order."""
+        found: dict[str, tuple[int, ...]] = {}
+        for leg, reached in zip(self.legs, self.reached(x), strict=True):
+            for operand in leg.operands:
+                if not operand.handed:
+                    found.setdefault(operand.name, operand.shape(reached, leg.layout))
+        return {operand.name: found[operand.name] for operand in self.operands}
+
+    def describe(self) -> str:
+        """Return every program of the chain, as text."""
+        return "\n\n".join(str(program) for mode in self.modes for program in mode.programs)
+
+
+def derive(spec: Spec) -> Chain:
+    """Derive the programs and kernels of a spec.
+
+    Raises:
+        SpecError: where the chain has a form that is not supported.
+    """
+    stretches = stretches_of(spec)
+    legs: list[Leg] = []
+    draws = 0
+    for number, stretch in enumerate(stretches, 1):
+        if legs and legs[-1].outline == "scalar":
+            raise reduced_already(spec, stretch.steps[0])
+        legs.append(make_leg(spec, stretch, f"leg{number}" if len(stretches) > 1 else "", draws))
+        draws += sum(s.op is not None and s.op.eval_mode == "identity" for s in stretch.steps)
+    operands: dict[str, Tensors] = {}
+    for operand in (o for leg in legs for o in leg.operands if not o.handed):
+        first = operands.setdefault(operand.name, operand)
+        moves = first.differentiable or operand.differentiable
+        operands[operand.name] = replace(first, differentiable=moves)
+    taken = {name for leg in legs for name in leg.attributes}
+    chain = Chain(
+        spec=spec,
+        source=spec.steps[0] if spec.steps[0].op and spec.steps[0].op.source else None,
+        operands=_in_order(spec, operands),
+        attributes=tuple(a.name for a in spec.arguments if a.name in taken),
+        legs=tuple(legs),
+    )
+    _check_shared(chain)
+    return chain
+
+
+def _in_order(spec: Spec, operands: Mapping[str, Tensors]) -> tuple[Tensors, ...]:
+    """Return the operands of `apply` in its order, which does not depend on where steps use them.
+
+    `input` comes first, then what the spec declares, in its order, then what submodules hold, step by step.
+    """
+    first = [name for name in (INPUT, *(o.name for o in spec.operands)) if name in operands]
+    rest = [name for name in operands if name not in first]
+    return tuple(operands[name] for name in dict.fromkeys([*first, *rest]))
+
+
+def _check_shared(chain: Chain) -> None:
+    """Refuse an operand of which two legs want different shapes.
+
+    Raises:
+        SpecError: there is one.
+    """
+    # Sizes of which each is another, and so is the half of each.
+    reached = chain.reached([4 * dim + 6 for dim in range(chain.layout.rank or 2)])
+    wanted: dict[str, tuple[Leg, tuple[int, ...]]] = {}
+    for leg, start in zip(chain.legs, reached, strict=True):
+        for operand in (o for o in leg.operands if not o.handed):
+            shape = operand.shape(start, leg.layout)
+            if operand.kind in (Kind.CHANNEL, Kind.COL):
+                shape = tuple(size for size in shape if size != 1)  # [C] and [C, 1, 1] are the same
+            other, before = wanted.setdefault(operand.name, (leg, shape))
+            if shape != before:
+                raise SpecError(
+                    f"{operand.name!r} is of kind {operand.kind.label}, which is another shape for "
+                    f"{leg.steps[0].label} and the steps behind it than for {other.steps[0].label}: "
+                    "declare an operand for each",
+                    chain.spec.path,
+                    next(o.line for o in chain.spec.operands if o.name == operand.name),
+                )

@@ -1,0 +1,245 @@
+"""A chain -> the stretches that run one behind the other, and what each takes of those in front of it.
+
+It is cut in front of each step that needs other rows and columns than those before it: to reduce, to make
+what has been reduced larger again, or to use an earlier value that is neither one a row nor one a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from fusegen.base.errors import SpecError
+from fusegen.chain.dims_of_values import Dims, Extent, extent_behind, operand_dims
+from fusegen.chain.layout import CHANNEL_DIM, Layout, channel_from_end
+from fusegen.chain.layout_of_steps import check_grouped, next_stretch, reduces
+from fusegen.program import Kind
+from fusegen.spec.model import INPUT, Ref, Spec, Step
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Steps that follow one another and have one layout.
+
+    Args:
+        steps: the steps.
+        layout: which dims are their rows and columns.
+        grown: the dims along which its activation is larger than what reaches it, counted from the end.
+        growers: the operands and values of its first step that make it so.
+        handed: the values of earlier stretches that it uses, each with its kind here.
+        begins: the names of what reaches it, where a later stretch uses that.
+        kept: the names of values that it returns beside its last one, for later stretches.
+    """
+
+    steps: tuple[Step, ...]
+    layout: Layout
+    grown: tuple[int, ...] = ()
+    growers: tuple[str, ...] = ()
+    handed: Mapping[str, Kind] = field(default_factory=dict)
+    begins: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+
+def stretches_of(spec: Spec) -> tuple[Stretch, ...]:
+    """Return the chain's stretches.
+
+    Raises:
+        SpecError: where a step can have no layout, or none in which it can use what it names.
+    """
+    walk = _Walk(spec)
+    rest: Sequence[Step] = spec.steps
+    start: Layout | None = None
+    while rest:
+        steps, layout, after = next_stretch(spec, rest, start, first=not walk.found)
+        count, start = walk.take(steps, layout)
+        if count == len(steps):
+            start = after
+        rest = rest[count:]
+    return walk.stretches()
+
+
+class _Walk:
+    """Follows the extent of the value from step to step."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.found: list[Stretch] = []
+        self.value = Extent.whole(spec.dims or 2)
+        self.declared = {o.name: o for o in spec.operands}
+        #: Whether the channels are no longer the second dim: an earlier step has dropped one up to it.
+        self.moved = False
+        #: The stretch of each value with a name, -1 for what the first starts from, and its extent.
+        self.named: dict[str, tuple[int, Extent]] = {INPUT: (-1, self.value)}
+        self.opens: tuple[int, ...] | None = None  # the columns that the next stretch was cut for
+
+    def take(self, steps: Sequence[Step], layout: Layout) -> tuple[int, Layout | None]:
+        """Add a stretch of the first of some steps; return how many, and the next one's layout if known."""
+        here, needed = len(self.found), None
+        if 0 < self.value.rank < layout.rank:
+            raise self._refused(
+                steps[0],
+                f"an earlier step has reduced the columns, and it needs {layout.rank} dims; reduce with "
+                "keepdim: true to go on with them",
+            )
+        reach, grown, growers = self._opening(steps[0])
+        self.opens = None
+        handed: dict[str, Kind] = {}
+        count = 0
+        for step in steps:
+            self._check_dims(step)
+            self._check_held(step)
+            needed = self._needs(step, layout, reach, started=count == 0)
+            if needed is not None:
+                break
+            for name in step.mentions:
+                where, extent = self.named[name]
+                if max(where, 0) < here:
+                    kind = extent.kind(layout, reach)
+                    assert kind is not None  # else the step would have been cut off
+                    handed[name] = kind
+            named = (*step.tensors, *step.mentions)
+            given = {name: self._dims(name, layout.columns) for name in named}
+            before, self.value = self.value, extent_behind(step, self.value, given, layout)
+            self.moved |= self.value.rank < before.rank and self._drops_front(step, before.rank)
+            biasless = step.op is not None and step.op.source and not step.held
+            self.named[step.label] = (-1 if biasless else here, self.value)
+            count += 1
+        check_grouped(self.spec, steps[:count], layout)
+        made = Stretch(tuple(steps[:count]), layout, grown, growers, handed)
+        self.found.append(made)
+        return count, needed
+
+    def stretches(self) -> tuple[Stretch, ...]:
+        """Return what was found, with what each hands on."""
+        found = self.found
+        used = {name for stretch in found for name in stretch.handed}
+        # In the order of the steps, whatever the order of their uses: the program returns them so.
+        for name in (name for name in self.named if name in used):
+            where, _ = self.named[name]
+            if where < 0 or name == found[where].steps[-1].label:
+                behind = found[where + 1]
+                found[where + 1] = replace(behind, begins=(*behind.begins, name))
+            else:
+                found[where] = replace(found[where], kept=(*found[where].kept, name))
+        halved = replace(found[0].layout, halved=self.spec.halved)
+        return (replace(found[0], layout=halved), *found[1:])
+
+    def _opening(self, step: Step) -> tuple[Extent, tuple[int, ...], tuple[str, ...]]:
+        """Return the extent of a stretch's activation, the dims that its first step grows, and by what."""
+        if self.opens is None:
+            return self.value, (), ()
+        missing = {
+            name: self._dims(name, self.opens).intersection(self.opens) - self.value.varies
+            for name in (*step.tensors, *step.mentions)
+        }
+        grown = frozenset().union(*missing.values())
+        growers = tuple(name for name, dims in missing.items() if dims)
+        return self.value.spread(grown), tuple(sorted(grown)), growers
+
+    def _dims(self, name: str, columns: Sequence[int]) -> Dims:
+        """Return the dims along which an operand or a value varies."""
+        if name in self.declared:
+            return operand_dims(self.declared[name], self.value.rank, columns)
+        return self.named[name][1].varies
+
+    def _needs(self, step: Step, layout: Layout, reach: Extent, *, started: bool) -> Layout | None:
+        """Return the layout of the stretch that a step must start, or None where it goes on with this one."""
+        rank = self.value.rank
+        for name in step.mentions:
+            if self.named[name][1].rank != rank:
+                raise self._refused(
+                    step,
+                    f"{name} has {self.named[name][1].rank} dims, and what reaches this step has {rank}: "
+                    "reduce with keepdim: true",
+                )
+        grown: Dims = frozenset()
+        sized = False  # whether what makes the value larger has sizes of its own
+        if rank == reach.rank:
+            for name in (*step.tensors, *step.mentions):
+                dims = self._dims(name, layout.columns) - self.value.varies
+                full = name in self.declared and self.declared[name].kind is Kind.FULL
+                grown, sized = grown | dims, sized or (full and bool(dims))
+        apart: Dims = frozenset()
+        for name in step.mentions:
+            where, extent = self.named[name]
+            if max(where, 0) < len(self.found) and extent.kind(layout, reach) is None:
+                apart |= self.value.varies - extent.varies or extent.varies
+        # What becomes larger but not whole has no kind here: it would vary along a part of the columns.
+        partly = self.value.varies | grown != reach.varies
+        larger = bool(grown) and (partly or (sized and not started))
+        if not (apart or larger):
+            return None
+        if started and not reduces(step):
+            raise self._refused(
+                step,
+                "it names values of which one is neither one a row nor one a column of the other",
+            )
+        return self._columns_for(step, grown or apart, layout)
+
+    def _check_dims(self, step: Step) -> None:
+        """Refuse a dim that an earlier step has dropped; as in torch, one number has a dim, 0 or -1.
+
+        Raises:
+            SpecError: the step names one.
+        """
+        rank = max(self.value.rank, 1)
+        for name in step.op.dims if step.op else ("dim",):
+            given = step.attributes.get(name)
+            for dim in given if isinstance(given, tuple) else (given,):
+                if isinstance(dim, int) and not -rank <= dim < rank:
+                    left = f"{self.value.rank} dim{'s' if self.value.rank != 1 else ''}"
+                    message = f"{name} {dim} does not exist: an earlier step has reduced to {left}"
+                    raise self._refused(step, message)
+
+    def _drops_front(self, step: Step, rank: int) -> bool:
+        """Whether a step drops the batch or the channels."""
+        if step.op is None or "keepdim" not in step.op.attributes or not step.op.dims:
+            return True
+        given = step.attributes[step.op.dims[0]]
+        dims = given if isinstance(given, tuple) else range(rank) if given is None else (given,)
+        return any(isinstance(dim, int) and dim % rank <= CHANNEL_DIM for dim in dims)
+
+    def _check_held(self, step: Step) -> None:
+        """Refuse tensors of several channels where the value has none, or elsewhere, as torch does.
+
+        Raises:
+            SpecError: it is one.
+        """
+        rank, varies = self.value.rank, self.value.varies
+        if step.op is None or (not self.moved and (rank < 2 or channel_from_end(rank) in varies)):
+            return
+        fixed = [n for n, kind in step.op.operands.items() if kind is Kind.CHANNEL]
+        given = {n: r.name for n in fixed if isinstance(r := step.operands.get(n), Ref)}
+        channels = {n: a for n, a in given.items() if a in step.tensors}
+        for name, attribute in {**channels, **step.held}.items():
+            if (
+                name in channels
+                or step.by_channel
+                or step.op.operands[name] in (None, Kind.CHANNEL)
+            ):
+                done = "dropped dims in front of them" if self.moved else "reduced them to one"
+                raise self._refused(
+                    step,
+                    f"its {attribute} holds a number for each channel, and an earlier step has {done}; put "
+                    "it in front of that step",
+                )
+
+    def _columns_for(self, step: Step, dims: Dims, layout: Layout) -> Layout:
+        """Return a layout whose columns are the dims that a step needs to be columns."""
+        if reduces(step):
+            raise self._refused(
+                step, "it reduces, and needs other rows for what it names: make two steps of it"
+            )
+        first, last = min(dims), max(dims)
+        if (frozenset(range(first, last + 1)) - dims) & self.value.varies:
+            rank = self.value.rank
+            listed = " and ".join(str(rank + dim) for dim in sorted(dims))
+            raise self._refused(
+                step,
+                f"it needs dims {listed} for columns, which are not neighbours: reduce neighbouring dims",
+            )
+        self.opens = tuple(range(first, last + 1))
+        return Layout(layout.rank if layout.rank < 3 else self.value.rank, first, last)
+
+    def _refused(self, step: Step, message: str) -> SpecError:
+        return SpecError(f"{step.label}: {message}", self.spec.path, step.line)

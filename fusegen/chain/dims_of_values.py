@@ -1,0 +1,126 @@
+"""Along which dims a value varies, from step to step: reductions take dims away, operands bring them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import sympy as sp
+
+from fusegen.atoms import ROW_FUNCTIONS
+from fusegen.chain.layout import CHANNEL_DIM, Layout, channel_from_end
+from fusegen.program import Kind
+from fusegen.spec.model import Operand, Step
+
+Dims = frozenset[int]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The dims of a value.
+
+    Args:
+        rank: how many it has; where a chain takes any number, they count as [rows, cols].
+        varies: those of more than one place, counted from the end.
+    """
+
+    rank: int
+    varies: Dims
+
+    @classmethod
+    def whole(cls, rank: int) -> Extent:
+        """Return the extent of what varies along all of its dims."""
+        return cls(rank, frozenset(range(-rank, 0)))
+
+    def spread(self, dims: Iterable[int]) -> Extent:
+        """Return it with more dims that it varies along."""
+        return replace(self, varies=self.varies.union(dims))
+
+    def kept(self, dims: Iterable[int]) -> Extent:
+        """Return it with dims reduced to one place."""
+        return replace(self, varies=self.varies.difference(dims))
+
+    def dropped(self, dims: Iterable[int]) -> Extent:
+        """Return it without some dims."""
+        gone = set(dims)
+        left = [dim for dim in range(-self.rank, 0) if dim not in gone]
+        places = {dim: place - len(left) for place, dim in enumerate(left)}
+        return Extent(len(left), frozenset(places[d] for d in self.varies if d in places))
+
+    def kind(self, layout: Layout, reach: Extent) -> Kind | None:
+        """Return the kind that a value of this extent has among rows and columns, or None where it has none.
+
+        Args:
+            layout: which dims are the columns.
+            reach: the extent of the activation.
+        """
+        columns = frozenset(layout.columns)
+        channel = frozenset({CHANNEL_DIM - self.rank})
+        if self.varies == reach.varies:
+            return Kind.FULL
+        if not self.varies:
+            return Kind.SCALAR
+        if self.rank >= 3 and self.varies == channel:
+            return Kind.CHANNEL
+        if layout.groups is not None:
+            return None
+        if self.varies == reach.varies - columns:
+            return Kind.ROW
+        return Kind.COL if self.varies == reach.varies & columns else None
+
+
+def operand_dims(operand: Operand, rank: int, columns: Iterable[int]) -> Dims:
+    """Return the dims along which a declared operand may have more places than what it meets.
+
+    Args:
+        operand: the operand.
+        rank: the number of dims that it broadcasts to.
+        columns: those of its leg.
+    """
+    if operand.kind is Kind.FULL:
+        return frozenset(range(-rank, 0))
+    if operand.kind is Kind.CHANNEL:
+        return frozenset({channel_from_end(rank)})
+    return frozenset(columns) if operand.kind is Kind.COL else frozenset()
+
+
+def extent_behind(step: Step, x: Extent, given: Mapping[str, Dims], layout: Layout) -> Extent:
+    """Return the extent of a step's value.
+
+    Args:
+        step: the step.
+        x: the extent of what it starts from.
+        given: the dims of the operands and values that it names.
+        layout: that of its leg.
+    """
+    if step.formula is not None:
+        known = {sp.Symbol(name, real=True): dims for name, dims in given.items()}
+        known[sp.Symbol("x", real=True)] = x.varies
+        own = step.attributes.get("dim")
+        columns = frozenset(layout.columns if own is None else _named(own, x.rank))
+        return replace(x, varies=_dims_of(step.formula, known, columns))
+    assert step.op is not None
+    if step.attributes.get("reduction", "none") != "none":
+        return Extent(0, frozenset())
+    if "keepdim" in step.attributes:
+        dims = [d for name in step.op.dims for d in _named(step.attributes[name], x.rank)]
+        return x.kept(dims) if step.attributes["keepdim"] else x.dropped(dims)
+    if step.op.over == "channel":
+        return x.dropped([CHANNEL_DIM - x.rank])
+    return x.spread(dim for dims in given.values() for dim in dims)
+
+
+def _named(dim: object, rank: int) -> tuple[int, ...]:
+    """Return the dims that an attribute names, counted from the end; all of them where it names none."""
+    if isinstance(dim, int):
+        return (dim % rank - rank,) if rank else ()
+    return dim if isinstance(dim, tuple) else tuple(range(-rank, 0))
+
+
+def _dims_of(expr: sp.Basic, known: Mapping[sp.Symbol, Dims], columns: Dims) -> Dims:
+    """Return the dims that an expression varies along; what is not known is a number."""
+    if isinstance(expr, sp.Symbol):
+        return known.get(expr, frozenset())
+    parts = (*expr.args, *getattr(expr, "inside", ()))
+    found = frozenset().union(*(_dims_of(part, known, columns) for part in parts))
+    return found - columns if isinstance(expr, ROW_FUNCTIONS) else found

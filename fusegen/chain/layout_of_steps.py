@@ -1,0 +1,166 @@
+"""Which dims of the activation are rows and columns, from what the steps of a chain reduce over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fusegen.atoms import ROW_FUNCTIONS
+from fusegen.atoms.constants import parts
+from fusegen.base.errors import SpecError
+from fusegen.chain.layout import CHANNEL_DIM, Layout, pointwise_layout
+from fusegen.program import Kind
+from fusegen.spec.model import Ref, Spec, Step
+
+
+def next_stretch(
+    spec: Spec, steps: Sequence[Step], start: Layout | None, *, first: bool
+) -> tuple[Sequence[Step], Layout, Layout | None]:
+    """Return the first of some steps, their layout, and the layout that the others start with, if known.
+
+    What does not reduce stays with what is in front of it, where it costs no access to memory: a pointwise
+    step makes nothing smaller that is handed on. Two halves of one tensor are those of what the first
+    stretch starts from.
+
+    Args:
+        spec: the spec.
+        steps: the rest of its steps.
+        start: the layout that these start with, where it is known.
+        first: whether they are all of its steps.
+
+    Raises:
+        SpecError: where a step can have no layout at all.
+    """
+    if spec.dims < 3 and not any(s.op and s.op.groups for s in spec.steps):
+        return steps, _flat_layout(spec), None
+    layout, count = start, 0
+    for step in steps:
+        wanted = _wanted(spec, step)
+        if wanted is not None and layout is not None and wanted != layout:
+            break
+        layout = layout or wanted
+        count += 1
+    one = steps[:count]
+    if layout is None:
+        formulas = any(has_row_functions(s) or (s.op and s.op.classes) for s in one)
+        layout = Layout(spec.dims) if formulas else _pointwise(spec, one)
+    elif (
+        first and spec.halving and spec.halved > layout.first
+    ):  # no row of a half would lie together
+        count = next(n for n, step in enumerate(one) if reduces(step))
+        return steps[:count], _pointwise(spec, steps[:count]), layout
+    return one, layout, None
+
+
+def _pointwise(spec: Spec, steps: Sequence[Step]) -> Layout:
+    """Return the layout of steps that reduce nothing."""
+    named = {r.name for s in steps for r in s.operands.values() if isinstance(r, Ref)}
+    kinds = (o.kind for o in spec.operands if o.name in named)
+    return pointwise_layout(spec.dims, kinds, spec.halved)
+
+
+def reduces(step: Step) -> bool:
+    """Whether a step needs rows of several columns."""
+    if step.op is None:
+        return has_row_functions(step)
+    op = step.op
+    return bool(op.dims or op.over or op.groups or op.trained)
+
+
+def _flat_layout(spec: Spec) -> Layout:
+    """Return the layout of a chain over the last dim."""
+    needy = next((s for s in spec.steps if s.op and s.op.over == "inner"), None)
+    if needy is not None:
+        raise _needs_inner(spec, needy)
+    wide = any(_wants_matrix(s) or (s.op and s.op.over == "channel") for s in spec.steps)
+    batch = any(s.op and s.op.trained for s in spec.steps)
+    named = any(
+        s.attributes.get("dim") == 1 for s in spec.steps if not s.op or s.op.dims or s.halves
+    )
+    by_channel = any(s.by_channel for s in spec.steps)  # of dim 1, as torch has it
+    return Layout(2 if spec.dims or wide or batch or by_channel or named else 0)
+
+
+def _needs_inner(spec: Spec, step: Step) -> SpecError:
+    return SpecError(
+        f"{step.label} needs dims behind the channel: start the chain from a convolution, or say "
+        "how many dims the activation has (`dims: 4`)",
+        spec.path,
+        step.line,
+    )
+
+
+def check_grouped(spec: Spec, steps: Sequence[Step], layout: Layout) -> None:
+    """Refuse what cannot be where a row is a group of channels.
+
+    Raises:
+        SpecError: for a formula's functions of a row, and for operands of rows, or of columns of an image.
+    """
+    if layout.groups is None:
+        return
+    for step in steps:
+        if has_row_functions(step):
+            raise SpecError(
+                f"{step.label} reduces over rows, which are {layout.shape} here; give it a dim: "
+                "- expr: {formula: ..., dim: ...}",
+                spec.path,
+                step.line,
+            )
+    used = {r.name for s in steps for r in s.operands.values() if isinstance(r, Ref)}
+    for operand in spec.operands:
+        wide = operand.kind is Kind.COL and layout.rank > 2
+        if operand.name in used and (operand.kind is Kind.ROW or wide):
+            raise SpecError(
+                f"{operand.name!r} is of kind {operand.kind.label}, but rows are groups of channels here; "
+                "use kind full, channel or scalar",
+                spec.path,
+                operand.line,
+            )
+
+
+def has_row_functions(step: Step) -> bool:
+    """Whether a step is a formula that reduces rows."""
+    return step.formula is not None and any(
+        isinstance(p, ROW_FUNCTIONS) for p in parts(step.formula)
+    )
+
+
+def _wanted(spec: Spec, step: Step) -> Layout | None:
+    """Return the layout that a step needs, or None if it goes with any.
+
+    Raises:
+        SpecError: where it takes other activations than what stands in front of it gives.
+    """
+    rank = step.dims or (2 if spec.dims < 3 else 0)
+    if _wants_matrix(step) and rank >= 3:
+        message = f"{step.label} takes rows of a matrix, and the activation has {rank} dims"
+        raise SpecError(message, spec.path, step.line)
+    op = step.op
+    if rank < 2:
+        return None  # of one dim nothing is left to reduce
+    if op is None:
+        return _named(rank, step.attributes.get("dim"))
+    if op.over == "inner":
+        if rank < 3:
+            raise _needs_inner(spec, step)
+        return Layout(rank, first=CHANNEL_DIM + 1 - rank)
+    if op.groups:
+        groups = step.attributes[op.groups]
+        groups = groups.name if isinstance(groups, Ref) else groups
+        assert isinstance(groups, int | str)
+        return Layout(rank, CHANNEL_DIM - rank, -1, groups)
+    if op.trained or op.over == "channel":  # the statistics of a batch are those of columns
+        return Layout(rank, CHANNEL_DIM - rank, CHANNEL_DIM - rank)
+    return next((_named(rank, step.attributes[name]) for name in op.dims), None)
+
+
+def _named(rank: int, dim: object) -> Layout | None:
+    """Return the layout whose rows run along a dim, or several from the end, or None where it is none."""
+    if isinstance(dim, int):
+        return Layout(rank, dim % rank - rank, dim % rank - rank)
+    return Layout(rank, dim[0], dim[-1]) if isinstance(dim, tuple) else None
+
+
+def _wants_matrix(step: Step) -> bool:
+    """Whether a step's torch function means something else where x has not two dims."""
+    by_rows = step.attributes.get("reduction") == "batchmean"
+    return step.op is not None and by_rows

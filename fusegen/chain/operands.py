@@ -1,0 +1,106 @@
+"""The tensors beside x that the steps of a leg name: their kinds, their shapes, and who holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fusegen.chain.cut_into_segments import Stretch
+from fusegen.chain.layout import CHANNEL_DIM, Layout
+from fusegen.program import Kind
+from fusegen.spec.model import Ref, Spec, Step
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A tensor that the chain names.
+
+    Args:
+        name: its name in `apply`.
+        code: what it is called in generated C++.
+        kind: its kind.
+        differentiable: whether it gets a gradient.
+        owner: where a `Module` finds it, such as "matmul.bias", or None for an input of `forward`.
+        integer: whether it holds int64 numbers: one a row, in the activation's shape without the row's dims.
+        halves: whether it has a half for each of x's, one behind the other.
+        handed: whether an earlier leg hands it on, so that `apply` does not take it.
+    """
+
+    name: str
+    code: str
+    kind: Kind
+    differentiable: bool
+    owner: str | None
+    integer: bool = False
+    halves: bool = False
+    handed: bool = False
+
+    def shape(self, x: Sequence[int], layout: Layout) -> tuple[int, ...]:
+        """Return its shape for an x of a shape; what a submodule holds of each channel is [C]."""
+        activation = tuple(x) if self.halves else layout.half(x)
+        if self.integer:
+            return layout.behind(x, "row")
+        if self.kind is Kind.SCALAR:
+            return (1,)
+        if self.kind is Kind.CHANNEL:
+            held = self.owner is not None and self.owner != self.name
+            return (activation[CHANNEL_DIM], *[1] * (0 if held else layout.rank - 2))
+        dims = range(-len(activation), 0)
+        if self.kind is Kind.COL:
+            columns = [activation[d] for d in dims if d in layout.columns]
+            return (*columns, *[1] * (-1 - layout.last))
+        across = self.kind is Kind.ROW
+        return tuple(1 if across and d in layout.columns else activation[d] for d in dims)
+
+
+def operands_of(spec: Spec, stretch: Stretch) -> tuple[Tensors, ...]:
+    """Return the tensors that the steps name, each at its first use.
+
+    In front of them is x where the activation is larger, and behind them what earlier legs hand on.
+    """
+    steps, layout = stretch.steps, stretch.layout
+    declared = {o.name: o for o in spec.operands}
+    found: dict[str, Tensors] = {}
+    if stretch.grown:
+        found["x"] = Tensors("x", "x", Kind.ROW, differentiable=True, owner=None, handed=True)
+    for step in steps:
+        if step.op and step.op.submodule:
+            held = step.op.submodule
+            for name, attribute in step.held.items():
+                full = f"{step.label}_{attribute}"
+                own = step.op.operands[name]
+                if step.by_channel or own is None:  # not falsy: that is a scalar's kind
+                    own = Kind.CHANNEL
+                kind = _resolved(own, layout)
+                trained = attribute not in held.buffers
+                halves = step.op.source and layout.halves_channels
+                code = f"{spec.code(step.label)}_{attribute}"
+                found[full] = Tensors(
+                    full, code, kind, trained, f"{step.label}.{attribute}", halves=halves
+                )
+        for name in step.tensors:
+            if name in declared:
+                operand = declared[name]
+                owner = name if operand.init else None
+                kind = _resolved(operand.kind, layout)
+                moves = name not in _constants_of(step)
+                before = found.get(name)
+                moves = moves or (before is not None and before.differentiable)
+                found[name] = Tensors(name, spec.code(name), kind, moves, owner, operand.integer)
+    for name, kind in stretch.handed.items():
+        kind = _resolved(kind, layout)
+        found[name] = Tensors(name, spec.code(name), kind, True, None, handed=True)
+    return tuple(found.values())
+
+
+def _constants_of(step: Step) -> list[str]:
+    """Return the operands of a step through which no gradient runs."""
+    constant = step.op.constant if step.op else ()
+    return [r.name for n, r in step.operands.items() if n in constant and isinstance(r, Ref)]
+
+
+def _resolved(kind: Kind, layout: Layout) -> Kind:
+    """Return an operand's kind; where the channel is the last dim and is not cut, it is that of a column."""
+    if layout.rank < 3 and kind in (Kind.CHANNEL, Kind.COL):
+        return Kind.COL if layout.groups is None else Kind.CHANNEL
+    return kind

@@ -1,0 +1,246 @@
+"""Steps of one layout -> programs: as they run in training and in evaluation, with their derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+from fusegen.atoms.constants import parts
+from fusegen.base.activity import doing
+from fusegen.base.errors import SpecError
+from fusegen.chain.cut_into_segments import Stretch
+from fusegen.chain.layout import Layout
+from fusegen.chain.operands import Tensors, operands_of
+from fusegen.chain.segment_program import forward_program, tracked
+from fusegen.lower import Kernel, LoweringError, Order, lower
+from fusegen.program import Map, Outline, Program, Reduce, Value
+from fusegen.program.calculus import vjp
+from fusegen.spec.model import PASSES, Ref, Spec, Step
+
+#: The most operations, numbers and names that a program may hold.
+MAX_OPERATIONS = 20_000
+#: The most arguments that an operator of torch can have.
+MAX_ARGUMENTS = 64
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A leg in training ("train"), in evaluation ("eval"), or in both ("same").
+
+    Args:
+        name: which of them.
+        steps: the steps that the kernels compute.
+        programs: the forward pass and its derivatives, by order.
+        kernels: the same, lowered.
+        orders: how the elements may lie in memory for each of them.
+        followed: the saved values that running averages follow, by the names of the formulas' parts.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    programs: tuple[Program, ...]
+    kernels: tuple[Kernel, ...]
+    orders: tuple[Order, ...]
+    followed: Mapping[str, Value]
+
+    @property
+    def saved(self) -> tuple[Value, ...]:
+        """The row and column statistics that the forward pass saves, and what running averages follow."""
+        return self.programs[0].saved
+
+    @property
+    def random(self) -> bool:
+        """Whether the mode draws random numbers."""
+        return any(i.source == "random" for i in self.programs[0].inputs)
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Steps that run as one kernel a pass: those of one layout.
+
+    Args:
+        name: "" for a chain's only leg, else "leg1", "leg2", …, which stands in its operators' names.
+        stretch: the steps, how they are cut out of the chain, and what they take and hand on.
+        operands: every tensor that the steps name, in order.
+        attributes: the float arguments that the steps take, in the spec's order.
+        modes: "same" alone, or "train" and "eval".
+    """
+
+    name: str
+    stretch: Stretch
+    operands: tuple[Tensors, ...]
+    attributes: tuple[str, ...]
+    modes: tuple[Mode, ...]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps, of which the first leg's may start with a source."""
+        return self.stretch.steps
+
+    @property
+    def layout(self) -> Layout:
+        """How the dims of its activation become rows and columns."""
+        return self.stretch.layout
+
+    @property
+    def outline(self) -> Outline:
+        """The shape of what it hands on, beside that of what it starts from."""
+        return self.modes[0].programs[0].outputs["y"].outline
+
+    @property
+    def moded(self) -> bool:
+        """Whether training differs from evaluation."""
+        return len(self.modes) == 2
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws random numbers in training."""
+        return any(mode.random for mode in self.modes)
+
+    def behind(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of what it hands on, from that of its activation."""
+        return self.layout.behind(shape, self.outline)
+
+
+def make_leg(spec: Spec, stretch: Stretch, name: str, draws: int) -> Leg:
+    """Derive the programs and kernels of some steps.
+
+    Args:
+        spec: the spec.
+        stretch: the steps, and their layout.
+        name: that of the leg.
+        draws: how many steps of the legs before it draw random numbers.
+
+    Raises:
+        SpecError: where the steps have a form that is not supported.
+    """
+    steps = stretch.steps
+    operands = operands_of(spec, stretch)
+    differs = any(s.op and (s.op.eval_mode == "identity" or s.op.trained) for s in steps)
+    modes = []
+    for mode in ("train", "eval") if differs else ("same",):
+        kept = _steps_of(steps, mode)
+        modes.append(_mode(spec, stretch, (name, mode), kept, operands, draws))
+    used = {i.name for m in modes for p in m.programs for i in p.inputs if i.source == "attribute"}
+    exposed = {
+        value.name
+        for step in steps
+        if step.op and step.op.tracked
+        for value in step.attributes.values()
+        if isinstance(value, Ref) and value.is_argument
+    }
+    attributes = tuple(
+        a.name for a in spec.arguments if spec.code(a.name) in used or a.name in exposed
+    )
+    return Leg(name, stretch, operands, attributes, tuple(modes))
+
+
+def _steps_of(steps: Sequence[Step], mode: str) -> tuple[Step, ...]:
+    if mode == "eval":
+        return tuple(s for s in steps if not (s.op and s.op.eval_mode == "identity"))
+    return tuple(steps)
+
+
+def _mode(
+    spec: Spec,
+    stretch: Stretch,
+    names: tuple[str, str],
+    steps: Sequence[Step],
+    operands: Sequence[Tensors],
+    draws: int,
+) -> Mode:
+    """Return a mode of the steps that it computes, if any; `names` are those of the leg and of the mode."""
+    layout, last = stretch.layout, stretch.steps[-1]
+    suffix = "".join(f"_{name}" for name in names if name not in ("", "same"))
+    forward = forward_program(spec, f"forward{suffix}", stretch, steps, operands, draws)
+    followed = dict(zip(tracked(spec, steps), forward.saved, strict=False))  # none in evaluation
+    programs = [forward := replace(forward, saved=())]
+    _check_size(spec, last, 0, forward)
+    for order in range(1, spec.order + 1):
+        name = f"{PASSES[order]}{suffix}"
+        doing(f"deriving {name}")
+        programs.append(vjp(programs[-1], name))
+        _check_size(spec, last, order, programs[-1])
+    averaged = tuple(dict.fromkeys(followed.values()))
+    later = {v for p in programs[1:] for v in p.nodes(averaged)}
+    nodes = replace(forward, saved=averaged).nodes()
+    saved = tuple(v for v in nodes if v in averaged or (isinstance(v, Reduce) and v in later))
+    programs[0] = replace(forward, saved=saved)
+    _check_counts(spec, stretch, programs, len(saved))
+    kernels = [
+        _lowered(spec, last, order, program, saved if order else (), layout)
+        for order, program in enumerate(programs)
+    ]
+    orders = _orders(kernels, layout, any(i.source == "random" for i in forward.inputs))
+    return Mode(names[1], tuple(steps), tuple(programs), tuple(kernels), orders, followed)
+
+
+def _check_size(spec: Spec, last: Step, order: int, program: Program) -> None:
+    """Refuse a program that is so long that lowering and compiling it would not end.
+
+    Raises:
+        SpecError: it is.
+    """
+    count = sum(1 for v in program.nodes() if isinstance(v, Map) for _ in parts(v.expr))
+    if count > MAX_OPERATIONS:
+        remedy = f"set order: {order - 1}, or make" if order > 1 else "make"
+        message = (
+            f"{program.name} has {count:,} operations, at most {MAX_OPERATIONS:,}; {remedy} several "
+            "chains of it"
+        )
+        raise SpecError(message, spec.path, last.line)
+
+
+def _check_counts(
+    spec: Spec, stretch: Stretch, programs: Sequence[Program], statistics: int
+) -> None:
+    """Refuse what would be an operator of more arguments than torch has: that would end the process.
+
+    Raises:
+        SpecError: a pass takes too many tensors and numbers.
+    """
+    for order, program in enumerate(programs):
+        others = sum(i.source == "attribute" for i in program.inputs)
+        others += any(i.source == "random" for i in programs[0].inputs)  # the seed
+        others += stretch.layout.groups is not None
+        count = len(program.tensors) + others + (statistics if order else 0)
+        if count > MAX_ARGUMENTS:
+            remedy = f"set order: {order - 1}, or " if order > 1 else ""
+            raise SpecError(
+                f"the {PASSES[order]} would take {count} tensors and numbers, and an operator of torch takes "
+                f"at most {MAX_ARGUMENTS}: {remedy}make two chains of it",
+                spec.path,
+                stretch.steps[-1].line,
+            )
+
+
+def _orders(kernels: Sequence[Kernel], layout: Layout, random: bool) -> tuple[Order, ...]:
+    """Return how the elements may lie for each pass of a mode.
+
+    Where it draws, for all passes as for the one that can do least: what an element draws depends on where it
+    lies, and must be the same in every pass.
+    """
+    if layout.groups is not None:
+        return tuple("contiguous" for _ in kernels)
+    orders = tuple(kernel.order for kernel in kernels)
+    if random:
+        return (min(orders, key=get_args(Order).index),) * len(kernels)
+    return orders
+
+
+def _lowered(
+    spec: Spec,
+    last: Step,
+    order: int,
+    program: Program,
+    saved: Sequence[Value],
+    layout: Layout,
+) -> Kernel:
+    doing(f"lowering {program.name}")
+    try:
+        return lower(program, given=saved, strided=layout.strided)
+    except LoweringError as error:
+        remedy = f"set order: {order - 1}" if order > 1 else "reduce over a dim"
+        message = f"{error}, which one kernel cannot do; {remedy}"
+        raise SpecError(message, spec.path, last.line) from None

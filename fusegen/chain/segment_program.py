@@ -1,0 +1,322 @@
+"""The steps of a leg -> the program of their forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
+from operator import or_
+
+import sympy as sp
+
+from fusegen import ops
+from fusegen.atoms import (
+    COLS,
+    Draw,
+    RowMax,
+    RowShift,
+    RowSum,
+    Total,
+    absolute,
+    infinity,
+    undefined,
+    where,
+)
+from fusegen.atoms.constants import number, parts, problem
+from fusegen.base.errors import SpecError
+from fusegen.chain.cut_into_segments import Stretch
+from fusegen.chain.layout_of_steps import reduces
+from fusegen.chain.operands import Tensors
+from fusegen.chain.outline import kind_of_outline, outline_after, varies
+from fusegen.program import SECOND, Input, Kind, Outline, Output, Program, Value, topological
+from fusegen.program.builder import Builder
+from fusegen.program.from_formula import formula_value
+from fusegen.program.ranges import simplify
+from fusegen.spec.model import INPUT, Ref, Spec, Step
+
+#: The input that has the activation's shape where x is smaller; no kernel reads it.
+SHAPE = "shape_"
+
+
+_REDUCTIONS = (RowMax, RowShift, RowSum, Total)
+
+
+def forward_program(
+    spec: Spec,
+    name: str,
+    stretch: Stretch,
+    steps: Sequence[Step],
+    operands: Sequence[Tensors],
+    draws: int,
+) -> Program:
+    """Return the program of those steps of a stretch that a mode has.
+
+    Its inputs are x and what the steps name, its outputs "y" and the values that later stretches use. In
+    training it saves what running averages follow, in the order of `tracked`.
+    """
+    layout = stretch.layout
+    builder = Builder(draws)
+    whole, second = _activation(builder, stretch)
+    training = name.endswith("_train")
+    named = {n for step in steps for n in _tensors_of(step, training=training)}
+    for operand in operands:
+        if operand.handed or operand.name in named:
+            per_channel = operand.kind is Kind.CHANNEL
+            kind = layout.channel_kind if per_channel else operand.kind
+            spread = per_channel and layout.spreads
+            moves = operand.differentiable
+            if operand.halves:
+                builder.halves(operand.code, kind, differentiable=moves, per_channel=spread)
+                continue
+            builder.input(
+                operand.code,
+                kind,
+                differentiable=moves,
+                per_channel=spread,
+                integer=operand.integer,
+            )
+    for argument in spec.arguments:
+        if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
+            builder.input(spec.code(argument.name), Kind.SCALAR, "attribute")
+    start = builder.value(sp.Symbol("x", real=True))
+    values = _run(spec, builder, stretch, (start, second), steps, training=training)
+    outputs = {}
+    for label, (value, outline) in values.items():
+        half = second is not None and outline == "like"
+        outputs[label] = Output(value, whole, "half" if half else outline)
+    tensors: list[Input] = [i for i in builder.inputs if i.source == "tensor"]
+    rest = [i for i in builder.inputs if i.source != "tensor"]
+    followed = tuple(builder.called[n] for n in tracked(spec, steps)) if training else ()
+    return simplify(Program(name, (*tensors, *rest), outputs, followed))
+
+
+def tracked(spec: Spec, steps: Sequence[Step]) -> list[str]:
+    """Return the names of the values that the running averages of some steps follow in training."""
+    return [f"{spec.code(s.label)}_{part}" for s in steps if s.op for part in s.op.tracked.values()]
+
+
+def _activation(builder: Builder, stretch: Stretch) -> tuple[Input, Input | None]:
+    """Return the activation as an input, or its two halves; where x is smaller, what has its shape alone."""
+    if stretch.layout.halved:
+        return builder.halves("x", Kind.FULL)
+    if stretch.grown:
+        return builder.input(SHAPE, Kind.FULL, differentiable=False), None
+    return builder.input("x", Kind.FULL), None
+
+
+def _run(
+    spec: Spec,
+    builder: Builder,
+    stretch: Stretch,
+    halves: tuple[Value, Value | None],
+    steps: Sequence[Step],
+    *,
+    training: bool,
+) -> dict[str, tuple[Value, Outline]]:
+    """Return the value behind the steps, as "y", and those that later stretches use, each with its shape.
+
+    Args:
+        spec: the spec.
+        builder: where the nodes are made.
+        stretch: what the steps are of.
+        halves: the activation, or its first half and its second, which goes through the same steps up to that
+            which takes both.
+        steps: the steps that the mode has; what another one is called is the value in front of it.
+        training: the mode.
+
+    Raises:
+        SpecError: where a step needs dims that an earlier one has reduced.
+    """
+    value, second = halves
+    outline: Outline = "keepdim" if stretch.grown else "like"
+    named = {name: builder.value(_named(spec, name)) for name in stretch.handed}
+    named.setdefault(INPUT, value)
+    own = {step.label for step in steps}
+    found: dict[str, tuple[Value, Outline]] = {}
+    for step in stretch.steps:
+        if step.label in own:
+            axes = kind_of_outline(outline)
+            apply = partial(
+                _apply, spec, builder, step, outline=outline, named=named, training=training
+            )
+            value, kind = apply(value, second=second)
+            if step.halves:
+                second = None
+            elif second is not None:
+                second, _ = apply(second, ending=SECOND)
+            if outline in ("row", "scalar") and (kind not in axes or reduces(step)):
+                raise reduced_already(spec, step)
+            outline = outline_after(step, kind, outline)
+        named[step.label] = value
+        if step.label in stretch.kept:
+            found[spec.code(step.label)] = value, outline
+    return {"y": (value, outline), **found}
+
+
+def reduced_already(spec: Spec, step: Step) -> SpecError:
+    """Return the refusal of a step that needs what an earlier one has reduced."""
+    return SpecError(
+        f"{step.label}: an earlier step has reduced the columns; reduce with keepdim: true to go "
+        "on with them, or take operands that have none",
+        spec.path,
+        step.line,
+    )
+
+
+def _tensors_of(step: Step, *, training: bool) -> list[str]:
+    idle = step.op.tracked if training and step.op else ()
+    held = [attribute for name, attribute in step.held.items() if name not in idle]
+    return [f"{step.label}_{attribute}" for attribute in held] + [*step.tensors]
+
+
+def _arguments_of(step: Step) -> set[str]:
+    """Return the arguments in a step's value; a `momentum` is in its running averages alone."""
+    values = {**step.operands, **step.attributes}
+    if step.op and step.op.tracked:
+        del values["momentum"]
+    return {v.name for v in values.values() if isinstance(v, Ref) and v.is_argument}
+
+
+def _apply(
+    spec: Spec,
+    builder: Builder,
+    step: Step,
+    x: Value,
+    *,
+    outline: Outline,
+    named: Mapping[str, Value],
+    training: bool,
+    second: Value | None = None,
+    ending: str = "",
+) -> tuple[Value, Kind]:
+    """Return the value of one step, and the axes that it has, be it a constant along them.
+
+    Args:
+        spec: the spec.
+        builder: where the nodes are made.
+        step: the step.
+        x: the activation in front of it.
+        outline: its shape, which has axes along which it may be constant.
+        named: the values of the steps before it, by their labels.
+        training: the mode.
+        second: the second half of what x is the first half of.
+        ending: what the names of a half end in, where x is the second.
+
+    Raises:
+        SpecError: the step is not defined for rows of one element, and these are all that is left, or it
+            draws numbers for them.
+    """
+    code, axes = spec.code(step.label), kind_of_outline(outline)
+    if step.formula is not None:
+        known = {name: _named(spec, name) for name in step.operands}
+        known |= {name: named[name].symbol for name in step.mentions}
+        known["x"] = x.symbol
+        replaced = {sp.Symbol(name, real=True): symbol for name, symbol in known.items()}
+        formula = step.formula.xreplace(replaced)
+        gone = _gone(spec, builder, step, (formula, x.symbol), outline)
+        kind = varies(formula, x.symbol, axes, _kinds(builder))
+        return _value(builder, code, (formula, step.text), x, (gone, kind)), kind
+    assert step.op is not None
+    bound: dict[str, sp.Expr] = {}
+    for name, given in step.operands.items():
+        if isinstance(given, Ref) and given.is_step:
+            bound[name] = named[given.name].symbol
+        else:
+            bound[name] = _named(spec, given.name) if isinstance(given, Ref) else number(given)
+    for name, attribute in step.held.items():
+        whole = f"{code}_{attribute}"
+        own = sp.Symbol(f"{whole}{ending}", real=True)
+        bound[name] = own if builder.knows(own) else sp.Symbol(whole, real=True)
+    if step.halves:
+        assert second is not None
+        bound[step.halves] = second.symbol
+    attributes: Mapping[str, object] = {
+        key: _named(spec, value.name) if isinstance(value, Ref) else value
+        for key, value in step.attributes.items()
+    }
+    expr = ops.call(step.op, x.symbol, bound, attributes, training=training)
+    if expr.has(Draw) and axes != Kind.FULL:
+        raise SpecError(
+            f"{step.label}: an earlier step has reduced the columns, and {step.op.name} draws a number for "
+            "each element of a whole activation; put it in front of that step",
+            spec.path,
+            step.line,
+        )
+    gone = _gone(spec, builder, step, (expr, x.symbol), outline)
+    note = f"{step.label}: {step.op.statement}"
+    kind = varies(expr, x.symbol, axes, _kinds(builder))
+    return _value(builder, f"{code}{ending}", (expr, note), x, (gone, kind)), kind
+
+
+def _value(
+    builder: Builder, label: str, formula: tuple[sp.Expr, str], x: Value, axes: tuple[Kind, Kind]
+) -> Value:
+    """Return the value of a step's formula and note, from the axes that are gone and those that it has.
+
+    Of a row of one element x - mean(x) is 0 whatever x is, unless that is not finite: then it is NaN.
+    """
+    (expr, note), (gone, kind) = formula, axes
+    value = formula_value(builder, label, expr, note, gone=gone)
+    if Kind.COL not in gone or x.symbol not in expr.free_symbols or x in topological([value]):
+        return value
+    if x.kind & ~kind:  # a sum over the rows: of which is NaN nothing is known
+        return value
+    return builder.map(
+        label, value.symbol + where(absolute(x.symbol) < infinity, 0, undefined), note
+    )
+
+
+def _kinds(builder: Builder) -> Callable[[sp.Symbol], Kind]:
+    """Return what gives a symbol's kind: COLS and the like, which are no value yet, are one number."""
+    return lambda s: builder.value(s).kind if builder.knows(s) else Kind.SCALAR
+
+
+def _gone(
+    spec: Spec,
+    builder: Builder,
+    step: Step,
+    formula: tuple[sp.Expr, sp.Symbol],
+    outline: Outline,
+) -> Kind:
+    """Return the axes that what a step reduces does not have, an earlier step having reduced them.
+
+    It has those that an operand brings, as the target of a loss.
+
+    Args:
+        spec: the spec.
+        builder: what knows the kinds of operands.
+        step: the step.
+        formula: its formula, and the symbol of the activation in it.
+        outline: the shape of the activation.
+
+    Raises:
+        SpecError: it reduces both what has columns and what has none, or what has columns against rows that
+            have dropped them, or divides by 0 for one element: the variance of one number is NaN.
+    """
+    (expr, x), axes = formula, kind_of_outline(outline)
+    if axes == Kind.FULL:
+        return Kind.SCALAR
+    reduced = [p.args[0] for p in parts(expr) if isinstance(p, _REDUCTIONS)]
+    found = [varies(inner, x, axes, _kinds(builder)) for inner in reduced]
+    gone = Kind.FULL & ~reduce(or_, found, axes)
+    if Kind.COL in axes:
+        return gone
+    if len({Kind.COL in kind for kind in found}) > 1:
+        message = (
+            f"{step.label}: it reduces rows that an earlier step has reduced, and rows that an operand "
+            "makes whole again; make two steps of it"
+        )
+        raise SpecError(message, spec.path, step.line)
+    if outline == "row" and Kind.COL not in gone:
+        raise reduced_already(spec, step)
+    if Kind.COL in gone and problem(expr.xreplace({COLS: sp.Integer(1)})):
+        message = (
+            f"{step.label}: an earlier step has reduced the row to one element, of which "
+            f"{step.text[:60]} is not finite; leave the step out, or for var and std give `correction: 0`"
+        )
+        raise SpecError(message, spec.path, step.line)
+    return gone
+
+
+def _named(spec: Spec, name: str) -> sp.Symbol:
+    """Return the symbol of an argument, an operand or a value that is handed on."""
+    return sp.Symbol(spec.code(name), real=True)

@@ -1,0 +1,209 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from fusegen.base.activity import reported
+from fusegen.base.errors import UserError
+from fusegen.base.version import __version__
+from fusegen.cli.display import BuildDisplay, Reports, results_table
+from fusegen.cli.measuring import bench, tune
+from fusegen.cli.options import ERR, OUT, Out, Specs
+from fusegen.toolchain import builder
+from fusegen.toolchain.compile_errors import CompileError
+from fusegen.toolchain.spec_files import expand, find_spec
+
+#: What a user can mend: a full disk, a folder that may not be written or read.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fused CUDA and C++ kernels, with exact derivatives, from chains of operations in YAML.",
+)
+app.command()(bench)
+app.command()(tune)
+
+
+class BackendChoice(enum.StrEnum):
+    """What to build for."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        OUT.print(f"fusegen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version  # the callback has shown it
+
+
+@app.command()
+def build(
+    specs: Specs = None,
+    out: Out = Path("generated"),
+    backend: Annotated[
+        BackendChoice, typer.Option(help="auto: the CPU, and CUDA where nvcc and a GPU are.")
+    ] = BackendChoice.auto,
+    arch: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="GPU architectures, such as 90 or 80,90.", show_default="the present GPU's"
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", help="Compilers at once; MAX_JOBS is honoured.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the commands.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only compare what would be rendered with what is there."),
+    ] = False,
+) -> None:
+    """Render specs into packages and compile them."""
+    paths = specs or []
+    if check:
+        differences = builder.check(paths, out=out, progress=Reports(ERR))
+        for difference in differences:
+            OUT.print(difference, markup=False, soft_wrap=True)
+        if differences:
+            ERR.print(
+                f"{len(differences)} files differ from what their specs render to; run `fusegen build`"
+            )
+            raise typer.Exit(1)
+        return
+    started = time.perf_counter()
+    with BuildDisplay(ERR, verbose) as display:
+        results = builder.build(
+            paths,
+            out=out,
+            backend=backend.value,
+            arch=arch or (),
+            jobs=jobs,
+            verbose=verbose,
+            progress=display,
+        )
+    OUT.print(results_table(results, time.perf_counter() - started))
+
+
+@app.command()
+def ops(
+    docs: Annotated[
+        Path | None, typer.Option(help="Write the manual of the ops into this folder instead.")
+    ] = None,
+) -> None:
+    """List the ops that a chain can name."""
+    from fusegen.ops import registry
+
+    if docs is not None:
+        from fusegen.tools.manual.pages import write
+
+        files, changed = write(docs)
+        OUT.print(f"{docs}: {files} files, {changed} changed", markup=False)
+        return
+
+    table = Table(title=f"{len(registry())} ops", title_justify="left")
+    for column in ("op", "operands", "attributes", "formula", "torch"):
+        table.add_column(column, overflow="fold")
+    for name, op in registry().items():
+        attributes = ", ".join(f"{k}={v}" for k, v in op.attributes.items())
+        known_as = "".join(f", {alias}" for alias in op.aliases)
+        table.add_row(
+            name + known_as,
+            ", ".join(op.operands),
+            attributes,
+            Text(op.statement),  # its [brackets] are no markup
+            f"torch.{op.torch}",
+        )
+    OUT.print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A spec file, or the name of one here or in specs/.")],
+    out: Out = Path("generated"),
+) -> None:
+    """Show a chain's programs, its derivatives, and the files they became."""
+    from fusegen.toolchain.pipeline import derive
+
+    with reported(name, Reports(ERR).say):
+        derived = derive(find_spec(name))
+    OUT.print(derived.describe(), markup=False, soft_wrap=True)
+    folder = out / derived.spec.name
+    if folder.is_dir():
+        table = Table(title=str(folder), title_justify="left")
+        table.add_column("file")
+        table.add_column("lines", justify="right")
+        for path in sorted(p for p in folder.iterdir() if p.suffix in (".h", ".cpp", ".cu", ".py")):
+            table.add_row(path.name, str(len(path.read_bytes().splitlines())))
+        OUT.print(table)
+    else:
+        OUT.print(f"{folder} is not there yet: run `fusegen build`")
+
+
+@app.command()
+def check(specs: Specs = None, out: Out = Path("generated")) -> None:
+    """Gradcheck built packages in float64 and compare them with eager torch in every dtype."""
+    from fusegen.tools.check import verify
+
+    try:
+        verdicts = verify.check(expand(specs or []), out)
+    except ImportError as error:  # not built, or not loadable; the message says which
+        raise UserError(str(error)) from error
+    table = Table()
+    for column in ("package", "device", "what", "worst", "bound", ""):
+        table.add_column(column, overflow="fold")
+    for v in verdicts:
+        verdict = "ok" if v.passed else "FAILED"
+        table.add_row(v.package, v.device, v.what, Text(v.worst), v.bound, verdict)
+    OUT.print(table)
+    failed = [v for v in verdicts if not v.passed]
+    if failed:
+        ERR.print(f"{len(failed)} of {len(verdicts)} checks failed")
+        raise typer.Exit(1)
+
+
+@app.command()
+def clean(out: Out = Path("generated")) -> None:
+    """Remove what was compiled; the generated sources stay."""
+    for path in builder.clean(out):
+        OUT.print(f"removed {path}", markup=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one message and exit code 2."""
+    try:
+        app()
+    except CompileError as error:
+        ERR.print(f"error: {error}", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except UserError as error:
+        ERR.print(f"error: {error}", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        ERR.print(f"error: {place}{error.strerror}", markup=False, soft_wrap=True)
+        sys.exit(2)

@@ -1,0 +1,125 @@
+"""The commands that measure: `fusegen bench` and `fusegen tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fusegen.base.errors import UserError
+from fusegen.cli.options import ERR, OUT, Device, Out
+from fusegen.toolchain.spec_files import find_spec
+
+__all__ = ["bench", "tune"]
+
+
+def tune(
+    specs: Annotated[list[str], typer.Argument(help="Spec files, or their names.")],
+    shape: Annotated[str, typer.Option(help="Such as 8192x8192.")] = "8192x8192",
+    dtype: Annotated[str, typer.Option(help="Such as bfloat16.")] = "bfloat16",
+    device: Annotated[str, typer.Option(help="cuda, or cpu to try the command.")] = "cuda",
+) -> None:
+    """Measure launch parameters on this GPU; `build` reads what is kept beside each spec."""
+    import torch
+
+    from fusegen.tools.tune import Case
+    from fusegen.tools.tune import tune as tune_spec
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("fusegen tune measures on a GPU, and there is none here")
+    rows, cols = (int(n) for n in shape.split("x"))
+    for name in specs:
+        path = find_spec(name)
+        ERR.print(f"{path}", markup=False)
+        tune_spec(path, Case(rows, cols, getattr(torch, dtype), device), ERR.print)
+
+
+def bench(
+    specs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Spec files, or their names.", show_default="the reference specs"),
+    ] = None,
+    out: Out = Path("generated"),
+    device: Annotated[
+        Device | None, typer.Option(help="Where to run.", show_default="cuda where there is a GPU")
+    ] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option(help="A dtype; of models also tf32.", show_default="all")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="A tail's shape, such as 8192x8192.", show_default="all"),
+    ] = None,
+    suite: Annotated[
+        str, typer.Option(help="reference, or vocabulary: ops alone, from benchmarks/specs.")
+    ] = "reference",
+    direction: Annotated[
+        list[str] | None,
+        typer.Option(help="forward or backward; of models, both at once.", show_default="both"),
+    ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Measure torch.compile too.")
+    ] = True,
+    max_autotune: Annotated[
+        bool, typer.Option("--max-autotune/--no-max-autotune", help="Also in its slowest mode.")
+    ] = True,
+    tails: Annotated[
+        bool, typer.Option("--tails/--no-tails", help="Chains without their matmul.")
+    ] = True,
+    models: Annotated[
+        bool | None,
+        typer.Option("--models/--no-models", help="Whole models.", show_default="on a GPU"),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(min=1, help="How often each is timed.", show_default="21, short calls 41"),
+    ] = None,
+    shard: Annotated[str, typer.Option(help="i/n: every n-th group from the i-th on.")] = "1/1",
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Only compile, into torch's cache on disk.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option(help="The record, a JSON file.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the record's cells, measure the others.")
+    ] = False,
+    render: Annotated[
+        Path | None, typer.Option(help="A record to show, in place of measuring.")
+    ] = None,
+    chart: Annotated[Path | None, typer.Option(help="A picture to draw, .svg or .png.")] = None,
+    readme: Annotated[
+        Path | None, typer.Option(help="A file whose table between markers is written anew.")
+    ] = None,
+) -> None:
+    """Time built packages beside eager torch, torch.compile and a copy."""
+    from fusegen.tools.bench import cells, command, record
+
+    if render is not None:
+        command.show(record.read(render), OUT, chart, readme)
+        return
+    where = command.device(device and device.value)
+    dtypes = cells.one_of("--dtype", dtype or [], cells.VALID_DTYPES)
+    if cells.one_of("--suite", [suite], cells.SUITES) == ["vocabulary"]:
+        groups = cells.vocabulary(where, dtypes, specs or [])
+    else:
+        groups = cells.groups(
+            where,
+            [find_spec(spec) for spec in specs or []],
+            dtypes,
+            [cells.parse_shape(text) for text in shape or []],
+            tails=tails,
+            models=where == "cuda" if models is None else models,
+        )
+    wanted = command.wanted(
+        cells.shard(groups, shard),
+        where,
+        out,
+        cells.one_of("--direction", direction or [], cells.VALID_DIRECTIONS),
+        modes=compile_ + (compile_ and max_autotune),
+        rounds=rounds,
+        output=output,
+        resume=resume,
+    )
+    measured = command.perform(wanted, ERR, warm=warm)
+    if measured is not None:
+        command.show(measured, OUT, chart, readme)

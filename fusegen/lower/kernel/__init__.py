@@ -1,0 +1,1 @@
+"""What a kernel is: its inputs, stages and results, and how it is launched."""

@@ -1,0 +1,138 @@
+"""Launch parameters of a kernel: what is compiled into it, from a small model of the chip.
+
+A kernel at the speed of memory needs as many bytes in flight as the memory's rate times its latency
+(Little's law): on an H200 4.2 TB/s x 0.7 us, 22 kB for each of 132 multiprocessors. What depends on the
+call's shape or on the device is chosen at the call (templates/include/fusegen/row_plan.cuh, chip.cuh).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from fusegen.lower.kernel.kernel import Kernel
+
+#: What each parameter says, as the generated code has it beside the number.
+MEANINGS = {
+    "access": "bytes of one access at most, 16 or 32; 0: the widest that the chip has",
+    "rows_in_flight": "accesses that a thread has under way at once, of each input",
+    "waves": "blocks for each place on the chip; 1: each block stays and walks on; 1024: one for each row",
+    "batches": "of rows in flight that a thread gets at least, where sums leave partial ones",
+    "tiles": "of columns that a grid has at least, before a block gets wider than a warp",
+    "threads_across": "at most so many threads side by side in a row",
+    "elements": "at most so many elements of a row in one thread's registers",
+    "block": "threads of a block",
+    "resident": "blocks of 512 threads that a multiprocessor has registers for",
+    "resident_narrow": "the same of 16-bit elements",
+    "resident_across": "the same where rows lie side by side",
+    "full": "threads of a block at most",
+    "threads": "at most so many threads of each block of a cluster",
+    "cluster": "at most so many blocks hold a row together",
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The launch parameters of one kernel; `MEANINGS` says what each is, `names` which the kernel has."""
+
+    names: tuple[str, ...]
+    access: int
+    rows_in_flight: int
+    waves: int
+    threads_across: int
+    elements: int
+    threads: int
+    block: int
+    batches: int
+    tiles: int
+    resident: int
+    resident_narrow: int
+    resident_across: int
+    full: int
+    cluster: int
+
+    @property
+    def constants(self) -> tuple[tuple[str, int, str], ...]:
+        """Name, value and meaning of each parameter that the kernel has."""
+        return tuple((n, getattr(self, n), MEANINGS[n]) for n in self.names)
+
+
+def _names(kernel: Kernel) -> tuple[str, ...]:
+    """Return which parameters a kernel has: those of its loops."""
+    sums = bool(kernel.column_sums or kernel.totals)
+    across = ("resident_across",) if kernel.across else ()
+    if kernel.form == "columns":
+        return ()
+    if kernel.form in ("rows", "along"):
+        resident = "resident", "resident_narrow"
+        return "elements", "threads", "cluster", "waves", *resident, "full", *across
+    if kernel.form == "flat":
+        return ("access", "rows_in_flight", "waves") if sums else ("access", "rows_in_flight")
+    shape = ("access", "rows_in_flight", "tiles", "threads_across", "block")
+    return (*shape, *(("waves", "batches") if sums else ()), *across)
+
+
+def _waves(kernel: Kernel) -> int:
+    """Return the blocks for each place on the chip.
+
+    A row of which little is computed and held comes and goes soonest by itself.
+    """
+    if kernel.form not in ("rows", "along"):
+        return 2
+    if kernel.column_sums:
+        return 1
+    # What takes registers: inputs, and where anything is kept, that and the columns read beside it.
+    held = len(kernel.full) + kernel.keeps * (1 + bool(kernel.col or kernel.saved_cols))
+    much = _calls(kernel) > 1 or kernel.random or held > 2
+    return 4 if much or not kernel.singly else 1024
+
+
+def _calls(kernel: Kernel) -> int:
+    """Return how many mathematical functions are called for an element."""
+    return sum(line.calls for stage in kernel.stages for line in stage.lines)
+
+
+def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> Launch:
+    """Return the launch parameters of a kernel.
+
+    Args:
+        kernel: the kernel.
+        wanted: parameters that a spec or `fusegen tune` set; those that the form lacks are ignored.
+    """
+    tensors = max(1, len(kernel.full))
+    # A vector of each column operand is in registers at once, and all that an element holds from one
+    # pass over its row to the next: half as many threads then.
+    many = len(kernel.col) + len(kernel.saved_cols) > 2 or kernel.most_held > 3
+    # A thread has the values of several rows where they lie side by side: then they count too.
+    wide = many or bool(kernel.random or kernel.spread) or len(kernel.column_sums) > 2
+    wide = wide or len(kernel.row_fields) + len(kernel.stages) > 7
+    # Where the math is light, a thread is soon done: more threads beat more of each one's loads.
+    light, arithmetic = _calls(kernel) < 2, not _calls(kernel)
+    # Several sums of columns: what they are made of needs more than 64 registers, but where it is arithmetic
+    # alone. In 16 bits two blocks with the sums in shared memory are faster then; else, where an element
+    # holds little, two that hold fewer elements and the sums (held_row.cuh). Rows that span channels are
+    # long, so that blocks share them: the more each holds, the fewer wait for each other.
+    summed = kernel.form == "rows" and len(kernel.column_sums) > 1
+    narrow = many or (summed and not (arithmetic and kernel.col_sums))
+    little = kernel.most_held <= 2 and kernel.held_sums == 2
+    roomy = many or (summed and not (arithmetic and little))
+    chosen = Launch(
+        names=_names(kernel),
+        access=0,
+        rows_in_flight=max(1, (2 if light else 4) // tensors),
+        waves=_waves(kernel),
+        batches=2,
+        tiles=64,
+        threads_across=256,
+        elements=8 if many else 32 if kernel.run_sums else 16,
+        threads=512,
+        block=256,
+        resident=1 if roomy else 2,
+        resident_narrow=1 if narrow else 2,
+        resident_across=1 if wide else 2,
+        full=512 if roomy or kernel.run_sums else 1024,
+        cluster=16,
+    )
+    for name, value in (wanted or {}).items():
+        chosen = replace(chosen, **{name: value})  # type: ignore[arg-type]
+    return chosen

@@ -1,0 +1,1 @@
+"""The rewrites between a program and its kernels, one a file."""

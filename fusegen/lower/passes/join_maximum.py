@@ -1,0 +1,77 @@
+"""Finds maxima that need not be known before the sums behind them.
+
+softmax takes exp(x - m) with the row's maximum m. Relative to the maximum of some of the elements the terms
+only differ by a factor, exp(m' - m), so maximum and sum can be reduced in one exchange. That holds for every
+sum whose terms t fulfil dt/dm = -t. (Milakov & Gimelshein 2018, arXiv:1805.02867.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import sympy as sp
+
+from fusegen.lower.kernel.stage import Stage
+from fusegen.lower.schedule import Schedule
+from fusegen.program import Kind, Map, Reduce, Value
+
+
+def join_shifts(stages: tuple[Stage, ...], plan: Schedule) -> tuple[Stage, ...]:
+    """Return the stages, those marked whose maximum and sums are reduced together.
+
+    One pair at most: the templates hold one factor.
+    """
+    for first, second in pairwise(stages):
+        maximum = _sole_maximum(plan, first)
+        if maximum is None or second.results or not second.reductions:
+            continue
+        if second.row_reads & {line.name for line in second.row_lines}:
+            continue
+        if any(r.op != "sum" for r in second.reductions):
+            continue
+        terms = [r.arg for r in plan.row_reductions(second.index)]
+        relative = {
+            v for v in plan.at(second.index, Kind.FULL) if _relative(v, maximum, plan, second)
+        }
+        kept = plan.kept(second.index)
+        free = [v for v in kept if not _depends(v, maximum)]
+        if not all(t in relative for t in terms) or not all(
+            v in relative or v in free for v in kept
+        ):
+            continue
+        marked = list(stages)
+        marked[first.index] = replace(first, provisional=True)
+        marked[second.index] = replace(second, shifted_by=maximum.name, row_lines=())
+        waiting = [v.name for v in kept if v in relative]
+        for stage in stages[second.index + 1 :]:
+            now = tuple(n for n in waiting if n in stage.reads)
+            waiting = [n for n in waiting if n not in now]
+            marked[stage.index] = replace(stage, rescaled=now)
+        # What a row computes of the maximum waits until that is final.
+        third = marked[second.index + 1]
+        waited = (*second.row_lines, *third.row_lines)
+        marked[third.index] = replace(third, row_lines=waited)
+        return tuple(marked)
+    return stages
+
+
+def _sole_maximum(plan: Schedule, stage: Stage) -> Reduce | None:
+    found = plan.row_reductions(stage.index)
+    if len(found) != 1 or found[0].op != "max" or stage.results:
+        return None
+    return found[0]
+
+
+def _depends(value: Value, on: Value) -> bool:
+    return value is on or (isinstance(value, Map) and any(_depends(a, on) for a in value.args))
+
+
+def _relative(value: Map, maximum: Reduce, plan: Schedule, stage: Stage) -> bool:
+    """Whether d value / d maximum = -value, through the nodes of its own stage."""
+    expr: sp.Expr = value.expr
+    inside = {v.symbol: v for v in plan.at(stage.index, Kind.FULL)}
+    while found := [s for s in expr.free_symbols if s in inside]:
+        expr = expr.xreplace({s: inside[s].expr for s in found})
+    slope = sp.diff(expr, maximum.symbol)
+    return bool(slope != 0 and sp.expand(slope + expr) == 0)

@@ -1,0 +1,128 @@
+"""Leaves out of a sum what adds up to nothing: x - mean(x), times what does not vary along it.
+
+The backward of a layer norm adds up a + r (x - m) over a row, where m is the row's mean and r itself a sum
+over the row. Σ r (x - m) = r (Σx - n m) = 0, so that Σa is left, which need not wait for r. As computed the
+term is not 0 but n r times the rounding of m. What the sum is taken off keeps that error, as in torch's own
+backward; in the forward pass, where a second norm follows, it would be most of the error, so nothing is left
+out there.
+
+Only a term whose factor waits longest is left out, and only if then a row is read once less: other terms may
+cancel with one another, so that their rounding must be in the sum too. Where x holds an infinity or a NaN so
+do r and the rest, which both follow from m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import sympy as sp
+
+from fusegen.program import Map, Program, Reduce, Value, depths
+from fusegen.program.builder import Builder
+from fusegen.program.rebuild import rebuilt
+
+
+def leave_out_centred(program: Program, given: Collection[Value] = ()) -> Program:
+    """Return the program with sums that leave out the terms which add up to nothing.
+
+    Args:
+        program: the program.
+        given: values of it that are loaded, not computed.
+    """
+    waits = depths(program, given, lambda v: isinstance(v, Reduce))
+    builder = Builder()
+    builder.adopt(program.nodes())
+    replaced: dict[Value, Value] = {}
+    for value in waits:
+        if not isinstance(value, Reduce) or value.op != "sum" or value.sample or value in given:
+            continue
+        terms = _Terms(value, builder, waits)
+        rest = terms.rest(value.arg.symbol)
+        if rest not in (value.arg.symbol, 0) and terms.sooner(rest):
+            note = "without x - mean(x), which adds up to nothing"
+            term = builder.map(f"{value.name}_term", rest, note)
+            # What is left may not vary along the row: then it counts once for each element.
+            left = builder.sum_to(value.name, term, value.kind, value.arg.kind)
+            if left.kind == value.kind:  # one number for all rows would be saved in another shape
+                replaced[value] = left
+    return rebuilt(program, replaced, given) if replaced else program
+
+
+class _Terms:
+    """The terms that one sum adds up."""
+
+    def __init__(self, total: Reduce, builder: Builder, waits: Mapping[Value, int]) -> None:
+        self.total, self.builder, self.waits = total, builder, waits
+        self.depth = self._depth(total.arg.symbol)
+
+    def _depth(self, expr: sp.Expr) -> int:
+        """Return how many sums, one behind the other, an expression waits for."""
+        return max((self.waits[self.builder.value(s)] for s in expr.free_symbols), default=0)
+
+    def sooner(self, expr: sp.Expr) -> bool:
+        """Whether an expression waits for fewer sums than what is added up."""
+        return self._depth(expr) < self.depth
+
+    def rest(self, expr: sp.Expr) -> sp.Expr:
+        """Return an expression without its terms that add up to nothing, or itself where it has none."""
+        if expr.is_Symbol:
+            inner = self._inner(expr)
+            rest = inner if inner is None else self.rest(inner)
+            return expr if rest == inner else rest
+        if expr.is_Add:
+            return sp.Add(*(self.rest(part) for part in expr.args))
+        outside, varying = self._factors(expr)
+        if len(varying) != 1 or not outside:
+            return expr
+        depth = max((self._depth(f) for f in outside), default=0)
+        if depth and depth == self.depth and self._centred(varying[0]):
+            return sp.Integer(0)
+        return sp.Mul(*outside, self.rest(varying[0]))
+
+    def _factors(self, expr: sp.Expr) -> tuple[list[sp.Expr], list[sp.Expr]]:
+        """Return the factors that do not vary along the sum, and those that do."""
+        factors = sp.Mul.make_args(expr)
+        outside = [f for f in factors if not self._varies(f)]
+        return outside, [f for f in factors if self._varies(f)]
+
+    def _centred(self, expr: sp.Expr) -> bool:
+        """Whether an expression is x - mean(x), times what does not vary along the sum."""
+        if expr.is_Symbol:
+            inner = self._inner(expr)
+            return inner is not None and self._centred(inner)
+        if not expr.is_Add:
+            _, varying = self._factors(expr)
+            return len(varying) == 1 and varying[0] != expr and self._centred(varying[0])
+        constant, varying_part = expr.as_independent(*self._varying_symbols(expr), as_Add=True)
+        if not varying_part.is_Symbol:
+            return False
+        value = self.builder.value(varying_part)
+        return any(
+            self._known(constant) == -sum_.symbol / self._count(value)
+            for sum_ in self.waits
+            if isinstance(sum_, Reduce)
+            and (sum_.op, sum_.arg, sum_.kind) == ("sum", value, self.total.kind)
+            and not sum_.sample
+        )
+
+    def _varying_symbols(self, expr: sp.Expr) -> list[sp.Symbol]:
+        return [s for s in expr.free_symbols if self._varies(s)]
+
+    def _known(self, expr: sp.Expr) -> sp.Expr:
+        """Return what does not vary along the sum in terms of sums and inputs."""
+        while inner := {s: i for s in expr.free_symbols if (i := self._inner(s)) is not None}:
+            expr = expr.xreplace(inner)
+        return expr
+
+    def _count(self, value: Value) -> sp.Expr:
+        """Return how many elements the sum has for each of its results."""
+        extents = self.builder.extents(value.kind & ~self.total.kind)
+        return sp.Mul(*(e.symbol for e in extents))
+
+    def _varies(self, part: sp.Expr) -> bool:
+        return bool(self.builder.kind(part) & ~self.total.kind)
+
+    def _inner(self, symbol: sp.Symbol) -> sp.Expr | None:
+        """Return the expression that a symbol stands for, if it is one."""
+        value = self.builder.value(symbol)
+        return value.expr if isinstance(value, Map) else None

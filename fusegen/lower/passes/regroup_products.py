@@ -1,0 +1,159 @@
+"""Multiplies early what is known early, so that less is kept from one pass over a row to the next.
+
+The backward of softmax(gelu(x)) is gelu'(x) e (g - d) / s, where d is a sum over the row. Before d is known
+a thread would keep gelu'(x) and e; it keeps their product.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+import sympy as sp
+
+from fusegen.lower.schedule import Schedule, schedule
+from fusegen.program import Kind, Map, Program, Value, arguments
+from fusegen.program.builder import Builder
+from fusegen.program.rebuild import rebuilt
+
+#: Bytes that an element of a 16-bit type keeps where a thread can hold 16 of them.
+_LIGHT = 8
+
+
+def regroup(
+    program: Program, given: Collection[Value] = (), fixed: Collection[str] = ()
+) -> tuple[Program, Schedule]:
+    """Return the program with its products grouped so that an element keeps little, and its schedule.
+
+    Products that late values add are made early only where little is kept then: where much is, they live
+    beside their factors, and registers spill.
+
+    Args:
+        program: the program.
+        given: values of it that are loaded, not computed.
+        fixed: the names of the values that stay as they are (`reproduced.py`).
+    """
+    plan = schedule(program, given)
+    if plan.stages == 1:
+        return program, plan
+    programs = [_regrouped(program, plan, fixed, terms=terms) for terms in (False, True)]
+    plain, termed = [(found, schedule(found, given)) for found in programs]
+    return termed if termed[1].most_held < min(plain[1].most_held, _LIGHT + 1) else plain
+
+
+def _regrouped(program: Program, plan: Schedule, fixed: Collection[str], *, terms: bool) -> Program:
+    """Return the program with what late products multiply of earlier stages in nodes of their own.
+
+    With `terms`, so are the early products that late values add.
+    """
+    grouping = _Grouping(program, plan, fixed)
+    replaced: dict[Value, Value] = {}
+    for value in plan.needed:
+        if not isinstance(value, Map) or value.kind != Kind.FULL or value in plan.given:
+            continue
+        level = plan.level[value]
+        if level == 0 or value.name in fixed:
+            continue
+        if value.expr.is_Mul:
+            grouped = grouping.product(value.expr, level)
+        elif isinstance(value.expr, sp.Piecewise):
+            grouped = grouping.masked(value.expr, level)
+        elif value.expr.is_Add and terms:
+            grouped = sp.Add(*(grouping.term(part, level) for part in value.expr.args))
+        else:
+            continue
+        if grouped != value.expr:
+            replaced[value] = grouping.builder.map(f"{value.name}_grouped", grouped, value.note)
+    return rebuilt(program, replaced, plan.given) if replaced else program
+
+
+class _Grouping:
+    """Groups the products of one program, whose early factors become nodes."""
+
+    def __init__(self, program: Program, plan: Schedule, fixed: Collection[str]) -> None:
+        nodes = list(plan.needed)
+        self.plan, self.fixed, self.levels = plan, fixed, dict(plan.level)
+        self.uses = Counter(a for v in nodes for a in arguments(v))
+        self.uses.update(o.value for o in program.outputs.values())
+        self.uses.update(program.saved)
+        self.builder = Builder()
+        self.builder.adopt(nodes)
+
+    def product(self, expr: sp.Expr, level: int) -> sp.Expr:
+        """The product with its early factors multiplied in a node of their own."""
+        early, rest = self._split(expr, level)
+        return expr if len(early) < 2 else sp.Mul(self._named(sp.Mul(*early)), *rest)
+
+    def masked(self, expr: sp.Piecewise, level: int) -> sp.Expr:
+        """The product that a mask chooses, with the mask in its early factors, which are then 0 with it.
+
+        So an element holds one number, and not what the mask depends on too. The late factors may be infinite
+        where the mask hides them, so the early one chooses.
+        """
+        found = _chosen(expr)
+        if found is None or self._level(found[1]) >= level:
+            return expr
+        early, rest = self._split(found[0], level)
+        if not early or not rest:
+            return expr
+        hidden = expr.xreplace({found[0]: sp.Mul(*early)})
+        factor = self._named(hidden, [*map(str, early), "masked"])
+        return sp.Piecewise((0, sp.Eq(factor, 0)), (sp.Mul(factor, *rest), True))
+
+    def term(self, part: sp.Expr, level: int) -> sp.Expr:
+        """A term, or the node that holds it where it is a product of full values known before."""
+        parts = [self.builder.value(symbol) for symbol in part.free_symbols]
+        full = [p for p in parts if p.kind == Kind.FULL]
+        known = all(self.levels[p] < level for p in parts)
+        return self._named(part) if part.is_Mul and known and len(full) > 1 else part
+
+    def _factors(self, expr: sp.Expr, level: int) -> list[sp.Expr]:
+        """The factors of a product, those of its sole uses of other late products included."""
+        found: list[sp.Expr] = []
+        for factor in sp.Mul.make_args(expr):
+            part = self.builder.value(factor) if factor.is_Symbol else None
+            if (
+                isinstance(part, Map)
+                and part.expr.is_Mul
+                and self.uses[part] == 1
+                and self.levels[part] == level
+                and part.kind == Kind.FULL
+                and part not in self.plan.given
+                and part.name not in self.fixed
+            ):
+                found += self._factors(part.expr, level)
+            else:
+                found.append(factor)
+        return found
+
+    def _split(self, expr: sp.Expr, level: int) -> tuple[list[sp.Expr], list[sp.Expr]]:
+        """The factors of a product that an element holds since earlier, and the others."""
+        early: list[sp.Expr] = []
+        rest: list[sp.Expr] = []
+        for factor in self._factors(expr, level):
+            part = self.builder.value(factor) if factor.is_Symbol else None
+            held = isinstance(part, Map) and part.kind == Kind.FULL and self.levels[part] < level
+            (early if held else rest).append(factor)
+        return early, rest
+
+    def _named(self, product: sp.Expr, words: Sequence[str] = ()) -> sp.Expr:
+        """What is known early, as a node, called after its factors."""
+        if not words:
+            parts = (s for f in product.args for s in sorted(f.free_symbols, key=str))
+            words = [*dict.fromkeys(map(str, parts))]
+        made = self.builder.map("_".join(words), product, "known before the row's sums are")
+        self.levels[made] = max(self.levels[a] for a in arguments(made))
+        return made.symbol
+
+    def _level(self, expr: sp.Basic) -> int:
+        return max((self.levels[self.builder.value(s)] for s in expr.free_symbols), default=0)
+
+
+def _chosen(expr: sp.Piecewise) -> tuple[sp.Expr, sp.Basic] | None:
+    """Return what an expression is where it is not 0, and the condition, or None where it has other cases."""
+    if len(expr.args) != 2:
+        return None
+    (first, condition), (last, _) = expr.args
+    if first == 0:
+        return last, condition
+    return (first, condition) if last == 0 else None

@@ -1,0 +1,83 @@
+"""Lets sums over the rows be one sum where they differ by a factor that the rows share.
+
+Σ f a = f Σa where f is a column's. The backward of a batch norm adds up g, g (x - m) s, -g w s and
+-g w (x - m) s³ / 2 over the rows, with the scale s, the mean m and the weight w of each column: the third is
+the first times -w s, the fourth the second times -w s² / 2. So two sums are taken, not four. A factor's
+rounding is an error of the sum with it inside too, so the bound ε Σ|f a| stays (Higham, Accuracy and
+Stability of Numerical Algorithms, 2002, section 4.2).
+
+Results stay sums: the others follow from them, in the part of the program that waits for them
+(`cut_at_sums.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import sympy as sp
+
+from fusegen.program import Kind, Map, Program, Reduce, Value, depths
+from fusegen.program.builder import Builder
+from fusegen.program.rebuild import rebuilt
+
+
+def share_sums(program: Program, given: Collection[Value] = ()) -> Program:
+    """Return the program with fewer sums over the rows.
+
+    Args:
+        program: the program.
+        given: values of it that are loaded, not computed.
+    """
+    waits = depths(program, given, lambda v: isinstance(v, Reduce))
+    sums = [v for v in waits if isinstance(v, Reduce) and _over_rows(v) and v not in given]
+    results = {*(o.value for o in program.outputs.values()), *program.saved}
+    builder = Builder()
+    builder.adopt(program.nodes())
+    bases = [v for v in sums if v in results]
+    replaced: dict[Value, Value] = {}
+    names: dict[Value, str] = {}
+    for value in (v for v in sums if v not in results):
+        for base in bases:
+            factor = _factor(value, base, builder) if waits[base] == waits[value] else None
+            if factor is not None:
+                note = f"{base.name} times what its rows share"
+                expr = factor * base.symbol
+                replaced[value] = builder.map(f"{value.name}_shared", expr, note)
+                if base.name in program.outputs:  # it is handed on too, beside the result
+                    names[base] = f"{base.name}_sum"
+                break
+        else:
+            bases.append(value)
+    return rebuilt(program, replaced, given, names) if replaced else program
+
+
+def _over_rows(value: Reduce) -> bool:
+    return value.op == "sum" and value.kind == Kind.COL and not value.sample
+
+
+def _factor(value: Reduce, base: Reduce, builder: Builder) -> sp.Expr | None:
+    """Return what one sum's terms are those of the other times, if that does not vary along the rows."""
+    if value.kind != base.kind:
+        return None
+    powers = _powers(value.arg.symbol, value.kind, builder)
+    for part, power in _powers(base.arg.symbol, value.kind, builder).items():
+        powers[part] = powers.get(part, sp.Integer(0)) - power
+    left = {part: power for part, power in powers.items() if power != 0}
+    if any(builder.kind(part) & ~value.kind for part in left):
+        return None
+    return sp.Mul(*(part**power for part, power in left.items()))
+
+
+def _powers(expr: sp.Expr, kind: Kind, builder: Builder) -> dict[sp.Expr, sp.Expr]:
+    """Return the factors of a product with their powers; nodes that are products are looked into."""
+    found: dict[sp.Expr, sp.Expr] = {}
+    for part, power in expr.as_powers_dict().items():
+        value = builder.value(part) if part.is_Symbol else None
+        within = isinstance(value, Map) and (value.expr.is_Mul or value.expr.is_Symbol)
+        if isinstance(value, Map) and within and power.is_Integer and value.kind & ~kind:
+            inner = {p: n * power for p, n in _powers(value.expr, kind, builder).items()}
+        else:
+            inner = {part: power}
+        for factor, exponent in inner.items():
+            found[factor] = found.get(factor, sp.Integer(0)) + exponent
+    return found

@@ -1,0 +1,1 @@
+"""Functions of a bounded argument as minimax polynomials, each with its measured error."""

@@ -1,0 +1,199 @@
+"""Makes programs: names that are unique, values that are shared, expressions folded as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeVar
+
+import sympy as sp
+
+from fusegen.atoms.complements import complemented
+from fusegen.atoms.values import folded
+from fusegen.program.ir import SECOND, Half, Input, Kind, Map, Reduce, Source, Take, Value, Whole
+
+__all__ = ["Builder"]
+
+AnyValue = TypeVar("AnyValue", bound=Value)
+
+
+class Builder:
+    """Makes the values of one program: unique names, and the same node for the same expression.
+
+    Args:
+        draws: the number of the first of its random inputs among the chain's draws.
+    """
+
+    def __init__(self, draws: int = 0) -> None:
+        self.draws = draws
+        #: The value that each name was asked for: where it was known already it has another name.
+        self.called: dict[str, Value] = {}
+        self._by_symbol: dict[sp.Symbol, Value] = {}
+        self._maps: dict[sp.Expr, Value] = {}
+        self._reductions: dict[tuple[str, Value, Kind, bool, bool], Value] = {}
+        self._taken: dict[tuple[Value, Input], Value] = {}
+        self.inputs: list[Input] = []
+
+    def value(self, symbol: sp.Symbol) -> Value:
+        """Return the value that a symbol stands for."""
+        return self._by_symbol[symbol]
+
+    def knows(self, symbol: sp.Symbol) -> bool:
+        """Return whether a symbol stands for a value."""
+        return symbol in self._by_symbol
+
+    def adopt(self, values: Iterable[Value]) -> None:
+        """Take over the values of another program, so that this one can build on them."""
+        for value in values:
+            self._by_symbol[value.symbol] = value
+            if isinstance(value, Map):
+                self._maps[value.expr] = value
+            elif isinstance(value, Reduce):
+                key = (value.op, value.arg, value.kind, value.shift_invariant, value.sample)
+                self._reductions[key] = value
+            elif isinstance(value, Take):
+                self._taken[value.arg, value.index] = value
+
+    def _unique(self, name: str) -> str:
+        candidate, count = name, 1
+        while sp.Symbol(candidate, real=True) in self._by_symbol:
+            count += 1
+            candidate = f"{name}_{count}"
+        return candidate
+
+    def _keep(self, value: AnyValue) -> AnyValue:
+        self._by_symbol[value.symbol] = value
+        return value
+
+    def input(
+        self,
+        name: str,
+        kind: Kind,
+        source: Source = "tensor",
+        *,
+        differentiable: bool = True,
+        stream: int = 0,
+        integer: bool = False,
+        per_channel: bool = False,
+    ) -> Input:
+        """Add an input."""
+        differentiable = differentiable and source == "tensor" and not integer
+        made = Input(self._unique(name), kind, source, differentiable, stream, integer, per_channel)
+        self.inputs.append(made)
+        return self._keep(made)
+
+    def halves(
+        self, name: str, kind: Kind, *, differentiable: bool = True, per_channel: bool = False
+    ) -> tuple[Input, Input]:
+        """Add the two halves of a tensor as inputs."""
+        first = self._unique(name)
+        found = []
+        for place, own in enumerate((first, f"{first}{SECOND}")):
+            found.append(
+                Input(
+                    own,
+                    kind,
+                    differentiable=differentiable,
+                    per_channel=per_channel,
+                    half=Half(first, place),
+                )
+            )
+            self.inputs.append(self._keep(found[-1]))
+        return found[0], found[1]
+
+    def extent(self, axis: Literal["rows", "cols", "sample"]) -> Input:
+        """Return the input that holds the number of rows, of columns, or of the rows of a sample."""
+        return self._known(axis, Kind.SCALAR, "extent")
+
+    def index(self) -> Input:
+        """Return the input that holds the number of the column, from 0."""
+        return self._known("column", Kind.COL, "index")
+
+    def _known(self, name: str, kind: Kind, source: Source) -> Input:
+        existing = self._by_symbol.get(sp.Symbol(name, real=True))
+        if isinstance(existing, Input) and existing.source == source:
+            return existing
+        return self._keep(Input(name, kind, source, differentiable=False))
+
+    def map(self, name: str, expr: sp.Expr, note: str = "", whole: Whole | None = None) -> Value:
+        """Return the value of a pointwise expression over the symbols of known values."""
+        expr = complemented(folded(sp.sympify(expr)))
+        known = self._by_symbol.get(expr) or self._maps.get(expr)
+        self.called[name] = known or self._new_map(name, expr, note, whole)
+        return self.called[name]
+
+    def _new_map(self, name: str, expr: sp.Expr, note: str, whole: Whole | None) -> Value:
+        args = sorted((self._by_symbol[s] for s in expr.free_symbols), key=lambda value: value.name)
+        made = self._keep(Map(self._unique(name), self.kind(expr), expr, tuple(args), note, whole))
+        self._maps[expr] = made
+        return made
+
+    def broadcast(self, name: str, value: Value) -> Value:
+        """Return a value as one of each element."""
+        made = Map(self._unique(name), Kind.FULL, value.symbol, (value,), "for each element")
+        return self._keep(made)
+
+    def reduce(
+        self,
+        name: str,
+        op: Literal["sum", "max"],
+        arg: Value,
+        kind: Kind,
+        *,
+        shift_invariant: bool = False,
+        sample: bool = False,
+    ) -> Value:
+        """Return the sum or maximum of `arg` down to `kind`."""
+        key = (op, arg, kind, shift_invariant, sample)
+        if key not in self._reductions:
+            made = Reduce(self._unique(name), kind, op, arg, shift_invariant, sample)
+            self._reductions[key] = self._keep(made)
+        return self._reductions[key]
+
+    def take(self, value: Value, index: Input) -> Value:
+        """Return a row's element of `value` in the column that is the row's `index`.
+
+        take(f(a, b), i) = f(take(a, i), take(b, i)), down to what is loaded.
+        """
+        if Kind.COL not in value.kind:
+            return value
+        if (value, index) not in self._taken:
+            name = f"{value.name}_at_{index.name}"
+            if isinstance(value, Map):
+                inner = {a.symbol: self.take(a, index).symbol for a in value.args}
+                whole = Whole(value.name, index, tuple(inner.items()))
+                taken = self.map(name, value.expr.xreplace(inner), value.note, whole)
+            elif isinstance(value, Input) and value.source == "index":
+                taken = index
+            else:
+                kind = (value.kind | index.kind) & ~Kind.COL
+                taken = self._keep(Take(self._unique(name), kind, value, index))
+            self._taken[value, index] = taken
+        return self._taken[value, index]
+
+    def kind(self, expr: sp.Basic) -> Kind:
+        """Return the axes that an expression over known values varies along."""
+        kind = Kind.SCALAR
+        for symbol in expr.free_symbols:
+            kind |= self._by_symbol[symbol].kind
+        return kind
+
+    def extents(self, axes: Kind) -> list[Input]:
+        """Return the extents of some axes: the number of rows for ROW, of columns for COL."""
+        wanted: list[Input] = []
+        if Kind.ROW in axes:
+            wanted.append(self.extent("rows"))
+        if Kind.COL in axes:
+            wanted.append(self.extent("cols"))
+        return wanted
+
+    def sum_to(self, name: str, value: Value, kind: Kind, over: Kind = Kind.FULL) -> Value:
+        """Return the sum of `value`, broadcast to the axes `over`, down to `kind`.
+
+        An axis that `value` does not vary along contributes its extent as a factor.
+        """
+        counts = self.extents(over & ~kind & ~value.kind)
+        value = self.map(name, sp.Mul(value.symbol, *(c.symbol for c in counts)))
+        if value.kind == Kind.COL and kind == Kind.ROW:  # each row adds up the same columns
+            value = self.broadcast(f"{name}_part", value)
+        kept = value.kind & kind
+        return value if kept == value.kind else self.reduce(name, "sum", value, kept)

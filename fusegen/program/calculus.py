@@ -1,0 +1,333 @@
+"""Derivatives of programs: `vjp` and `jvp` take a program and return a program, to any order.
+
+Each node is differentiated alone, by sympy on its own expression; the chain rule runs on the DAG.
+One rule gives the rest: the adjoint of a broadcast is a sum, and the adjoint of a sum is a
+broadcast. (Griewank & Walther, Evaluating Derivatives, 2008, ch. 3.)
+"""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from fusegen.atoms import sigmoid
+from fusegen.atoms.choices import Choice, choices_outside, masked
+from fusegen.atoms.complements import complemented
+from fusegen.program.builder import Builder
+from fusegen.program.ir import (
+    SECOND,
+    Input,
+    Kind,
+    Map,
+    Output,
+    Program,
+    Reduce,
+    Take,
+    Value,
+    arguments,
+    topological,
+)
+
+
+def vjp(program: Program, name: str) -> Program:
+    """Return the program of the vector-Jacobian product.
+
+    Its inputs are the program's inputs and a cotangent `grad_<output>` for each output; its outputs
+    are `grad_<input>` for each differentiable input that an output depends on.
+
+    Args:
+        program: what to differentiate.
+        name: the name of the new program, such as "backward".
+    """
+    nodes, rows = _rows_before_their_elements(program)
+    builder = Builder()
+    builder.adopt((*program.inputs, *nodes))
+    builder.inputs = list(program.inputs)
+    active = _active(nodes)
+    adjoints: dict[Value, list[sp.Expr]] = {}
+    cotangents = _cotangents(builder, program)
+    for output_name, output in program.outputs.items():
+        cotangent = cotangents[output_name]
+        arrived = builder.sum_to(
+            f"grad_{output_name}", cotangent, output.value.kind, cotangent.kind
+        )
+        adjoints.setdefault(output.value, []).append(arrived.symbol)
+    outputs: dict[Value, Value] = {}
+    for node in reversed(nodes):
+        if node not in active or node not in adjoints:
+            continue
+        total = _total(builder, node, adjoints.pop(node))
+        if total is None:
+            continue
+        if isinstance(node, Input):
+            outputs[node] = _spread(builder, node, total)
+            continue
+        if node in rows:
+            row, index = rows[node]
+            adjoints.setdefault(row, []).append(_put_back(builder, row, index, total))
+            continue
+        for arg in dict.fromkeys(arguments(node)):
+            if arg in active:
+                part = _pull(builder, node, arg, total, active)
+                if part != 0:
+                    adjoints.setdefault(arg, []).append(part)
+    found = {f"grad_{i.name}": Output(outputs[i], i) for i in program.inputs if i in outputs}
+    if not found:  # a derivative that is 0 everywhere, as that of sign is
+        zero = builder.map("zero", sp.Integer(0), "no output varies with any input")
+        moving = [i for i in program.inputs if i.differentiable]
+        full = [i for i in moving if i.kind == Kind.FULL]
+        found = {f"grad_{i.name}": Output(zero, i) for i in full or moving}
+    return Program(name, tuple(builder.inputs), _with_both_halves(builder, program, found))
+
+
+def _rows_before_their_elements(
+    program: Program,
+) -> tuple[list[Value], dict[Value, tuple[Value, Input]]]:
+    """Return the nodes of a program, arguments first, and the row and index of each taken element.
+
+    The cotangent of an element goes to its row, where it meets what the row's other uses pass on: a class's
+    softmax(x) - 1 is exactly 0 where the softmax is 1. Passed on to the operands of both, it would be
+    multiplied first, and leave the difference of two roundings.
+    """
+    known = {value.name: value for value in program.nodes()}
+    rows: dict[Value, tuple[Value, Input]] = {
+        value: (known[value.whole.name], value.whole.index)
+        for value in known.values()
+        if isinstance(value, Map) and value.whole and value.whole.name in known
+    }
+
+    def below(value: Value) -> tuple[Value, ...]:
+        return (*arguments(value), *(rows[value][:1] if value in rows else ()))
+
+    roots = (*(output.value for output in program.outputs.values()), *program.saved)
+    return topological(roots, below), rows
+
+
+def _put_back(builder: Builder, row: Value, index: Input, cotangent: Value) -> sp.Expr:
+    """Return what the element that an index names passes to its row: the cotangent in that column, else 0."""
+    there = sp.Eq(builder.index().symbol, index.symbol)
+    put = sp.Piecewise((cotangent.symbol, there), (0, True))
+    return builder.map(f"grad_{row.name}", put, f"what column {index.name} passed on").symbol
+
+
+def _cotangents(builder: Builder, program: Program) -> dict[str, Input]:
+    """Return the cotangent of each output, as an input: of two halves, two halves of one tensor."""
+    found: dict[str, Input] = {}
+    for name, output in program.outputs.items():
+        spread = output.outline == "like" and output.like.per_channel
+        half = output.half(name)
+        if half is None:
+            found[name] = builder.input(f"grad_{name}", output.kind, per_channel=spread)
+        elif half.place == 0:
+            halves = builder.halves(f"grad_{name}", output.kind, per_channel=spread)
+            found[name], found[f"{name}{SECOND}"] = halves
+    return found
+
+
+def _with_both_halves(
+    builder: Builder, program: Program, found: dict[str, Output]
+) -> dict[str, Output]:
+    """Return the outputs of a derivative, and where one half of a tensor is one, the other too, be it 0."""
+    known = {o.like.tensor for o in found.values() if o.like.half}
+    outputs = {}
+    for source in program.inputs:
+        name = f"grad_{source.name}"
+        if name in found:
+            outputs[name] = found[name]
+        elif source.half and source.tensor in known:
+            zero = builder.map("zero", sp.Integer(0), "nothing varies with this half")
+            outputs[name] = Output(_spread(builder, source, zero), source)
+    return outputs
+
+
+def jvp(program: Program, name: str) -> Program:
+    """Return the program of the Jacobian-vector product.
+
+    Its inputs are the program's inputs and a tangent `tangent_<input>` for each differentiable
+    input; its outputs are `tangent_<output>` for each output that depends on one.
+
+    Args:
+        program: what to differentiate.
+        name: the name of the new program.
+    """
+    nodes = program.nodes()
+    builder = Builder()
+    builder.adopt((*program.inputs, *nodes))
+    builder.inputs = list(program.inputs)
+    active = _active(nodes)
+    tangents: dict[Value, Value] = {}
+    for source in program.inputs:
+        if source.differentiable:
+            tangents[source] = builder.input(
+                f"tangent_{source.name}", source.kind, per_channel=source.per_channel
+            )
+    for node in nodes:
+        if node in active and not isinstance(node, Input):
+            parts = [
+                _push(builder, node, arg, tangents[arg], active)
+                for arg in dict.fromkeys(arguments(node))
+                if arg in tangents
+            ]
+            added = sp.Add(*parts)
+            if added != 0:
+                tangents[node] = builder.map(f"tangent_{node.name}", added)
+    outputs = {
+        f"tangent_{output_name}": Output(tangents[output.value], output.like, output.outline)
+        for output_name, output in program.outputs.items()
+        if output.value in tangents
+    }
+    return Program(name, tuple(builder.inputs), outputs)
+
+
+def _active(nodes: list[Value]) -> set[Value]:
+    """Return the values that depend on a differentiable input."""
+    active: set[Value] = set()
+    for node in nodes:
+        if isinstance(node, Input):
+            if node.differentiable:
+                active.add(node)
+        elif isinstance(node, Reduce) and node.shift_invariant:
+            continue  # the program does not depend on it, so nothing runs through it
+        elif any(arg in active for arg in arguments(node)):
+            active.add(node)
+    return active
+
+
+def _total(builder: Builder, node: Value, parts: list[sp.Expr]) -> Value | None:
+    """Return a node's adjoint: what its uses passed to it, added up and summed to its kind.
+
+    The parts are added before they are summed over rows, so that one sum leaves the kernel, and their
+    common factors are taken out: y (g - d) loses fewer digits than y g - y d. A part that does not vary
+    along an axis stands there once for the whole axis, so as part of a sum over it, it is spread evenly.
+    """
+    joint = Kind.SCALAR
+    for part in parts:
+        joint |= builder.kind(part)
+    spread = []
+    for part in parts:
+        missing = joint & ~builder.kind(part) & ~node.kind
+        spread.append(part / sp.Mul(*(e.symbol for e in builder.extents(missing))))
+    added = sp.Add(*spread)
+    if added == 0:
+        return None
+    name = f"grad_{node.name}"
+    note = "sum over all uses" if len(parts) > 1 else ""
+    total = builder.map(name, sp.factor_terms(added) if len(parts) > 1 else added, note)
+    return builder.sum_to(name, total, node.kind, joint)
+
+
+def _spread(builder: Builder, node: Input, total: Value) -> Value:
+    """Return the adjoint of a column as a sum over rows also where it is known without one."""
+    if node.kind != Kind.COL or (isinstance(total, Reduce) and total.kind == Kind.COL):
+        return total
+    if isinstance(total, Reduce):
+        part = total.arg  # one value a row
+    else:
+        part = builder.map(f"{total.name}_part", total.symbol / builder.extent("rows").symbol)
+    name = f"grad_{node.name}"
+    return builder.reduce(name, "sum", builder.broadcast(f"{name}_part", part), Kind.COL)
+
+
+def _pull(
+    builder: Builder, node: Value, arg: Value, cotangent: Value, active: set[Value]
+) -> sp.Expr:
+    """Return what `node` passes of its cotangent to `arg`.
+
+    What goes to a column or a scalar is still to be summed; `_total` does that.
+    """
+    name = f"grad_{arg.name}"
+    if isinstance(node, Map):
+        outside, inside = _split(builder, _derivative(node, arg), node, arg)
+
+        def through(partial: sp.Expr, within: Choice) -> sp.Expr:
+            return cotangent.symbol * _named_partial(builder, node, arg, partial, active, within)
+
+        product = masked(inside, through)
+        if product == 0:
+            return product
+        if arg.kind == Kind.ROW:
+            passed = builder.map(name, product, f"through {node.name}")
+            passed = builder.sum_to(name, passed, arg.kind, node.kind)
+            return masked(outside, lambda factor, _: passed.symbol * factor)
+        lacking = node.kind & ~arg.kind & ~builder.kind(product)
+        return product * sp.Mul(*(e.symbol for e in builder.extents(lacking)))
+    if isinstance(node, Take):
+        return _put_back(builder, arg, node.index, cotangent)
+    assert isinstance(node, Reduce)
+    if node.op == "sum":  # the adjoint of a sum is a broadcast
+        if isinstance(cotangent, Map) and cotangent.kind == Kind.ROW:
+            return cotangent.expr  # its factors may be common to other parts
+        return cotangent.symbol
+    return cotangent.symbol * _share_of_maximum(builder, node).symbol
+
+
+def _push(builder: Builder, node: Value, arg: Value, tangent: Value, active: set[Value]) -> sp.Expr:
+    """Return what the tangent of `arg` adds to that of `node`."""
+    name = f"tangent_{node.name}"
+    if isinstance(node, Map):
+
+        def through(partial: sp.Expr, within: Choice) -> sp.Expr:
+            return tangent.symbol * _named_partial(builder, node, arg, partial, active, within)
+
+        return masked(_derivative(node, arg), through)
+    if isinstance(node, Take):
+        return builder.take(tangent, node.index).symbol
+    assert isinstance(node, Reduce)
+    if node.op == "max":
+        share = _share_of_maximum(builder, node)
+        tangent = builder.map(f"{name}_term", tangent.symbol * share.symbol, f"of {arg.name}")
+    return builder.sum_to(name, tangent, node.kind, arg.kind).symbol
+
+
+def _derivative(node: Map, arg: Value) -> sp.Expr:
+    """Return d node / d arg, with its choices outside of its products."""
+    partial = sp.diff(node.expr, arg.symbol)
+    if partial.has(sigmoid):  # the product rule leaves s(x) s(-x)^2 - s(x)^2 s(-x)
+        partial = sp.factor_terms(partial)
+    return choices_outside(complemented(partial))
+
+
+def _split(builder: Builder, partial: sp.Expr, node: Map, arg: Value) -> tuple[sp.Expr, sp.Expr]:
+    """Split a partial derivative into a factor that leaves the sum over a row, and the rest.
+
+    sum(c e / s^2) = sum(c e) / s^2: the sum no longer waits for s, which saves a pass over the row.
+    """
+    if arg.kind != Kind.ROW or node.kind == Kind.ROW:
+        return sp.Integer(1), partial
+    coefficient, factors = sp.factor_terms(partial).as_coeff_mul()
+    inside = [f for f in factors if Kind.COL in builder.kind(f)]
+    outside = [f for f in factors if f not in inside]
+    return sp.Mul(coefficient, *outside), sp.Mul(*inside)
+
+
+def _named_partial(
+    builder: Builder,
+    node: Map,
+    arg: Value,
+    partial: sp.Expr,
+    active: set[Value],
+    within: Choice,
+) -> sp.Expr:
+    """Return d node / d arg: a number or symbol as it is, anything longer as a node of its own.
+
+    The node is 0 outside of the choice around it: there its own derivative may not exist.
+
+    What is smaller than full stays inside the expression: lowering hoists it anyway, and as a node of a
+    column its own adjoint would be a sum over rows in the middle of the next derivative.
+    """
+    partial = sp.factor_terms(partial)
+    if partial.is_Symbol or builder.kind(partial) != Kind.FULL:
+        return partial
+    sole = sum(1 for a in node.args if a in active) == 1
+    name = f"d_{node.name}" if sole else f"d_{node.name}_{arg.name.removeprefix(node.name + '_')}"
+    return builder.map(name, within(partial), f"d {node.name} / d {arg.name}").symbol
+
+
+def _share_of_maximum(builder: Builder, node: Reduce) -> Value:
+    """Return each element's share in its maximum: evenly among the largest, as torch.amax has it."""
+    largest = builder.map(
+        f"is_{node.name}",
+        sp.Piecewise((1, sp.Eq(node.arg.symbol, node.symbol)), (0, True)),
+        f"where {node.arg.name} is the largest",
+    )
+    count = builder.sum_to(f"{node.name}_count", largest, node.kind, node.arg.kind)
+    return builder.map(f"d_{node.name}", largest.symbol / count.symbol, "shared among ties")

@@ -1,0 +1,142 @@
+"""Formula -> nodes: the row functions, random draws and named parts of a formula become values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import sympy as sp
+
+from fusegen import atoms
+from fusegen.program.builder import Builder
+from fusegen.program.ir import Input, Kind, Value
+
+
+def formula_value(
+    builder: Builder, label: str, expr: sp.Expr, note: str = "", *, gone: Kind = Kind.SCALAR
+) -> Value:
+    """Return the value of a formula over the symbols of `builder`'s values.
+
+    Each reduction's argument becomes a node of its own, which the rest of the formula shares.
+
+    Args:
+        builder: where the nodes are made.
+        label: what the formula's value is called; its parts are called after it.
+        expr: the formula.
+        note: the comment of its node.
+        gone: the axes that what is reduced does not have any more: without columns a row is one element,
+            without rows all rows are one.
+    """
+    return _FormulaNodes(builder, label, note, gone).value(sp.sympify(expr))
+
+
+_EXTENTS: dict[sp.Symbol, Literal["rows", "cols", "sample"]] = {
+    atoms.COLS: "cols",
+    atoms.ROWS: "rows",
+    atoms.SAMPLE: "sample",
+}
+_REDUCTIONS = {
+    atoms.RowMax: "max",
+    atoms.RowShift: "max",
+    atoms.RowSum: "sum",
+    atoms.ColumnSum: "column_sum",
+    atoms.SampleSum: "sample_sum",
+    atoms.Total: "total",
+}
+
+
+def _of_single_elements(expr: sp.Expr) -> sp.Expr:
+    """Return a formula over rows of one element: what is reduced or taken is what comes out."""
+    expr = expr.xreplace({atoms.COLS: sp.Integer(1), atoms.COLUMN: sp.Integer(0)})
+    return expr.replace(lambda e: isinstance(e, atoms.ROW_FUNCTIONS), lambda e: e.args[0])
+
+
+def _using(expr: sp.Expr, term: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
+    """Return an expression with a symbol in the place of a term that is reduced.
+
+    Also of a sum in a longer one: x + 4 - max(x + 4) takes the maximum off what it is the maximum of.
+    """
+    expr = expr.xreplace({term: symbol})
+    if not term.is_Add:
+        return expr
+    added = set(term.args)
+    return expr.replace(
+        lambda part: part.is_Add and added < set(part.args),
+        lambda part: sp.Add(symbol, *(arg for arg in part.args if arg not in added)),
+    )
+
+
+class _FormulaNodes:
+    """Turns the row functions, random draws and named parts of one formula into nodes of their own."""
+
+    def __init__(self, builder: Builder, label: str, note: str, gone: Kind) -> None:
+        self.builder, self.label, self.note, self.gone = builder, label, note, gone
+
+    def value(self, expr: sp.Expr) -> Value:
+        """Return the formula's value as a node called after the op."""
+        return self.builder.map(self.label, self._pointwise(expr), self.note)
+
+    def _pointwise(self, expr: sp.Expr) -> sp.Expr:
+        if Kind.COL in self.gone:
+            expr = _of_single_elements(expr)
+        if Kind.ROW in self.gone:
+            expr = expr.xreplace({atoms.ROWS: sp.Integer(1)})
+        for symbol, axis in _EXTENTS.items():
+            if expr.has(symbol):
+                expr = expr.xreplace({symbol: self.builder.extent(axis).symbol})
+        if expr.has(atoms.COLUMN):
+            expr = expr.xreplace({atoms.COLUMN: self.builder.index().symbol})
+        for draw in sorted(expr.atoms(atoms.Draw), key=str):
+            before = sum(1 for i in self.builder.inputs if i.source == "random")
+            stream = self.builder.draws + before
+            made = self.builder.input(f"{self.label}_u", Kind.FULL, "random", stream=stream)
+            expr = expr.xreplace({draw: made.symbol})
+        parts = (atoms.Let, atoms.RowTake, *_REDUCTIONS)
+        while found := expr.atoms(*parts):
+            innermost = [f for f in found if not any(arg.has(*parts) for arg in f.args)]
+            part = min(innermost, key=str)
+            if isinstance(part, atoms.Let):
+                expr = expr.xreplace({part: self._named(part).symbol})
+            elif isinstance(part, atoms.RowTake):
+                expr = expr.xreplace({part: self._taken(*part.args).symbol})
+            else:
+                reduced = self._reduced(part)
+                # What is reduced has a node of its own, which the rest of the formula shares.
+                term = self.builder.map(f"{reduced.name}_term", part.args[0])
+                expr = _using(expr.xreplace({part: reduced.symbol}), part.args[0], term.symbol)
+        return expr
+
+    def _named(self, part: sp.Expr) -> Value:
+        name, inner = part.args[0], self._pointwise(part.value)
+        return self.builder.map(f"{self.label}_{name}", inner, f"{self.label}: {name}")
+
+    def _taken(self, inner: sp.Expr, index: sp.Symbol) -> Value:
+        named = self.builder.value(index)
+        if not isinstance(named, Input) or not named.integer:
+            raise TypeError(f"{index} is no operand with a column's number for each row")
+        value = self.builder.map(f"{self.label}_term", inner, f"{self.label}: what is taken")
+        return self.builder.take(value, named)
+
+    def _reduced(self, part: sp.Expr) -> Value:
+        (inner,) = part.args
+        name = f"{self.label}_{_REDUCTIONS[part.func]}"
+        value = self.builder.map(f"{name}_term", inner, f"{self.label}: what is reduced")
+        if part.func is atoms.Total:
+            return self.builder.sum_to(
+                name, value, Kind.SCALAR, over=value.kind | (Kind.ROW & ~self.gone)
+            )
+        if part.func is atoms.ColumnSum:
+            return self.builder.sum_to(name, value, Kind.COL)
+        if part.func is atoms.SampleSum:
+            return self.builder.reduce(
+                name, "sum", value, Kind.COL, shift_invariant=True, sample=True
+            )
+        if part.func is atoms.RowSum:
+            return self.builder.sum_to(name, value, Kind.ROW, over=Kind.COL | Kind.ROW)
+        if Kind.COL not in value.kind:
+            return value
+        if value.kind == Kind.COL:  # each row has the same columns
+            value = self.builder.broadcast(f"{name}_part", value)
+        shift = part.func is atoms.RowShift
+        return self.builder.reduce(
+            name, "max", value, value.kind & ~Kind.COL, shift_invariant=shift
+        )

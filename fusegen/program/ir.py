@@ -1,0 +1,326 @@
+"""The intermediate representation: a DAG of scalar expressions over values of four kinds.
+
+The activation is viewed as [rows, cols]. A value varies along some of the two axes, and that is
+its kind: full [rows, cols], col [cols], row [rows], scalar []. A node is a pointwise sympy
+expression over other nodes (`Map`), a reduction to a smaller kind (`Reduce`) or an element of each
+row (`Take`). Using a smaller kind in a larger expression broadcasts it.
+
+An operand with one number a channel, such as [C, 1, 1], varies along rows or columns or both,
+depending on how the activation's dims become rows and columns (`chain/layout.py`). In a program it has
+that kind, as if it had been spread, and is marked `per_channel`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import sympy as sp
+
+from fusegen.atoms.text import written
+
+
+class Kind(enum.Flag):
+    """The axes a value varies along. `a | b` is the kind of an expression over both.
+
+    CHANNEL is the kind of operands in specs and ops alone; in a program they have another.
+    """
+
+    SCALAR = 0
+    ROW = 1
+    COL = 2
+    FULL = 3
+    CHANNEL = 4
+
+    @property
+    def label(self) -> str:
+        """The kind's name in specs and messages."""
+        return (self.name or "scalar").lower()
+
+    @property
+    def shape(self) -> str:
+        """The kind's shape in terms of the activation's, as users read it."""
+        return {0: "[]", 1: "[rows]", 2: "[cols]", 3: "[rows, cols]", 4: "[channels]"}[self.value]
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A value of a program; two values are the same only if they are the same object."""
+
+    name: str
+    kind: Kind
+
+    @property
+    def symbol(self) -> sp.Symbol:
+        """What stands for this value in the expressions of others."""
+        return sp.Symbol(self.name, real=True)
+
+
+#: Where an input comes from: a tensor, a number given at the call, the random generator, the
+#: activation's own extent, or the number of the column.
+Source = Literal["tensor", "attribute", "random", "extent", "index"]
+#: The shape of an output: that of an input, the activation's without its columns (the dim dropped, or
+#: kept with size 1), one number, or that of one half of a tensor with two.
+Outline = Literal["like", "row", "keepdim", "scalar", "half"]
+
+
+#: What the name of a second half ends in.
+SECOND = "_half"
+
+
+@dataclass(frozen=True)
+class Half:
+    """Which half of a tensor a value is: the tensor has a dim twice as long, with one half behind the other.
+
+    Both halves are inputs of a program, and where one is an output, so is the other.
+
+    Args:
+        tensor: the tensor's name, which is the first half's too.
+        place: 0 for the first half, 1 for the second.
+    """
+
+    tensor: str
+    place: int
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Value):
+    """A value that comes from outside.
+
+    Args:
+        source: where from.
+        differentiable: whether `vjp` gives it a cotangent.
+        stream: for a random input, which of the chain's draws it is.
+        integer: whether the tensor holds int64 numbers.
+        per_channel: whether the tensor holds one number a channel, which is spread along `kind`.
+            An output like this input is added up over all that its channel was spread to.
+        half: which half of a tensor it is, where it is one.
+    """
+
+    source: Source = "tensor"
+    differentiable: bool = True
+    stream: int = 0
+    integer: bool = False
+    per_channel: bool = False
+    half: Half | None = None
+
+    @property
+    def declared(self) -> Kind:
+        """The kind of the tensor itself."""
+        return Kind.CHANNEL if self.per_channel else self.kind
+
+    @property
+    def tensor(self) -> str:
+        """The name of the tensor that holds it."""
+        return self.half.tensor if self.half else self.name
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The row that a value is one element of: it has that element's bits, and its cotangent goes there.
+
+    Args:
+        name: the value's name for the whole row.
+        index: an integer input with the element's column for each row.
+        elements: each symbol of the row's expression, with the one that stands for its element.
+    """
+
+    name: str
+    index: Input
+    elements: tuple[tuple[sp.Symbol, sp.Symbol], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Map(Value):
+    """A pointwise expression over `args`, which stand in it by their symbols.
+
+    Args:
+        note: where the node comes from, for the comment beside its line.
+        whole: the row that it is taken from, where it is.
+    """
+
+    expr: sp.Expr
+    args: tuple[Value, ...]
+    note: str = ""
+    whole: Whole | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Reduce(Value):
+    """A sum or maximum of `arg` over the axes that its kind has and this value's kind lacks.
+
+    Args:
+        shift_invariant: the program's results do not depend on it, so no gradient runs through it.
+        sample: whether it is taken over the first sixteenth of the rows alone.
+    """
+
+    op: Literal["sum", "max"]
+    arg: Value
+    shift_invariant: bool = False
+    sample: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Take(Value):
+    """The element of each row that the row's `index` names: one load, known before the row is read.
+
+    Taking is pointwise: what is taken of an expression is the expression of what is taken (`Builder.take`),
+    so `arg` is never computed from the row. Where the index is no column the first is taken: whoever
+    uses the element must then select another value.
+
+    Args:
+        arg: an input, or a sum over rows with a value for each column.
+        index: an integer input with a column's number for each row.
+    """
+
+    arg: Value
+    index: Input
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a program returns under one name.
+
+    Args:
+        value: what is returned; where its kind is smaller than the output's, it is broadcast.
+        like: the input whose kind and shape the output has.
+        outline: where it is not "like", the shape it has instead.
+    """
+
+    value: Value
+    like: Input
+    outline: Outline = "like"
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of what is returned."""
+        if self.outline in ("like", "half"):
+            return self.like.kind
+        return Kind.SCALAR if self.outline == "scalar" else Kind.ROW
+
+    @property
+    def declared(self) -> Kind:
+        """The kind of the tensor itself."""
+        return self.like.declared if self.outline == "like" else self.kind
+
+    def half(self, name: str) -> Half | None:
+        """Return which half of a tensor the output of a name is, where it is one."""
+        if self.outline != "like" or self.like.half is None:
+            return None
+        place = self.like.half.place
+        return Half(name.removesuffix(SECOND) if place else name, place)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Inputs, and outputs by name; the nodes between are found from the outputs.
+
+    Args:
+        name: what the program computes, such as "forward" or "backward".
+        inputs: in the order in which the operator takes them.
+        outputs: in the order in which the operator returns them.
+        saved: row statistics and totals of the forward pass that are returned beside the outputs, so
+            that the backward need not compute them again.
+        notes: what was left out because it can act on no value, in words.
+    """
+
+    name: str
+    inputs: tuple[Input, ...]
+    outputs: Mapping[str, Output]
+    saved: tuple[Value, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def nodes(self, given: Collection[Value] = ()) -> list[Value]:
+        """Return every value that the outputs need where some are given, each after its arguments."""
+        return topological(
+            (*(out.value for out in self.outputs.values()), *self.saved),
+            lambda value: () if value in given else arguments(value),
+        )
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors that hold the inputs which are one, by name and in order."""
+        return tuple(dict.fromkeys(i.tensor for i in self.inputs if i.source == "tensor"))
+
+    @property
+    def returned(self) -> Mapping[str, Output]:
+        """The outputs by the tensor that holds them: of two halves the first."""
+        halves = {name: output.half(name) for name, output in self.outputs.items()}
+        return {n: o for n, o in self.outputs.items() if not ((half := halves[n]) and half.place)}
+
+    def __str__(self) -> str:
+        head = ", ".join(f"{v.name}: {v.declared.label}" for v in self.inputs)
+        lines = [f"{self.name}({head})"]
+        lines += [f"  {describe(v)}" for v in self.nodes() if not isinstance(v, Input)]
+        lines += [f"  ({note})" for note in self.notes]
+        lines += [
+            f"  -> {name}: {o.declared.label} = {o.value.name}" for name, o in self.outputs.items()
+        ]
+        lines += [f"  saved {v.name}: {v.kind.label}" for v in self.saved]
+        return "\n".join(lines)
+
+
+def arguments(value: Value) -> tuple[Value, ...]:
+    """Return the values that this one is computed from."""
+    if isinstance(value, Map):
+        return value.args
+    if isinstance(value, Take):
+        return (value.arg, value.index)
+    return (value.arg,) if isinstance(value, Reduce) else ()
+
+
+def topological(
+    roots: Iterable[Value], below: Callable[[Value], Iterable[Value]] = arguments
+) -> list[Value]:
+    """Return the roots and all that they need, arguments first; `below` gives a value's arguments."""
+    order: dict[Value, None] = {}
+    stack: list[tuple[Value, Iterator[Value]]] = []
+    for root in roots:
+        stack.append((root, iter(below(root))))
+        while stack:
+            value, rest = stack[-1]
+            if value in order:
+                stack.pop()
+                continue
+            following = next((a for a in rest if a not in order), None)
+            if following is None:
+                order[value] = None
+                stack.pop()
+            else:
+                stack.append((following, iter(below(following))))
+    return list(order)
+
+
+def depths(
+    program: Program, given: Collection[Value], waits: Callable[[Value], bool]
+) -> dict[Value, int]:
+    """Return how many of the values that `waits` names each value waits for, one behind the other.
+
+    Such a value counts itself. Inputs and `given` are known from the start, and what they follow from is left
+    out. Arguments come first.
+    """
+    found: dict[Value, int] = {}
+    for value in program.nodes(given):
+        if isinstance(value, Input) or value in given:
+            found[value] = 0
+        else:
+            found[value] = max((found[a] for a in arguments(value)), default=0) + waits(value)
+    return found
+
+
+def describe(value: Value) -> str:
+    """Return one line that says what the value is."""
+    if isinstance(value, Map):
+        return f"{value.name}: {value.kind.label} = {written(value.expr)}"
+    if isinstance(value, Reduce):
+        over = {1: "rows", 2: "cols", 3: "rows, cols"}[(value.arg.kind & ~value.kind).value]
+        note = ", shift-invariant" if value.shift_invariant else ""
+        first = "the first " if value.sample else ""
+        reduced = f"{value.op}({value.arg.name} over {first}{over}{note})"
+        return f"{value.name}: {value.kind.label} = {reduced}"
+    if isinstance(value, Take):
+        taken = f"take({value.arg.name}, {value.index.name})"
+        return f"{value.name}: {value.kind.label} = {taken}"
+    return f"{value.name}: {value.kind.label}"

@@ -1,0 +1,233 @@
+"""Chain -> the files of a generated package, through the templates."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import jinja2
+
+from fusegen.base import paths
+from fusegen.base.activity import doing
+from fusegen.base.version import __version__
+from fusegen.chain import Chain, Mode
+from fusegen.chain.layout import Layout
+from fusegen.lower import Kernel
+from fusegen.lower.kernel.launch import choose_launch
+from fusegen.lower.kernel.stage import Field, Result
+from fusegen.render.module import module_context
+from fusegen.render.module_names import RESULT, check_hidden
+from fusegen.spec.model import PASSES
+
+#: Template of each file of a package.
+_FILES = {
+    "element.h": "element.h.j2",
+    "kernel.h": "kernel.h.j2",
+    "kernel.cpp": "cpu/kernel.cpp.j2",
+    "kernel.cu": "cuda/kernel.cu.j2",
+    "binding.cpp": "binding.cpp.j2",
+    "__init__.py": "module.py.j2",  # the last: it holds a hash of all
+}
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator of the binding.
+
+    Args:
+        name: its name.
+        activation: the tensor that has the activation's shape.
+        kernel: what it runs, behind those before it.
+        dropped: the results that it does not return.
+        results: those that it does, a half's with the other half.
+        held: the tensor inputs that any of these kernels reads, by the first of them that each tensor holds.
+        saved: the statistics that any of them reads.
+        order: how the elements may lie; see `Kernel.order`.
+        passed: which pass that is, such as "backward".
+        layout: the rows and columns of its activation.
+        schema: its schema, as torch's dispatcher reads it.
+        cpp_parameters, cpp_returns, cpp_result: the same in C++.
+    """
+
+    name: str
+    activation: str
+    kernel: Kernel
+    dropped: tuple[Result, ...]
+    results: tuple[Result, ...]
+    passed: str
+    layout: Layout
+    held: tuple[Field, ...]
+    saved: tuple[Field, ...]
+    order: str
+    schema: str
+    cpp_parameters: str
+    cpp_returns: str
+    cpp_result: str
+
+    @property
+    def grouped(self) -> bool:
+        """Whether it takes the number of groups that the channels are cut into."""
+        return self.layout.groups is not None
+
+
+def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -> dict[str, str]:
+    """Return the text of each file of the chain's package, formatted, by file name.
+
+    Args:
+        chain: what to render.
+        tuned: launch parameters by pass and name, which those of the spec override.
+    """
+    launch = {
+        name: {**(tuned or {}).get(name, {}), **chain.spec.launch.get(name, {})} for name in PASSES
+    }
+    passes = [
+        _operator(mode, order, leg.layout)
+        for leg in chain.legs
+        for mode in leg.modes
+        for order in range(len(mode.kernels))
+    ]
+    values = [
+        _operator(mode, 0, leg.layout, value_alone=True)
+        for leg in chain.legs
+        for mode in leg.modes
+        if mode.kernels[0].droppable
+    ]
+    kernels = [part for op in passes for part in op.kernel.parts]
+    name = chain.spec.name
+    shared = {
+        "name": name,
+        "version": __version__,
+        "namespace": f"fusegen_{name}",
+        "chain": _chain_lines(chain),
+        "kernels": kernels,
+        "operators": passes + values,
+        "launches": {
+            part.name: choose_launch(part, launch.get(op.passed, {}))
+            for op in passes
+            for part in op.kernel.parts
+        },
+        "layouts": {part.name: op.layout for op in passes for part in op.kernel.parts},
+    }
+    environment = _environment()
+    files: dict[str, str] = {}
+    doing("rendering")
+    for file, template in _FILES.items():
+        comment = "#" if file.endswith(".py") else "//"
+        context: dict[str, object] = {**shared, "banner": _banner(chain, comment)}
+        if file.endswith(".py"):
+            context |= {**module_context(chain), "made_of": "", "result": RESULT}
+            everything = [*files.values(), environment.get_template(template).render(context)]
+            context["made_of"] = hashlib.sha256("".join(everything).encode()).hexdigest()[:12]
+        text = environment.get_template(template).render(context)
+        if file.endswith(".py"):
+            check_hidden(chain, text)
+        files[file] = text if file.endswith(".py") else formatted(text)
+    return files
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(paths.templates()),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+def _banner(chain: Chain, comment: str) -> str:
+    digest = hashlib.sha256(chain.spec.text.encode()).hexdigest()[:12]
+    source = _in_comment(chain.spec.path.name if chain.spec.path else f"{chain.spec.name}.yaml")
+    lines = [
+        f"Generated by fusegen {__version__} from {source} (sha256 {digest}). Do not edit:",
+        "`fusegen build` writes it anew from the spec.",
+    ]
+    return "\n".join(f"{comment} {line}" for line in lines)
+
+
+def _in_comment(text: str) -> str:
+    """Return a file's name as a comment may hold it, with '?' for what could end the comment.
+
+    A name may hold anything but a slash: a newline, bytes that are no UTF-8, a backslash that joins the next
+    line to the comment.
+    """
+    return re.sub(r"[^A-Za-z0-9_.,+=@ -]", "?", text)
+
+
+def _chain_lines(chain: Chain) -> list[str]:
+    lines = []
+    for step in chain.spec.steps:
+        summary = f"  {step.op.summary}" if step.op else ""
+        lines.append(f"{step.text}{summary}")
+    return lines
+
+
+def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = False) -> Operator:
+    """Return the operator of one pass: tensors, saved statistics, seed, attributes, groups.
+
+    With `value_alone` that is the forward pass for a call that no derivative will follow.
+    """
+    program, kernel = mode.programs[order], mode.kernels[order]
+    grouped = layout.groups is not None
+    tensors = list(program.tensors)
+    if order:
+        tensors += [v.name for v in mode.saved]
+    tensors += ["seed"] if mode.random else []
+    numbers = [i.name for i in program.inputs if i.source == "attribute"]
+    results = [*program.returned, *(() if value_alone else (v.name for v in program.saved))]
+    name = f"{kernel.name}_value" if value_alone else kernel.name
+    typed = [f"Tensor {t}" for t in tensors] + [f"float {n}" for n in numbers]
+    typed += ["int groups"] if grouped else []
+    returned = ["Tensor"] * len(results)
+    one = len(results) == 1
+    together = ", ".join(returned)
+    dropped = kernel.droppable if value_alone else ()
+    written = [r for part in kernel.parts for r in part.results if r not in dropped]
+    return Operator(
+        name=name,
+        activation=tensors[0],
+        kernel=kernel,
+        dropped=dropped,
+        results=tuple(r for r in written if not (r.half and r.half.place)),
+        held=tuple({f.tensor: f for part in kernel.parts for f in part.tensors}.values()),
+        order=mode.orders[order],
+        saved=tuple(dict.fromkeys(f for part in kernel.parts for f in part.saved if not f.handed)),
+        passed=PASSES[order],
+        layout=layout,
+        schema=f"{name}({', '.join(typed)}) -> {together if one else f'({together})'}",
+        cpp_parameters=", ".join(
+            [f"[[maybe_unused]] Tensor {t}" for t in tensors]
+            + [f"[[maybe_unused]] double {n}" for n in numbers]
+            + (["int64_t groups"] if grouped else [])
+        ),
+        cpp_returns="Tensor" if one else f"std::tuple<{together}>",
+        cpp_result=f"{results[0]}_out" if one else f"{{{', '.join(f'{r}_out' for r in results)}}}",
+    )
+
+
+_STYLE = (
+    "{BasedOnStyle: Google, ColumnLimit: 100, AllowShortFunctionsOnASingleLine: Empty, "
+    "SortIncludes: false, AllowShortLoopsOnASingleLine: true, IndentPPDirectives: None, "
+    "CommentPragmas: '^ {2,}'}"  # what is indented is a list, and no prose: a line for each node
+)
+
+
+def formatted(text: str) -> str:
+    """Return C++ text as clang-format lays it out; the pinned version makes it the same everywhere."""
+    from clang_format import get_executable
+
+    text = re.sub(r",\s*\}", " }", text)  # templates end each item of a list with a comma
+    done = subprocess.run(
+        [get_executable("clang-format"), f"--style={_STYLE}", "--assume-filename=x.cpp"],
+        input=re.sub(r"\n{3,}", "\n\n", text),
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    return done.stdout

@@ -1,0 +1,213 @@
+"""Chain -> what the template of `__init__.py` needs: signatures, submodules, parameters, calls."""
+
+from __future__ import annotations
+
+from fusegen.chain import Chain
+from fusegen.render.module_docs import Parameter, example, module_signature, signature
+from fusegen.render.module_forward import fused_submodules, local, source_of
+from fusegen.render.module_segments import leg_contexts, tuple_text
+from fusegen.render.stepwise import stepwise_lines
+from fusegen.spec.model import INPUT, Argument, Operand, Ref, Spec, Step
+
+#: What every constructor of parameters takes, as torch's own modules do.
+_FACTORY = ("device=device", "dtype=dtype")
+_PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
+
+
+def module_context(chain: Chain) -> dict[str, object]:
+    """Return the context of `templates/module.py.j2`."""
+    spec = chain.spec
+    arguments = {a.name: a for a in spec.arguments}
+    floats = [arguments[name] for name in chain.attributes]
+    options = [Parameter(a.name, "float", _literal(a)) for a in floats]
+    options += [Parameter(name, "int", _literal(arguments[name])) for name in chain.groups]
+    if chain.moded:
+        options.append(Parameter("training", "bool", str(_trains_by_default(spec))))
+    legs = leg_contexts(chain)
+    tracked = [norm for leg in legs for norm in leg.tracked]
+    if tracked:
+        options.append(Parameter("batch_weights", "Sequence[float] | None", "None"))
+    if chain.random:
+        options.append(Parameter("seed", "int | Tensor | None", "None"))
+    inputs = ["x", *_inputs(chain), *_operands_given(chain)]
+    constructor = [_constructor_parameter(a) for a in spec.arguments]
+    training, members = _training(spec), _members(chain)
+    fused = fused_submodules(chain, training)
+    held = _held_attributes(chain) | _held_groups(chain)
+    tensors = {o.name: f"self.{o.name}" if o.owner else o.name for o in chain.operands}
+    stepwise = stepwise_lines(spec, tensors, held) if fused else []
+    helpers = ("beside", "column_numbers", "one_a_row")
+    return {
+        "signatures": [
+            signature("apply", ["x", *(o.name for o in chain.operands)], options),
+            module_signature(constructor, inputs),
+        ],
+        "example": example(chain, options),
+        "summary": " -> ".join(_word(s) for s in spec.steps),
+        "description": spec.description,
+        "operands": chain.operands,
+        "layout": chain.layout,
+        "legs": legs,
+        "moded": chain.moded,
+        "random": chain.random,
+        "parameters": ["x: Tensor", *(f"{o.name}: Tensor" for o in chain.operands)],
+        "options": options,
+        "tracked": tracked,
+        "order": spec.order,
+        "constructor": constructor,
+        "members": members,
+        "factory": any("dtype=dtype" in line for line in members),
+        "inputs": inputs,
+        "keeps_input": any(o.name == INPUT for o in chain.operands),
+        "source": source_of(chain, _inputs(chain)),
+        "fused": fused,
+        "stepwise": stepwise,
+        "helpers": [name for name in helpers if any(f"{name}(" in line for line in stepwise)],
+        "training": f"{local(training[0])}.training" if training else "",
+        "held_operands": {
+            o.name: f"self.{o.name}" if o.owner == o.name else o.name for o in chain.operands
+        },
+        "held_attributes": {name: _as_local(place) for name, place in held.items()},
+        "groups": chain.groups,
+        "uses_shapes": any(a.type == "shape" for a in spec.arguments) or bool(tracked),
+        "norms": [local(t.label) for t in tracked],
+    }
+
+
+def _word(step: Step) -> str:
+    return step.op.name if step.op else f"({step.text})"
+
+
+def _literal(argument: Argument) -> str:
+    if argument.default is None:
+        return ""
+    if isinstance(argument.default, tuple):
+        return tuple_text(argument.default)
+    return repr(argument.default)
+
+
+def _trains_by_default(spec: Spec) -> bool:
+    """Whether `apply` trains unless told otherwise, as torch's own function does: dropout, not batch norm."""
+    return all(not (s.op and s.op.trained) for s in spec.steps)
+
+
+def _training(spec: Spec) -> list[str]:
+    """Return the submodules whose `training` decides the mode."""
+    return [
+        s.label
+        for s in spec.steps
+        if s.op and (s.op.trained or s.op.eval_mode == "identity") and s.op.submodule
+    ]
+
+
+def _constructor_parameter(argument: Argument) -> Parameter:
+    kind = _PYTHON_TYPES[argument.type]
+    if isinstance(argument.default, tuple) and any(isinstance(s, str) for s in argument.default):
+        return Parameter(argument.name, f"{kind} | None", "None")
+    return Parameter(argument.name, kind, _literal(argument))
+
+
+def _members(chain: Chain) -> list[str]:
+    """Return the constructor's lines: submodules, parameters and numbers, in the chain's order."""
+    spec = chain.spec
+    declared = {o.name: o for o in spec.operands}
+    held: set[str] = set()
+    lines: list[str] = []
+    seen: set[str] = set()
+    for argument in spec.arguments:
+        if isinstance(argument.default, tuple) and any(
+            isinstance(s, str) for s in argument.default
+        ):
+            lines.append(f"if {argument.name} is None:")
+            lines.append(f"    {argument.name} = {_literal(argument)}")
+    for step in spec.steps:
+        if step.op and step.op.submodule:
+            lines.append(f"self.{step.label} = {_submodule(step)}")
+            held |= {
+                v.name
+                for k, v in step.attributes.items()
+                if isinstance(v, Ref) and k in step.op.submodule.keywords
+            }
+        for operand in chain.operands:
+            if (
+                operand.owner == operand.name
+                and operand.name not in seen
+                and _uses(step, operand.name)
+            ):
+                seen.add(operand.name)
+                lines.append(f"self.{operand.name} = {_parameter(declared[operand.name])}")
+    lines += [f"self.{name} = {name}" for name in chain.attributes if name not in held]
+    return lines
+
+
+def _uses(step: Step, name: str) -> bool:
+    return any(isinstance(r, Ref) and r.name == name for r in step.operands.values())
+
+
+def _submodule(step: Step) -> str:
+    assert step.op is not None and step.op.submodule is not None
+    held = step.op.submodule
+    arguments = [_size(step, size) for size in held.sized_by]
+    arguments += [f"{k}={_size(step, k)}" for k in held.geometry if k in step.settings]
+    for keyword in held.keywords:
+        if keyword in step.attributes:
+            value = step.attributes[keyword]
+            arguments.append(f"{keyword}={value.name if isinstance(value, Ref) else repr(value)}")
+    flag = step.settings.get(held.flag, held.flagged)
+    if flag is not held.flagged:
+        arguments.append(f"{held.flag}={flag}")
+    if held.operands:
+        arguments += _FACTORY
+    return f"{held.module_for(step.dims)}({', '.join(arguments)})"
+
+
+def _size(step: Step, size: str) -> str:
+    """Return the text of a size that the step's submodule takes."""
+    setting = step.settings.get(size, step.attributes.get(size))
+    return str(setting)
+
+
+def _parameter(operand: Operand) -> str:
+    assert operand.shape is not None
+    shape = operand.shape if isinstance(operand.shape, str) else tuple_text(operand.shape)
+    return f"nn.Parameter(torch.{operand.init}({', '.join([shape, *_FACTORY])}))"
+
+
+def _inputs(chain: Chain) -> tuple[str, ...]:
+    """Return what the source takes beside x."""
+    return chain.source.op.inputs if chain.source is not None and chain.source.op else ()
+
+
+def _operands_given(chain: Chain) -> list[str]:
+    """Return the operands that a `Module` is called with; it knows x itself."""
+    return [o.name for o in chain.operands if o.owner is None and o.name != INPUT]
+
+
+def _held_groups(chain: Chain) -> dict[str, str]:
+    """Return where a `Module` keeps each number of groups that is an argument."""
+    places: dict[str, str] = {}
+    for step in chain.spec.steps:
+        value = step.attributes[step.op.groups] if step.op and step.op.groups else None
+        if step.op and isinstance(value, Ref):
+            places.setdefault(value.name, f"self.{step.label}.{step.op.groups}")
+    return places
+
+
+def _held_attributes(chain: Chain) -> dict[str, str]:
+    """Return where a `Module` keeps each attribute: in the submodule that takes it, or itself."""
+    places = {name: f"self.{name}" for name in chain.attributes}
+    for step in chain.spec.steps:
+        held = step.op.submodule.keywords if step.op and step.op.submodule else ()
+        for key, value in step.attributes.items():
+            if isinstance(value, Ref) and key in held:
+                held_already = places[value.name] != f"self.{value.name}"
+                places[value.name] = (
+                    places[value.name] if held_already else f"self.{step.label}.{key}"
+                )
+    return places
+
+
+def _as_local(place: str) -> str:
+    """Return the text of a place in `forward`, which has each submodule in a local."""
+    owner, _, attribute = place.removeprefix("self.").partition(".")
+    return f"{local(owner)}.{attribute}" if attribute else place

@@ -1,0 +1,118 @@
+"""Chain -> what the template needs for `Module.forward`: when the fused kernels stand for the submodules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fusegen.chain import Chain
+from fusegen.chain.layout import CHANNEL_DIM
+from fusegen.spec.model import Ref, Step
+
+
+@dataclass(frozen=True)
+class Held:
+    """A submodule of a `Module`, as its `forward` sees it.
+
+    Args:
+        label: its name.
+        conditions: what must hold so that the kernels may take its parameters instead of a call; the last
+            ones leave its tensors in locals that are called as the chain's operands.
+    """
+
+    label: str
+    conditions: tuple[str, ...]
+
+    @property
+    def local(self) -> str:
+        """The local that holds it."""
+        return local(self.label)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The product that a chain starts from.
+
+    Args:
+        function: torch's function for it.
+        arguments: the function's arguments.
+        held: its submodule, or None where it has none.
+        bias: the operand that is its bias, or nothing.
+        channel: the dim of its channels.
+    """
+
+    function: str
+    arguments: tuple[str, ...]
+    held: Held | None
+    bias: str
+    channel: int
+
+
+def local(label: str) -> str:
+    """Return what `forward` calls a submodule."""
+    return f"{label}_"
+
+
+def source_of(chain: Chain, inputs: Sequence[str]) -> Source | None:
+    """Return the product that the chain starts from, if there is one; it takes `inputs` beside x."""
+    step = chain.source
+    if step is None:
+        return None
+    assert step.op is not None
+    function = f"torch.{step.op.torch}"
+    if step.op.submodule is None:
+        return Source(function, ("x", *inputs), None, "", 0)
+    held = local(step.label)
+    geometry = [f"{name}={held}.{name}" for name in step.op.submodule.geometry]
+    bias = next((f"{step.label}_{attribute}" for attribute in step.held.values()), "")
+    channel = CHANNEL_DIM if step.dims >= 3 else -1
+    arguments = ("x", *inputs, f"{held}.weight", *geometry)
+    return Source(function, arguments, _held(step, step, {}), bias, channel)
+
+
+def fused_submodules(chain: Chain, training: Sequence[str]) -> list[Held]:
+    """Return the submodules that lie inside the kernels.
+
+    Args:
+        chain: the chain.
+        training: those whose `training` decides the mode: all must agree.
+    """
+    steps = [s for s in chain.spec.steps if s.op and s.op.submodule and s is not chain.source]
+    first: dict[str, str] = {}
+    found = []
+    for step in steps:
+        agrees = training[0] if step.label in training[1:] else step.label
+        found.append(_held(step, next(s for s in steps if s.label == agrees), first))
+    return found
+
+
+def _held(step: Step, first: Step, shared: dict[str, str]) -> Held:
+    """Return a submodule with its conditions.
+
+    Args:
+        step: the step.
+        first: the one whose submodule must be in training where this one is.
+        shared: where each argument of the chain is read; it learns of this step's.
+    """
+    assert step.op is not None and step.op.submodule is not None
+    declared, own = step.op.submodule, local(step.label)
+    conditions = [f"plain({own}, {declared.module_for(step.dims)})"]
+    if first is not step:
+        conditions.append(f"{own}.training == {local(first.label)}.training")
+    for key in (*declared.keywords, step.op.groups):
+        if key not in step.attributes or (step.op.tracked and key == "momentum"):
+            continue  # a batch norm's momentum is read at each call
+        value = step.attributes[key]
+        if not isinstance(value, Ref):
+            conditions.append(f"{own}.{key} == {value!r}")
+        elif shared.setdefault(value.name, f"{own}.{key}") != f"{own}.{key}":
+            conditions.append(f"{own}.{key} == {shared[value.name]}")
+    for attribute, fixed in declared.fixed.items():
+        same = "is" if fixed is None or isinstance(fixed, bool) else "=="
+        conditions.append(f"{own}.{attribute} {same} {fixed!r}")
+    for attribute in declared.operands:
+        if attribute in step.held.values():
+            conditions.append(f"({step.label}_{attribute} := {own}.{attribute}) is not None")
+        else:
+            conditions.append(f"{own}.{attribute} is None")
+    return Held(step.label, tuple(conditions))

@@ -1,0 +1,63 @@
+"""Names of a spec that would hide what the functions of a generated package call."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable
+
+from fusegen.base.errors import SpecError
+from fusegen.chain import Chain
+from fusegen.spec.model import Argument, Operand
+
+__all__ = ["RESULT", "check_hidden"]
+
+#: What `apply` calls the value of a leg beside those that it keeps.
+RESULT = "y_"
+
+
+def check_hidden(chain: Chain, text: str) -> None:
+    """Refuse a name that hides something in a package's `__init__.py`, of which `text` is the text.
+
+    A parameter of a function hides what its module or Python calls so, and is itself lost where the function
+    has a variable of that name.
+
+    Raises:
+        SpecError: an argument or an operand does.
+    """
+    tree = ast.parse(text)
+    made = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef))
+    known = {*dir(builtins), *(n.name for n in made)}
+    assigned = (n for s in tree.body if isinstance(s, ast.Assign) for n in _stored(ast.walk(s)))
+    known |= set(assigned)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            known |= {(a.asname or a.name).partition(".")[0] for a in node.names}
+    hidden: set[str] = set()
+    values = {n for leg in chain.legs for n in (*leg.stretch.begins, *leg.stretch.kept)}
+    for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
+        parameters = {a.arg for a in (*function.args.args, *function.args.kwonlyargs)}
+        inside = [n for statement in function.body for n in ast.walk(statement)]
+        roots = [n.func for n in inside if isinstance(n, ast.Call)]
+        roots += [n.value for n in inside if isinstance(n, ast.Attribute)]
+        called = {n.id for n in roots if isinstance(n, ast.Name) and n.id in known}
+        hidden |= called & (parameters | (values if function.name == "apply" else set()))
+        if function.name != "__init__":  # which puts a default in an argument's place
+            hidden |= set(_stored(inside)) & parameters
+    hidden |= {RESULT} & values
+    declared: list[Argument | Operand] = [*chain.spec.arguments, *chain.spec.operands]
+    lines = {given.name: given.line for given in declared}
+    lines |= {step.label: step.line for step in chain.spec.steps if step.label in values}
+    for name, line in lines.items():
+        if name in hidden:
+            message = (
+                f"{name!r} cannot be a name here: the package's own Python code uses it; choose "
+                f"another, such as {name}_"
+            )
+            raise SpecError(message, chain.spec.path, line)
+
+
+def _stored(nodes: Iterable[ast.AST]) -> list[str]:
+    """Return the names that are assigned to."""
+    names = (n for n in nodes if isinstance(n, ast.Name))
+    return [n.id for n in names if isinstance(n.ctx, ast.Store)]

@@ -1,0 +1,160 @@
+"""A chain as Python text that runs each step by torch itself, and calls every submodule.
+
+A generated `Module` runs it where a submodule inside the fused kernels is more than its parameters: hooks,
+another class, changed attributes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import sympy as sp
+
+from fusegen import ops
+from fusegen.chain.cut_into_segments import Stretch, stretches_of
+from fusegen.ops import Op
+from fusegen.program import SECOND, Kind
+from fusegen.render.torch_text import TorchText
+from fusegen.spec.model import INPUT, Ref, Spec, Step
+
+
+def stepwise_lines(spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str, str]) -> list[str]:
+    """Return the lines that compute the chain's value of `x`, which they leave in `x`.
+
+    Args:
+        spec: the spec.
+        tensors: the text of each declared operand.
+        numbers: the text of each argument that steps take.
+    """
+    writer = _Writer(spec, tensors, numbers)
+    for stretch in stretches_of(spec):
+        writer.reduced = False
+        for step in stretch.steps:
+            writer.add(step, stretch)
+    return writer.lines
+
+
+class _Writer:
+    """Writes the steps one after the other.
+
+    Attributes:
+        lines: the lines so far.
+        reduced: whether the value may have lost dims since the stretch began.
+    """
+
+    def __init__(self, spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str, str]) -> None:
+        self.spec, self.tensors, self.numbers = spec, dict(tensors), numbers
+        self.lines: list[str] = []
+        self.reduced = False
+        self.mentioned = {name for step in spec.steps for name in step.mentions}
+        if INPUT in self.mentioned:
+            self.lines.append(f"{INPUT} = x")
+            self.tensors[INPUT] = INPUT
+
+    def add(self, step: Step, stretch: Stretch) -> None:
+        """Add the lines of a step."""
+        self.lines.append(f"x = {self._step(step, stretch)}")
+        self.reduced = self.reduced or _reduces(step)
+        if step.label in self.mentioned:
+            self.lines.append(f"{step.label} = x")
+            self.tensors[step.label] = step.label
+
+    def _step(self, step: Step, stretch: Stretch) -> str:
+        op, columns = step.op, stretch.layout.columns
+        if op is None:
+            assert step.formula is not None
+            names = {n: self._tensor(ref, columns) for n, ref in step.operands.items()}
+            return self._formula(step.formula, names, columns)
+        if op.submodule:
+            return f"self.{step.label}({', '.join(['x', *op.inputs])})"
+        if op.source:
+            return f"torch.{op.torch}({', '.join(['x', *op.inputs])})"
+        if step.halves:
+            dim = self.spec.halved
+            self.lines.append(f"x, second_ = x.chunk(2, {dim})")
+            return self._own_formula(step, stretch, {SECOND: "second_"})
+        attributes = step.attributes
+        if not op.torch or any(attributes[name] != op.attributes[name] for name in op.own):
+            return self._own_formula(step, stretch, {})
+        return self._call(step, op, columns)
+
+    def _call(self, step: Step, op: Op, columns: tuple[int, ...]) -> str:
+        """Return a call of the torch function that the step's op equals."""
+        arguments = ["x"]
+        if op.takes_shape:
+            arguments.append("normalized_shape=x.shape[-1:]")
+        for name, kind in op.operands.items():
+            text = self._place(step.operand(name), columns)
+            if op.optional:
+                held = isinstance(step.operand(name), Ref) and kind is Kind.CHANNEL
+                arguments.append(f"{name}={text}{'.flatten()' if held else ''}")
+            elif op.takes_tensors and not _is_tensor(step.operand(name)):
+                arguments.append(f"x.new_tensor({text})")
+            else:
+                arguments.append(text)
+        for name, value in step.attributes.items():
+            if name not in op.own:
+                text = self.numbers[value.name] if isinstance(value, Ref) else _literal(value)
+                arguments.append(f"{name}={text}")
+        value = ".values" if op.name in ("max", "min") else ""
+        return f"torch.{op.torch}({', '.join(arguments)}){value}"
+
+    def _own_formula(self, step: Step, stretch: Stretch, given: Mapping[str, str]) -> str:
+        """Return the value of an op that torch has no function for."""
+        op, columns = step.op, stretch.layout.columns
+        assert op is not None
+        symbols = {name: sp.Symbol(name, real=True) for name in op.operands}
+        attributes = {
+            name: sp.Symbol(value.name, real=True) if isinstance(value, Ref) else value
+            for name, value in step.attributes.items()
+        }
+        expr = ops.call(op, sp.Symbol("x", real=True), symbols, attributes)
+        names = {n: f"x.new_tensor({text})" for n, text in self.numbers.items()}
+        for name in op.operands:
+            if name == step.halves:
+                names[name] = given[SECOND]
+            elif name == op.classes:
+                names[name] = f"one_a_row({self._place(step.operand(name), ())}, x, {columns})"
+            else:
+                names[name] = self._tensor(step.operand(name), columns)
+        return self._formula(expr, names, columns)
+
+    def _formula(self, expr: sp.Basic, names: Mapping[str, str], columns: tuple[int, ...]) -> str:
+        cols = " * ".join(f"x.shape[{dim}]" for dim in columns)
+        extents = {"cols": f"({cols})", "rows": f"(x.numel() // ({cols}))"}
+        numbers = {"column": f"column_numbers(x, {columns})"}
+        text = TorchText({**extents, **numbers, **names, "x": "x"}, columns)
+        found = text.write(expr)
+        self.lines += text.lines
+        return found
+
+    def _tensor(self, value: Ref | float | None, columns: tuple[int, ...]) -> str:
+        """Return the text of what fills an operand's place, as a tensor."""
+        text = self._place(value, columns)
+        return text if _is_tensor(value) else f"x.new_tensor({text})"
+
+    def _place(self, value: Ref | float | None, columns: tuple[int, ...]) -> str:
+        """Return the text of what fills an operand's place."""
+        if not isinstance(value, Ref):
+            return _literal(value)
+        if value.is_argument:
+            return self.numbers[value.name]
+        text = self.tensors[value.name]
+        return f"beside(x, {text}, {columns})" if self.reduced and columns else text
+
+
+def _literal(value: object) -> str:
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    return f'float("{value}")' if infinite else repr(value)
+
+
+def _is_tensor(value: Ref | float | None) -> bool:
+    return isinstance(value, Ref) and not value.is_argument
+
+
+def _reduces(step: Step) -> bool:
+    """Whether a step may take dims away."""
+    if step.op is None:
+        return False
+    return step.attributes.get("keepdim") is False or "reduction" in step.attributes

@@ -1,0 +1,172 @@
+"""One step of a chain: what its op takes, and what the spec gives it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fusegen.base.errors import nearest
+from fusegen.ops import Op
+from fusegen.spec.attribute import read_attribute
+from fusegen.spec.model import Ref, Setting
+from fusegen.spec.operand import read_operand
+from fusegen.spec.scope import Names, Reading, shown
+from fusegen.spec.size import read_size
+from fusegen.spec.yaml import Place
+
+__all__ = ["Bound", "bind"]
+
+#: The settings of a submodule, by name.
+Settings = Mapping[str, Setting]
+
+
+@dataclass
+class Bound:
+    """What a step's op was given, each in its place."""
+
+    text: str
+    operands: dict[str, Ref | float] = field(default_factory=dict)
+    attributes: dict[str, Ref | float | int | bool | str | tuple[int, ...] | None] = field(
+        default_factory=dict
+    )
+    settings: dict[str, Setting] = field(default_factory=dict)
+
+
+def bind(names: Names, place: Place, op: Op, given: Any, sizes: Settings) -> Bound:
+    """Return what an op is given by a step.
+
+    Args:
+        names: the spec's names.
+        place: where the step stands; it ends in what the spec calls the op.
+        op: the op.
+        given: what stands behind the op: nothing, one value, or a mapping.
+        sizes: the sizes known from the chain's source.
+
+    Raises:
+        SpecError: something is missing, unknown, or of the wrong kind or type.
+    """
+    return _Binder(names, place, op, sizes).bind(given)
+
+
+class _Binder:
+    def __init__(self, names: Names, place: Place, op: Op, sizes: Settings) -> None:
+        self._step, self._op = Reading(names, place, op), op
+        self._known = sizes
+        self._word = self._step.word
+        self._inside = op.submodule.operands if op.submodule else ()
+        self._slots = [name for name in op.operands if name not in self._inside]
+        sized = op.submodule.sized_by if op.submodule else ()
+        self._sized = tuple(name for name in sized if name not in op.attributes)
+        self._sizes = [name for name in self._sized if op.source or name not in sizes]
+        self._geometry = op.submodule.geometry if op.submodule else {}
+        self._flags = {op.submodule.flag: op.submodule.flagged} if op.submodule else {}
+        self._flags.pop("", None)
+        self._keys = [*self._slots, *op.attributes, *self._sizes, *self._geometry, *self._flags]
+
+    def bind(self, given: Any) -> Bound:
+        values = self._by_name(given)
+        for key in values:
+            self._check_key(key)
+        bound = Bound(self._text(values, sole=not isinstance(given, dict)))
+        halves = self._op.halves
+        if halves and halves in values and "dim" in values:
+            message = f"{self._word} takes dim for the halves of one tensor: drop it, or {halves!r}"
+            raise self._step.error("dim", message)
+        for slot in self._slots:
+            if slot == halves and slot not in values:
+                continue
+            if values.get(slot) is not None or slot not in self._op.optional:
+                bound.operands[slot] = read_operand(
+                    self._step, slot, values.get(slot), self._example()
+                )
+        for name, default in self._op.attributes.items():
+            value = values.get(name, default)
+            if value is None and name in self._op.required:
+                raise self._step.error(
+                    name, f"{self._word} needs {name!r}; write {self._example()}"
+                )
+            given = value is not None and name in values
+            bound.attributes[name] = read_attribute(self._step, name, value) if given else value
+        for name in self._sized:
+            known = name not in self._sizes
+            bound.settings[name] = (
+                self._known[name] if known else read_size(self._step, name, values)
+            )
+        for name, default in self._geometry.items():
+            by_name = name not in values and name in self._step.names.arguments
+            if by_name and self._named_elsewhere(name):
+                message = (
+                    f"the argument {name!r} is named by another step, and {self._word} takes it too, by its "
+                    f"name; say so with `{name}: {name}`, else give `{name}: {default}`, or rename it"
+                )
+                raise self._step.names.document.error(self._step.place, message)
+            if name in values or by_name:
+                bound.settings[name] = read_size(self._step, name, values, default)
+        for name, usual in self._flags.items():
+            flag = values.get(name, usual)
+            if not isinstance(flag, bool):
+                raise self._step.unfit(name, "true or false", flag)
+            bound.settings[name] = flag
+        return bound
+
+    def _named_elsewhere(self, argument: str) -> bool:
+        """Whether another step is given an int argument, itself or so many times."""
+        chain = self._step.names.document.data["chain"]
+        others = (item for index, item in enumerate(chain) if index != self._step.place[1])
+        given = (v for item in others if isinstance(item, dict) for v in item.values())
+        values = (v for g in given for v in (g.values() if isinstance(g, dict) else [g]))
+        return any(isinstance(v, str) and argument in re.findall(r"\w+", v) for v in values)
+
+    def _check_key(self, key: str) -> None:
+        if key in self._keys:
+            return
+        if self._op.submodule and key in self._inside:
+            module = f"torch.{self._op.submodule.module_for(self._step.names.dims)}"
+            message = f"{key!r} of {self._word} lives in its {module}: a spec does not give it"
+            raise self._step.error(key, message)
+        if reason := self._op.refusal(key):
+            raise self._step.error(key, f"{self._word} takes no {key!r}: {reason}")
+        near = nearest(key[:64], [*self._keys, "name"])
+        message = f"{self._word} has no attribute or operand {shown(key)!r}{near}"
+        raise self._step.error(key, message)
+
+    def _by_name(self, given: Any) -> dict[str, Any]:
+        """Return what is given by name; a sole value is the sole operand, or the sole attribute."""
+        if given is None:
+            return {}
+        if isinstance(given, dict):
+            return {key: value for key, value in given.items() if key != "name"}
+        needed = [slot for slot in self._slots if slot not in self._op.optional]
+        targets = needed or list(self._op.attributes)
+        second = self._op.refusal("other") if "dim" in targets else None
+        if second and not isinstance(given, int | list):
+            message = f"{self._word} reduces a dim, which {shown(given)} is not: {second}"
+            raise self._step.names.document.error(self._step.place, message)
+        if len(targets) == 1 and not isinstance(given, list):
+            return {targets[0]: given}
+        what = " and ".join(targets)
+        if isinstance(given, list):
+            what = f"{what or 'nothing'}, not a list"
+        elif targets:
+            what = f"{what}; give them by name"
+        else:
+            what = "its settings by name" if self._keys else "neither an operand nor an attribute"
+        message = f"{self._word} takes {what}; write {self._example()}"
+        raise self._step.names.document.error(self._step.place, message)
+
+    def _example(self) -> str:
+        slots = [s for s in self._slots if s not in self._op.optional]
+        keys = slots or list(self._op.attributes) or self._keys
+        if not keys:
+            return f"- {self._word}"
+        if len(keys) == 1 and keys == slots:
+            return f"- {self._word}: {keys[0].upper()}"
+        return f"- {self._word}: {{" + ", ".join(f"{key}: ..." for key in keys) + "}"
+
+    def _text(self, values: Mapping[str, Any], *, sole: bool) -> str:
+        if sole and self._slots and values:
+            return f"{self._word}({shown(next(iter(values.values())))})"
+        listed = ", ".join(f"{key}={shown(value)}" for key, value in values.items())
+        return f"{self._word}({listed})" if listed else self._word

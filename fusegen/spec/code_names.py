@@ -1,0 +1,161 @@
+"""Names of a spec -> names in the generated C++, another one where a spec's own would clash there.
+
+Users name arguments, operands and steps as they like; in a kernel these names stand beside those of C++, of
+headers, and of the templates' own code. Only here is decided what a name is called there; one that clashes
+with nothing is kept. In Python (`apply`, `Module`, messages) a spec's names are always the user's own.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from fusegen.base import paths
+from fusegen.spec.model import EXPR, PASSES, Step
+
+__all__ = ["CPP_KEYWORDS", "code_names"]
+
+CPP_KEYWORDS = frozenset(
+    """
+    alignas alignof and and_eq asm atomic_cancel atomic_commit atomic_noexcept auto bitand bitor
+    bool break case catch char char16_t char32_t char8_t class co_await co_return co_yield compl
+    concept const const_cast consteval constexpr constinit continue decltype default delete do
+    double dynamic_cast else enum explicit export extern false float for friend goto if inline int
+    long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected
+    public reflexpr register reinterpret_cast requires restrict return short signed sizeof static
+    static_assert static_cast struct switch synchronized template this thread_local throw true try
+    typedef typeid typename typeof union unsigned using virtual void volatile wchar_t while xor
+    xor_eq
+    """.split()  # noqa: SIM905
+)
+#: Macros, and variables of CUDA, that begin with a small letter; a test asks the compilers for them.
+_MACROS = frozenset(
+    """
+    alloca assert assert_perror errno fpclassify half isascii isfinite isgreater isinf isless isnan isnormal
+    issubnormal isunordered linux major makedev math_errhandling minor offsetof sched_priority signbit stderr
+    stdin stdout strdupa strndupa toascii unix threadIdx blockIdx blockDim gridDim warpSize
+    """.split()  # noqa: SIM905
+)
+#: What other macros look like: FUSEGEN_FN, M_PIf, N, be16toh, isalpha_l.
+_MACRO_FORMS = re.compile(
+    r"[A-Z][A-Z0-9]*_\w*|[^a-z]+|cuda[A-Z]\w*|pthread_\w*|"
+    r"(be|le)\d+toh|hto[bl]e\d+|is[a-z]+_l|toascii_l"
+)
+#: Words that torch's dispatcher gives a meaning in an operator's schema.
+_SCHEMA = frozenset(
+    ("Tensor", "Scalar", "Generator", "Device", "Layout", "Stream", "str", "NoneType")
+)
+#: What the lowering puts before and behind names, as the templates do.
+_LOWERING = ("reduced_\0", "grad_\0", "tangent_\0", "\0_row", "\0_blocks", "\0_fitted")
+#: What operators, and the structs of their kernels, begin with.
+_OPERATORS = ("fusegen", "user_", *(name.replace("_", "") for name in PASSES))
+_OWN_NAME = "user_"
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What names in generated C++ may not be.
+
+    Args:
+        words: whole names.
+        before: what names begin with that the templates make of others.
+        behind: what they end in.
+        numbered: what names begin with that the templates make of numbers.
+    """
+
+    words: frozenset[str]
+    before: tuple[str, ...]
+    behind: tuple[str, ...]
+    numbered: frozenset[str]
+
+    def has(self, name: str) -> bool:
+        """Return whether a name may clash with one of generated C++."""
+        flat = name.lower().replace("_", "")
+        return (
+            name in self.words
+            or name.rstrip("0123456789") in self.numbered
+            or name.startswith((*self.before, "_"))
+            or name.endswith(self.behind)
+            or "__" in name
+            or _MACRO_FORMS.fullmatch(name) is not None
+            or not name.isascii()
+            or flat.startswith(_OPERATORS)
+            or name.startswith(_OWN_NAME)
+        )
+
+
+@cache
+def _taken() -> _Taken:
+    """Return what the templates' own code has, read from them: every word outside comments."""
+    found: set[str] = set(_LOWERING)
+    for path in sorted(paths.templates().rglob("*")):
+        if path.suffix in (".h", ".cuh"):
+            found |= _words("\n".join(re.findall(r"#\s*define(?:.|\\\n)*", path.read_text())))
+        elif path.suffix == ".j2" and not path.name.endswith((".py.j2", ".md.j2")):
+            found |= _words(path.read_text())
+    return _Taken(
+        words=frozenset({w for w in found if "\0" not in w} | CPP_KEYWORDS | _MACROS | _SCHEMA),
+        before=tuple(sorted({w.rstrip("\0") for w in found if w.endswith("_\0")})),
+        behind=tuple(sorted({w.lstrip("\0") for w in found if w.startswith("\0_")})),
+        numbered=frozenset(w.rstrip("\0") for w in found if w.endswith("\0")),
+    )
+
+
+def _words(text: str) -> set[str]:
+    """Return the words of a template's code; one that an expression is glued to has a NUL there."""
+    text = re.sub(r"(?s)\{#.*?#\}|//[^\n]*", " ", text)
+    # Of what the template engine works out, only what it writes as it stands.
+    text = re.sub(r"(?s)\{%(.*?)%\}", lambda m: f" {_literals(m[1])} ", text)
+    text = re.sub(r"(?s)\{\{(.*?)\}\}", lambda m: f"\0 {_literals(m[1])} \0", text)
+    return set(re.findall(r"\0[A-Za-z_]\w*|[A-Za-z_]\w*\0?", text))
+
+
+def _literals(expression: str) -> str:
+    """Return the texts in an expression; one that begins or ends in _ is glued to something."""
+    found = re.findall('"([^"]*)"', expression)
+    return " ".join(re.sub(r"^(?=_)", "\0", re.sub(r"(?<=_)$", "\0", text)) for text in found)
+
+
+def code_names(arguments: Iterable[str], steps: Sequence[Step]) -> dict[str, str]:
+    """Return what each name that a spec gives is called in generated C++.
+
+    Args:
+        arguments: the names of its arguments and operands.
+        steps: its steps; one that has its op's name keeps that.
+    """
+    own = [
+        s.label
+        for s in steps
+        if not re.fullmatch(rf"{s.op.name if s.op else EXPR}(_\d+)?", s.label)
+    ]
+    labels = _called(own, ())
+    made = [
+        f"{labels.get(step.label, step.label)}_{part}"
+        for step in steps
+        for part in (*step.held.values(), *(step.op.tracked.values() if step.op else ()))
+    ]
+    return labels | _called(arguments, {*labels.values(), *made})
+
+
+def _called(names: Iterable[str], others: Collection[str]) -> dict[str, str]:
+    """Return what names are called where others are taken."""
+    kept = list(dict.fromkeys(names))
+    taken = _taken()
+    found = {n: n for n in kept if not taken.has(n) and n not in others}
+    used = {*found.values(), *others}
+    for name in kept:
+        if name in found:
+            continue
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+        plain = re.sub("_+", "_", plain).strip("_") or "name"
+        base = candidate = f"{_OWN_NAME}{plain}"
+        count = 1
+        while candidate in used or candidate.endswith(taken.behind):
+            count += 1
+            candidate = f"{base}{count}"
+        used.add(candidate)
+        found[name] = candidate
+    return found

@@ -1,0 +1,157 @@
+"""The formulas of a chain, inline or an op's: what they are over, and whether they make sense."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import sympy as sp
+
+from fusegen.atoms import ROW_FUNCTIONS, RowMax, RowShift, RowSum
+from fusegen.atoms import constants as formula_constants
+from fusegen.atoms.constants import number
+from fusegen.base.errors import nearest
+from fusegen.ops import Op, RefusedError, call
+from fusegen.program import Kind
+from fusegen.spec.bind import Bound
+from fusegen.spec.dims import DimError, are_dims, check_dim, neighbours
+from fusegen.spec.formula import parser as formula
+from fusegen.spec.formula.syntax import names_in, read_tree
+from fusegen.spec.model import Ref
+from fusegen.spec.scope import Names
+from fusegen.spec.yaml import Place
+
+__all__ = ["check_op", "read_formula"]
+
+_X = sp.Symbol("x", real=True)
+
+
+#: What a formula's row functions reduce over, as a step's attribute.
+Dims = Mapping[str, int | tuple[int, ...]]
+
+
+def read_formula(
+    names: Names, place: Place, given: Any
+) -> tuple[sp.Expr, str, Mapping[str, Ref], Dims]:
+    """Return an inline formula, its text, what its names are, in the order of first mention, and its dims.
+
+    Args:
+        names: the spec's names.
+        place: where the step stands.
+        given: what stands behind `expr:`: the formula, or a mapping that has it and a `dim`.
+
+    Raises:
+        SpecError: it is no formula, or none that a chain can have as a step.
+    """
+    parts = given if isinstance(given, dict) else {"formula": given}
+    if not isinstance(parts.get("formula"), str):
+        raise names.document.error(
+            place, 'expr takes a formula in quotes: - expr: "x * sigmoid(x)"'
+        )
+    for key in parts:
+        if key not in ("formula", "dim", "name"):
+            near = nearest(str(key), ["formula", "dim", "name"])
+            raise names.document.error((*place, key), f"expr has no {str(key)[:64]!r}{near}")
+    text = " ".join(parts["formula"].split())
+    known = [*names.operands, *names.values, *names.of_type("float")]
+    symbols = {name: sp.Symbol(name, real=True) for name in ("x", *known)}
+    try:
+        expr = formula.parse(text, symbols)
+    except formula.FormulaError as error:
+        excerpt = text[max(error.column - 30, 0) : error.column + 30]
+        unknown = re.match("unknown name '(.*?)'", error.message)
+        reason = error.message
+        if unknown and unknown[1] in names.unnamed:
+            reason = f"{unknown[0]}: {names.unnamed[unknown[1]]}"
+        message = f"in the formula {excerpt!r}, column {error.column}: {reason}"
+        raise names.document.error(place, message) from None
+    used = [name for name in names_in(read_tree(text)[0]) if name in known]
+    for name in ("x", *used):  # torch's result would still have the shape of what cancels
+        if symbols[name] not in expr.free_symbols:
+            message = f"the formula {_short(text)!r} does not depend on {name}"
+            left_out = "" if name == "x" else ": leave it out"
+            raise names.document.error(place, message + left_out)
+    refs = {name: Ref(name, name in names.arguments, is_step=name in names.values) for name in used}
+    kinds = {symbols[name]: names.kind(name) & Kind.FULL for name in refs if name in names.operands}
+    kinds |= {symbols[name]: Kind.FULL for name in names.values}
+    wrong = _problem(expr, {**kinds, _X: Kind.FULL})
+    if wrong:
+        raise names.document.error(place, f"the formula {_short(text)!r} {wrong}")
+    return expr, text, refs, _dims(names, place, expr, parts)
+
+
+def _dims(names: Names, place: Place, expr: sp.Expr, parts: Mapping[str, Any]) -> Dims:
+    """Return the `dim` of a formula, if it has one."""
+    dim = parts.get("dim")
+    if dim is None:
+        return {}
+    here = (*place, "dim")
+    if not any(isinstance(part, ROW_FUNCTIONS) for part in formula_constants.parts(expr)):
+        message = "expr has a dim, but its formula reduces nothing; leave the dim out"
+        raise names.document.error(here, message)
+    try:
+        if are_dims(dim):
+            return {"dim": neighbours("dim", dim, names.dims)}
+        if isinstance(dim, bool) or not isinstance(dim, int):
+            message = f"'dim' of expr must be a dim, or a list of neighbouring ones, not {dim!r}"
+            raise names.document.error(here, message)
+        check_dim("dim", dim, names.dims)
+    except DimError as error:
+        raise names.document.error(here, str(error)) from None
+    return {"dim": dim}
+
+
+def check_op(names: Names, place: Place, op: Op, bound: Bound) -> None:
+    """Refuse operands and attributes that make an op's formula meaningless, such as `div: 0`.
+
+    Raises:
+        SpecError: the formula is infinite, or does not depend on the activation or an operand.
+    """
+    operands: dict[str, Any] = {name: sp.Symbol(name, real=True) for name in op.operands}
+    operands |= {name: _value(name, value) for name, value in bound.operands.items()}
+    attributes = {name: _value(name, value) for name, value in bound.attributes.items()}
+    for name in op.optional.keys() - bound.operands.keys():
+        del operands[name]
+    try:
+        expr = call(op, _X, operands, attributes)
+    except RefusedError as error:
+        raise names.document.error(place, f"{op.name} {error}") from None
+    wrong = formula_constants.problem(expr)
+    if wrong:
+        raise names.document.error(place, f"{_short(bound.text)} has {wrong}")
+    tensors = {n: v.name for n, v in bound.operands.items() if isinstance(v, Ref)}
+    for symbol, name in {_X: "x", **{operands[n]: name for n, name in tensors.items()}}.items():
+        if symbol not in expr.free_symbols:
+            raise names.document.error(place, f"{_short(bound.text)} does not depend on {name}")
+
+
+def _value(name: str, value: Any) -> Any:
+    """Return what stands for an operand or attribute in a formula."""
+    if isinstance(value, Ref):
+        return sp.Symbol(name, real=True)
+    return number(value) if isinstance(value, float) else value
+
+
+def _problem(expr: sp.Expr, kinds: Mapping[sp.Symbol, Kind]) -> str | None:
+    """Return why a formula cannot be a step of a chain, or None if it can."""
+    for reduction in formula_constants.parts(expr):
+        if not isinstance(reduction, RowSum | RowMax | RowShift):
+            continue
+        if Kind.COL not in _kind(reduction.args[0], kinds):
+            return "reduces what is the same in every column: nothing of it runs along a row"
+    return None
+
+
+def _kind(expr: sp.Basic, kinds: Mapping[sp.Symbol, Kind]) -> Kind:
+    """Return the axes an expression varies along; names without a kind are numbers."""
+    if isinstance(expr, sp.Symbol):
+        return kinds.get(expr, Kind.SCALAR)
+    kind = Kind.SCALAR
+    for arg in (*expr.args, *getattr(expr, "inside", ())):
+        kind |= _kind(arg, kinds)
+    return kind & Kind.ROW if isinstance(expr, RowSum | RowMax | RowShift) else kind
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,71 @@
+"""Specs: a YAML file -> `Spec`. docs/specs.md is the language.
+
+The text becomes data (`yaml.py`), the data's sections are checked (`sections.py`), and the
+chain is read step by step (`steps.py`). Whatever is wrong is one `SpecError` with file and line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fusegen.base.errors import SpecError
+from fusegen.spec.code_names import code_names
+from fusegen.spec.empty import check_given
+from fusegen.spec.model import Argument, Operand, Ref, Spec, Step
+from fusegen.spec.names import package_problem
+from fusegen.spec.sections import sections
+from fusegen.spec.steps import steps
+from fusegen.spec.yaml import read
+
+__all__ = ["Argument", "Operand", "Ref", "Spec", "Step", "load", "parse"]
+
+
+def load(path: Path) -> Spec:
+    """Return the spec in a file; its name is the file's stem.
+
+    Raises:
+        SpecError: the file cannot be read, or there is a mistake in it.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SpecError(f"cannot be read: {error.strerror}", path) from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SpecError("is not UTF-8; save it as UTF-8", path, line) from None
+    return parse(text, path.stem, path)
+
+
+def parse(text: str, name: str, path: Path | None = None) -> Spec:
+    """Return the spec that a text states.
+
+    Args:
+        text: the YAML.
+        name: the name of the package to generate.
+        path: the file the text came from, for messages.
+
+    Raises:
+        SpecError: for the first mistake.
+    """
+    wrong = package_problem(name)
+    if wrong:
+        raise SpecError(wrong, path)
+    document = read(text, path)
+    check_given(document)
+    model, arguments, operands = sections(document)
+    chain, operands, dims = steps(document, arguments, operands, model.dims)
+    return Spec(
+        name=name,
+        path=path,
+        text=text,
+        description=model.description,
+        arguments=arguments,
+        operands=operands,
+        steps=chain,
+        dims=dims,
+        order=model.order,
+        launch=model.launch,
+        codes=code_names([*(a.name for a in arguments), *(o.name for o in operands)], chain),
+    )

@@ -1,0 +1,304 @@
+"""The chain of a spec: each step's op, label, operands, attributes and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fusegen.base.activity import doing
+from fusegen.ops import Op, find
+from fusegen.program import Kind
+from fusegen.spec.bind import bind
+from fusegen.spec.formula.step import check_op, read_formula
+from fusegen.spec.model import EXPR, INPUT, Argument, Operand, Ref, Setting, Step
+from fusegen.spec.names import problem
+from fusegen.spec.scope import Names
+from fusegen.spec.words import unknown_op
+from fusegen.spec.yaml import Document, Place
+
+__all__ = ["steps"]
+
+#: The most steps of a chain.
+MAX_STEPS = 256
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A step before it has a label: the word it was written with, its op and what it was given.
+
+    The place ends in the word, also where the step is nothing but a word.
+    """
+
+    place: Place
+    word: str
+    op: Op | None
+    given: Any
+
+    @property
+    def named(self) -> bool:
+        """Whether later steps can use its value: it has a name, or a Module's attribute has."""
+        if isinstance(self.given, dict) and "name" in self.given:
+            return True
+        return self.op is not None and (self.op.source or self.op.submodule is not None)
+
+
+def steps(
+    document: Document, arguments: tuple[Argument, ...], operands: tuple[Operand, ...], dims: int
+) -> tuple[tuple[Step, ...], tuple[Operand, ...], int]:
+    """Return the steps of a spec's chain, its operands, and the number of the activation's dims, or 0.
+
+    Behind a product the chain's input is an operand, where a step uses it.
+
+    Args:
+        document: the spec.
+        arguments: its arguments.
+        operands: its operands; each must be used by some step.
+        dims: the number of dims that the spec states, or 0.
+
+    Raises:
+        SpecError: for the first mistake in the chain.
+    """
+    chain: list[Any] = document.data["chain"] or []
+    if not chain:
+        raise document.error(("chain",), "the chain is empty: it needs at least one step")
+    if len(chain) > MAX_STEPS:
+        message = (
+            f"the chain has {len(chain)} steps; at most {MAX_STEPS}: make several chains of it"
+        )
+        raise document.error(("chain", MAX_STEPS), message)
+    drafts = [_draft(document, ("chain", i), item) for i, item in enumerate(chain)]
+    for draft in drafts[1:]:
+        if draft.op is not None and draft.op.source:
+            message = f"{draft.word} can only be the first step: a chain starts from one product"
+            raise document.error(draft.place, message)
+    labels = _labels(document, drafts, [*(a.name for a in arguments), *(o.name for o in operands)])
+    source = drafts[0].op if drafts[0].op is not None and drafts[0].op.source else None
+    if dims and source is not None and source.rank not in (0, dims):
+        message = f"dims is {dims}, but {source.name} gives an activation of {source.rank} dims"
+        raise document.error(("dims",), message)
+    dims = dims or (source.rank if source is not None else 0)
+    declared = {o.name: o for o in operands}
+    if source is not None:
+        declared[INPUT] = Operand(INPUT, Kind.FULL, None, None, document.line(drafts[0].place))
+    names = Names(document, {a.name: a for a in arguments}, declared, dims)
+    values = () if source is not None else (INPUT,)
+    done: list[Step] = []
+    for draft, label in zip(drafts, labels, strict=True):
+        doing(f"reading step {len(done) + 1}")
+        unnamed = _unnamed(drafts, labels, len(done))
+        names = replace(names, values=values, unnamed=unnamed)
+        done.append(_step(names, draft, label, done))
+        names = replace(names, dims=_dims_behind(done[-1]))
+        values = (*values, label) if draft.named else values
+    _check_halves(document, drafts, done)
+    _check_made(document, drafts, done, [*arguments, *operands])
+    used = {name for step in done for name in step.tensors}
+    for operand in operands:
+        if operand.name not in used:
+            message = f"the operand {operand.name!r} is declared but no step of the chain uses it"
+            raise document.error(("operands", operand.name), message)
+    return tuple(done), tuple(o for o in declared.values() if o.name in used), dims
+
+
+def _unnamed(drafts: Sequence[_Draft], labels: Sequence[str], count: int) -> dict[str, str]:
+    """Return words that a step behind so many others may take for a value, each with what to do instead."""
+    found = {
+        draft.word: f"to use the value of a step, give it a name: - {draft.word}: {{name: ...}}"
+        for draft in drafts[:count]
+        if not draft.named and draft.op is not None
+    }
+    later = zip(drafts[count:], labels[count:], strict=True)
+    message = "a step can use the values of those in front of it, and that one is behind"
+    return found | {label: message for draft, label in later if draft.named}
+
+
+def _check_halves(document: Document, drafts: Sequence[_Draft], chain: Sequence[Step]) -> None:
+    """Refuse a value of which the chain goes on with two halves.
+
+    Raises:
+        SpecError: a step uses one.
+    """
+    halving = next((number for number, step in enumerate(chain) if step.halves), None)
+    if halving is None:
+        return
+    whole = {INPUT, *(step.label for step in chain[:halving])}
+    for draft, step in zip(drafts, chain, strict=True):
+        for name in whole.intersection(step.mentions):
+            message = (
+                f"{name!r} is two halves, of which {chain[halving].label} makes one: use the value of a step "
+                "from there on"
+            )
+            raise document.error(draft.place, message)
+
+
+def _check_made(
+    document: Document,
+    drafts: Sequence[_Draft],
+    chain: Sequence[Step],
+    declared: Sequence[Argument | Operand],
+) -> None:
+    """Refuse a name that a package makes of a step's: it would be two parameters of one function.
+
+    Raises:
+        SpecError: an argument, an operand or a step has it.
+    """
+    made = {
+        f"{step.label}_{attribute}": f"apply calls the {attribute} of {step.label} so"
+        for step in chain
+        for attribute in step.held.values()
+    }
+    forward = {
+        name: f"Module.forward calls what {step.label} takes so"
+        for step in chain
+        for name in (step.op.inputs if step.op else ())
+    }
+    for given in declared:
+        section = "arguments" if isinstance(given, Argument) else "operands"
+        of_forward = isinstance(given, Operand) and given.init is None
+        reason = made.get(given.name) or (forward.get(given.name) if of_forward else None)
+        if reason:
+            message = f"{given.name!r} cannot be a name here: {reason}; choose another"
+            raise document.error((section, given.name), message)
+    for draft, step in zip(drafts, chain, strict=True):
+        if step.label in made:
+            message = f"{step.label!r} cannot be a name here: {made[step.label]}; choose another"
+            raise document.error(draft.place, message)
+
+
+def _draft(document: Document, place: Place, item: Any) -> _Draft:
+    word, given = item, None
+    if isinstance(item, dict):
+        if len(item) != 1:
+            keys = ", ".join(item) or "none"
+            message = (
+                f"a step is one op, not several keys ({keys}); write - op: {{attribute: value}}"
+            )
+            raise document.error(place, message)
+        ((word, given),) = item.items()
+    if not isinstance(word, str):
+        raise document.error(place, "a step is the name of an op, or op: what it takes")
+    place = (*place, word)
+    if word == EXPR:
+        return _Draft(place, word, None, given)
+    op = find(word)
+    if op is None:
+        raise document.error(place, unknown_op(word))
+    return _Draft(place, word, op, given)
+
+
+def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) -> list[str]:
+    """Return each step's label: its `name`, else its op's name, with a number where that is taken.
+
+    A submodule's label is an attribute of the Module, so it is never changed: a clash is an error.
+    """
+    owners = dict.fromkeys(taken, "an argument or operand")
+    fixed: dict[int, str] = {}
+    for index, draft in enumerate(drafts):
+        label = draft.given.get("name") if isinstance(draft.given, dict) else None
+        place = draft.place
+        if label is not None:
+            place = (*place, "name")
+            kept = draft.op is not None and draft.op.submodule is not None
+            wrong = (
+                problem(label, attribute=kept)
+                if isinstance(label, str)
+                else "a name must be a word"
+            )
+            if wrong:
+                raise document.error(place, wrong)
+        elif draft.op is not None and draft.op.submodule is not None:
+            label = draft.op.name
+        else:
+            continue
+        if label in owners:
+            message = (
+                f"{label!r} is already the name of {owners[label]}; give this step another: "
+                f"- {draft.word}: {{name: {label}_2}}"
+            )
+            raise document.error(place, message)
+        owners[label] = "another step"
+        fixed[index] = label
+    labels: list[str] = []
+    for index, draft in enumerate(drafts):
+        label = fixed.get(index)
+        if label is None:
+            base = label = draft.op.name if draft.op else EXPR
+            count = 1
+            while label in owners:
+                count += 1
+                label = f"{base}_{count}"
+            owners[label] = "another step"
+        labels.append(label)
+    return labels
+
+
+def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> Step:
+    line = names.document.line(draft.place)
+    if draft.op is None:
+        formula, text, refs, over = read_formula(names, draft.place, draft.given)
+        return Step(
+            label=label,
+            op=None,
+            formula=formula,
+            text=text,
+            operands=refs,
+            attributes=over,
+            settings={},
+            line=line,
+            dims=names.dims,
+        )
+    bound = bind(names, draft.place, draft.op, draft.given, _sizes(before))
+    check_op(names, draft.place, draft.op, bound)
+    step = Step(
+        label=label,
+        op=draft.op,
+        formula=None,
+        text=bound.text,
+        operands=bound.operands,
+        attributes=bound.attributes,
+        settings=bound.settings,
+        line=line,
+        dims=names.dims,
+    )
+    if step.halves and not all(s.op and s.op.source for s in before):
+        message = (
+            f"{draft.word} without {step.halves!r} takes the halves of x or of the product: put it first, or "
+            f"directly behind the source, or give it a second input: {{{step.halves}: ...}}"
+        )
+        raise names.document.error(draft.place, message)
+    return step
+
+
+def _dims_behind(step: Step) -> int:
+    """Return the number of dims of a step's result, or 0 for any."""
+    if step.dims < 3 or step.op is None:
+        return step.dims
+    if step.op.over == "channel":
+        return step.dims - 1
+    if step.attributes.get("keepdim", True):
+        return step.dims
+    named = [step.attributes[name] for name in step.op.dims]
+    dropped = sum(len(d) if isinstance(d, tuple) else d is not None for d in named)
+    return step.dims - dropped
+
+
+def _sizes(before: Sequence[Step]) -> Mapping[str, Setting]:
+    """Return the sizes that are known from the chain's source, if it has one."""
+    source = next((step for step in before if step.op is not None and step.op.source), None)
+    if source is None:
+        return {}
+    width = next((k for k in ("out_features", "out_channels") if k in source.settings), None)
+    if width is None:
+        return source.settings
+    features: Setting | None = source.settings[width]
+    if any(step.halves_channels for step in before):
+        features = _half(features)
+    return source.settings if features is None else {**source.settings, "features": features}
+
+
+def _half(size: Setting | None) -> Setting | None:
+    """Return half a width, or None where that is not known to be whole."""
+    if isinstance(size, Ref):
+        return replace(size, times=size.times // 2) if size.times % 2 == 0 else None
+    return size // 2 if isinstance(size, int) and size % 2 == 0 else None

@@ -1,0 +1,249 @@
+"""Spec files -> compiled packages: render what is not fresh, then let ninja compile what is not."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fusegen.base.activity import reported
+from fusegen.base.errors import UserError
+from fusegen.base.files import cannot_write, write_if_different
+from fusegen.base.stamp import Stamp
+from fusegen.toolchain import freshness
+from fusegen.toolchain.compile_errors import DamagedObjectError
+from fusegen.toolchain.compilers import architectures, find_compilers, gpu_capabilities
+from fusegen.toolchain.lock import build_lock
+from fusegen.toolchain.ninja_file import ninja_text, packages_under
+from fusegen.toolchain.ninja_run import Ninja, Progress, Silent
+from fusegen.toolchain.ninja_run import jobs as jobs_of
+from fusegen.toolchain.spec_files import expand
+from fusegen.toolchain.stamping import fits, write_stamp
+
+__all__ = ["BuildResult", "Progress", "Silent", "build", "check", "clean", "expand"]
+
+if TYPE_CHECKING:
+    from fusegen.toolchain.pipeline import RenderedPackage
+
+Backend = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What became of one package.
+
+    Args:
+        name: the package.
+        backends: what it was built for.
+        rendered: whether its sources were written anew.
+        compiled: the files that were compiled or linked.
+        seconds: how long its compilers ran, added up.
+    """
+
+    name: str
+    backends: tuple[str, ...]
+    rendered: bool
+    compiled: tuple[str, ...]
+    seconds: float
+
+
+def build(
+    specs: Sequence[Path],
+    *,
+    out: Path,
+    backend: Backend = "auto",
+    arch: Sequence[str] = (),
+    jobs: int | None = None,
+    verbose: bool = False,
+    progress: Progress | None = None,
+) -> list[BuildResult]:
+    """Render and compile packages.
+
+    Everything is rendered before anything is written, so an error in one spec changes nothing.
+
+    Args:
+        specs: spec files, their names, or folders of them; those of specs/ where there are none.
+        out: the folder of the packages.
+        backend: "cpu"; "cuda" for CPU and CUDA, with or without a GPU; "auto" for CUDA too where
+            nvcc and a GPU are.
+        arch: GPU architectures; those of the present GPUs by default.
+        jobs: compilers at once; else MAX_JOBS, else what cores and memory allow.
+        verbose: show the commands.
+        progress: where to say how far it is.
+
+    Raises:
+        UserError: where a spec is wrong or a compiler is missing.
+        CompileError: where a compiler refuses a source.
+    """
+    progress = progress or Silent()
+    files = expand(specs)
+    compilers = find_compilers()
+    if backend == "cuda" and compilers.nvcc is None:
+        raise UserError(
+            "--backend cuda: nvcc was not found (looked in CUDA_HOME, CUDA_PATH, PATH and /usr/local/cuda); "
+            "install the CUDA toolkit"
+        )
+    cuda = backend == "cuda" or (
+        backend == "auto" and compilers.nvcc is not None and bool(gpu_capabilities())
+    )
+    codes = architectures(arch, compilers.nvcc) if cuda and compilers.nvcc else ()
+    if arch and not cuda:
+        progress.say(f"--arch {','.join(arch)} is not used: this builds for the CPU alone")
+    work = out / ".build"
+    with build_lock(work, progress.say) as lock:
+        rendered = _render(files, out, work, progress)
+        names = [path.stem for path in files]
+        manifest = ninja_text(out, packages_under(out), compilers, codes)
+        # CPU-only and CUDA builds have a file each: changing between them rebuilds nothing.
+        ninja_file = work / ("build.cuda.ninja" if cuda else "build.ninja")
+        write_if_different(ninja_file, manifest)
+        backends = ("cpu", "cuda") if cuda else ("cpu",)
+        stamps = {name: write_stamp(out, name, [name]) for name in names}
+        ninja = Ninja(out, ninja_file, jobs_of(jobs), verbose, progress, lock)
+        ran = _compile(out, stamps, backends, ninja)
+        if not cuda:
+            _remove_old_cuda(out, stamps, progress)
+    return [
+        BuildResult(
+            name,
+            backends,
+            name in rendered,
+            tuple(file for file, _ in ran.get(name, ())),
+            sum(seconds for _, seconds in ran.get(name, ())),
+        )
+        for name in names
+    ]
+
+
+def _compile(
+    out: Path, stamps: Mapping[str, Stamp], backends: Sequence[str], ninja: Ninja
+) -> dict[str, list[tuple[str, float]]]:
+    """Make the libraries; return what each package's compilers made, with seconds.
+
+    ninja goes by its log and by times. What it takes to be up to date and is not, a library that was cut
+    short or came from elsewhere, is removed and made again.
+    """
+    made: dict[str, list[tuple[str, float]]] = {}
+
+    def run() -> dict[Path, Stamp]:
+        for name, ran in ninja.run(
+            [f"{name}/_{device}.so" for name in stamps for device in backends]
+        ).items():
+            made.setdefault(name, []).extend(ran)
+        wanted = {
+            out / name / f"_{device}.so": replace(stamp, device=device)
+            for name, stamp in stamps.items()
+            for device in backends
+        }
+        return {path: stamp for path, stamp in wanted.items() if not fits(path, stamp)}
+
+    try:
+        wrong = run()
+    except DamagedObjectError:
+        for path in (
+            *(p for n in stamps for p in (out / ".build" / n).glob("*.o")),
+            *(out / ".build" / "stub").glob("*.so"),
+        ):
+            path.unlink()
+        wrong = run()
+    for path in wrong:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(cannot_write(path, error)) from error
+    if wrong and (left := run()):
+        named = ", ".join(map(str, left))
+        raise UserError(f"{named}: not what was linked; another program writes there")
+    return made
+
+
+def _remove_old_cuda(out: Path, stamps: Mapping[str, Stamp], progress: Progress) -> None:
+    """Remove CUDA's libraries that are older than the sources, which a build for the CPU leaves behind."""
+    for name, stamp in stamps.items():
+        path = out / name / "_cuda.so"
+        if path.exists() and not fits(path, replace(stamp, device="cuda")):
+            path.unlink()
+            progress.say(
+                f"removed {path}, which is older than its sources; --backend cuda builds it"
+            )
+
+
+def _render(files: Sequence[Path], out: Path, work: Path, progress: Progress) -> set[str]:
+    """Write the sources of the packages that are not fresh; return their names."""
+    records = {path: work / path.stem / "rendered.json" for path in files}
+    stale = [p for p in files if not freshness.is_fresh(p, out / p.stem, records[p])]
+    if not stale:
+        return set()
+    packages = _packages(stale, progress)
+    for path, package in zip(stale, packages, strict=True):
+        for file, text in package.files.items():
+            if write_if_different(out / path.stem / file, text) and file.endswith(".py"):
+                # Python takes its cache for new where the source has its size and its second.
+                shutil.rmtree(out / path.stem / "__pycache__", ignore_errors=True)
+        freshness.write_record(path, package.files, records[path], package.sources)
+    return {path.stem for path in stale}
+
+
+def _packages(paths: Sequence[Path], progress: Progress) -> list[RenderedPackage]:
+    """Return the packages of specs, in memory.
+
+    Raises:
+        UserError: where specs are wrong, with the mistake of each.
+    """
+    from fusegen.toolchain.pipeline import render_package
+
+    packages: list[RenderedPackage] = []
+    wrong: list[UserError] = []
+    for count, path in enumerate(paths, 1):
+        try:
+            with reported(path.stem, progress.say):
+                packages.append(render_package(path))
+            progress.step(count, len(paths), f"derived {path.stem}")
+        except UserError as error:
+            wrong.append(error)
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        listed = "\n".join(map(str, wrong))
+        raise UserError(f"{len(wrong)} of {len(paths)} specs are wrong:\n{listed}")
+    return packages
+
+
+def check(specs: Sequence[Path], *, out: Path, progress: Progress | None = None) -> list[str]:
+    """Render in memory and return a diff for each file that differs from what lies in `out`.
+
+    Args:
+        specs: spec files, their names, or folders of them; those of specs/ where there are none.
+        out: the folder of the packages.
+        progress: where to say what takes long.
+    """
+    differences = []
+    for package in _packages(expand(specs), progress or Silent()):
+        for file, text in package.files.items():
+            place = out / package.name / file
+            present = place.read_text(errors="replace") if place.exists() else ""
+            if present != text:
+                diff = difflib.unified_diff(
+                    present.splitlines(),
+                    text.splitlines(),
+                    str(place),
+                    "rendered",
+                    lineterm="",
+                    n=1,
+                )
+                differences.append("\n".join(diff))
+    return differences
+
+
+def clean(out: Path) -> list[Path]:
+    """Remove what was compiled under `out`; return what was removed."""
+    removed = [p for device in ("cpu", "cuda") for p in out.glob(f"*/_{device}.so*")]
+    for path in removed:
+        path.unlink()
+    if (out / ".build").exists():
+        shutil.rmtree(out / ".build")
+        removed.append(out / ".build")
+    return removed

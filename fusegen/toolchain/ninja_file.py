@@ -1,0 +1,133 @@
+"""The ninja file: which source is compiled by which compiler with which flags."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusegen.base import paths, stamp
+from fusegen.toolchain.compilers import Compilers, cpu_levels
+from fusegen.toolchain.source_hash import SourceHashes
+
+#: The libraries of torch that a device's library takes symbols from.
+_TORCH_LIBRARIES = {"cpu": ("torch_cpu",), "cuda": ("torch_cpu", "torch_cuda")}
+
+
+def ninja_text(
+    out: Path, packages: Sequence[str], compilers: Compilers, architectures: Sequence[str]
+) -> str:
+    """Return the text of `<out>/.build/build.ninja`, run from `<out>`.
+
+    It holds every package under `<out>`, so that ninja's log keeps what other calls built; a call
+    names the libraries that it wants.
+
+    Args:
+        out: the folder of the packages.
+        packages: the packages' names.
+        compilers: the compilers.
+        architectures: compute capabilities to compile CUDA for; none without CUDA.
+    """
+    cxx = _joined([str(compilers.cxx)])
+    lines = ["ninja_required_version = 1.8", "builddir = .build", ""]
+    for level in cpu_levels():
+        compiler = f"{cxx} {_joined(compilers.kernel_flags(level))}"
+        lines += _rule(f"kernel_{level}", compiler, f"C++  $in {level}")
+    lines += _rule("binding_cpu", f"{cxx} {_joined(compilers.binding_flags('cpu'))}", "C++  $in")
+    lines += _link_rules(compilers, cuda=bool(architectures))
+    hashes = SourceHashes(paths.include())
+    if architectures:
+        assert compilers.nvcc is not None
+        lines += _rule(
+            "kernel_cuda",
+            _joined([str(compilers.nvcc), *compilers.cuda_flags(architectures)]),
+            "CUDA $in",
+        )
+        lines += _rule(
+            "binding_cuda", f"{cxx} {_joined(compilers.binding_flags('cuda'))}", "C++  $in"
+        )
+    for name in packages:
+        lines += [f"build .build/{name}/stamp.o: stamp .build/{name}/stamp.cpp"]
+        devices = ("cpu", "cuda") if architectures else ("cpu",)
+        for device in devices:
+            lines += _library(out / name, device, hashes)
+    return "\n".join(lines)
+
+
+def _joined(flags: Sequence[str]) -> str:
+    return shlex.join(flags).replace("$", "$$")
+
+
+def _rule(name: str, compiler: str, description: str) -> list[str]:
+    return [
+        f"rule {name}",
+        f"  command = {compiler} -DFUSEGEN_SOURCES=$sources -MD -MF $out.d -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        f"  description = {description}",
+        "",
+    ]
+
+
+def _link_rules(compilers: Compilers, *, cuda: bool) -> list[str]:
+    """Return the rules that link libraries, each stamped and moved into place when it is whole.
+
+    They are linked against empty stand-ins called as torch's own libraries, which the process that
+    loads them has loaded already: linking need not read torch, and a machine without a GPU links for
+    one. CUDA's runtime goes inside.
+    """
+    cxx, nvcc = (_joined([str(path)]) for path in (compilers.cxx, compilers.nvcc))
+    stub = f"printf '' | {cxx} -shared -x c++ - -Wl,-soname,$name -o $out"
+    lines = ["rule stub", f"  command = {stub}", "  description = STUB $name", ""]
+    named = f"{cxx} -fPIC -fvisibility=hidden -c $in -o $out"
+    lines += ["rule stamp", f"  command = {named}", "  description = C++  $in", ""]
+    stamped = f"{_joined([sys.executable, '-I', '-S', stamp.__file__])} $out.new $stamp"
+    linkers = {"cpu": f"{cxx} -shared $objects -Wl,--no-as-needed"}
+    if cuda:
+        linkers["cuda"] = f"{nvcc} -shared -cudart static $objects -Xlinker --no-as-needed"
+    for device, linker in linkers.items():
+        finish = f"-o $out.new && {stamped} {device} && mv -f $out.new $out"
+        libraries = " ".join(f"-l{name}" for name in _TORCH_LIBRARIES[device])
+        lines += [
+            f"rule link_{device}",
+            f"  command = {linker} -L.build/stub {libraries} {finish}",
+            "  description = LINK $out",
+            "",
+        ]
+    for name in _TORCH_LIBRARIES["cuda" if cuda else "cpu"]:
+        lines += [f"build {_stub(name)}: stub", f"  name = lib{name}.so", ""]
+    return lines
+
+
+def _stub(library: str) -> str:
+    return f".build/stub/lib{library}.so"
+
+
+def _library(folder: Path, device: str, hashes: SourceHashes) -> list[str]:
+    name = folder.name
+    file = "kernel.cpp" if device == "cpu" else "kernel.cu"
+    levels = cpu_levels() if device == "cpu" else ("cuda",)
+    compiled = {f"kernel_{level}": file for level in levels} | {f"binding_{device}": "binding.cpp"}
+    lines = []
+    for rule, source in compiled.items():
+        lines.append(f"build .build/{name}/{rule}.o: {rule} {name}/{source}")
+        lines.append(f"  sources = {hashes.of(folder / source)}")
+    objects = " ".join(f".build/{name}/{part}.o" for part in (*compiled, "stamp"))
+    stubs = " ".join(_stub(library) for library in _TORCH_LIBRARIES[device])
+    stamp_file = f".build/{name}/library.json"
+    return [
+        *lines,
+        f"build {name}/_{device}.so: link_{device} {objects} | {stubs} {stamp_file}",
+        f"  objects = {objects}",
+        f"  stamp = {stamp_file}",
+        "",
+    ]
+
+
+def packages_under(out: Path) -> list[str]:
+    """Return the names of the packages that lie under a folder.
+
+    A package's name is an identifier; other folders with a binding.cpp are someone else's.
+    """
+    return sorted(p.parent.name for p in out.glob("*/binding.cpp") if p.parent.name.isidentifier())

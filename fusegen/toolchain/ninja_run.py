@@ -1,0 +1,135 @@
+"""Runs ninja: what is to be made, by how many compilers at once, and what was made in how long."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fusegen.base.errors import UserError
+from fusegen.toolchain.compile_errors import compile_error
+
+_GIB = 2**30
+
+
+class Progress(Protocol):
+    """Where a build says how far it is."""
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+
+    def step(self, done: int, total: int, what: str) -> None:
+        """Show that `done` of `total` steps are finished, the last of them being `what`."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def say(self, text: str) -> None:
+        """Show nothing."""
+
+    def step(self, done: int, total: int, what: str) -> None:
+        """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Ninja:
+    """Runs ninja in a folder of packages.
+
+    Args:
+        out: the folder.
+        file: the ninja file.
+        jobs: compilers at once.
+        verbose: show the commands.
+        progress: where to say how far it is.
+        lock: the build lock, which ninja's compilers hold on to where this process is killed.
+    """
+
+    out: Path
+    file: Path
+    jobs: int
+    verbose: bool
+    progress: Progress
+    lock: int
+
+    def run(self, targets: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
+        """Make what is not up to date; return what each package's compilers made, with seconds.
+
+        Raises:
+            CompileError: where a compiler refuses a source.
+        """
+        command = [find_ninja(), "-C", str(self.out), "-f", str(self.file.relative_to(self.out))]
+        command += ["-j", str(self.jobs), *(["-v"] if self.verbose else []), *targets]
+        environment = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
+        log = self.out / ".build" / ".ninja_log"
+        known = _log_lines(log)
+        output: list[str] = []
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+            pass_fds=(self.lock,),
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                output.append(line)
+                status = re.match(r"\[(\d+)/(\d+)\] (.*)", line)
+                if status:
+                    self.progress.step(int(status[1]), int(status[2]), status[3])
+                elif self.verbose:
+                    self.progress.say(line.rstrip())  # what a compiler warns of
+        if process.returncode:
+            raise compile_error("".join(output), self.out)
+        made: dict[str, list[tuple[str, float]]] = {}
+        for name, file, seconds in _made(_log_lines(log) - known):
+            made.setdefault(name, []).append((file, seconds))
+        return made
+
+
+def _log_lines(log: Path) -> set[str]:
+    """Return the lines of ninja's log; each holds the time of what was made, so none comes twice."""
+    return set(log.read_text(errors="replace").splitlines()[1:]) if log.exists() else set()
+
+
+def _made(lines: set[str]) -> Iterator[tuple[str, str, float]]:
+    """Yield package, file and seconds of each output in lines of ninja's log.
+
+    A killed build may leave half a line, which says nothing.
+    """
+    for line in sorted(lines):
+        found = re.fullmatch(r"(\d+)\t(\d+)\t\d+\t([^\t]+)\t[0-9a-f]+", line)
+        if found:
+            output = Path(found[3])
+            yield output.parent.name, output.name, (int(found[2]) - int(found[1])) / 1000
+
+
+def jobs(requested: int | None) -> int:
+    """Return how many compilers run at once: as many as asked for, else MAX_JOBS, else what fits."""
+    if requested is not None:
+        if requested < 1:
+            raise UserError(f"--jobs {requested}: expected at least 1")
+        return requested
+    if limit := os.environ.get("MAX_JOBS"):
+        if not (limit.isascii() and limit.isdigit() and int(limit) >= 1):
+            raise UserError(f"MAX_JOBS={limit}: expected a whole number of at least 1")
+        return int(limit)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return max(1, min(os.cpu_count() or 1, memory // (2 * _GIB)))  # a compiler takes up to 2 GiB
+
+
+def find_ninja() -> str:
+    """Return ninja's program, that of this environment where it has one."""
+    beside = Path(sys.executable).parent / "ninja"
+    found = str(beside) if beside.exists() else shutil.which("ninja")
+    if found is None:
+        raise UserError("ninja is not installed; `pip install ninja`")
+    return found

@@ -1,0 +1,71 @@
+"""Which spec files a user means by files, folders and names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusegen.base.errors import UserError
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+def find_spec(name: str | Path) -> Path:
+    """Return the spec file that a path or a name means: NAME.yaml here, or in specs/.
+
+    Raises:
+        UserError: where there is none, or one in both places.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    places = [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
+    if path == Path(path.name):  # a name alone
+        places += [Path("specs", path.name + suffix) for suffix in _SUFFIXES]
+    found = [place for place in places if place.is_file()]
+    if len(found) > 1:
+        raise UserError(f"{name} may mean {' or '.join(map(str, found))}; name the file")
+    if not found:
+        raise UserError(f"{name}: no such spec{_similar(path)}")
+    return found[0]
+
+
+def expand(specs: Sequence[Path]) -> list[Path]:
+    """Return the spec files that files, names and folders of specs mean; without any, those of specs/.
+
+    Raises:
+        UserError: where one does not exist, a folder holds none, or two have the same name.
+    """
+    if not specs and not Path("specs").is_dir():
+        raise UserError(
+            f"there is no folder specs/ in {Path.cwd()}; name the spec files, or folders of them"
+        )
+    found: list[Path] = []
+    for path in specs or [Path("specs")]:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES)
+            if not inside:
+                raise UserError(f"{path}: there is no spec (*.yaml) in this folder")
+            found += inside
+        else:
+            found.append(find_spec(path))
+    by_name: dict[str, Path] = {}
+    for path in found:
+        other = by_name.setdefault(path.stem, path)
+        if other.resolve() != path.resolve():
+            raise UserError(
+                f"{path} and {other} would both be the package {path.stem!r}; rename one"
+            )
+    return list(by_name.values())
+
+
+def _similar(path: Path) -> str:
+    folders = [path.parent if path.parent.is_dir() else Path()]
+    folders += [Path("specs")] if path == Path(path.name) and Path("specs").is_dir() else []
+    known = {p.stem: p for f in folders for p in sorted(f.iterdir()) if p.suffix in _SUFFIXES}
+    close = difflib.get_close_matches(path.stem, known, n=1)
+    if close:
+        return f"; did you mean {known[close[0]]}?"
+    looked = " and ".join(f"{folder}/" for folder in folders)
+    return f"; in {looked} there are: {', '.join(known)}" if known else f"; {looked} holds none"

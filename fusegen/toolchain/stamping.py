@@ -1,0 +1,50 @@
+"""What the builder links into a library, and writes behind it: who it is."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusegen.base import paths
+from fusegen.base.files import write_if_different
+from fusegen.base.stamp import Stamp, StampError, features, hashes, headers_hash, read
+from fusegen.base.version import __version__
+from fusegen.toolchain.compilers import is_native
+
+
+def write_stamp(out: Path, library: str, packages: Sequence[str]) -> Stamp:
+    """Write what the ninja file's `stamp` rules read, and return the stamp of the CPU's library.
+
+    Args:
+        out: the folder of the packages.
+        library: the folder in it that gets the library.
+        packages: the packages whose operators the library holds; mostly `library` alone.
+    """
+    stamp = Stamp(
+        device="cpu",
+        fusegen=__version__,
+        machine=platform.machine(),
+        features=features() if is_native() else (),
+        headers=headers_hash(paths.include()),
+        packages={name: hashes(out / name) for name in packages},
+    )
+    visible = '__attribute__((visibility("default")))'  # to whoever asks what was loaded
+    named = "".join(
+        f"extern {visible} const char fusegen_{name}_operators[];\n"
+        f'const char fusegen_{name}_operators[] = "{stamp.namespace(name)}";\n'
+        for name in packages
+    )
+    work = out / ".build" / library
+    write_if_different(work / "stamp.cpp", f'extern "C" {{\n{named}}}\n')
+    write_if_different(work / "library.json", json.dumps(stamp.body(), indent=1, sort_keys=True))
+    return stamp
+
+
+def fits(library: Path, stamp: Stamp) -> bool:
+    """Return whether a library is whole and has this stamp."""
+    try:
+        return read(library).describes(stamp)
+    except (StampError, OSError):
+        return False

@@ -1,0 +1,211 @@
+"""What is measured: which chains, in which dtypes and shapes, in which directions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusegen.base.errors import UserError, nearest
+from fusegen.tools.bench.record import Direction, Kind, cell_key
+
+#: The tails of the reference models, and a learnable scale before a softmax.
+TAILS = (
+    "matmul_add_swish_tanh_gelu_hardtanh",
+    "matmul_swish_scale",
+    "matmul_gelu_softmax",
+    "scale_softmax",
+    "matmul_dropout_softmax",
+)
+#: The reference models, each with its batch, in_features and out_features.
+MODELS = {
+    "matmul_add_swish_tanh_gelu_hardtanh": (1024, 8192, 8192),
+    "matmul_swish_scale": (128, 32768, 32768),
+    "matmul_gelu_softmax": (1024, 8192, 8192),
+    "gemm_batchnorm_scale_softmax": (1024, 8192, 8192),
+    "matmul_dropout_softmax": (128, 16384, 16384),
+}
+DTYPES = {"cuda": ("float32", "bfloat16", "float16"), "cpu": ("float32", "bfloat16")}
+MODEL_DTYPES = ("bfloat16", "tf32")
+SHAPES = {
+    "cuda": (
+        (8192, 8192),
+        (4096, 16384),
+        (32768, 1024),
+        (2048, 65536),
+        (1024, 8192),
+        (128, 32768),
+    ),
+    "cpu": ((1024, 8192), (128, 32768), (16384, 512), (64, 64)),
+}
+_OfDevice = dict[str, tuple[tuple[int, ...], ...]]
+_ROWS: _OfDevice = {"cuda": ((8192, 8192),), "cpu": ((1024, 8192),)}
+_CLASSES: _OfDevice = {
+    "cuda": ((8192, 32768), (4096, 131072)),
+    "cpu": ((256, 32768), (64, 131072)),
+}
+_IMAGES: _OfDevice = {"cuda": ((64, 256, 56, 56),), "cpu": ((8, 256, 56, 56),)}
+#: The shapes of the suite "vocabulary", by the name of a spec in benchmarks/specs.
+VOCABULARY = {
+    "layer_norm": _ROWS,
+    "rms_norm": _ROWS,
+    "log_softmax": _ROWS,
+    "cross_entropy": _CLASSES,
+    "channel_softmax": _IMAGES,
+    "group_norm": _IMAGES,
+}
+VOCABULARY_DTYPES = ("float32", "bfloat16")
+#: What `--dtype` and `--direction` take.
+VALID_DTYPES = ("float64", "float32", "bfloat16", "float16", "tf32")
+VALID_DIRECTIONS = ("forward", "backward")
+SUITES = ("reference", "vocabulary")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells that are measured together: one chain in one dtype and shape.
+
+    Args:
+        kind: "tail" or "model".
+        spec: the spec file.
+        dtype: see `Cell`.
+        rows: the rows of the activation.
+        cols: its columns.
+        in_features: a model's columns of x; None for tails.
+        behind: the sizes of further dims; see `Cell`.
+    """
+
+    kind: Kind
+    spec: Path
+    dtype: str
+    rows: int
+    cols: int
+    in_features: int | None = None
+    behind: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The spec's name."""
+        return self.spec.stem
+
+    @property
+    def title(self) -> str:
+        """The group in one line."""
+        between = () if self.in_features is None else (self.in_features,)
+        shape = "x".join(map(str, (self.rows, *between, self.cols, *self.behind)))
+        return f"{self.kind} {self.name} {self.dtype} {shape}"
+
+    def directions(self, wanted: Sequence[str]) -> tuple[Direction, ...]:
+        """Return what is timed: of a model never the backward alone, since training runs both."""
+        second: Direction = "backward" if self.kind == "tail" else "forward+backward"
+        return (
+            *(("forward",) if "forward" in wanted else ()),
+            *((second,) if "backward" in wanted else ()),
+        )
+
+    def key(self, direction: str) -> tuple[object, ...]:
+        """Return the key of one of the group's cells."""
+        shape = (self.rows, self.cols, self.in_features, *self.behind)
+        return cell_key(self.kind, self.name, self.dtype, shape, direction)
+
+
+def groups(
+    device: str,
+    specs: Sequence[Path],
+    dtypes: Sequence[str] = (),
+    shapes: Sequence[tuple[int, ...]] = (),
+    *,
+    tails: bool = True,
+    models: bool = True,
+) -> list[Group]:
+    """Return the groups of a run, the defaults of the device where nothing is given.
+
+    Args:
+        device: "cuda" or "cpu".
+        specs: spec files; with none, the reference specs in specs/.
+        dtypes: of tails and models; of a model also "tf32".
+        shapes: rows and columns of tails, and further dims; models have their own.
+        tails: whether to measure chains behind their matmul.
+        models: whether to measure whole models, those that `MODELS` has a size for.
+    """
+    folder = Path("specs")
+    found = []
+    if tails:
+        paths = specs or [folder / f"{name}.yaml" for name in TAILS]
+        chosen = [d for d in dtypes or DTYPES[device] if d != "tf32"]
+        for path, dtype, shape in itertools.product(paths, chosen, shapes or SHAPES[device]):
+            found.append(_tail(path, dtype, shape))
+    if models:
+        paths = specs or [folder / f"{name}.yaml" for name in MODELS]
+        for path, dtype in itertools.product(paths, dtypes or MODEL_DTYPES):
+            if path.stem in MODELS:
+                rows, wide, cols = MODELS[path.stem]
+                found.append(Group("model", path, dtype, rows, cols, wide))
+    return found
+
+
+def vocabulary(device: str, dtypes: Sequence[str] = (), names: Sequence[str] = ()) -> list[Group]:
+    """Return the groups of the suite "vocabulary": ops by themselves, each in shapes of its own.
+
+    Args:
+        device: "cuda" or "cpu".
+        dtypes: by default float32 and bfloat16.
+        names: of the specs; with none, all.
+
+    Raises:
+        UserError: where a name is not one of them.
+    """
+    chosen = one_of("--suite vocabulary:", names, list(VOCABULARY)) or list(VOCABULARY)
+    folder = Path("benchmarks/specs")
+    return [
+        _tail(folder / f"{name}.yaml", dtype, shape)
+        for name in chosen
+        for shape in VOCABULARY[name][device]
+        for dtype in dtypes or VOCABULARY_DTYPES
+    ]
+
+
+def _tail(path: Path, dtype: str, shape: tuple[int, ...]) -> Group:
+    rows, cols, *behind = shape
+    return Group("tail", path, dtype, rows, cols, behind=tuple(behind))
+
+
+def shard(found: Sequence[Group], text: str) -> list[Group]:
+    """Return every n-th group from the i-th on, for "i/n" with i from 1 to n.
+
+    Raises:
+        UserError: where the text says something else.
+    """
+    first, _, count = text.partition("/")
+    if not (_is_number(first) and _is_number(count) and 1 <= int(first) <= int(count)):
+        raise UserError(f"--shard {text}: expected i/n with i from 1 to n, such as 1/16")
+    return list(found[int(first) - 1 :: int(count)])
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Return rows and columns of "8192x8192", or all dims of "64x256x56x56".
+
+    Raises:
+        UserError: where the text says something else.
+    """
+    sizes = text.split("x")
+    if len(sizes) < 2 or not all(_is_number(size) and int(size) for size in sizes):
+        raise UserError(f"--shape {text}: expected sizes, such as 8192x8192 or 64x256x56x56")
+    return tuple(int(size) for size in sizes)
+
+
+def one_of(option: str, words: Sequence[str], valid: Sequence[str]) -> list[str]:
+    """Return the words, each of which must be valid for an option.
+
+    Raises:
+        UserError: where one is not.
+    """
+    for word in words:
+        if word not in valid:
+            raise UserError(f"{option} {word}: not known{nearest(word, valid)}")
+    return list(words)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

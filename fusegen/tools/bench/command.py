@@ -1,0 +1,86 @@
+"""What `fusegen bench` does, once its options are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from fusegen.base.errors import UserError
+from fusegen.tools.bench import chart, compiling, markdown, measure, table
+from fusegen.tools.bench.cells import VALID_DIRECTIONS, Group
+from fusegen.tools.bench.record import Record
+from fusegen.tools.bench.subjects import Choice
+
+_WIDTH = 190  # of the widest table
+
+
+def device(asked: str | None) -> str:
+    """Return the device to run on."""
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def wanted(
+    groups: Sequence[Group],
+    where: str,
+    out: Path,
+    directions: Sequence[str],
+    *,
+    modes: int,
+    rounds: int | None,
+    output: Path | None,
+    resume: bool,
+) -> measure.Run:
+    """Return the run that the options ask for.
+
+    Args:
+        groups: what is measured.
+        where: the device.
+        out: the folder of the generated packages.
+        directions: "forward", "backward"; with none, both.
+        modes: how many modes of torch.compile are measured, the default one first.
+        rounds: how often each variant is timed, or None.
+        output: the record's file, or None.
+        resume: go on with the record that is there.
+
+    Raises:
+        UserError: where nothing is to be measured.
+    """
+    if not groups:
+        raise UserError("nothing to measure: no group is left by the specs, dtypes and --shard")
+    choice = Choice(where, out, dict(list(compiling.MODES.items())[:modes]))
+    return measure.Run(groups, choice, directions or VALID_DIRECTIONS, rounds, output, resume)
+
+
+def perform(run: measure.Run, console: Console, *, warm: bool) -> Record | None:
+    """Measure, or with `warm` only compile; say on `console` how far it is.
+
+    Raises:
+        UserError: see `measure.run`.
+    """
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    if warm:
+        measure.warm(run, say)
+        return None
+    return measure.run(run, say)
+
+
+def show(record: Record, console: Console, picture: Path | None, readme: Path | None) -> None:
+    """Print a record's tables; draw its picture and write its place in a README, where asked.
+
+    Raises:
+        UserError: see `chart.draw` and `markdown.update`.
+    """
+    if not console.is_terminal:
+        console = Console(width=_WIDTH, highlight=False)  # a file wraps nothing
+    console.print(table.cells_table(record))
+    console.print(table.means_table(record))
+    if picture is not None:
+        chart.draw(record, picture)
+    if readme is not None:
+        markdown.update(readme, record)

@@ -1,0 +1,240 @@
+"""A chain as one writes it by hand in torch: a list of calls, which torch.compile can trace whole."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sympy as sp
+import torch
+from sympy.core.relational import Relational
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fusegen import atoms, ops
+from fusegen.chain import Chain
+from fusegen.program import SECOND
+from fusegen.spec.model import INPUT, Ref, Step
+from fusegen.tools.check.reference import column_numbers, one_a_row
+from fusegen.tools.check.torch_call import Given, torch_call
+
+#: A step: the activation, and the operands by name.
+Call = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+#: A part of a formula: the tensors by name, x among them.
+Part = Callable[[Mapping[str, Any]], Any]
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "absolute": torch.abs,
+    "cos": torch.cos,
+    "erf": torch.erf,
+    "exp": torch.exp,
+    "expm1": torch.expm1,
+    "log": torch.log,
+    "log1p": torch.log1p,
+    "normcdf": torch.special.ndtr,
+    "normpdf": lambda x: torch.exp(x * x * -0.5) * 0.3989422804014327,
+    "sech2": lambda x: 1 / torch.cosh(x).square(),
+    "sigmoid": torch.sigmoid,
+    "sign": torch.sign,
+    "sin": torch.sin,
+    "power": torch.pow,
+    "softplus": functional.softplus,
+    "tanh": torch.tanh,
+}
+#: Functions of a tensor and the dims that make up a row.
+_REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "RowMax": lambda x, dims: x.amax(dims, keepdim=True),
+    "RowShift": lambda x, dims: x.amax(dims, keepdim=True).detach(),
+    "RowSum": lambda x, dims: x.sum(dims, keepdim=True),
+}
+_COMPARE: dict[str, Callable[..., Any]] = {
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+}
+
+
+def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
+    """Return the chain behind its matmul as a function of x and the operands, as in training.
+
+    Args:
+        chain: the chain.
+        numbers: the float arguments, by name.
+    """
+    legs = [
+        (
+            leg.layout.columns,
+            [(step.label, _step(step, numbers, leg.layout.columns)) for step in leg.steps],
+        )
+        for leg in chain.legs
+    ]
+    names = [o.name for o in chain.operands]
+
+    def run(x: Tensor, *operands: Tensor) -> Tensor:
+        whole = {INPUT: x} | dict(zip(names, operands, strict=True))
+        for columns, calls in legs:
+            bound, dims = whole, x.dim()
+            for label, call in calls:
+                if x.dim() < dims:  # the columns are gone, also from what holds one value a row
+                    rows = {n: t.squeeze(columns) for n, t in bound.items() if t.dim() == dims}
+                    bound, dims = bound | rows, x.dim()
+                x = call(x, bound)
+                bound, whole = bound | {label: x}, whole | {label: x}
+        return x
+
+    return run
+
+
+class Model(nn.Module):
+    """The model that a generated Module replaces, with the very same parameters.
+
+    Args:
+        chain: the chain.
+        fused: the generated Module, whose submodules and parameters this one has too.
+    """
+
+    def __init__(self, chain: Chain, fused: nn.Module) -> None:
+        super().__init__()
+        for name, held in fused.named_children():
+            self.add_module(name, held)
+        for name, parameter in fused.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        numbers = {n: getattr(fused, n) for n in chain.attributes if hasattr(fused, n)}
+        held_by_torch = [bool(s.op and s.op.submodule) for s in chain.spec.steps]
+        steps = [(step, leg.layout.columns) for leg in chain.legs for step in leg.steps]
+        self._steps = [
+            (step.label, None if held else _step(step, numbers, columns))
+            for (step, columns), held in zip(steps, held_by_torch, strict=True)
+        ]
+        self._own = [o.name for o in chain.operands if o.owner == o.name]
+        self._inputs = [o.name for o in chain.operands if o.owner is None and o.name != INPUT]
+
+    def forward(self, x: Tensor, *inputs: Tensor) -> Tensor:
+        """Return the model's output at `x`."""
+        operands = {INPUT: x} | dict(zip(self._inputs, inputs, strict=True))
+        for name in self._own:
+            operands[name] = getattr(self, name)
+        for label, call in self._steps:
+            x = getattr(self, label)(x) if call is None else call(x, operands)
+            operands[label] = x
+        return x
+
+
+def _step(step: Step, numbers: Mapping[str, float], columns: tuple[int, ...]) -> Call:
+    """Return the call of one step, with its attributes bound; a row runs along the columns' dims."""
+    if step.formula is not None:
+        part = _part(step.formula, numbers, columns)
+        return lambda x, operands: part({"x": x, **operands})
+    assert step.op is not None
+    if step.op.source:
+        if not step.held:
+            return lambda x, _: x
+        bias = f"{step.label}_bias"
+        behind = [1] * max(step.op.rank - 2, 0)
+        return lambda x, operands: x + operands[bias].reshape(-1, *behind)
+    attributes: dict[str, Any] = {
+        name: numbers[value.name] if isinstance(value, Ref) else value
+        for name, value in step.attributes.items()
+    }
+    taken = [
+        SECOND if name == step.halves else _operand(step, name, numbers)
+        for name in step.op.operands
+    ]
+    function = torch_call(step.op, attributes, training=True)
+    if function is not None:
+        return lambda x, operands: function(x, [_value(t, operands) for t in taken])
+    names = list(step.op.operands)
+    symbols = {name: sp.Symbol(name, real=True) for name in names}
+    formula = _part(ops.call(step.op, sp.Symbol("x", real=True), symbols, attributes), {}, columns)
+    classes = step.op.classes
+
+    def run(x: Tensor, operands: Mapping[str, Tensor]) -> Tensor:
+        given = {n: _value(t, operands) for n, t in zip(names, taken, strict=True)}
+        if isinstance(of_rows := given.get(classes), Tensor):
+            given[classes] = one_a_row(of_rows, x, columns)
+        result: Tensor = formula({"x": x, **given})
+        return result
+
+    def of_halves(x: Tensor, operands: Mapping[str, Tensor]) -> Tensor:
+        first, second = x.chunk(2, attributes["dim"])
+        return run(first, {**operands, SECOND: second})
+
+    return of_halves if step.halves else run
+
+
+def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float | None:
+    """Return what fills an operand's place: the name of a tensor, a number, or nothing."""
+    value = step.operand(name)
+    if isinstance(value, Ref):
+        return numbers[value.name] if value.is_argument else value.name
+    return value
+
+
+def _value(taken: str | float | None, operands: Mapping[str, Tensor]) -> Given:
+    return operands[taken] if isinstance(taken, str) else taken
+
+
+def _part(expr: sp.Basic, numbers: Mapping[str, float], columns: tuple[int, ...] = (-1,)) -> Part:
+    """Return a formula's part as a function; what is known beforehand is worked out here."""
+    names = {str(symbol) for symbol in expr.free_symbols}
+    if expr.func.__name__ == "Special":
+        return lambda _: expr.value
+    of_shape = expr.has(atoms.COLS, atoms.COLUMN)  # whatever numbers are called
+    if not names or (names <= set(numbers) and not of_shape):
+        value = _number(expr, {name: numbers[name] for name in names})
+        return lambda _: value
+    if expr.is_Symbol:
+        name = str(expr)
+        if expr == atoms.COLS:
+            return lambda values: math.prod(values["x"].shape[dim] for dim in columns)
+        if expr == atoms.COLUMN:
+            return lambda values: column_numbers(values["x"], columns)
+        return lambda values: values[name]
+    if isinstance(expr, sp.Piecewise):
+        return _where(expr, numbers, columns)
+    if expr.func.__name__ == "Let":
+        return _part(expr.value, numbers, columns)
+    parts = [_part(arg, numbers, columns) for arg in expr.args]
+    if expr.is_Add:
+        return lambda values: functools.reduce(lambda a, b: a + b, [p(values) for p in parts])
+    if expr.is_Mul:
+        return lambda values: functools.reduce(lambda a, b: a * b, [p(values) for p in parts])
+    if expr.is_Pow:
+        base, exponent = parts
+        return lambda values: base(values) ** exponent(values)
+    if expr.func.__name__ in _REDUCTIONS:
+        reduce = _REDUCTIONS[expr.func.__name__]
+        return lambda values: reduce(parts[0](values), columns)
+    function = _FUNCTIONS[expr.func.__name__]
+    return lambda values: function(*[p(values) for p in parts])
+
+
+def _number(expr: sp.Basic, numbers: Mapping[str, float]) -> float:
+    """Return the value of a part without tensors."""
+    if not numbers:
+        return int(expr) if expr.is_Integer else float(expr)
+    exact = {name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()}
+    return float(_part(expr, {})(exact))
+
+
+def _where(expr: sp.Piecewise, numbers: Mapping[str, float], columns: tuple[int, ...]) -> Part:
+    *cases, (last, _) = expr.args
+    result = _part(last, numbers, columns)
+    for value, condition in reversed(cases):
+        assert isinstance(condition, Relational)
+        left, right, chosen = (
+            _part(part, numbers, columns) for part in (condition.lhs, condition.rhs, value)
+        )
+        result = _chosen(_COMPARE[condition.rel_op], left, right, chosen, result)
+    return result
+
+
+def _chosen(compare: Callable[..., Any], left: Part, right: Part, value: Part, other: Part) -> Part:
+    return lambda values: torch.where(
+        compare(left(values), right(values)), value(values), other(values)
+    )

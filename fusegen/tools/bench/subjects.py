@@ -1,0 +1,240 @@
+"""What is timed of a group: the calls of every variant, on random data of the group's dtype and shape."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusegen.chain import Chain
+from fusegen.runtime.loading import load_package
+from fusegen.toolchain import pipeline
+from fusegen.tools.bench import compiling, plain
+from fusegen.tools.bench.cells import Group
+from fusegen.tools.bench.timing import Prepare, sets_beyond_caches
+from fusegen.tools.check.random_operands import random_operands
+
+#: A value or its derivative, as a function of the tensors of a `Set`.
+Function = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a run measures.
+
+    Args:
+        device: "cuda" or "cpu".
+        out: the folder of the generated packages.
+        modes: the modes of torch.compile, by label; see `compiling.MODES`.
+    """
+
+    device: str
+    out: Path
+    modes: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Set:
+    """The tensors of one call.
+
+    Args:
+        given: x and the operands.
+        moving: what gradients are taken of: x, and the operands or parameters that have them.
+        cotangent: the gradient of the result.
+        out: where the copy goes.
+        linear: what gradients are taken of where a model's linear is alone.
+    """
+
+    given: tuple[Tensor, ...]
+    moving: tuple[Tensor, ...]
+    cotangent: Tensor
+    out: Tensor
+    linear: tuple[Tensor, ...] = ()
+
+    def bytes_moved(self, direction: str) -> int:
+        """Return the bytes that a tail must move: each tensor that is read or written, once."""
+        read = sum(t.nbytes for t in self.given)
+        if direction == "forward":
+            return read + self.cotangent.nbytes
+        return read + self.cotangent.nbytes + sum(t.nbytes for t in self.moving)
+
+
+class Subject:
+    """A group's functions by variant, and the sets of tensors that they are called with in turn."""
+
+    def __init__(self, functions: Mapping[str, Function], sets: list[Set]) -> None:
+        self._functions, self._sets = functions, itertools.cycle(sets)
+        self._linear = functions.get("linear")
+        self.example = sets[0]
+
+    def calls(self, direction: str, *, compiled_alone: bool = False) -> dict[str, Prepare]:
+        """Return what makes each variant's calls ready, the copy's among them.
+
+        Args:
+            direction: see `Cell`.
+            compiled_alone: leave out what torch.compile has no part in.
+        """
+        preparations = {
+            "forward": self._forward,
+            "backward": self._backward,
+            "forward+backward": self._both,
+        }
+        found = {
+            label: preparations[direction](function)
+            for label, function in self._functions.items()
+            if label in compiling.MODES or not compiled_alone
+        }
+        return found if compiled_alone else {**found, "copy": self._copy}
+
+    def _forward(self, function: Function) -> Prepare:
+        def prepare() -> Callable[[], object]:
+            given = next(self._sets).given
+            return lambda: function(*given)
+
+        return prepare
+
+    def _backward(self, function: Function) -> Prepare:
+        def prepare() -> Callable[[], object]:
+            tensors = next(self._sets)
+            value = function(*tensors.given)
+            return lambda: torch.autograd.grad(value, tensors.moving, tensors.cotangent)
+
+        return prepare
+
+    def _both(self, function: Function) -> Prepare:
+        def prepare() -> Callable[[], object]:
+            tensors = next(self._sets)
+            moving = tensors.linear if function is self._linear else tensors.moving
+            return lambda: torch.autograd.grad(function(*tensors.given), moving, tensors.cotangent)
+
+        return prepare
+
+    def _copy(self) -> Callable[[], object]:
+        tensors = next(self._sets)
+        source = (
+            tensors.given[0] if tensors.given[0].shape == tensors.out.shape else tensors.cotangent
+        )
+        return lambda: tensors.out.copy_(source)
+
+
+def subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Subject:
+    """Return what is timed of a group.
+
+    Args:
+        group: the group.
+        choice: what the run measures.
+        compiled_alone: only what torch.compile has a part in will be called, so that a tail's package
+            need not be built.
+
+    Raises:
+        SpecError: where its spec is wrong.
+        ImportError: where its package is not built.
+    """
+    chain = pipeline.derive(group.spec)
+    needed = group.kind == "model" or not compiled_alone
+    package = load_package(group.name, choice.out) if needed else None
+    torch.manual_seed(0)
+    make = _tail if group.kind == "tail" else _model
+    return make(group, choice, chain, package)
+
+
+def tensor_dtype(group: Group) -> torch.dtype:
+    """Return the dtype of a group's tensors."""
+    found: torch.dtype = getattr(torch, "float32" if group.dtype == "tf32" else group.dtype)
+    return found
+
+
+def _tail(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
+    numbers = {
+        a.name: float(a.default) if isinstance(a.default, int | float) else 1.5
+        for a in chain.spec.arguments
+        if a.type == "float"
+    }
+    options: dict[str, Any] = {name: numbers[name] for name in chain.attributes}
+    if chain.moded:
+        options["training"] = True
+
+    def ours(x: Tensor, *operands: Tensor) -> Tensor:
+        result: Tensor = package.apply(x, *operands, **options)
+        return result
+
+    by_hand = plain.tail(chain, numbers)
+    functions = {"fusegen": ours, "eager": by_hand, **_compiled(by_hand, choice)}
+    generator = torch.Generator().manual_seed(0)
+
+    def tensors() -> Set:
+        x = _randn(group, choice, group.rows, group.cols, *group.behind)
+        operands = [*random_operands(chain, x, generator).values()]
+        trained = [o.differentiable for o in chain.operands]
+        moving = [x, *(t for t, moves in zip(operands, trained, strict=True) if moves)]
+        for tensor in moving:
+            tensor.requires_grad_()
+        with torch.no_grad():
+            cotangent = torch.randn_like(by_hand(x, *operands))
+        return Set((x, *operands), tuple(moving), cotangent, torch.empty_like(x))
+
+    return _subject(functions, tensors, choice)
+
+
+def _model(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
+    assert group.in_features is not None and chain.source is not None
+    with torch.device(choice.device):  # drawn where it is used: a big weight takes the CPU a minute
+        fused: nn.Module = package.Module(in_features=group.in_features, out_features=group.cols)
+    fused = fused.to(tensor_dtype(group))
+    by_hand = plain.Model(chain, fused)
+    linear = fused.get_submodule(chain.source.label)
+
+    def linear_alone(x: Tensor, *inputs: Tensor) -> Tensor:
+        del inputs
+        result: Tensor = linear(x)
+        return result
+
+    functions: dict[str, Function] = {
+        "fusegen": fused,
+        "eager": by_hand,
+        **_compiled(by_hand, choice),
+        "linear": linear_alone,
+    }
+    generator = torch.Generator().manual_seed(0)
+    parameters = tuple(fused.parameters())
+
+    def tensors() -> Set:
+        assert group.in_features is not None
+        x = _randn(group, choice, group.rows, group.in_features)
+        product = _randn(group, choice, group.rows, group.cols)
+        cotangent = _randn(group, choice, *chain.layout.half(product.shape))
+        drawn = random_operands(chain, product, generator)
+        inputs = [drawn[o.name] for o in chain.operands if not o.owner]
+        for tensor in (x, *inputs):
+            tensor.requires_grad_()
+        given = (x, *inputs)
+        return Set(
+            given,
+            (*given, *parameters),
+            cotangent,
+            torch.empty_like(cotangent),
+            linear=(x, *linear.parameters()),
+        )
+
+    return _subject(functions, tensors, choice)
+
+
+def _subject(
+    functions: Mapping[str, Function], tensors: Callable[[], Set], choice: Choice
+) -> Subject:
+    sets = [tensors()]
+    count = sets_beyond_caches(choice.device, sets[0].bytes_moved("backward"))
+    return Subject(functions, sets + [tensors() for _ in range(count - 1)])
+
+
+def _compiled(function: Function, choice: Choice) -> dict[str, Function]:
+    return {label: compiling.compiled(function, mode) for label, mode in choice.modes.items()}
+
+
+def _randn(group: Group, choice: Choice, *shape: int) -> Tensor:
+    return torch.randn(shape, device=choice.device, dtype=tensor_dtype(group))

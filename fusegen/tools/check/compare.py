@@ -1,0 +1,274 @@
+"""A built package beside the truth: one call's value and gradients, each held against what it can be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusegen.chain import Chain
+from fusegen.tools.check.condition import MORE_RUNS, RUNS, Worst, spreads, worst
+from fusegen.tools.check.random_operands import random_operands
+from fusegen.tools.check.reference import run_chain
+from fusegen.tools.check.reference_chain import run_programs
+from fusegen.tools.check.rounding import EXACT, Rounding
+
+#: How far a result may be from float64 truth, in units of its condition (`condition.py`). In 16 bits half a
+#: unit is the rounding of the result. In float32 functions err by up to 4 ulp (`elementary.h`), where a unit
+#: has half a one for each. In float64 torch's functions, of which the truth is made, are no more exact than
+#: the kernels', and vectors have half as many lanes: a sum of 2048 terms, many equal, errs by up to 30 ulp.
+BOUND = {torch.float64: 16.0, torch.float32: 2.0, torch.bfloat16: 1.0, torch.float16: 1.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call of a chain: its tensors, in float64, and the options of `apply`.
+
+    Args:
+        x: the activation [..., cols].
+        operands: the chain's operands, by name.
+        options: the keyword arguments of `apply`.
+        seed: the seed, for chains that draw.
+    """
+
+    x: Tensor
+    operands: dict[str, Tensor]
+    options: dict[str, Any]
+    seed: int
+
+
+def make_case(
+    derived: Chain,
+    shape: Sequence[int],
+    *,
+    training: bool,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Case:
+    """Return a random call: x from a normal distribution, operands in [0.5, 1.5)."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(tuple(shape), generator=generator, dtype=torch.float64)
+    operands = {n: t.to(device) for n, t in random_operands(derived, x, generator).items()}
+    options: dict[str, Any] = {
+        a.name: a.default if a.default is not None else 1.5
+        for a in derived.spec.arguments
+        if a.name in derived.attributes
+    }
+    for groups in derived.groups:  # two or more of two channels or more, if that can be
+        channels = derived.layout.half(shape)[1]
+        options[groups] = next((n for n in range(2, channels) if channels % n == 0), 1)
+    if derived.moded:
+        options["training"] = training
+    if derived.random:
+        options["seed"] = 1234 + seed
+    return Case(x.to(device), operands, options, 1234 + seed)
+
+
+def gradients(
+    function: Callable[..., Tensor], tensors: Sequence[Tensor], seed: int
+) -> list[Tensor]:
+    """Return the value at `tensors` and its gradients there for a random cotangent."""
+    leaves = [t.detach().clone().requires_grad_() for t in tensors]
+    value = function(*leaves)
+    generator = torch.Generator().manual_seed(seed)
+    cotangent = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
+    # The same cotangent in every dtype: of bfloat16's digits and, near 0, of float16's subnormal numbers.
+    rounded = cotangent.bfloat16().half().to(value.dtype)
+    found = torch.autograd.grad(value, leaves, rounded, materialize_grads=True)
+    return [value.detach(), *found]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Have torch use one thread: on a busy machine each of many short operations waits for the others."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+@dataclass(frozen=True)
+class Error:
+    """How far a result is from float64 truth, and how far it may be, in units of its condition.
+
+    Args:
+        name: the result.
+        worst: its element that is furthest off.
+        bound: how many units that may be.
+        given: what was given at the same place: the name of a tensor of the result's shape and its element.
+    """
+
+    name: str
+    worst: Worst
+    bound: float
+    given: str
+
+    @property
+    def units(self) -> float:
+        """How many units the worst element is off."""
+        return self.worst.units
+
+    @property
+    def within(self) -> bool:
+        """Whether the result is as exact as it must be."""
+        return self.units <= self.bound
+
+    def __str__(self) -> str:
+        place = f"[{', '.join(map(str, self.worst.index))}]" if self.worst.index else ""
+        at = f" at {self.given}" if self.given else ""
+        value = f"{self.worst.got:.9g}, not {self.worst.truth:.9g}"
+        return f"{self.units:.2f} units of {self.bound:g} in {self.name}{place}{at}: {value}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One call of a chain in one dtype: what is right, how far it may be off, and how far it is.
+
+    Args:
+        chain: the chain.
+        case: the call.
+        dtype: the dtype; the truth starts from the tensors as it rounds them.
+    """
+
+    chain: Chain
+    case: Case
+    dtype: torch.dtype
+
+    @property
+    def moving(self) -> list[str]:
+        """The tensors that have a gradient, in the order of the results."""
+        return ["x", *(o.name for o in self.chain.operands if o.differentiable)]
+
+    @property
+    def names(self) -> list[str]:
+        """The results: the output, and the gradients."""
+        return ["output", *(f"grad_{name}" for name in self.moving)]
+
+    @property
+    def given(self) -> dict[str, Tensor]:
+        """The tensors as the dtype rounds them."""
+        tensors = {"x": self.case.x, **self.case.operands}
+        return {name: _cast(tensor, self.dtype) for name, tensor in tensors.items()}
+
+    def results(
+        self, function: Callable[[Tensor, dict[str, Tensor]], Tensor], dtype: torch.dtype
+    ) -> list[Tensor]:
+        """Return a function's value and gradients, from the rounded tensors in a dtype."""
+        start = {name: _cast(tensor, dtype) for name, tensor in self.given.items()}
+        moving = self.moving
+
+        def of_leaves(*leaves: Tensor) -> Tensor:
+            bound = {n: t.clone() for n, t in start.items()} | dict(
+                zip(moving, leaves, strict=True)
+            )
+            return function(bound.pop("x"), bound)
+
+        return gradients(of_leaves, [start[n] for n in moving], self.case.seed)
+
+    def programs(self, rounding: Rounding) -> list[Tensor]:
+        """Return the results of the chain's own programs in float64."""
+        chain, case = self.chain, self.case
+
+        def run(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
+            return run_programs(
+                chain,
+                x,
+                operands,
+                self._numbers,
+                training=self._training,
+                seed=case.seed,
+                rounding=rounding,
+            )
+
+        return self.results(run, torch.float64)
+
+    def truth(self) -> list[Tensor]:
+        """Return the results of torch's own functions in float64.
+
+        For float64 they are no truth where they are finite: torch's derivative of tanh, 1 - tanh(x)^2,
+        cancels. There the results are those of the chain's own programs.
+        """
+
+        def run(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
+            return run_chain(
+                self.chain.spec,
+                x,
+                operands,
+                self._numbers,
+                training=self._training,
+                seed=self.case.seed,
+            )
+
+        found = self.results(run, torch.float64)
+        if self.dtype != torch.float64:
+            return found
+        own = self.programs(EXACT)
+        return [
+            torch.where(a.isfinite() & b.isfinite(), b, a) for a, b in zip(found, own, strict=True)
+        ]
+
+    def spread(self, runs: int = RUNS) -> list[Tensor]:
+        """Return the standard deviation of each result under rounding, from so many runs (`condition.py`)."""
+        return spreads(self.programs, self.dtype, seed=self.case.seed, runs=runs)
+
+    def error(self, name: str, got: Tensor, truth: Tensor, spread: Tensor) -> Error:
+        """Return the error of one result."""
+        element = worst(got, truth, spread)
+        source = name.removeprefix("grad_") if name.startswith("grad_") else "x"
+        tensor = self.given[source]
+        beside = tensor.shape == truth.shape and element.units > 0
+        given = f"{source} = {float(tensor[element.index]):.9g}" if beside else ""
+        return Error(name, element, BOUND[self.dtype], given)
+
+    @property
+    def _numbers(self) -> dict[str, Any]:
+        known = (*self.chain.attributes, *self.chain.groups)
+        return {name: value for name, value in self.case.options.items() if name in known}
+
+    @property
+    def _training(self) -> bool:
+        return bool(self.case.options.get("training", False))
+
+
+def compare(package: Any, derived: Chain, case: Case, dtype: torch.dtype) -> list[Error]:
+    """Return the errors of a package's output and gradients against float64 truth.
+
+    The output is computed once more without gradients, which another operator does.
+
+    Args:
+        package: the built package.
+        derived: its chain.
+        case: the call.
+        dtype: the dtype to run the package in.
+    """
+    comparison = Comparison(derived, case, dtype)
+
+    def ours(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
+        result: Tensor = package.apply(x, **operands, **case.options)
+        return result
+
+    found = comparison.results(ours, dtype)
+    given = comparison.given
+    with torch.no_grad():
+        alone = ours(given.pop("x"), given)
+    errors: list[Error] = []
+    with one_thread():
+        truths = comparison.truth()
+        for runs in (RUNS, MORE_RUNS):
+            spread = comparison.spread(runs)
+            results = [*zip(comparison.names, found, truths, spread, strict=True)]
+            results.append(("output without gradients", alone, truths[0], spread[0]))
+            errors = [comparison.error(*result) for result in results]
+            if all(error.within for error in errors):
+                break
+    return errors

@@ -1,0 +1,166 @@
+"""A chain by torch's own functions, to compare with.
+
+Nothing here is used by generated code. Ops are run by their torch reference, formulas by walking the
+expression, in whatever dtype the tensors have: float64 gives the truth.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sympy as sp
+import torch
+from torch import Tensor
+
+from fusegen import atoms, ops
+from fusegen.chain.cut_into_segments import stretches_of
+from fusegen.program import SECOND
+from fusegen.spec.model import INPUT, Ref, Spec, Step
+from fusegen.tools.check.philox import uniform
+from fusegen.tools.check.reference_formula import evaluate, no_draws
+from fusegen.tools.check.torch_call import Given, torch_call
+
+
+def run_chain(
+    spec: Spec,
+    x: Tensor,
+    operands: Mapping[str, Tensor],
+    attributes: Mapping[str, float],
+    *,
+    training: bool = False,
+    seed: int = 0,
+    handed: Callable[[Tensor], Tensor] = lambda x: x,
+) -> Tensor:
+    """Return the chain behind the matmul, by torch's own functions.
+
+    Args:
+        spec: the spec.
+        x: the activation [..., cols].
+        operands: the tensors of `apply`, by name.
+        attributes: the numbers of `apply`, by name.
+        training: the mode.
+        seed: the seed of the draws.
+        handed: what becomes of a tensor that one leg hands on to the next.
+    """
+    stream = 0
+    named = {} if spec.steps[0].op and spec.steps[0].op.source else {INPUT: x}
+    for number, stretch in enumerate(stretches_of(spec)):
+        if number:
+            x, named = handed(x), {name: handed(value) for name, value in named.items()}
+        given = {**operands, **named}
+        dims, columns = x.dim(), stretch.layout.columns
+        for step in stretch.steps:
+            if x.dim() < dims:  # the columns are gone, also from what holds one value a row
+                given = {n: t.squeeze(columns) if t.dim() == dims else t for n, t in given.items()}
+                dims, columns = x.dim(), ()
+            if step.op is not None and step.op.eval_mode == "identity":
+                if training:
+                    drawn = functools.partial(_drawn, uniform(seed, stream, x.shape).to(x))
+                    x = _run_formula(step, x, given, attributes, drawn, columns)
+                    stream += 1
+            else:
+                x = _run_step(spec, step, x, given, attributes, columns, training=training)
+            given = {**given, step.label: x}
+            named[step.label] = x
+    return x
+
+
+def _drawn(numbers: Tensor, stream: int) -> Tensor:
+    del stream
+    return numbers
+
+
+def _run_step(
+    spec: Spec,
+    step: Step,
+    x: Tensor,
+    operands: Mapping[str, Tensor],
+    attributes: Mapping[str, float],
+    columns: tuple[int, ...],
+    *,
+    training: bool,
+) -> Tensor:
+    """Return the value of a step that draws nothing."""
+    if step.op is None:
+        assert step.formula is not None
+        given = {"x": x, **operands, **_numbers(attributes, x)}
+        found: Tensor = evaluate(_sized(step.formula, x, columns), given, no_draws, columns)
+        return found
+    if step.op.source:
+        bias = operands.get(f"{step.label}_bias")
+        return x if bias is None else x + bias.reshape(-1, *[1] * max(spec.dims - 2, 0))
+    if step.halves:
+        x, second = x.chunk(2, spec.halved)
+        given = {**operands, SECOND: second}
+        return _run_formula(step, x, given, attributes, no_draws, columns)
+    call = torch_call(step.op, _attributes(step, attributes), training=training)
+    if call is None or (step.op.coarse and x.is_cuda and x.dtype == torch.float64):
+        return _run_formula(step, x, operands, attributes, no_draws, columns)
+    return call(x, [_operand(step, n, operands, attributes) for n in step.op.operands])
+
+
+def _sized(formula: sp.Expr, x: Tensor, columns: tuple[int, ...]) -> sp.Expr:
+    cols = math.prod(x.shape[dim] for dim in columns) if x.dim() else 1
+    rows = x.numel() // max(cols, 1)
+    return formula.xreplace({atoms.COLS: sp.Integer(cols), atoms.ROWS: sp.Integer(rows)})
+
+
+def _run_formula(
+    step: Step,
+    x: Tensor,
+    operands: Mapping[str, Tensor],
+    attributes: Mapping[str, float],
+    draws: Callable[[int], Tensor],
+    columns: tuple[int, ...],
+) -> Tensor:
+    """Return an op's value by its own formula."""
+    assert step.op is not None
+    names = {name: sp.Symbol(name, real=True) for name in step.op.operands}
+    expr = ops.call(step.op, sp.Symbol("x", real=True), names, _attributes(step, attributes))
+    given = {
+        name: torch.as_tensor(_operand(step, name, operands, attributes)).to(x) for name in names
+    }
+    if step.op.classes:
+        given[step.op.classes] = one_a_row(given[step.op.classes], x, columns)
+        given[str(atoms.COLUMN)] = column_numbers(x, columns)
+    result: Tensor = evaluate(_sized(expr, x, columns), {"x": x, **given}, draws, columns)
+    return result
+
+
+def one_a_row(held: Tensor, x: Tensor, columns: tuple[int, ...]) -> Tensor:
+    """Return what holds one number a row, in x's shape without its columns, so that it broadcasts with x."""
+    sizes = dict(enumerate(x.shape, -x.dim()))
+    return held.reshape([1 if dim in columns else size for dim, size in sizes.items()])
+
+
+def column_numbers(x: Tensor, columns: tuple[int, ...]) -> Tensor:
+    """Return the number of each column, so that it broadcasts with x."""
+    sizes = [x.shape[dim] for dim in columns]
+    numbers = torch.arange(math.prod(sizes), device=x.device).to(x.dtype)
+    return numbers.reshape(*sizes, *[1] * (-1 - columns[-1]))
+
+
+def _operand(
+    step: Step, name: str, operands: Mapping[str, Tensor], attributes: Mapping[str, float]
+) -> Given:
+    value = Ref(SECOND, is_argument=False) if name == step.halves else step.operand(name)
+    if isinstance(value, Ref):
+        return attributes[value.name] if value.is_argument else operands[value.name]
+    return value
+
+
+def _attributes(step: Step, attributes: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        name: attributes[value.name] if isinstance(value, Ref) else value
+        for name, value in step.attributes.items()
+    }
+
+
+def _numbers(attributes: Mapping[str, float], x: Tensor) -> dict[str, Tensor]:
+    return {
+        name: torch.tensor(value, dtype=x.dtype, device=x.device)
+        for name, value in attributes.items()
+    }

@@ -1,0 +1,219 @@
+"""A chain by its own programs, in float64 on activations of any dims: as the kernels do it, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusegen.chain import Chain, Leg, Mode
+from fusegen.chain.layout import CHANNEL_DIM
+from fusegen.chain.segment_program import SHAPE
+from fusegen.program import SECOND, Input, Kind, Output, Program
+from fusegen.tools.check.reference_program import Axes, run_program
+from fusegen.tools.check.rounding import EXACT, Rounding
+
+__all__ = ["run_programs"]
+
+
+def run_programs(
+    chain: Chain,
+    x: Tensor,
+    operands: Mapping[str, Tensor],
+    numbers: Mapping[str, float],
+    *,
+    training: bool = False,
+    seed: int = 0,
+    rounding: Rounding = EXACT,
+) -> Tensor:
+    """Return the chain's value, once differentiable: its gradient is the backward programs'.
+
+    Args:
+        chain: the chain.
+        x: the activation.
+        operands: the tensors of `apply`, by name.
+        numbers: the numbers of `apply`, by name, among them how many groups there are.
+        training: the mode.
+        seed: the seed of the draws.
+        rounding: what becomes of each operation's value.
+    """
+    named: dict[str, Tensor] = {}
+    for place, (leg, shape) in enumerate(zip(chain.legs, chain.reached(x.shape), strict=True)):
+        named |= dict.fromkeys(leg.stretch.begins, x)
+        mode = next(m for m in leg.modes if m.name in ("same", "train" if training else "eval"))
+        form = _Form(leg, shape, numbers)
+        last = place + 1 == len(chain.legs)
+        call = _Call(leg, mode, form, numbers, seed, rounding, later=place > 0, last=last)
+        given = {**operands, **named, "x": x}
+        names = ["x", *(o.name for o in leg.operands if o.name != "x")]
+        found = _Leg.apply(call, names, *(given[n] for n in names))  # type: ignore[no-untyped-call]
+        x, named = found[0], {**named, **dict(zip(leg.stretch.kept, found[1:], strict=True))}
+        if not last:
+            named[leg.steps[-1].label] = x
+    return x
+
+
+class _Leg(torch.autograd.Function):
+    """One leg: its forward program, and its backward program for autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, names: list[str], *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.call, ctx.names = call, names
+        ctx.save_for_backward(*tensors)
+        return tuple(call.value(dict(zip(names, tensors, strict=True))))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        given = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
+        found = ctx.call.gradients(given, cotangents)
+        return None, None, *(found.get(name) for name in ctx.names)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a leg's tensors broadcast: as they are, or with the channels as [groups, channels of a group].
+
+    Args:
+        leg: the leg.
+        shape: its activation's shape, with both halves where it has two.
+        numbers: the numbers of the call.
+    """
+
+    leg: Leg
+    shape: tuple[int, ...]
+    numbers: Mapping[str, float]
+
+    @property
+    def groups(self) -> int:
+        """The number of groups, or 0."""
+        named = self.leg.layout.groups
+        return int(self.numbers[named] if isinstance(named, str) else named or 0)
+
+    @property
+    def axes(self) -> Axes:
+        """The dims of the activation as it broadcasts."""
+        shape = self.leg.layout.half(self.shape)
+        if self.groups:
+            shape = self.unfolded(torch.Size(shape))
+        return Axes(tuple(shape), self.leg.layout.columns)
+
+    def unfolded(self, shape: torch.Size) -> torch.Size:
+        """Return a shape with the channels' dim, counted from the activation's front, as two."""
+        missing = len(self.leg.layout.half(self.shape)) - len(shape)
+        place = CHANNEL_DIM - missing
+        if place < 0:
+            return shape
+        size = shape[place]
+        parts = (self.groups, size // self.groups) if size > 1 else (1, 1)
+        return torch.Size((*shape[:place], *parts, *shape[place + 1 :]))
+
+    def spread(self, source: Input, tensor: Tensor) -> Tensor:
+        """Return a tensor that an input is, so that it broadcasts."""
+        layout = self.leg.layout
+        rank = len(self.shape)
+        if source.integer:
+            columns = {dim % rank for dim in layout.columns}
+            sizes = enumerate(layout.half(self.shape))
+            return tensor.reshape([1 if dim in columns else size for dim, size in sizes])
+        if source.declared is Kind.CHANNEL and tensor.dim() == 1:
+            tensor = tensor.reshape(-1, *[1] * (rank - 1 - CHANNEL_DIM))
+        elif source.declared is Kind.COL and tensor.dim() == 1:
+            tensor = tensor.reshape(-1, *[1] * (-1 - layout.last))
+        if self.groups and (tensor.dim() > 1 or source.declared is Kind.CHANNEL):
+            return tensor.reshape(self.unfolded(tensor.shape))
+        return tensor
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of one leg.
+
+    Args:
+        leg: the leg.
+        mode: its mode.
+        form: how its tensors broadcast.
+        numbers: the numbers of the call.
+        seed: the seed of the draws.
+        rounding: what becomes of each operation's value.
+        later: whether another leg is before it, which its x and the gradient of that are handed to.
+        last: whether none is after it.
+    """
+
+    leg: Leg
+    mode: Mode
+    form: _Form
+    numbers: Mapping[str, float]
+    seed: int
+    rounding: Rounding
+    later: bool
+    last: bool
+
+    def value(self, given: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return the leg's value, and those that later legs use."""
+        program = self.mode.programs[0]
+        found = self._run(program, self._inputs(program, given))
+        values = []
+        for name, out in program.outputs.items():
+            value = found[name].reshape(self.leg.layout.behind(self.form.shape, out.outline))
+            values.append(value if self.last else self.rounding.stored(value))
+        return values
+
+    def gradients(
+        self, given: Mapping[str, Tensor], cotangents: tuple[Tensor, ...]
+    ) -> dict[str, Tensor]:
+        """Return the gradient of each tensor of the leg that has one."""
+        program = self.mode.programs[1]
+        along = {
+            f"grad_{name}": self._along(out, cotangent)
+            for (name, out), cotangent in zip(
+                self.mode.programs[0].returned.items(), cotangents, strict=True
+            )
+        }
+        inputs = self._inputs(program, {**given, **along})
+        found = self._run(program, inputs)
+        gradients = {}
+        for name, out in program.returned.items():
+            own = given[out.like.tensor]
+            if out.half(name):
+                dim = self._halved(own)
+                sizes = own.chunk(2, dim)[0].shape
+                halves = [found[n].reshape(sizes) for n in (name, f"{name}{SECOND}")]
+                gradient = torch.cat(halves, dim)
+            else:
+                gradient = found[name].reshape(own.shape)
+            handed = self.later and out.like.tensor == "x"
+            gradients[out.like.tensor] = self.rounding.stored(gradient) if handed else gradient
+        return gradients
+
+    def _halved(self, tensor: Tensor) -> int:
+        """Return the dim of a tensor's halves; what holds one number a channel has that dim alone."""
+        return self.leg.layout.halved if tensor.dim() > 1 else -1
+
+    def _along(self, out: Output, cotangent: Tensor) -> Tensor:
+        """Return the cotangent of an output, so that it broadcasts where that has lost dims."""
+        if out.kind == Kind.ROW:
+            return cotangent.reshape(self.form.axes.of(Kind.ROW))
+        return cotangent
+
+    def _run(self, program: Program, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return run_program(program, inputs, self.seed, self.form.axes, self.rounding)
+
+    def _inputs(self, program: Program, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a program's inputs, each so that it broadcasts."""
+        x = given["x"]
+        found: dict[str, Tensor] = {}
+        for source in program.inputs:
+            if source.name == SHAPE:
+                found[source.name] = x.new_zeros(()).expand(self.form.axes.shape)
+            elif source.source == "attribute":
+                number = torch.tensor(self.numbers[source.name], dtype=x.dtype, device=x.device)
+                found[source.name] = number
+            elif source.source == "tensor":
+                tensor = given[source.tensor]
+                if source.half:
+                    tensor = tensor.chunk(2, self._halved(tensor))[source.half.place]
+                found[source.name] = self.form.spread(source, tensor)
+        return found

@@ -1,0 +1,145 @@
+"""A formula's value by torch's own functions, in whatever dtype the tensors have."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sympy as sp
+import torch
+from sympy.core.relational import Relational
+from torch import Tensor
+
+from fusegen import atoms
+from fusegen.atoms.values import constant
+
+#: What becomes of the value of each operation, given the expression that it is and its arguments' values.
+Rounding = Callable[[sp.Basic, Any, Sequence[Any]], Any]
+
+
+def _tanhshrink(x: Tensor) -> Tensor:
+    """Return x - tanh(x), below 1 by the series of x cosh(x) - sinh(x), which does not cancel near 0."""
+    square = x * x
+    series = torch.ones_like(x)
+    for k in range(9, 1, -1):  # terms 2k x^(2k + 1) / (2k + 1)!, of one sign
+        series = 1 + square * series / ((2 * k - 2) * (2 * k + 1))
+    return torch.where(x.abs() < 1, x * square * series / (3 * torch.cosh(x)), x - torch.tanh(x))
+
+
+_FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
+    atoms.absolute: torch.abs,
+    atoms.expm1: torch.expm1,
+    atoms.log1p: torch.log1p,
+    # Not torch.special.ndtr, which loses two digits near -3.7.
+    atoms.normcdf: lambda x: torch.special.erfc(-x / math.sqrt(2)) / 2,
+    atoms.normpdf: lambda x: torch.exp(-x * x / 2) / math.sqrt(2 * math.pi),
+    atoms.sigmoid: torch.sigmoid,
+    atoms.sign: torch.sign,
+    atoms.softplus: lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    atoms.softsign: torch.nn.functional.softsign,
+    sp.cos: torch.cos,
+    sp.erf: torch.erf,
+    sp.exp: torch.exp,
+    sp.log: torch.log,
+    sp.sin: torch.sin,
+    atoms.power: torch.pow,
+    atoms.tanh: torch.tanh,
+    atoms.tanhshrink: _tanhshrink,
+    atoms.sech2: lambda x: 1 / torch.cosh(x).square(),
+    atoms.Total: torch.sum,
+}
+#: Functions of a tensor and the dims that make up a row.
+_REDUCTIONS: dict[Any, Callable[..., Tensor]] = {
+    atoms.RowSum: lambda x, dims: x.sum(dims, keepdim=True),
+    atoms.RowMax: lambda x, dims: x.amax(dims, keepdim=True),
+    atoms.RowShift: lambda x, dims: x.amax(dims, keepdim=True).detach(),
+}
+_COMPARE = {
+    **{">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le},
+    **{"==": torch.eq, "!=": torch.ne},
+}
+
+
+def evaluate(
+    expr: sp.Basic,
+    values: Mapping[str, Tensor],
+    draws: Callable[[int], Tensor],
+    dims: tuple[int, ...] = (-1,),
+    rounding: Rounding | None = None,
+) -> Any:
+    """Return an expression's value.
+
+    Args:
+        expr: over symbols whose names are in `values`.
+        values: tensors that broadcast with one another.
+        draws: gives the uniform numbers of a stream.
+        dims: the dims that make up a row.
+        rounding: what becomes of each operation's value; nothing, by default.
+    """
+    if expr.is_Symbol:
+        return values[str(expr)]
+    if isinstance(expr, atoms.Draw):
+        return draws(int(expr.args[0]))
+    if isinstance(expr, atoms.Special):
+        return expr.value
+    if not expr.has(atoms.Draw) and expr.is_number:
+        value = constant(expr)
+        value = float(expr) if value is None else value
+        return rounding(expr, value, ()) if rounding else value
+    if isinstance(expr, atoms.Let):
+        return evaluate(expr.value, values, draws, dims, rounding)
+    if isinstance(expr, sp.Piecewise):
+        *cases, (last, _) = expr.args
+        result = evaluate(last, values, draws, dims, rounding)
+        for value, condition in reversed(cases):
+            holds = _holds(condition, values, draws, dims, rounding)
+            chosen, other = evaluate(value, values, draws, dims, rounding), result
+            result = torch.where(
+                holds, *(torch.as_tensor(v, dtype=_dtype(values)) for v in (chosen, other))
+            )
+        return result
+    args = [evaluate(arg, values, draws, dims, rounding) for arg in expr.args]
+    result = _result(expr, args, dims)
+    return rounding(expr, result, args) if rounding else result
+
+
+def _result(expr: sp.Basic, args: Sequence[Any], dims: tuple[int, ...]) -> Any:
+    """Return the value of one operation."""
+    if expr.is_Add:
+        return functools.reduce(lambda a, b: a + b, args)
+    if expr.is_Mul:
+        return functools.reduce(lambda a, b: a * b, args)
+    if expr.is_Pow:
+        return args[0] ** args[1]
+    if expr.func in _REDUCTIONS:
+        return _REDUCTIONS[expr.func](args[0], dims) if dims else args[0]  # no dims: one column
+    return _FUNCTIONS[expr.func](*args)
+
+
+def _holds(
+    condition: sp.Basic,
+    values: Mapping[str, Tensor],
+    draws: Callable[[int], Tensor],
+    dims: tuple[int, ...],
+    rounding: Rounding | None,
+) -> Tensor:
+    if isinstance(condition, sp.And | sp.Or):
+        joined = torch.logical_and if isinstance(condition, sp.And) else torch.logical_or
+        parts = (_holds(c, values, draws, dims, rounding) for c in condition.args)
+        return functools.reduce(joined, parts)
+    assert isinstance(condition, Relational)
+    left, right = (
+        evaluate(s, values, draws, dims, rounding) for s in (condition.lhs, condition.rhs)
+    )
+    return _COMPARE[condition.rel_op](torch.as_tensor(left), right)
+
+
+def _dtype(values: Mapping[str, Tensor]) -> torch.dtype:
+    return next(iter(values.values())).dtype
+
+
+def no_draws(stream: int) -> Tensor:
+    """Refuse a draw: a program's are inputs, and only steps that draw are given any."""
+    raise ValueError(f"stream {stream}: a program's draws are inputs")

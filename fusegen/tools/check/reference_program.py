@@ -1,0 +1,159 @@
+"""A program's outputs by torch's own functions, node by node: what derivatives are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fusegen.program import Input, Kind, Map, Output, Program, Reduce, Take, Value
+from fusegen.tools.check.philox import uniform
+from fusegen.tools.check.reference_formula import evaluate, no_draws
+from fusegen.tools.check.rounding import EXACT, Rounding
+
+__all__ = ["Axes", "run_program"]
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The dims of an activation, and which of them are its columns.
+
+    Args:
+        shape: its shape.
+        columns: the dims of the columns, counted from the end.
+    """
+
+    shape: tuple[int, ...]
+    columns: tuple[int, ...] = (-1,)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return torch.Size(self.of(Kind.ROW)).numel()
+
+    @property
+    def cols(self) -> int:
+        """How many columns there are."""
+        return torch.Size(self.of(Kind.COL)).numel()
+
+    def dims(self, kind: Kind) -> tuple[int, ...]:
+        """Return the dims that a kind varies along, counted from the end."""
+        axis = {True: Kind.COL, False: Kind.ROW}
+        return tuple(d for d in range(-len(self.shape), 0) if axis[d in self.columns] in kind)
+
+    def of(self, kind: Kind) -> tuple[int, ...]:
+        """Return the shape of a value of a kind, with size 1 where it does not vary."""
+        varies = self.dims(kind)
+        return tuple(
+            size if dim in varies else 1
+            for dim, size in zip(range(-len(self.shape), 0), self.shape, strict=True)
+        )
+
+    def flat(self, full: Tensor) -> Tensor:
+        """Return a full value as [rows, cols]."""
+        places = [dim + full.dim() for dim in self.columns]
+        behind = range(full.dim() - len(places), full.dim())
+        return full.movedim(places, list(behind)).reshape(self.rows, self.cols)
+
+
+def run_program(
+    program: Program,
+    inputs: Mapping[str, Tensor],
+    seed: int = 0,
+    axes: Axes | None = None,
+    rounding: Rounding = EXACT,
+) -> dict[str, Tensor]:
+    """Return a program's outputs, by name; what is one a row keeps its dims, with size 1.
+
+    Args:
+        program: any program.
+        inputs: its inputs by name, in shapes that broadcast: for an activation of two dims full [rows, cols],
+            col [cols], row [rows, 1], scalar [1].
+        seed: the seed of its draws.
+        axes: the activation's dims, by default those of x, with the last for the columns.
+        rounding: what becomes of each operation's value.
+    """
+    axes = axes or Axes(tuple(inputs["x"].shape))
+    like = next(t for t in inputs.values() if t.is_floating_point())
+    values: dict[str, Tensor] = dict(inputs)
+    for node in program.nodes():
+        if node.name not in values:
+            value = _value(node, values, like, axes, seed, rounding)
+            values[node.name] = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    return {
+        name: _shaped(values[out.value.name], out, inputs, axes, rounding)
+        for name, out in program.outputs.items()
+    }
+
+
+def _value(
+    node: Value,
+    values: Mapping[str, Tensor],
+    like: Tensor,
+    axes: Axes,
+    seed: int,
+    rounding: Rounding,
+) -> Tensor | float:
+    """Return the value of a node whose arguments are known."""
+    if isinstance(node, Input):
+        return _made(node, like, axes, seed)
+    if isinstance(node, Map):
+        found: Tensor = evaluate(node.expr, values, no_draws, rounding=rounding.operation)
+        return found
+    if isinstance(node, Take):
+        whole = values[node.arg.name].expand(axes.of(Kind.FULL))
+        return _taken(whole, values[node.index.name], axes)
+    assert isinstance(node, Reduce)
+    whole = values[node.arg.name].expand(axes.of(node.arg.kind))
+    dims = axes.dims(node.arg.kind & ~node.kind)
+    if node.sample:
+        first = axes.flat(whole)[: _sample(axes)]
+        return rounding.sum(first, (0,)).reshape(axes.of(node.kind))
+    return rounding.sum(whole, dims) if node.op == "sum" else torch.amax(whole, dims, keepdim=True)
+
+
+def _made(node: Input, like: Tensor, axes: Axes, seed: int) -> Tensor | float:
+    """Return an input that no tensor holds."""
+    if node.source == "index":
+        numbers = torch.arange(axes.cols)
+        return numbers.reshape(axes.of(Kind.COL)).to(like)
+    if node.source == "extent":
+        extents = {"rows": axes.rows, "cols": axes.cols, "sample": _sample(axes)}
+        return float(extents[node.name])
+    return uniform(seed, node.stream, axes.shape).to(like)
+
+
+def _sample(axes: Axes) -> int:
+    """Return how many rows `Reduce.sample` takes."""
+    return -(-axes.rows // 16)
+
+
+def _taken(whole: Tensor, index: Tensor, axes: Axes) -> Tensor:
+    """Return each row's element in the column that its index names, the first where it is none."""
+    columns = [dim + whole.dim() for dim in axes.columns]
+    behind = list(range(whole.dim() - len(columns), whole.dim()))
+    moved = whole.movedim(columns, behind)
+    flat = moved.reshape(*moved.shape[: behind[0]], -1)
+    column = index.long().movedim(columns, behind).reshape(*moved.shape[: behind[0]], 1)
+    known = (column >= 0) & (column < flat.shape[-1])
+    found = flat.gather(-1, torch.where(known, column, 0))
+    return found.reshape(*moved.shape[: behind[0]], *[1] * len(columns)).movedim(behind, columns)
+
+
+def _shaped(
+    value: Tensor, out: Output, inputs: Mapping[str, Tensor], axes: Axes, rounding: Rounding
+) -> Tensor:
+    """Return an output in its shape: that of the input which it is like, or that of its kind."""
+    if out.outline == "scalar":
+        return value.reshape(())
+    if out.outline in ("row", "keepdim"):
+        return value.expand(axes.of(Kind.ROW))
+    own = inputs[out.like.name].shape
+    spread = value.expand(axes.of(out.kind))
+    if out.like.per_channel and out.outline == "like":
+        padded = [1] * (spread.dim() - len(own)) + list(own)
+        dims = [d for d, size in enumerate(padded) if size == 1 and spread.shape[d] != 1]
+        return rounding.sum(spread, dims).reshape(own) if dims else spread.reshape(own)
+    return spread.reshape(own)

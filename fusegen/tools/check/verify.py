@@ -1,0 +1,136 @@
+"""Is a built package right? Gradcheck in float64, and every dtype against float64 truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusegen import chain
+from fusegen.runtime.loading import load_package
+from fusegen.toolchain import pipeline
+from fusegen.tools.check.compare import (
+    BOUND,
+    Case,
+    Comparison,
+    Error,
+    compare,
+    gradients,
+    make_case,
+)
+
+__all__ = [
+    "BOUND",
+    "Case",
+    "Comparison",
+    "Error",
+    "Verdict",
+    "check",
+    "compare",
+    "gradcheck",
+    "gradients",
+    "make_case",
+]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One check of one package: what was checked, its worst error and its bound, as text."""
+
+    package: str
+    device: str
+    what: str
+    worst: str
+    bound: str
+    passed: bool
+
+
+def gradcheck(
+    package: Any,
+    derived: chain.Chain,
+    *,
+    training: bool,
+    device: str = "cpu",
+    case: Case | None = None,
+) -> None:
+    """Run torch's gradcheck on every derivative that was generated, over x and every operand.
+
+    Args:
+        package: the built package.
+        derived: its chain.
+        training: the mode.
+        device: where to run.
+        case: the call, by default a random one.
+
+    Raises:
+        RuntimeError: where a derivative is not that of finite differences.
+    """
+    case = case or make_case(
+        derived, derived.example_shape(3, 5), training=training, seed=1, device=device
+    )
+    tensors, names = [case.x, *case.operands.values()], list(case.operands)
+    moving = [True, *(o.differentiable for o in derived.operands)]
+    leaves = [t.detach().clone().requires_grad_(m) for t, m in zip(tensors, moving, strict=True)]
+
+    def function(*given: Tensor) -> Tensor:
+        x, *kept = [g if m else g.clone() for g, m in zip(given, moving, strict=True)]
+        operands = dict(zip(names, kept, strict=True))
+        result: Tensor = package.apply(x, **operands, **case.options)
+        return result
+
+    torch.autograd.gradcheck(function, leaves)
+    if derived.spec.order >= 2:
+        torch.autograd.gradgradcheck(function, leaves)
+    if derived.spec.order >= 3:
+
+        def gradient(*given: Tensor) -> tuple[Tensor, ...]:
+            wanted = [g for g, m in zip(given, moving, strict=True) if m]
+            return torch.autograd.grad(function(*given).square().sum(), wanted, create_graph=True)
+
+        torch.autograd.gradgradcheck(gradient, leaves)
+
+
+def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
+    """Check the built packages of specs on every device that they are built for.
+
+    Raises:
+        UserError: where a spec is wrong.
+        ImportError: where a package is not built.
+    """
+    verdicts = []
+    for path in specs:
+        derived = pipeline.derive(path)
+        package = load_package(derived.spec.name, out)
+        devices = ["cpu"]
+        if torch.cuda.is_available() and (out / derived.spec.name / "_cuda.so").exists():
+            devices.append("cuda")
+        for device in devices:
+            for training in (False, True) if derived.moded else (False,):
+                verdicts += _check_mode(package, derived, training, device)
+    return verdicts
+
+
+def _check_mode(package: Any, derived: chain.Chain, training: bool, device: str) -> list[Verdict]:
+    name = derived.spec.name
+    mode = " (training)" if training else ""
+    verdicts = []
+    try:
+        gradcheck(package, derived, training=training, device=device)
+        verdicts.append(Verdict(name, device, f"gradcheck{mode}", "", "", True))
+    except RuntimeError as error:  # how torch says that a gradient is wrong
+        first = str(error).splitlines()[0]
+        verdicts.append(Verdict(name, device, f"gradcheck{mode}", first, "", False))
+    for dtype in BOUND:
+        case = make_case(derived, derived.example_shape(33, 257), training=training, device=device)
+        errors = compare(package, derived, case, dtype)
+        for operator in ("forward", "backward"):
+            own = [e for e in errors if e.name.startswith("grad_") == (operator == "backward")]
+            most = max(own, key=lambda e: e.units)
+            label = f"{operator}, {str(dtype).removeprefix('torch.')}{mode}"
+            bound = f"{most.bound:g} units"
+            verdicts.append(Verdict(name, device, label, str(most), bound, most.within))
+    return verdicts

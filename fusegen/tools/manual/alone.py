@@ -1,0 +1,73 @@
+"""An op by itself: the program of a chain that holds nothing else, and its derivative."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import sympy as sp
+
+from fusegen.ops import Op, call
+from fusegen.program import Kind, Outline, Output, Program
+from fusegen.program.builder import Builder
+from fusegen.program.calculus import vjp
+from fusegen.program.from_formula import formula_value
+from fusegen.program.ranges import simplify
+
+__all__ = ["attributes_of", "backward_of", "program_of"]
+
+
+def attributes_of(op: Op, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an op's attributes: what is given, else the default, else the last dim for a dim.
+
+    A number that has no default stays a symbol of its name.
+    """
+    attributes = {name: given.get(name, default) for name, default in op.attributes.items()}
+    for name, value in attributes.items():
+        if value is None:
+            attributes[name] = -1 if name in op.dims else sp.Symbol(name, real=True)
+    return attributes
+
+
+def program_of(op: Op, given: Mapping[str, Any] | None = None) -> Program:
+    """Return the program of an op.
+
+    Args:
+        op: the op.
+        given: attributes, and numbers in operands' places; operands that no gradient runs through
+            and that may be left out are.
+    """
+    given = given or {}
+    builder = Builder()
+    x = builder.input("x", Kind.FULL)
+    operands: dict[str, Any] = {}
+    for name, kind in op.operands.items():
+        if name in given:
+            operands[name] = sp.sympify(given[name])
+        elif not (name in op.optional and name in op.constant):
+            classes = name == op.classes
+            known = Kind.FULL if kind is None else kind
+            wanted = Kind.ROW if classes else Kind.COL if known is Kind.CHANNEL else known
+            moving = name not in op.constant
+            made = builder.input(name, wanted, differentiable=moving, integer=classes)
+            operands[name] = made.symbol
+    attributes = attributes_of(op, given)
+    for name, value in attributes.items():
+        annotation = str(inspect.signature(op.formula).parameters[name].annotation)
+        if not annotation.startswith("float"):
+            continue
+        if isinstance(value, sp.Symbol):
+            builder.input(name, Kind.SCALAR, "attribute")
+        else:
+            attributes[name] = float(value)
+    value = formula_value(builder, "y", call(op, x.symbol, operands, attributes))
+    row: Outline = "keepdim" if attributes.get("keepdim") else "row"
+    outlines: dict[Kind, Outline] = {Kind.FULL: "like", Kind.ROW: row, Kind.SCALAR: "scalar"}
+    output = Output(value, x, outlines[value.kind])
+    return simplify(Program("forward", tuple(builder.inputs), {"y": output}))
+
+
+def backward_of(program: Program) -> Program:
+    """Return the gradients of a program."""
+    return simplify(vjp(program, "backward"))

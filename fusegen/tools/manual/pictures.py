@@ -1,0 +1,207 @@
+"""Pictures of ops, as SVG: a function and its derivative, or what happens to a row.
+
+The same op gives the same bytes with the same matplotlib.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusegen.base.errors import UserError
+from fusegen.ops import Op
+from fusegen.program import Input, Kind, Program, Reduce, Take
+from fusegen.tools.check.reference_program import run_program
+from fusegen.tools.manual.alone import backward_of, program_of
+
+__all__ = ["caption", "draw"]
+
+#: What is drawn: attributes that have no default, and operands in whose place 0.75 says little.
+_EXAMPLES: dict[str, dict[str, float]] = {
+    "clamp": {"min": -1.0, "max": 1.5},
+    "hardtanh": {"min_val": -1.0, "max_val": 1.0},
+    "pow": {"exponent": 3.0},
+    "prelu": {"weight": 0.25},
+    "rms_norm": {"eps": 1e-5},
+    "threshold": {"threshold": 0.5, "value": -1.0},
+    "where": {"condition": 1.0},
+}
+_OTHER = 0.75
+_REACH, _POINTS, _HEIGHT = 4.0, 161, 4.0
+_COLUMNS, _COLUMN = 12, 8
+_VALUE, _SLOPE, _INPUT = "#0b6e4f", "#d9822b", "#8a8f98"
+#: What matplotlib would say about the file: when, by which version of itself.
+_METADATA = ("Creator", "Date", "Format", "Type")
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "fusegen",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
+    "font.size": 8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e8eb",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+
+
+def draw(op: Op) -> str | None:
+    """Return an op's picture, or None where it has none; `caption` says what it shows, or why not.
+
+    Raises:
+        UserError: where matplotlib is missing.
+    """
+    if _why_not(op):
+        return None
+    program = program_of(op, _given(op))
+    return _figure(_draw_row if _of_rows(program) else _draw_curve, op, program)
+
+
+def caption(op: Op) -> str:
+    """Return what an op's picture shows, or why it has none."""
+    if reason := _why_not(op):
+        return f"No picture: {reason}."
+    program = program_of(op, _given(op))
+    given = _given(op) | ({} if _of_rows(program) else _numbers(op, program))
+    shown = ", ".join(f"{name} = {value}" for name, value in given.items())
+    where = f" ({shown})" if shown else ""
+    if not _of_rows(program):
+        return f"Against {_varied(op)}{where}: the value, and its derivative."
+    if Kind.COL in program.outputs["y"].kind:
+        return f"A row x, what becomes of it, and the derivative of column {_COLUMN}{where}."
+    return f"A row x, and the derivative of its value to each column{where}."
+
+
+def _why_not(op: Op) -> str:
+    if op.source:
+        return "torch computes the product, and the kernel adds the bias"
+    if op.eval_mode == "identity":
+        return "which values are dropped is drawn at random"
+    return "it is affine in x, by each column's own numbers" if op.trained else ""
+
+
+def _given(op: Op) -> dict[str, Any]:
+    """Return the attributes to draw an op with: a loss of each element, or each row, not their mean."""
+    each = {"reduction": "none"} if "reduction" in op.attributes else {}
+    return {**_EXAMPLES.get(op.name, {}), **each}
+
+
+def _varied(op: Op) -> str:
+    """Return the operand along which an op is drawn: a gate, or x."""
+    return "gate" if "gate" in op.operands else "x"
+
+
+def _numbers(op: Op, program: Program) -> dict[str, float]:
+    """Return the values of what is not varied."""
+    fixed = [i.name for i in program.inputs if i.source == "tensor" and i.name != _varied(op)]
+    return dict.fromkeys(fixed, 1.0 if _varied(op) == "gate" else _OTHER)
+
+
+def _of_rows(program: Program) -> bool:
+    """Whether an element's value depends on its row, or on its place there."""
+    return any(
+        isinstance(node, (Reduce, Take)) or (isinstance(node, Input) and node.source == "index")
+        for node in program.nodes()
+    )
+
+
+def _gradient(program: Program, inputs: Mapping[str, Tensor], chosen: Tensor, name: str) -> Tensor:
+    """Return the gradient to an input, for a cotangent."""
+    found = run_program(backward_of(program), {**inputs, "grad_y": chosen})
+    return found.get(f"grad_{name}", torch.zeros_like(inputs[name])).clone()
+
+
+def _draw_curve(axes: Any, op: Op, program: Program) -> None:
+    points = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64)[:, None]
+    shapes = {Kind.FULL: points.shape, Kind.COL: (1,), Kind.SCALAR: (1,)}
+    numbers = _numbers(op, program)
+    inputs = {
+        i.name: torch.full(shapes[i.kind], numbers[i.name], dtype=torch.float64)
+        for i in program.inputs
+        if i.name in numbers
+    }
+    inputs[_varied(op)] = points
+    value = run_program(program, inputs)["y"]
+    slope = _gradient(program, inputs, torch.ones_like(points), _varied(op))
+    axes.plot(points[:, 0], _broken(value[:, 0]), color=_VALUE, linewidth=1.6, label=op.name)
+    dashed = {"color": _SLOPE, "linewidth": 1.2, "linestyle": (0, (4, 2))}
+    axes.plot(points[:, 0], _broken(slope[:, 0]), label="derivative", **dashed)
+    slope[value.isnan()] = float("nan")
+    drawn = torch.cat([value, slope]).clamp(-_HEIGHT, _HEIGHT)
+    drawn = drawn[~drawn.isnan()]
+    low, high = min(float(drawn.min()), -0.5), max(float(drawn.max()), 1.0)
+    axes.set_ylim(low - 0.15, high + 0.15)
+    axes.set_xlim(-_REACH, _REACH)
+    axes.set_xticks([-4, -2, 0, 2, 4])
+    axes.set_xlabel(_varied(op))
+
+
+def _broken(values: Tensor) -> Any:
+    """Return values to plot, with a gap where the function jumps, and where it leaves the picture."""
+    shown = values.clone()
+    shown[values.abs() > 3 * _HEIGHT] = float("nan")
+    step = values.diff().abs()
+    calm = torch.minimum(step[:-2], step[2:]) < 0.2
+    jumps = (step[1:-1] > 0.3) & calm & (torch.maximum(step[:-2], step[2:]) < 0.3)
+    shown[2:-1][jumps] = float("nan")
+    return [round(v, 4) for v in shown.tolist()]
+
+
+def _draw_row(axes: Any, op: Op, program: Program) -> None:
+    columns = torch.arange(_COLUMNS, dtype=torch.float64)
+    x = (1.4 * torch.sin(0.9 * columns) + 0.8 * torch.cos(2.3 * columns) + 0.3)[None]
+    inputs = {"x": x}
+    for i in program.inputs:
+        if i.integer:
+            inputs[i.name] = torch.full((1, 1), _COLUMN)
+        elif i.source == "tensor" and i.name != "x":
+            inputs[i.name] = torch.full((_COLUMNS,), 1.0 if i.name == "weight" else 0.0).double()
+    value = run_program(program, inputs)["y"]
+    chosen = torch.zeros_like(value)
+    chosen[0, _COLUMN if value.shape == x.shape else 0] = 1
+    slope = _gradient(program, inputs, chosen, "x")
+    axes.axhline(0, color="#b8bcc4", linewidth=0.6)
+    _stairs(axes, x, label="x", color=_INPUT, linewidth=1)
+    if value.shape == x.shape:
+        _stairs(axes, value, label=op.name, color=_VALUE, linewidth=1.6)
+    else:
+        axes.axhline(round(float(value[0, 0]), 4), color=_VALUE, linewidth=1.6, label=op.name)
+    _stairs(axes, slope, label="derivative", color=_SLOPE, linewidth=1.2, linestyle=(0, (4, 2)))
+    axes.set_xticks(range(0, _COLUMNS, 4))
+    axes.margins(y=0.1)
+    axes.set_xlabel("column")
+
+
+def _stairs(axes: Any, row: Tensor, **look: Any) -> None:
+    edges = [column - 0.5 for column in range(_COLUMNS + 1)]
+    heights = row[0].masked_fill(row[0].isinf(), float("nan"))
+    axes.stairs([round(v, 4) for v in heights.tolist()], edges, baseline=None, **look)
+
+
+def _figure(drawn: Callable[[Any, Op, Program], None], op: Op, program: Program) -> str:
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError:
+        raise UserError("the pictures need matplotlib; run `pip install fusegen[bench]`") from None
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # not the reader's own style
+        matplotlib.rcParams.update(_STYLE)
+        figure = Figure(figsize=(4.2, 2.4), facecolor="white", layout="constrained")
+        axes = figure.subplots()
+        drawn(axes, op, program)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata=dict.fromkeys(_METADATA))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
