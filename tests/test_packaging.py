@@ -51,7 +51,8 @@ def test_a_package_imports_with_torch_and_the_runtime_alone(
         "ninja",
         "mpmath",
     }
-    beside = {"fusegen", *(f"fusegen.{name}" for name in ("version", "stamp", "paths"))}
+    parts = ("base", "base.version", "base.stamp", "base.paths")
+    beside = {"fusegen", *(f"fusegen.{name}" for name in parts)}
     assert all(name in beside or "runtime" in name for name in ours), ours
 
 
@@ -74,10 +75,16 @@ def test_the_wheel_builds_a_spec_in_an_empty_folder(tmp_path: Path) -> None:
         check=True,
     )
     (wheel,) = (tmp_path / "dist").glob("fusegen-*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
+    archive = zipfile.ZipFile(wheel)
+    names = set(archive.namelist())
     assert {"fusegen/py.typed", "fusegen/templates/element.h.j2"} <= names
     assert "fusegen/templates/include/fusegen/elementary.h" in names
     assert not any(name.startswith(("tests/", "specs/")) for name in names)
+    about = wheel.name.split("-py3")[0] + ".dist-info"
+    assert (
+        "License-Expression: Apache-2.0" in archive.read(f"{about}/METADATA").decode().splitlines()
+    )
+    assert archive.read(f"{about}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     site, empty = tmp_path / "site", tmp_path / "empty"
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
     empty.mkdir()
