@@ -15,8 +15,9 @@ constexpr int64_t beyond_cache = int64_t(96) << 20;
 // How to read tensors of so many bytes each, as a word of PTX's `createpolicy` for all of what is
 // read: `evict_normal`, or, of tensors that the cache cannot hold anyway, `evict_last`. Results
 // leave it first then, in the order in which they were written, and the whole takes 1 to 3 % less
-// time (benchmarks/NOTES.md). What is shorter may be read again soon, and so may what is written
-// beside it. The host chooses: a word from the kernel's parameters takes no registers.
+// time (docs/notes/2026-11-22_l2_policy.md). What is shorter may be read again soon, and so may
+// what is written beside it. The host chooses: a word from the kernel's parameters takes no
+// registers.
 inline uint64_t read_policy(int64_t bytes) {
   return bytes < beyond_cache ? 0x16f0000000000000 : 0x14f0000000000000;
 }
