@@ -1,13 +1,14 @@
 # `make build`: a virtual environment, everything installed, the specs built for what this machine has.
 # `make test`: the same, then every test, and the numeric ones once more with lesser instruction sets.
 # `make check`: linters and types.
+# `make docs`: the documentation as a site, in site/.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Collecting all tests takes pytest ten seconds.
 NUMERICS = $(shell grep -l "mark\.numerics" tests/test_*.py)
 
-.PHONY: build test check format clean
+.PHONY: build test check docs format clean
 
 build: $(VENV)/installed
 	$(BIN)/fusegen build specs
@@ -27,6 +28,10 @@ check: $(VENV)/installed
 	$(BIN)/clang-format --dry-run --Werror templates/include/fusegen/*
 	$(BIN)/fusegen build specs --check
 
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/installed-docs
+	$(BIN)/mkdocs build --strict
+
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -38,5 +43,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) generated/.build generated/*/*.so
+	rm -rf $(VENV) site generated/.build generated/*/*.so

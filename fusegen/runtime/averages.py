@@ -28,7 +28,7 @@ def batch_weight(norm: nn.Module) -> float:
 class Average(NamedTuple):
     """A running average with what it follows.
 
-    Args:
+    Attributes:
         running: the average, [channels].
         statistic: the place of the batch's statistic among those that the forward pass saves.
         weight: that of the batch, from 0 to 1.
