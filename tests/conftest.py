@@ -20,6 +20,8 @@ from fusegen import chain, load
 from fusegen.spec.model import PASSES
 from fusegen.toolchain import builder, pipeline
 
+os.environ["FUSEGEN_VERIFY"] = "1"  # a verifier looks at what each pass of lowering leaves
+
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = sorted((ROOT / "specs").glob("*.yaml"))
 NAMES = [path.stem for path in SPECS]

@@ -9,7 +9,7 @@ import sympy as sp
 
 from fusegen.atoms import rsqrt
 from fusegen.lower import LoweringError, lower
-from fusegen.lower.passes.kernel_of_columns import columns_apart
+from fusegen.lower.kernel.kernel_of_columns import columns_apart
 from fusegen.program import Kind, Output, Program
 from fusegen.program.builder import Builder
 

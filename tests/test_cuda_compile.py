@@ -40,8 +40,9 @@ OF_A_BATCH = re.compile(r"double_backward_train")
 #: waits for the L2 cache anyway. Half the threads would cost more.
 STREAMED = re.compile(r"_streamed")
 #: Sixteen floats in one of two blocks' 64 registers: up to five too many in a cluster, or behind a gate. Half
-#: as many would cost more: the exchanges of a cluster would be twice as many (benchmarks/NOTES.md). The fifth
-#: is a gap's, counted behind a branch, which spares one in a layer norm's backward.
+#: as many would cost more: the exchanges of a cluster would be twice as many
+#: (docs/notes/2026-11-22_norms.md). The fifth is a gap's, counted behind a branch, which spares one in a
+#: layer norm's backward.
 SIXTEEN_FLOATS = re.compile(r"_heldIfLi4ELi4E")
 
 

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, gelu, layer_norm, silu
 
 from fusegen import load
 from fusegen.lower.kernel.kernel import Kernel
-from fusegen.lower.reproduced import reproduced
+from fusegen.lower.passes.mark_reproduced import reproduced
 from fusegen.toolchain import pipeline
 
 ROWS, COLS = 257, 33

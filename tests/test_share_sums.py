@@ -5,6 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from fusegen.lower import lower
+from fusegen.lower.part import Part
 from fusegen.lower.passes.share_sums import share_sums
 from fusegen.program import Kind, Map, Output, Program, Reduce
 from fusegen.program.builder import Builder
@@ -25,7 +26,8 @@ def weighted(*, along_rows: bool) -> Program:
 
 
 def test_the_factor_of_a_column_leaves_the_sum() -> None:
-    program = share_sums(weighted(along_rows=False))
+    (part,) = share_sums(Part(weighted(along_rows=False)))
+    program = part.program
     (total,) = (v for v in program.nodes() if isinstance(v, Reduce))
     (late,) = (v for v in program.nodes() if v.name == "late")
     assert isinstance(late, Map) and total.name == "gradient_sum"  # a result has the other name
@@ -38,4 +40,4 @@ def test_the_factor_of_a_column_leaves_the_sum() -> None:
 
 def test_a_factor_that_varies_along_the_rows_stays() -> None:
     program = weighted(along_rows=True)
-    assert share_sums(program) is program
+    assert share_sums(Part(program))[0].program is program

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fusegen.base.errors import SpecError
@@ -11,7 +11,7 @@ from fusegen.chain.layout import Layout
 from fusegen.chain.operands import Tensors
 from fusegen.chain.segment import Leg, Mode, make_leg
 from fusegen.chain.segment_program import reduced_already
-from fusegen.program import Kind
+from fusegen.program import Kind, Program, Value
 from fusegen.spec.model import INPUT, Spec, Step
 
 __all__ = ["Chain", "Leg", "Mode", "Tensors", "derive"]
@@ -92,6 +92,13 @@ class Chain:
                 if not operand.handed:
                     found.setdefault(operand.name, operand.shape(reached, leg.layout))
         return {operand.name: found[operand.name] for operand in self.operands}
+
+    @property
+    def operators(self) -> Iterator[tuple[Program, tuple[Value, ...]]]:
+        """The program of each operator, and the values that the forward pass saved for it."""
+        for mode in self.modes:
+            for order, program in enumerate(mode.programs):
+                yield program, mode.saved if order else ()
 
     def describe(self) -> str:
         """Return every program of the chain, as text."""

@@ -143,12 +143,34 @@ def ops(
 def show(
     name: Annotated[str, typer.Argument(help="A spec file, or the name of one here or in specs/.")],
     out: Out = Path("generated"),
+    passes: Annotated[
+        bool, typer.Option("--passes", help="Show instead what each pass did to each program.")
+    ] = False,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", metavar="PASS", help="Show instead the programs after a pass."),
+    ] = None,
 ) -> None:
     """Show a chain's programs, its derivatives, and the files they became."""
+    from fusegen.lower.show_passes import changes, programs_after
     from fusegen.toolchain.pipeline import derive
 
     with reported(name, Reports(ERR).say):
         derived = derive(find_spec(name))
+    if after is not None:
+        for program, given in derived.operators:
+            for left in programs_after(program, given, after):
+                OUT.print(f"{left}\n", markup=False, soft_wrap=True)
+        return
+    if passes:
+        for program, given in derived.operators:
+            table = Table(title=program.name, title_justify="left")
+            table.add_column("pass")
+            table.add_column("what it did", overflow="fold")
+            for each, what in changes(program, given):
+                table.add_row(each, Text(what))
+            OUT.print(table)
+        return
     OUT.print(derived.describe(), markup=False, soft_wrap=True)
     folder = out / derived.spec.name
     if folder.is_dir():

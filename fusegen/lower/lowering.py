@@ -8,8 +8,12 @@ from typing import Literal
 
 import sympy as sp
 
+from fusegen.lower import passes
 from fusegen.lower.arithmetic import arranged
+from fusegen.lower.hoist import hoist, kind_of
+from fusegen.lower.kernel.join_maximum import join_shifts
 from fusegen.lower.kernel.kernel import Kernel
+from fusegen.lower.kernel.kernel_of_columns import columns_apart
 from fusegen.lower.kernel.stage import (
     Element,
     Field,
@@ -19,20 +23,11 @@ from fusegen.lower.kernel.stage import (
     RowReduction,
     Stage,
 )
-from fusegen.lower.passes.cut_at_sums import cut
-from fusegen.lower.passes.hoist import hoist, kind_of
-from fusegen.lower.passes.join_maximum import join_shifts
-from fusegen.lower.passes.kernel_of_columns import columns_apart
-from fusegen.lower.passes.leave_out_centred import leave_out_centred
-from fusegen.lower.passes.name_columns import name_columns_apart
-from fusegen.lower.passes.regroup_products import regroup
-from fusegen.lower.passes.share_parts import Named, share
-from fusegen.lower.passes.share_sums import share_sums
-from fusegen.lower.passes.split_sums import distribute
+from fusegen.lower.part import Part
 from fusegen.lower.polynomials.of_formulas import Fitted, fit_formulas
 from fusegen.lower.print_cpp import Printer, fitted_function
-from fusegen.lower.reproduced import reproduced
-from fusegen.lower.schedule import LoweringError, Schedule
+from fusegen.lower.schedule import LoweringError, schedule
+from fusegen.lower.share_parts import Named, share
 from fusegen.program import Input, Kind, Map, Program, Reduce, Take, Value, arguments, describe
 
 __all__ = ["LoweringError", "lower"]
@@ -50,13 +45,8 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
         LoweringError: where the program has a form that no kernel template covers.
     """
     kernels: list[Kernel] = []
-    program = name_columns_apart(program, given)
-    fixed = reproduced(program, given)
-    # Not of the forward pass: a mean that it takes off must have the rounding of what it is taken off.
-    fewer = leave_out_centred(program, given) if given else program
-    fewer = distribute(fewer, given)
-    for part in cut(share_sums(fewer, given), given):
-        lowered = _Lowering(*regroup(part.program, part.given, fixed), fixed).kernel()
+    for part in passes.run(Part(program, tuple(given))):
+        lowered = _Lowering(part).kernel()
         handed = {r.name for k in kernels for r in k.results}
         saved = tuple(replace(f, handed=f.name in handed) for f in lowered.saved)
         lowered = replace(lowered, strided=strided, saved=saved, sampled=part.sampled)
@@ -66,13 +56,11 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
 
 
 class _Lowering:
-    """The state of lowering one program: names, kinds and what was hoisted where.
+    """The state of lowering one part: names, kinds and what was hoisted where."""
 
-    `fixed` are the names of the values that have the same bits in every operator.
-    """
-
-    def __init__(self, program: Program, plan: Schedule, fixed: Collection[str]) -> None:
-        self.program, self.plan, self.fixed = program, plan, fixed
+    def __init__(self, part: Part) -> None:
+        program, plan = part.program, schedule(part.program, part.given)
+        self.program, self.plan, self.fixed = program, plan, part.fixed
         self.needed = {value.name: value for value in plan.needed}
         self.kinds: dict[sp.Symbol, Kind] = {}
         self.names: dict[sp.Symbol, str] = {}

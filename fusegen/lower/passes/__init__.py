@@ -1,1 +1,73 @@
-"""The rewrites between a program and its kernels, one a file."""
+"""The passes that a program goes through before it is code, in their order; each has a file of its own.
+
+In: a `Part`, at first the whole program. Out: parts, of which each becomes a kernel.
+`fusegen show NAME --passes` says what each of them did to a chain, and `--after PASS` what it left.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from fusegen.lower.part import Part, Parts
+from fusegen.lower.passes.cut_at_sums import cut_at_sums
+from fusegen.lower.passes.leave_out_centred import leave_out_centred
+from fusegen.lower.passes.mark_reproduced import mark_reproduced
+from fusegen.lower.passes.name_columns import name_columns
+from fusegen.lower.passes.regroup_products import regroup_products
+from fusegen.lower.passes.share_sums import share_sums
+from fusegen.lower.passes.split_sums import split_sums
+from fusegen.lower.verify_parts import verify
+
+__all__ = ["PASSES", "Pass", "passed", "run"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One rewrite.
+
+    Args:
+        run: what it does to a part.
+        does: the same in words.
+    """
+
+    run: Callable[[Part], Parts]
+    does: str
+
+    @property
+    def name(self) -> str:
+        """The name of its function and of its file."""
+        return self.run.__name__
+
+
+#: In their order. Each says in its file why it is there.
+PASSES = (
+    Pass(name_columns, "names columns' values apart from the results that they fill"),
+    Pass(mark_reproduced, "names the values that have the same bits in every operator"),
+    Pass(leave_out_centred, "leaves terms of x - mean(x), which add up to nothing, out of sums"),
+    Pass(split_sums, "splits sums over long rows that wait for other sums"),
+    Pass(share_sums, "takes sums over rows that differ by a column's factor once"),
+    Pass(cut_at_sums, "cuts the program at sums over rows that stand in its middle"),
+    Pass(regroup_products, "multiplies early what is known early, so that less is kept"),
+)
+
+
+def passed(part: Part) -> Iterator[tuple[Pass, Parts]]:
+    """Yield each pass with what it leaves.
+
+    With FUSEGEN_VERIFY=1 in the environment, as in the tests, what it leaves is verified.
+    """
+    parts: Parts = (part,)
+    for each in PASSES:
+        after = tuple(found for before in parts for found in each.run(before))
+        if os.environ.get("FUSEGEN_VERIFY") == "1":
+            verify(each.name, parts, after)
+        parts = after
+        yield each, parts
+
+
+def run(part: Part) -> Parts:
+    """Return what all passes leave of a program."""
+    *_, (_, parts) = passed(part)
+    return parts

@@ -9,33 +9,15 @@ needs of an earlier phase is computed again. A sample is taken in a part of its 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import replace
 
+from fusegen.lower.part import Part, Parts
 from fusegen.program import Kind, Map, Output, Program, Reduce, Value, arguments, depths
 
 
-@dataclass(frozen=True)
-class Part:
-    """A piece of a program that one kernel computes.
-
-    Args:
-        program: what it computes; its saved values are those of the whole and the sums that it hands on.
-        given: what it loads: what the whole is given, and the sums of the parts before.
-        sampled: whether it runs over the rows of a sample alone.
-    """
-
-    program: Program
-    given: tuple[Value, ...]
-    sampled: bool = False
-
-
-def cut(program: Program, given: Collection[Value] = ()) -> tuple[Part, ...]:
-    """Return the parts of a program in the order in which they run; mostly it is one.
-
-    Args:
-        program: the program.
-        given: values of it that are loaded, not computed.
-    """
+def cut_at_sums(part: Part) -> Parts:
+    """Return the parts in the order in which they run; mostly it is one."""
+    program, given = part.program, part.given
     phases = depths(program, given, _over_grid)
     sums = [v for v in phases if _over_grid(v) and v not in given]
     homes = {n: _home(o, phases, given) for n, o in program.outputs.items()}
@@ -51,10 +33,11 @@ def cut(program: Program, given: Collection[Value] = ()) -> tuple[Part, ...]:
         outputs = {n: o for n, o in program.outputs.items() if homes[n] == phase}
         kept = tuple(v for v in (*rows, *left) if v not in sampled)
         if sampled:
-            parts.append(_part(program, _name(program, "sample", parts), {}, sampled, known))
+            name = _name(program, "sample", parts)
+            parts.append(_part(part, name, {}, sampled, known))
         if outputs or kept:
             name = program.name if phase == last else _name(program, "sums", parts)
-            parts.append(_part(program, name, outputs, kept, known))
+            parts.append(_part(part, name, outputs, kept, known))
     return tuple(parts)
 
 
@@ -66,15 +49,17 @@ def _name(program: Program, what: str, before: list[Part]) -> str:
 
 
 def _part(
-    program: Program,
+    whole: Part,
     name: str,
     outputs: dict[str, Output],
     saved: tuple[Value, ...],
     given: tuple[Value, ...],
 ) -> Part:
+    program = whole.program
     notes = program.notes if name == program.name else ()
     sampled = all(isinstance(v, Reduce) and v.sample for v in saved) and not outputs
-    return Part(Program(name, program.inputs, outputs, saved, notes), given, sampled)
+    piece = Program(name, program.inputs, outputs, saved, notes)
+    return replace(whole, program=piece, given=given, sampled=sampled)
 
 
 def _over_grid(value: Value) -> bool:

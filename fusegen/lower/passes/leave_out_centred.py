@@ -13,22 +13,21 @@ do r and the rest, which both follow from m.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import sympy as sp
 
-from fusegen.program import Map, Program, Reduce, Value, depths
+from fusegen.lower.part import Part, Parts
+from fusegen.program import Map, Reduce, Value, depths
 from fusegen.program.builder import Builder
 from fusegen.program.rebuild import rebuilt
 
 
-def leave_out_centred(program: Program, given: Collection[Value] = ()) -> Program:
-    """Return the program with sums that leave out the terms which add up to nothing.
-
-    Args:
-        program: the program.
-        given: values of it that are loaded, not computed.
-    """
+def leave_out_centred(part: Part) -> Parts:
+    """Leave the terms that add up to nothing out of a derivative's sums."""
+    program, given = part.program, part.given
+    if not given:  # the forward pass: a mean must have the rounding of what it is taken off
+        return (part,)
     waits = depths(program, given, lambda v: isinstance(v, Reduce))
     builder = Builder()
     builder.adopt(program.nodes())
@@ -45,7 +44,7 @@ def leave_out_centred(program: Program, given: Collection[Value] = ()) -> Progra
             left = builder.sum_to(value.name, term, value.kind, value.arg.kind)
             if left.kind == value.kind:  # one number for all rows would be saved in another shape
                 replaced[value] = left
-    return rebuilt(program, replaced, given) if replaced else program
+    return part.having(rebuilt(program, replaced, given) if replaced else program)
 
 
 class _Terms:

@@ -6,20 +6,16 @@ the result's name, and the kernel would write to the array of the columns, and o
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from itertools import count
 
-from fusegen.program import Kind, Map, Program, Value
+from fusegen.lower.part import Part, Parts
+from fusegen.program import Kind, Map, Value
 from fusegen.program.rebuild import rebuilt
 
 
-def name_columns_apart(program: Program, given: Collection[Value]) -> Program:
-    """Return the program with names of their own for columns' values that results are made of.
-
-    Args:
-        program: the program.
-        given: values of it that are loaded, not computed.
-    """
+def name_columns(part: Part) -> Parts:
+    """Give columns' values that results are made of names of their own."""
+    program, given = part.program, part.given
     taken = {v.name for v in program.nodes(given)} | set(program.outputs)
     names: dict[Value, str] = {}
     for name, output in program.outputs.items():
@@ -31,4 +27,4 @@ def name_columns_apart(program: Program, given: Collection[Value]) -> Program:
                 if (made := f"{name}_column{n if n > 1 else ''}") not in taken
             )
             taken.add(names[value])
-    return rebuilt(program, {}, given, names) if names else program
+    return part.having(rebuilt(program, {}, given, names) if names else program)

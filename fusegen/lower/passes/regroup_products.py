@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 
 import sympy as sp
 
+from fusegen.lower.part import Part, Parts
 from fusegen.lower.schedule import Schedule, schedule
 from fusegen.program import Kind, Map, Program, Value, arguments
 from fusegen.program.builder import Builder
@@ -20,25 +21,20 @@ from fusegen.program.rebuild import rebuilt
 _LIGHT = 8
 
 
-def regroup(
-    program: Program, given: Collection[Value] = (), fixed: Collection[str] = ()
-) -> tuple[Program, Schedule]:
-    """Return the program with its products grouped so that an element keeps little, and its schedule.
+def regroup_products(part: Part) -> Parts:
+    """Group products so that an element keeps little.
 
     Products that late values add are made early only where little is kept then: where much is, they live
     beside their factors, and registers spill.
-
-    Args:
-        program: the program.
-        given: values of it that are loaded, not computed.
-        fixed: the names of the values that stay as they are (`reproduced.py`).
     """
-    plan = schedule(program, given)
+    plan = schedule(part.program, part.given)
     if plan.stages == 1:
-        return program, plan
-    programs = [_regrouped(program, plan, fixed, terms=terms) for terms in (False, True)]
-    plain, termed = [(found, schedule(found, given)) for found in programs]
-    return termed if termed[1].most_held < min(plain[1].most_held, _LIGHT + 1) else plain
+        return (part,)
+    plain, termed = (
+        _regrouped(part.program, plan, part.fixed, terms=terms) for terms in (False, True)
+    )
+    held, held_of_termed = (schedule(p, part.given).most_held for p in (plain, termed))
+    return part.having(termed if held_of_termed < min(held, _LIGHT + 1) else plain)
 
 
 def _regrouped(program: Program, plan: Schedule, fixed: Collection[str], *, terms: bool) -> Program:

@@ -12,22 +12,17 @@ Results stay sums: the others follow from them, in the part of the program that 
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import sympy as sp
 
-from fusegen.program import Kind, Map, Program, Reduce, Value, depths
+from fusegen.lower.part import Part, Parts
+from fusegen.program import Kind, Map, Reduce, Value, depths
 from fusegen.program.builder import Builder
 from fusegen.program.rebuild import rebuilt
 
 
-def share_sums(program: Program, given: Collection[Value] = ()) -> Program:
-    """Return the program with fewer sums over the rows.
-
-    Args:
-        program: the program.
-        given: values of it that are loaded, not computed.
-    """
+def share_sums(part: Part) -> Parts:
+    """Take fewer sums over the rows."""
+    program, given = part.program, part.given
     waits = depths(program, given, lambda v: isinstance(v, Reduce))
     sums = [v for v in waits if isinstance(v, Reduce) and _over_rows(v) and v not in given]
     results = {*(o.value for o in program.outputs.values()), *program.saved}
@@ -48,7 +43,7 @@ def share_sums(program: Program, given: Collection[Value] = ()) -> Program:
                 break
         else:
             bases.append(value)
-    return rebuilt(program, replaced, given, names) if replaced else program
+    return part.having(rebuilt(program, replaced, given, names) if replaced else program)
 
 
 def _over_rows(value: Reduce) -> bool:

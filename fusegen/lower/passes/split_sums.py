@@ -3,7 +3,7 @@
 The backward of a group norm adds up a + r b, where r is itself a sum over the row. Σ(a + r b) = Σa + r Σb:
 the three sums are taken together. That pays where several blocks hold a row, which wait long for each other.
 The threads of one block do not: there the three sums take longer than the second exchange
-(benchmarks/NOTES.md).
+(docs/notes/2026-11-22_norms.md).
 
 Only what is a product in the expression itself is split off, with a factor that varies along the row: its
 rounding is an error of the unsplit sum too, so the bound ε Σ(|a| + |r b|) stays (Higham, Accuracy and
@@ -13,21 +13,23 @@ has no digit right.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import sympy as sp
 
-from fusegen.program import Kind, Map, Program, Reduce, Value, depths
+from fusegen.lower.part import Part, Parts
+from fusegen.program import Kind, Map, Reduce, Value, depths
 from fusegen.program.builder import Builder
 from fusegen.program.rebuild import rebuilt
 
 Terms = list[tuple[sp.Expr, sp.Expr]]
 
 
-def distribute(program: Program, given: Collection[Value] = ()) -> Program:
-    """Return the program with its late sums split, where rows span channels: those are as long as images."""
+def split_sums(part: Part) -> Parts:
+    """Split late sums where rows span channels: those are as long as images."""
+    program, given = part.program, part.given
     if not any(i.per_channel and i.kind == Kind.FULL for i in program.inputs):
-        return program
+        return (part,)
     waits = depths(program, given, _reduces)
     builder = Builder()
     builder.adopt(program.nodes())
@@ -39,10 +41,10 @@ def distribute(program: Program, given: Collection[Value] = ()) -> Program:
         if terms and len(terms) > 1:
             replaced[value] = _joined(value, terms, builder)
     if not replaced:
-        return program
+        return (part,)
     found = rebuilt(program, replaced, given)
     fewer = _longest(depths(found, given, _reduces)) < _longest(waits)
-    return found if fewer else program
+    return part.having(found) if fewer else (part,)
 
 
 def _reduces(value: Value) -> bool:

@@ -6,15 +6,22 @@ saved sum. A value that differs in its last bit is no tie any more, and 0 ties m
 bit moves exp(x - max) by 1e-4, while the saved sum stays.
 
 So the rule is: what a saved value is computed from has the same bits in every operator. Three things keep it.
-Passes leave those values alone (`passes/regroup_products.py`). Their arithmetic is arranged before they share parts
-with others (`arithmetic.py`). Compilers neither reorder nor fuse (`toolchain/compilers.py`).
+Passes leave those values alone (`regroup_products.py`). Their arithmetic is arranged before they share parts
+with others (`lower/arithmetic.py`). Compilers neither reorder nor fuse (`toolchain/compilers.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
+from fusegen.lower.part import Part, Parts
 from fusegen.program import Map, Program, Value, topological
+
+
+def mark_reproduced(part: Part) -> Parts:
+    """Name the values that later passes leave alone."""
+    return (replace(part, fixed=reproduced(part.program, part.given)),)
 
 
 def reproduced(program: Program, given: Collection[Value] = ()) -> frozenset[str]:

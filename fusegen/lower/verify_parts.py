@@ -1,0 +1,105 @@
+"""Holds that a pass left programs that are whole: nothing undefined, no kind wrong, no result lost.
+
+It runs after every pass where FUSEGEN_VERIFY=1 is in the environment, as in the tests.
+"""
+
+from __future__ import annotations
+
+from fusegen.lower.part import Part, Parts
+from fusegen.program import Input, Kind, Map, Output, Reduce, Take, Value, arguments
+
+__all__ = ["VerificationError", "verify"]
+
+
+#: Where inputs come from that no operator takes: every kernel has them.
+_OWN = ("extent", "index")
+
+
+class VerificationError(Exception):
+    """A pass left what is no program, or another one. The message names the pass and the value."""
+
+
+def verify(name: str, before: Parts, after: Parts) -> None:
+    """Raise where a pass of a name broke a program.
+
+    Args:
+        name: the pass.
+        before: what it was given.
+        after: what it left.
+
+    Raises:
+        VerificationError: it did.
+    """
+    for part in after:
+        for wrong in _wrong(part):
+            raise VerificationError(f"{name}: {part.program.name}: {wrong}")
+    for what, had, has in (
+        ("outputs", _outputs(before), _outputs(after)),
+        ("saved values", _saved(before), _saved(before) & _saved(after)),
+        ("fixed values", _fixed(before), _fixed(before) & _fixed(after)),
+    ):
+        if had != has:
+            lost = sorted(map(str, had ^ has))
+            raise VerificationError(f"{name}: {before[0].program.name}: other {what}: {lost}")
+    handed: set[str] = set()
+    for part in after:  # a part may load what the forward pass saved, and what parts before it left
+        loaded = {v.name for v in part.given} - {v.name for p in before for v in p.given}
+        if loaded - handed:
+            raise VerificationError(
+                f"{name}: {part.program.name} loads {sorted(loaded - handed)}, which no part leaves before it"
+            )
+        handed |= {v.name for v in part.program.saved}
+        handed |= {o.value.name for o in part.program.outputs.values()}
+
+
+def _wrong(part: Part) -> list[str]:
+    """Return what is wrong with the values of a part."""
+    found = []
+    names: dict[str, Value] = {}
+    for value in part.program.nodes(part.given):
+        other = names.setdefault(value.name, value)
+        if other is not value:
+            found.append(f"two values have the name {value.name}")
+        if value in part.given:
+            continue
+        inputs = part.program.inputs
+        if isinstance(value, Input) and value not in inputs and value.source not in _OWN:
+            found.append(f"{value.name} is no input")
+        found += _wrong_kind(value)
+    return found
+
+
+def _wrong_kind(value: Value) -> list[str]:
+    """Return what is wrong with a value beside its arguments."""
+    kind = Kind.SCALAR
+    for argument in arguments(value):
+        kind |= argument.kind
+    if isinstance(value, Map):
+        free = {s.name for s in value.expr.free_symbols}
+        undefined = free - {a.name for a in value.args}
+        if undefined:
+            return [f"{value.name} reads {sorted(undefined)}, which are none of its arguments"]
+        if kind & ~value.kind:
+            return [f"{value.name} is {value.kind.label}, and its arguments are {kind.label}"]
+    if isinstance(value, Reduce) and (value.kind == kind or value.kind & ~kind):
+        return [f"{value.name} reduces {kind.label} to {value.kind.label}"]
+    if isinstance(value, Take) and value.kind != Kind.ROW:
+        return [f"{value.name} is an element of each row, and is {value.kind.label}"]
+    return []
+
+
+def _outputs(parts: Parts) -> set[tuple[str, Kind, str]]:
+    def said(name: str, output: Output) -> tuple[str, Kind, str]:
+        return name, output.declared, output.outline
+
+    return {said(n, o) for p in parts for n, o in p.program.outputs.items()}
+
+
+def _saved(parts: Parts) -> set[str]:
+    return {v.name for p in parts for v in p.program.saved}
+
+
+def _fixed(parts: Parts) -> set[tuple[str, str]]:
+    """Return the values that have the same bits in every operator, with how each is computed."""
+    values = {v for p in parts for v in p.program.nodes() if v.name in p.fixed}
+    return {(v.name, str(v.expr)) for v in values if isinstance(v, Map)}
