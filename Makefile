@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Collecting all tests takes pytest ten seconds.
-NUMERICS = $(shell grep -l "mark\.numerics" tests/test_*.py)
+NUMERICS = $(shell grep -rl "mark\.numerics" tests --include=test_*.py)
 
 .PHONY: build test check docs format clean
 

@@ -35,7 +35,7 @@ from fusegen import load
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from originals import ORIGINALS  # noqa: E402 (found by the path above)
+from shared.originals import ORIGINALS  # noqa: E402 (found by the path above)
 
 GENERATED = ROOT / "generated"
 CHECKS: dict[str, Callable[[DeviceMesh], str]] = {}

@@ -161,7 +161,7 @@ def together(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
 @pytest.fixture(scope="session")
 def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a package for each op that can stand alone, built once for all workers."""
-    from vocabulary import build_vocabulary
+    from shared.vocabulary import build_vocabulary
 
     out = shared(tmp_path_factory) / "vocabulary"
     once(tmp_path_factory, "vocabulary", lambda: build_vocabulary(out))

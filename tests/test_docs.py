@@ -1,7 +1,7 @@
 """The documentation: its links lead somewhere, and its code is code.
 
-`test_readme.py` and `test_adding_an_op.py` run what the README and that page show. Here nothing runs. A block
-after a line `<!-- not checked -->` is left out.
+`test_readme.py` and `ops/test_adding_an_op.py` run what the README and that page show. Here nothing runs. A
+block after a line `<!-- not checked -->` is left out.
 """
 
 from __future__ import annotations

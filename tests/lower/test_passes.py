@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import NAMES, ROOT, python
-from small_programs import X, program_of, program_of_steps
+from shared.small_programs import X, program_of, program_of_steps
 
 from fusegen.atoms import exp, row_mean, row_sum, tanh
 from fusegen.base.errors import UserError

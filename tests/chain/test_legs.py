@@ -1,0 +1,374 @@
+"""Chains whose steps reduce over different dims: each leg a kernel of its own, together one Module."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from conftest import DEVICES, DTYPES, ROOT, constructor, dtype_name
+from shared.layouts import channels_last
+from shared.leg_originals import LEGS
+from torch import Tensor, nn
+from torch.func import grad, jvp, vmap
+
+from fusegen import load
+from fusegen.base.errors import SpecError
+from fusegen.chain import Chain
+from fusegen.spec import parse
+from fusegen.toolchain import pipeline
+from fusegen.tools.check import verify
+from fusegen.tools.check.reference import run_chain
+
+Built = Callable[[str], tuple[Chain, ModuleType]]
+SPECS = ROOT / "tests" / "legs"
+#: Those with a second derivative.
+TWICE = [name for name in LEGS if "order: 1" not in (SPECS / f"{name}.yaml").read_text()]
+
+
+@pytest.fixture(scope="session")
+def built(leg_packages: Path) -> Built:
+    """Gives the chain and the package of a spec in tests/legs."""
+    return lambda name: (pipeline.derive(SPECS / f"{name}.yaml"), load(name, leg_packages))
+
+
+def modes(chain: Chain) -> tuple[bool, ...]:
+    return (False, True) if chain.moded else (False,)
+
+
+def pair(name: str, package: ModuleType, device: str = "cpu") -> tuple[nn.Module, nn.Module]:
+    """Return the original and the generated module, made from the same seed."""
+    cls, arguments, *_ = LEGS[name]
+    models = []
+    for made in (cls, package.Module):
+        torch.manual_seed(0)
+        models.append(made(*arguments).double().to(device))
+    return models[0], models[1]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", LEGS)
+def test_a_module_is_the_original(name: str, device: str, built: Built) -> None:
+    """Constructor, state for a seed, value, every gradient and running averages, in both modes."""
+    chain, package = built(name)
+    wanted, got = (constructor(c) for c in (LEGS[name][0], package.Module))
+    assert [(p.name, p.default) for p in got.values()] == [
+        (p.name, p.default) for p in wanted.values()
+    ]
+    for training in modes(chain):
+        original, fused = pair(name, package, device)
+        assert list(original.state_dict()) == list(fused.state_dict())
+        for key, value in original.state_dict().items():
+            assert torch.equal(value, fused.state_dict()[key]), key
+        x = torch.randn(LEGS[name][2], dtype=torch.float64).to(device)
+        for model in (original, fused):
+            model.train(training)
+            for part in model.modules():
+                if isinstance(part, nn.Dropout):
+                    part.p = 0.0  # what it draws is not torch's
+        for _ in range(2):  # twice: running averages move
+            found = []
+            for model in (original, fused):
+                given = x.clone().requires_grad_()
+                out = model(given)
+                cotangent = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).to(device)
+                along = cotangent.reshape(out.shape)
+                found.append([out, *torch.autograd.grad(out, [given, *model.parameters()], along)])
+            # torch's hardswish on CUDA multiplies by 1/6 as float32 has it.
+            exact = not any(s.op and s.op.coarse for s in chain.spec.steps) or device == "cpu"
+            tolerance = {"rtol": 1e-9, "atol": 1e-12} if exact else {"rtol": 1e-6, "atol": 1e-7}
+            for expected, result in zip(*found, strict=True):
+                torch.testing.assert_close(result, expected, **tolerance)
+        for (key, a), b in zip(fused.named_buffers(), original.buffers(), strict=True):
+            torch.testing.assert_close(a, b, msg=key)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize("name", LEGS)
+def test_against_truth(name: str, dtype: torch.dtype, device: str, built: Built) -> None:
+    """Every shape, mode and dtype, dropout's draws included: each leg has streams of its own.
+
+    What one leg hands to the next is rounded to 16 bits, and equal values, as a mean's cotangents, alike:
+    a sum of them is off by more than eight draws of such errors show.
+    """
+    chain, package = built(name)
+    assert len(chain.legs) > 1
+    for shape in LEGS[name][3]:
+        for training in modes(chain):
+            case = verify.make_case(chain, shape, training=training, device=device)
+            for error in verify.compare(package, chain, case, dtype):
+                bound = 3 if torch.finfo(dtype).bits == 16 else error.bound
+                assert error.units <= bound, f"{shape}, training={training}: {error}"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", LEGS)
+def test_gradcheck(name: str, device: str, built: Built) -> None:
+    chain, package = built(name)
+    for training in modes(chain):
+        verify.gradcheck(package, chain, training=training, device=device)
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_transforms_and_compilers_see_through_the_legs(name: str, built: Built) -> None:
+    """Forward mode, batches, batches of gradients and Hessian products are eager's; one graph compiled."""
+    chain, package = built(name)
+    case = verify.make_case(chain, LEGS[name][3][1], training=False)
+    numbers = {k: v for k, v in case.options.items() if k in (*chain.attributes, *chain.groups)}
+
+    def fused(x: Tensor) -> Tensor:
+        result: Tensor = package.apply(x, *case.operands.values(), **case.options)
+        return result
+
+    def eager(x: Tensor) -> Tensor:
+        return run_chain(chain.spec, x, case.operands, numbers)
+
+    functions = []
+    for run in (fused, eager):
+        loss = grad(lambda x, run=run: run(x).square().sum())
+        product = lambda x, of=loss: jvp(of, (x,), (x.cos(),))[1]  # noqa: E731
+        push = lambda x, of=run: jvp(of, (x,), (x.cos(),))[1]  # noqa: E731
+        functions.append((run, loss, product, push))
+    stack = torch.stack([case.x, case.x - 0.5, 2 * case.x])
+    for ours, theirs in zip(*functions, strict=True):
+        wanted = torch.stack([theirs(x) for x in stack])
+        torch.testing.assert_close(vmap(ours)(stack), wanted, rtol=1e-8, atol=1e-10)
+    torch._dynamo.reset()
+    compiled = torch.compile(fused, backend="aot_eager", fullgraph=True)
+    leaves = [case.x.clone().requires_grad_() for _ in range(2)]
+    values = [compiled(leaves[0]), fused(leaves[1])]
+    for value in values:
+        value.square().sum().backward()
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(leaves[0].grad, leaves[1].grad)
+
+
+@pytest.mark.parametrize("name", LEGS)
+def test_strides_and_threads_do_not_matter(name: str, built: Built) -> None:
+    chain, package = built(name)
+    case = verify.make_case(chain, LEGS[name][3][1], training=False)
+    operands = list(case.operands.values())
+    wanted = package.apply(case.x, *operands, **case.options)
+    moved = case.x.transpose(0, 1).contiguous().transpose(0, 1)
+    last = channels_last(case.x)
+    for x in (moved, last, torch.stack([case.x, case.x], -1)[..., 0]):
+        got = package.apply(x, *operands, **case.options)
+        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        again = package.apply(case.x, *operands, **case.options)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(again, wanted)
+
+
+def test_a_batch_of_nothing(built: Built) -> None:
+    for name in ("conv_transpose2d_min_sum_gelu_add", "conv3d_min_softmax"):
+        chain, package = built(name)
+        case = verify.make_case(chain, (0, *LEGS[name][3][1][1:]), training=False)
+        x = case.x.requires_grad_()
+        out = package.apply(x, *case.operands.values())
+        out.sum().backward()
+        assert out.shape[0] == 0
+        assert x.grad is not None
+        assert x.grad.shape == x.shape
+
+
+def test_what_is_drawn_in_one_leg_is_not_drawn_again_in_the_next(built: Built) -> None:
+    """With one seed for both, a leg behind that counted its streams from 0 would drop alike."""
+    chain, _ = built("conv2d_amax_batch_norm_dropout")
+    streams = [
+        [i.stream for i in leg.modes[0].programs[0].inputs if i.source == "random"]
+        for leg in chain.legs
+    ]
+    assert streams == [[0], [1], []]
+
+
+def test_an_operand_of_a_later_leg_is_refused_in_its_terms(built: Built) -> None:
+    chain, package = built("linear_group_norm_min_add")
+    case = verify.make_case(chain, (3, 8), training=False)
+    given = {**case.operands, "bias": torch.ones(7, dtype=torch.float64)}
+    message = r"bias: expected shape \(8,\) for what reaches min of shape \(3, 8\), got \(7,\)"
+    with pytest.raises(ValueError, match=message):
+        package.apply(case.x, *given.values(), **case.options)
+
+
+def legs_of(chain: str, head: str = "dims: 4\n") -> list[str]:
+    """Return the labels of each leg's steps."""
+    if "gate" in chain and "operands" not in head:
+        head += "operands: {gate: {kind: channel, init: ones, shape: [8, 1, 1]}}\n"
+    derived = pipeline.chain.derive(parse(f"order: 1\n{head}chain: [{chain}]\n", "example"))
+    return [" ".join(step.label for step in leg.steps) for leg in derived.legs]
+
+
+@pytest.mark.parametrize(
+    ("chain", "legs"),
+    [
+        ("relu, softmax: 1, tanh, softmax: -3, exp", ["relu softmax tanh softmax_2 exp"]),
+        ("relu, softmax: 1, tanh, softmax: 2, exp", ["relu softmax tanh", "softmax_2 exp"]),
+        ("sum: {dim: [2, 3]}, relu, logsumexp: {dim: 1}, exp", ["sum relu", "logsumexp exp"]),
+        ("sum: {dim: 1}, amax: {dim: 1}, amax: {dim: 1}", ["sum", "amax", "amax_2"]),
+        ("sum: {dim: 3}, layer_norm, normalize", ["sum", "layer_norm", "normalize"]),
+        ('softmax: 1, expr: "x - mean(x)", softmax: 2', ["softmax expr", "softmax_2"]),
+        ('softmax: 1, expr: {formula: "x - mean(x)", dim: [2, 3]}', ["softmax", "expr"]),
+        (
+            'group_norm: {features: 8, num_groups: 2}, expr: {formula: "max(x)", dim: 2}, tanh',
+            ["group_norm", "expr tanh"],
+        ),
+        # what is reduced in a leg becomes larger there by values of its own, else in a leg of its own
+        ("relu: {name: a}, mean: {dim: 1, keepdim: true}, mul: a, exp", ["a mean mul exp"]),
+        (
+            "relu: {name: a}, mean: {dim: [2, 3], keepdim: true}, softmax: 1, mul: a, softmax: 2",
+            ["a mean", "softmax", "mul", "softmax_2"],
+        ),
+        (
+            "mean: {dim: 1, keepdim: true}, relu, add: input, amax: {dim: 1, keepdim: true}, mul: input",
+            ["mean relu add amax mul"],
+        ),
+        (
+            "amax: {dim: [1, 2], keepdim: true}, mul: gate, softmax: 1, add: input",
+            ["amax", "mul softmax", "add"],
+        ),
+        # [N, C, 1, 1] is neither one a row nor one a column of a softmax over channels
+        (
+            "expr: {formula: mean(x), dim: [2, 3], name: m}, mul: input, softmax: 1, add: m",
+            ["m mul", "softmax", "add"],
+        ),
+    ],
+)
+def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> None:
+    assert legs_of(chain) == legs
+
+
+@pytest.mark.parametrize(
+    ("chain", "head", "message"),
+    [
+        (
+            "sum: {dim: 1, keepdim: true}, mul: gate, softmax: 2, mul: gate",
+            "dims: 4\noperands: {gate: row}\n",
+            "'gate' is of kind row, which is another shape for softmax and the steps behind it than for sum",
+        ),
+        (
+            "sum: {dim: [2, 3]}, amax: {dim: 1}, softmax",
+            "dims: 4\n",
+            "softmax: an earlier step has reduced",
+        ),
+        (
+            "mean, softmax: 1",
+            "dims: 4\n",
+            "softmax: dim 1 does not exist: an earlier step has reduced",
+        ),
+        ("softmax: 1, sum, softmax: 2", "dims: 4\n", "softmax_2: dim 2 does not exist: an earlier"),
+        (
+            "sum: {dim: 1}, softmax: 3",
+            "dims: 4\n",
+            "dim 3 does not exist: the activation has 3 dims",
+        ),
+        (
+            "relu: {name: a}, sum: {dim: 2}, add: a",
+            "dims: 4\n",
+            "add: a has 4 dims, and what reaches this step has 3: reduce with keepdim: true",
+        ),
+        (
+            "amax: {dim: 1, keepdim: true}, amax: {dim: 3, keepdim: true}, add: input",
+            "dims: 4\n",
+            "add: it needs dims 1 and 3 for columns, which are not neighbours",
+        ),
+        (
+            'sum: {dim: 1, keepdim: true}, expr: {formula: "x * gate - mean(x)", dim: 2}',
+            "dims: 4\noperands: {gate: full}\n",
+            "expr: it reduces, and needs other rows for what it names: make two steps of it",
+        ),
+        ('expr: {formula: "x - 1", dim: 2}', "dims: 4\n", "its formula reduces nothing; leave the"),
+        ('expr: {formula: "mean(x)", dim: 4}', "dims: 4\n", "dim 4 does not exist"),
+        ('expr: {formula: "mean(x)", dim: [1, 3]}', "dims: 4\n", "are not neighbours"),
+        (
+            'expr: {formula: "mean(x)", dim: x}',
+            "dims: 4\n",
+            "'dim' of expr must be a dim, or a list",
+        ),
+        ('expr: {formula: "mean(x)", dims: 1}', "", "expr has no 'dims'; did you mean 'dim'"),
+        ("expr: {dim: 1}", "", "expr takes a formula in quotes"),
+        ("sum: {dim: -1}, layer_norm", "", "layer_norm: an earlier step has reduced the columns"),
+        *(
+            (
+                f"{op}: {{keepdim: true}}",
+                "",
+                f"{op}.* gives one number without a dim; leave keepdim out",
+            )
+            for op in ("sum", "mean", "norm")
+        ),
+        *(
+            (f"{reduced}, dropout: 0.5", "", "dropout: an earlier step has reduced the columns")
+            for reduced in ("amax: {dim: -1}", "amax: {dim: -1, keepdim: true}", "sum, tanh")
+        ),
+        (
+            "amin: {dim: -1}, gelu, group_norm: {features: 6, num_groups: 2}",
+            "",
+            "group_norm: an earlier step has reduced the columns, and it needs 2 dims",
+        ),
+        (
+            "sum: {dim: [0, 1, 2, 3]}, max: {dim: -1, keepdim: true}",
+            "dims: 4\n",
+            "max: an earlier step has reduced the columns",
+        ),
+        ("sum: {dim: [1, 2]}, normalize: {dim: 2}", "dims: 4\n", "dim 2 does not exist"),
+        (
+            "sum: {dim: [0, 1]}, normalize",
+            "dims: 3\n",
+            "normalize: dim 1 does not exist: an earlier step has reduced to 1 dim",
+        ),
+        (
+            "sum: {dim: 0}, prelu: {num_parameters: 2}",
+            "dims: 3\n",
+            "prelu: its weight holds a number for each channel, and an earlier step has dropped dims",
+        ),
+        (
+            "amax: {dim: 1, keepdim: true}, nll_loss: {target: t, weight: w}",
+            "operands: {t: {kind: row, dtype: int64}, w: channel}\n",
+            "nll_loss: its w holds a number for each channel, and an earlier step has reduced them",
+        ),
+        (
+            "amax: {dim: 1, keepdim: true}, prelu: {num_parameters: 40}",
+            "dims: 2\n",
+            "prelu: its weight holds a number for each channel, and an earlier step has reduced",
+        ),
+        (
+            "sum: {dim: 1, keepdim: true}, batch_norm: {features: 6}",
+            "dims: 4\n",
+            "batch_norm: its running_mean holds a number for each channel",
+        ),
+        (
+            "sum: {dim: [2, 3]}, instance_norm: {features: 3}",
+            "dims: 4\n",
+            "instance_norm needs dims behind the channel",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(chain: str, head: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        legs_of(chain, head)
+
+
+def test_each_batch_norm_has_its_own_weight(tmp_path: Path) -> None:
+    """Running averages that two legs move: the second takes the second batch weight, and its own mean."""
+    (tmp_path / "two_norms.yaml").write_text(
+        "order: 1\narguments: {in_channels: int, out_channels: int, kernel_size: int}\nchain: [conv2d, "
+        "batch_norm: {name: bn}, sum: {dim: [2, 3], keepdim: true}, batch_norm: {name: bn_2}]\n"
+    )
+    text = pipeline.render_package(tmp_path / "two_norms.yaml").files["__init__.py"]
+    front, behind = text.split("_leg2(\n")
+    for number, (part, norm) in enumerate(((front, "bn"), (behind, "bn_2"))):
+        moved = re.search(rf"Average\(\s+{norm}_running_mean,\s+\d+,\s+(.*),\n", part)
+        assert moved is not None and moved[1].endswith(f"else batch_weights[{number}]")
+
+
+def test_show_names_the_legs() -> None:
+    text = pipeline.derive(Path(SPECS / "conv3d_min_softmax.yaml")).describe()
+    assert "forward_leg1(x: full, conv_bias: " in text
+    assert "double_backward_leg2(x: full, " in text

@@ -1,0 +1,121 @@
+"""The command line: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from shared.command import fusegen
+
+from fusegen import __version__
+from fusegen.ops import registry
+
+
+def test_version() -> None:
+    assert fusegen("--version").stdout.strip() == f"fusegen {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("chain:\n  - swich\n", r"wrong.yaml:2: .*swish"),
+        ("chain: [\n", r"wrong.yaml:"),
+        ("chain:\n  - expr: 'x +'\n", r"wrong.yaml:2"),
+        ("chain: []\n", r"wrong.yaml:"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_exit_code_2(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "wrong.yaml").write_text(text)
+    done = fusegen("build", "wrong.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
+    assert re.search(message, done.stderr)
+    assert not (tmp_path / "generated" / "wrong").exists()
+
+
+def test_a_missing_compiler_is_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "fine.yaml").write_text("chain:\n  - swish\n")
+    done = fusegen("build", "fine.yaml", cwd=tmp_path, CXX="no-such-compiler")
+    assert done.returncode == 2
+    assert "install" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_refused_source_is_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "fine.yaml").write_text("chain:\n  - swish\n")
+    done = fusegen("build", "fine.yaml", cwd=tmp_path, CXX="false")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_check_option_tells_what_is_stale(tmp_path: Path) -> None:
+    spec = tmp_path / "stale.yaml"
+    spec.write_text("chain:\n  - swish\n")
+    assert (
+        fusegen("build", "stale.yaml", "--backend", "cpu", "--verbose", cwd=tmp_path).returncode
+        == 0
+    )
+    assert fusegen("build", "stale.yaml", "--check", cwd=tmp_path).returncode == 0
+    spec.write_text("chain:\n  - tanh\n")
+    done = fusegen("build", "stale.yaml", "--check", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "-" in done.stdout
+    assert "Math::tanh" in done.stdout
+    removed = fusegen("clean", cwd=tmp_path)
+    assert "_cpu.so" in removed.stdout
+    assert not list(tmp_path.glob("generated/*/_cpu.so"))
+
+
+def test_ops_lists_every_op() -> None:
+    printed = fusegen("ops").stdout
+    assert all(name in printed for name in registry())
+
+
+def test_show_prints_the_programs() -> None:
+    printed = fusegen("show", "matmul_gelu_softmax").stdout
+    assert "softmax_sum: row = sum(softmax_exp over cols)" in printed
+    assert "-> grad_linear_bias: col" in printed
+    assert "element.h" in printed
+    done = fusegen("show", "matmul_gelu_softmaxx")
+    assert done.returncode == 2
+    assert "did you mean specs/matmul_gelu_softmax.yaml?" in done.stderr
+
+
+def test_check_verifies_built_packages(generated: Path) -> None:
+    done = fusegen("check", "specs/residual_add_gelu.yaml", "--out", str(generated))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gradcheck" in done.stdout
+    assert "FAILED" not in done.stdout
+
+
+def test_a_formula_keeps_its_brackets() -> None:
+    assert "x clipped to [min_val, max_val]" in fusegen("ops").stdout
+
+
+def test_checking_what_is_not_built_is_exit_code_2(tmp_path: Path) -> None:
+    done = fusegen("check", str(ROOT / "specs" / "residual_add_gelu.yaml"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "run `fusegen build residual_add_gelu`" in done.stderr
+
+
+def test_an_out_that_is_a_file_is_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "fine.yaml").write_text("chain:\n  - swish\n")
+    (tmp_path / "file").write_text("")
+    done = fusegen("build", "fine.yaml", "--out", "file", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_code_and_paths_are_not_wrapped(tmp_path: Path) -> None:
+    """A narrow terminal or a pipe: a diff still applies, a caret still points at its column."""
+    long = "x" * 150
+    (tmp_path / "fine.yaml").write_text(f"description: {long}\nchain:\n  - swish\n")
+    done = fusegen("build", "fine.yaml", "--check", cwd=tmp_path, COLUMNS="40")
+    assert done.returncode == 1
+    assert long in done.stdout

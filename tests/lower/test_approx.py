@@ -1,0 +1,205 @@
+"""Fitted polynomials keep what they promise, and so do the functions that are built on them."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import subprocess
+from collections.abc import Callable
+
+import mpmath
+import pytest
+import torch
+from shared.exact import tanhshrink
+
+from fusegen.base import paths
+from fusegen.lower.polynomials import elementary as fitted
+from fusegen.lower.polynomials.fit import ULP, Polynomial, evaluate, fit, parity, single
+from fusegen.toolchain.compilers import find_compilers
+from fusegen.tools import fitted_header
+
+FUNCTIONS = [(mpmath.exp, -0.5, 0.5), (mpmath.sin, -1.0, 1.0), (mpmath.erf, -0.7, 1.2)]
+
+
+@pytest.mark.parametrize(("function", "low", "high"), FUNCTIONS, ids=["exp", "sin", "erf"])
+def test_the_error_that_is_printed_is_the_error(
+    function: Callable[[mpmath.mpf], mpmath.mpf], low: float, high: float
+) -> None:
+    found = fit(function, low, high, 1e-6, 14)
+    assert found is not None
+    points = [single(low + (high - low) * k / 4999) for k in range(5000)]
+    values = [float(function(x)) for x in points]
+    least = max(abs(v) for v in values) / 16 if min(values) < 0 < max(values) else 0.0
+    worst = max(
+        abs(evaluate(found.coefficients, x) - v) / max(abs(v), least)
+        for x, v in zip(points, values, strict=True)
+    )
+    assert worst <= 1.5 * found.error + ULP
+    assert found.error <= 1e-6 + 2 * ULP
+
+
+def test_a_lower_degree_would_not_do() -> None:
+    """The polynomial is the shortest within the budget, as near as Chebyshev's theorem allows."""
+    found = fit(mpmath.exp, -0.5, 0.5, 1e-5, 12)
+    assert found is not None
+    assert fit(mpmath.exp, -0.5, 0.5, 1e-5, found.degree - 1) is None
+    bound = 2 * 0.25 ** (found.degree + 1) * 2 / math.factorial(found.degree + 1)
+    assert found.error <= 1.2 * math.exp(0.5) * bound + ULP
+
+
+def test_a_kink_gets_no_polynomial() -> None:
+    assert fit(abs, -1.0, 1.0, 1e-6, 9) is None
+
+
+def test_parity() -> None:
+    assert parity(mpmath.sin, -1.0, 1.0) == "odd"
+    assert parity(mpmath.cos, -1.0, 2.0) == "even"
+    assert parity(mpmath.exp, -1.0, 1.0) == "none"
+    assert parity(mpmath.cos, 0.0, 1.0) == "none"
+
+
+def test_coefficients_read_back_as_the_same_float32() -> None:
+    coefficients = tuple(single(c) for c in (1 / 3, -2e-9, 1.0, 12345.678))
+    text = Polynomial(coefficients, 0.0, 1.0, 0.0).horner("s")
+    read = [single(float(t.split(")")[0])) for t in text.split("T(")[1:]]
+    assert tuple(read) == coefficients
+
+
+def test_the_header_is_what_the_recipes_give() -> None:
+    """`python -m fusegen.tools.fitted_header` writes it anew."""
+    assert fitted.path().read_text() == fitted_header.text()
+
+
+def test_the_tail_of_the_normal_distribution_is_half_at_0_and_falls_on() -> None:
+    """Beyond the interval of its fit too: a last coefficient above 0 would make it rise to infinity."""
+    (recipe,) = (r for r in fitted.RECIPES if r.name == "tail_log2")
+    tail = fitted.polynomial(recipe, "brief")
+    assert tail.coefficients[0] == -1
+    assert tail.coefficients[-1] < 0
+    values = [evaluate(tail.coefficients, s / 4) for s in range(400)]
+    assert values == sorted(values, reverse=True)
+
+
+def _normcdf(x: torch.Tensor) -> torch.Tensor:
+    return torch.special.erfc(-x / math.sqrt(2)) / 2
+
+
+#: What elementary.h's functions are in float64, and where they are tried.
+TRUTHS = {
+    "exp": (torch.exp, (-87.0, 88.0)),
+    "expm1": (torch.expm1, (-20.0, 80.0)),
+    "sigmoid": (torch.sigmoid, (-87.0, 90.0)),
+    "tanh": (torch.tanh, (-20.0, 20.0)),
+    "tanhshrink": (tanhshrink, (-20.0, 20.0)),
+    "softsign": (torch.nn.functional.softsign, (-1e4, 1e4)),
+    "sech2": (lambda x: 1 / torch.cosh(x) ** 2, (-40.0, 40.0)),
+    "softplus": (lambda x: x.clamp(min=0) + torch.log1p(torch.exp(-x.abs())), (-80.0, 80.0)),
+    "normcdf": (_normcdf, (-12.5, 12.0)),
+    "normpdf": (lambda x: torch.exp(-x * x / 2) / math.sqrt(2 * math.pi), (-12.5, 12.5)),
+    "erf": (torch.erf, (-6.0, 6.0)),
+}
+#: The bound of each precision, in ulp of float32: `Brief` serves 16-bit results, so 0.3 ulp of float16.
+BOUNDS = {"Single": 4.0, "Brief": 0.3 * 2**13}
+#: Looser ones: products of several rounded factors, each of which may add half an ulp; and 2 to a fitted
+#: logarithm, whose absolute error of 2.5e-4 is half an ulp of float16, so that a result is within one.
+LOOSER = {
+    ("Single", "normcdf"): 6.0,
+    ("Single", "sech2"): 5.0,
+    ("Brief", "normcdf"): 0.5 * 2**13,
+}
+#: A bell multiplies the rounding of x * x / 2 by its size, 72 at most: what eager's own float32 formula
+#: loses too.
+BELLS = {"normpdf", "normcdf"}
+#: Below, the tail of `Brief`, 2.9e-7 and falling, is good to an absolute error alone (elementary.py).
+TAIL = {"normcdf": -5.0}
+
+
+@pytest.fixture(scope="module")
+def functions(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """elementary.h's functions on arrays, compiled by the C++ compiler that builds kernels."""
+    folder = tmp_path_factory.mktemp("elementary")
+    lines = ['#include "fusegen/elementary.h"', "using namespace fusegen;"]
+    lines += [
+        f'extern "C" void {name}_{precision}(const float* x, float* y, long n) {{'
+        f" for (long i = 0; i < n; ++i) y[i] = FastMath<fitted::{precision}>::{name}(x[i]); }}"
+        for name in TRUTHS
+        for precision in BOUNDS
+    ]
+    source, library = folder / "elementary.cpp", folder / "elementary.so"
+    source.write_text("\n".join(lines))
+    command = [str(find_compilers().cxx), "-std=c++20", "-O2", "-march=native", "-shared", "-fPIC"]
+    subprocess.run([*command, f"-I{paths.include()}", str(source), "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))
+
+
+def compute(functions: ctypes.CDLL, name: str, precision: str, x: torch.Tensor) -> torch.Tensor:
+    y = torch.empty_like(x)
+    function = functions[f"{name}_{precision}"]
+    function(ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr()), ctypes.c_long(len(x)))
+    return y
+
+
+@pytest.mark.parametrize("precision", BOUNDS)
+@pytest.mark.parametrize("name", TRUTHS)
+def test_elementary_functions_against_float64(
+    functions: ctypes.CDLL, name: str, precision: str
+) -> None:
+    truth, (low, high) = TRUTHS[name]
+    generator = torch.Generator().manual_seed(3)
+    far = torch.rand(200_000, generator=generator) * (high - low) + low
+    near = torch.randn(100_000, generator=generator).clamp(low, high)
+    tiny = torch.randn(1000, generator=generator) * 1e-6
+    x = torch.cat([far, near, tiny, torch.tensor([0.0, low, high])])
+    wanted = truth(x.double())
+    got = compute(functions, name, precision, x).double()
+    normal = wanted.abs() >= 2.0**-126
+    ulp = torch.exp2(torch.floor(torch.log2(wanted.abs().clamp(min=2.0**-126))) - 23)
+    bound = torch.full_like(wanted, BOUNDS[precision])
+    bound.clamp_(min=LOOSER.get((precision, name), 0.0))
+    if name in BELLS:
+        bound += x.double() ** 2 / 2
+    error = (got - wanted).abs() / ulp
+    if precision == "Brief" and name in TAIL:
+        beyond = x < TAIL[name]
+        assert (got - wanted).abs()[beyond].max() < 1e-9
+        normal &= ~beyond
+    worst = int(torch.where(normal, error / bound, 0.0).argmax())
+    assert error[worst] <= bound[worst], f"x = {x[worst]}: {got[worst]}, not {wanted[worst]}"
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_elementary_functions_at_the_ends(functions: ctypes.CDLL, name: str) -> None:
+    """Infinities and NaN give what the limit gives, and NaN."""
+    x = torch.tensor([math.inf, -math.inf, math.nan, 1e4, -1e4, 1e38, -1e38])
+    wanted = TRUTHS[name][0](x.double()).float()
+    torch.testing.assert_close(
+        compute(functions, name, "Single", x), wanted, rtol=1e-6, atol=0.0, equal_nan=True
+    )
+
+
+@pytest.mark.parametrize("precision", BOUNDS)
+def test_what_cancels_is_exact(functions: ctypes.CDLL, precision: str) -> None:
+    """exp(0) and sech2(0) are 1, as are the odd functions' slopes at 0: for log_softmax, x - tanh(x)."""
+    x = torch.tensor([0.0, -0.0])
+    for name in ("exp", "sech2"):
+        assert compute(functions, name, precision, x).tolist() == [1.0, 1.0]
+    x = torch.tensor([1e-5, -3e-6, 2e-20])
+    for name in ("tanh", "expm1"):
+        got = compute(functions, name, precision, x)
+        torch.testing.assert_close(got, x, rtol=6e-6, atol=0.0)
+    x = torch.tensor([1e-3, -2e-3, 0.05])
+    got = compute(functions, "exp", precision, x) - 1
+    torch.testing.assert_close(got, torch.expm1(x.double()).float(), rtol=2e-4, atol=0.0)
+
+
+@pytest.mark.parametrize("precision", BOUNDS)
+def test_exp_where_it_leaves_the_range(functions: ctypes.CDLL, precision: str) -> None:
+    """Each number around the largest and the smallest argument, and NaN of any payload."""
+    for end in (88.72284, -87.33655):
+        middle = torch.tensor(end).view(torch.int32)
+        x = (middle + torch.arange(-50_000, 50_000, dtype=torch.int32)).view(torch.float32)
+        got, wanted = compute(functions, "exp", precision, x), torch.exp(x.double()).float()
+        rtol = 1e-6 if precision == "Single" else 1e-4
+        torch.testing.assert_close(got, wanted, rtol=rtol, atol=2.0**-126)
+    bits = torch.randint(1, 2**23, (1000,), dtype=torch.int32) | 0x7F800000
+    assert compute(functions, "exp", precision, bits.view(torch.float32)).isnan().all()

@@ -1,0 +1,103 @@
+"""What is done between the passes over a row: products taken early, maxima joined with their sums."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import sympy as sp
+from conftest import ROOT
+from shared.small_programs import X, program_of
+
+from fusegen.atoms import row_max, row_shift, row_sum
+from fusegen.lower import lower
+from fusegen.ops import call, find
+from fusegen.program import Kind, Output, Program, Reduce
+from fusegen.program.builder import Builder
+from fusegen.program.calculus import vjp
+from fusegen.program.from_formula import formula_value
+from fusegen.toolchain.pipeline import derive
+
+
+def test_softmax_reduces_its_maximum_and_its_sum_together() -> None:
+    first, second, last = lower(program_of(call(find("softmax"), X, {}, {}))).stages
+    assert first.provisional
+    assert second.shifted_by == "op_max"
+    assert last.rescaled == ("op_exp",)
+
+
+def test_a_maximum_that_its_sum_does_not_follow_stays_alone() -> None:
+    """sum(x - max) does not scale by exp(m' - m), and neither does sum(exp(x - 2 max))."""
+    for formula in (
+        X / row_sum(X - row_max(X)),
+        X / row_sum(sp.exp(X - 2 * row_shift(X))),
+    ):
+        stages = lower(program_of(formula)).stages
+        assert not any(s.provisional or s.shifted_by for s in stages)
+
+
+def test_a_row_that_waits_for_its_maximum_does_not_keep_it_from_being_joined() -> None:
+    """Cross entropy takes the class's logit from the maximum, and adds the logarithm of the sum to that."""
+    b = Builder()
+    x, target = b.input("x", Kind.FULL), b.input("target", Kind.ROW, integer=True)
+    loss = call(find("cross_entropy"), X, {"target": target.symbol}, {"reduction": "none"})
+    program = Program("f", tuple(b.inputs), {"y": Output(formula_value(b, "op", loss), x, "row")})
+    first, second, last = lower(program).stages
+    assert first.provisional
+    assert second.shifted_by == "op_max"
+    assert [line.name for line in last.row_lines][:2] == ["row.op_margin", "row.op_log_sum"]
+    assert not (second.row_lines or last.lines or last.outs)
+
+
+def test_factors_known_before_the_sum_are_kept_as_one_product() -> None:
+    """gelu'(x) e (g - d) / s: a thread keeps gelu'(x) e, not both."""
+    gelu = find("gelu")
+    program = program_of(call(find("softmax"), call(gelu, X, {}, {}), {}, {}))
+    saved = [v for v in program.nodes() if isinstance(v, Reduce)]
+    kernel = lower(vjp(program, "backward"), given=saved)
+    assert [len(stage.kept) for stage in kernel.stages] == [1, 0]
+
+
+def test_what_follows_from_a_tensor_cheaply_is_computed_anew() -> None:
+    """x - mean is one addition: a thread keeps x as it was read, which in 16 bits is half as much."""
+    kernel = lower(program_of(call(find("rms_norm"), X - row_sum(X), {}, {"eps": 1e-6})))
+    assert [stage.kept for stage in kernel.stages] == [(), (), ()]
+    assert kernel.held[-1] == (1, 0)
+
+
+def test_a_product_that_a_late_value_adds_is_kept_as_one() -> None:
+    """The backward of an RMS norm is w r g + c x, where c is known late: a thread keeps w r g."""
+    b = Builder()
+    x = b.input("x", Kind.FULL)
+    weight = b.input("w", Kind.COL)
+    value = formula_value(
+        b, "op", call(find("rms_norm"), X, {"weight": weight.symbol}, {"eps": 1e-6})
+    )
+    program = Program("f", tuple(b.inputs), {"y": Output(value, x)})
+    saved = [v for v in program.nodes() if isinstance(v, Reduce)]
+    first, last = lower(vjp(program, "backward"), given=saved).stages
+    assert len(first.kept) == 1
+    assert last.full_reads == {"x"}
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "group_norm"])
+def test_what_is_computed_anew_is_computed_where_it_is_used_alone(name: str) -> None:
+    """Their backward takes 2 (x - mean) behind the sums: the stage that makes these has no such line."""
+    (mode,) = derive(ROOT / "benchmarks" / "specs" / f"{name}.yaml").modes
+    for kernel in mode.kernels:
+        for stage in kernel.stages:
+            results = [r.code for r in (*stage.reductions, *stage.results)]
+            for number, line in enumerate(stage.lines):
+                later = " ".join([*(ln.code for ln in stage.lines[number + 1 :]), *results])
+                assert line.name in stage.kept or re.search(rf"\b{line.name}\b", later), line
+
+
+def test_what_follows_from_one_tensor_waits_until_it_is_used() -> None:
+    """log_softmax's backward is g - exp(x - max) c, where c is known late: a thread keeps x, not exp."""
+    program = program_of(call(find("log_softmax"), X, {}, {}))
+    saved = [v for v in program.nodes() if isinstance(v, Reduce)]
+    kernel = lower(vjp(program, "backward"), given=saved)
+    first, last = kernel.stages
+    assert not first.lines
+    assert any("Math::exp" in line.code for line in last.lines)
+    assert not kernel.keeps

@@ -1,0 +1,135 @@
+"""Every generated .cu compiles, GPU or not, for the architectures that users have."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import NAMES, ROOT, render_into
+from shared.nvcc_front_end import nvcc_complaints
+from shared.vocabulary import chain_text
+
+from fusegen.base import paths
+from fusegen.toolchain.compilers import find_nvcc, known_architectures
+
+NVCC = find_nvcc()
+ARCHITECTURES = [a for a in ("80", "90", "100") if NVCC and a in known_architectures(NVCC)]
+#: A chain of each form, compiled whole and for every architecture; of others the device's code alone, for
+#: Hopper: what differs by architecture lies in the headers.
+ASSEMBLED = ("matmul_swish_scale", "scale_softmax")
+#: What else differs there: a random number and a gate.
+DIFFERS = ("matmul_dropout_softmax", "gated_rms_norm")
+
+FUNCTION = re.compile(
+    r"Compiling entry function '(\S+)' for 'sm_(\d+)'.*?(\d+) bytes spill stores", re.DOTALL
+)
+#: A double's kernels call libm's functions, which save registers on the stack: that counts as a spill.
+OF_DOUBLE = re.compile(r"Id(Li|E|L)")
+
+#: Accesses of 32 bytes are for chips of compute capability 10.0; a Hopper only gets them if a spec asks.
+OF_WIDE = re.compile(r"float16ELi16E|IfLi8E")
+#: Ten values of each of eight elements, as in the second derivative of a batch norm and a softmax, do not
+#: quite fit in the 128 registers of a thread: some of them may go through the cache. More of them where the
+#: batch norm is in training: five to eight numbers a column are in registers too.
+HIGHER = re.compile(r"double_backward|triple_backward")
+OF_A_BATCH = re.compile(r"double_backward_train")
+#: A streamed row has its next vectors in registers too, in 16-bit types one of the 64 too many, where it
+#: waits for the L2 cache anyway. Half the threads would cost more.
+STREAMED = re.compile(r"_streamed")
+#: Sixteen floats in one of two blocks' 64 registers: up to five too many in a cluster, or behind a gate. Half
+#: as many would cost more: the exchanges of a cluster would be twice as many
+#: (docs/notes/2026-11-22_norms.md). The fifth is a gap's, counted behind a branch, which spares one in a
+#: layer norm's backward.
+SIXTEEN_FLOATS = re.compile(r"_heldIfLi4ELi4E")
+
+
+#: Chains with a row value, and with one number: of rows in one piece, and of those that lie apart.
+REDUCED = {
+    **{name: chain_text(name) for name in ("reduced_and_dropped", "loss_behind_an_activation")},
+    "loss_of_an_image": "dims: 4\norder: 1\n"
+    "operands: {target: {kind: row, dtype: int64}, weight: channel, bias: channel}\n"
+    "chain:\n  - add: bias\n  - cross_entropy: {target: target, weight: weight}\n",
+    # A kernel with two results of different kinds, and one that reads no tensor of its activation's shape.
+    "handed_on_and_grown": "dims: 4\norder: 1\noperands: {bias: channel}\n"
+    "chain:\n  - relu: {name: bent}\n  - amax: {dim: [1, 2], keepdim: true}\n  - add: bias\n"
+    "  - mul: bent\n",
+}
+
+
+@pytest.mark.nvcc
+@pytest.mark.skipif(NVCC is None, reason="no nvcc here")
+@pytest.mark.parametrize("name", REDUCED)
+def test_row_values_and_totals_compile(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.yaml").write_text(REDUCED[name])
+    render_into(tmp_path, tmp_path / f"{name}.yaml")
+    assert nvcc_complaints(tmp_path / "kernel.cu") == ""
+
+
+@pytest.mark.nvcc
+@pytest.mark.skipif(NVCC is None, reason="no nvcc here")
+@pytest.mark.parametrize("name", NAMES)
+def test_it_compiles_without_spills(name: str, tmp_path: Path) -> None:
+    """Every warning is an error; on Hopper next to no register is spilled."""
+    assert {"80", "90"} <= set(ARCHITECTURES)
+    real = [a for a in ARCHITECTURES if a == "90" or name in ASSEMBLED]
+    codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in real]
+    target = "-c" if name in ASSEMBLED else "-fatbin"
+    command = [
+        *(str(NVCC), "-O3", "-std=c++17", "-Xptxas=-v", "-Werror=all-warnings", *codes),
+        *(f"-I{paths.include()}", target, str(ROOT / "generated" / name / "kernel.cu")),
+        *("-o", str(tmp_path / "kernel.o")),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    spills = {
+        function: int(stores)
+        for function, architecture, stores in FUNCTION.findall(done.stdout + done.stderr)
+        if architecture == "90" and not (OF_DOUBLE.search(function) or OF_WIDE.search(function))
+    }
+    assert spills
+    assert not {f: n for f, n in spills.items() if n > _allowed(f)}
+
+
+def _allowed(function: str) -> int:
+    """Return how many bytes of a function's registers may go through the cache."""
+    if OF_A_BATCH.search(function):
+        return 512
+    if HIGHER.search(function):
+        return 96
+    if SIXTEEN_FLOATS.search(function):
+        return 20
+    return 8 if STREAMED.search(function) else 0
+
+
+@pytest.mark.nvcc
+@pytest.mark.skipif(NVCC is None, reason="no nvcc here")
+@pytest.mark.parametrize("name", DIFFERS)
+def test_it_compiles_for_other_architectures(name: str, tmp_path: Path) -> None:
+    for file in ("kernel.cu", "kernel.h", "element.h"):
+        shutil.copy(ROOT / "generated" / name / file, tmp_path)
+    others = [a for a in ARCHITECTURES if a != "90"]
+    assert nvcc_complaints(tmp_path / "kernel.cu", others) == ""
+
+
+@pytest.mark.nvcc
+@pytest.mark.skipif(NVCC is None, reason="no nvcc here")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "chains/conv2d_channel_softmax_sigmoid",
+        "chains/conv1d_mish_softmax",
+        "chains/linear_group_norm_swish_mul",
+        "chains/conv_transpose2d_batch_norm_tanh",
+        "chains/conv2d_glu_channel_softmax",
+        "chains/conv2d_reglu_scale",
+        "chains/linear_swiglu_scale",
+        "legs/conv2d_geglu_batch_norm_mean_prelu",
+    ],
+)
+def test_layouts_compile(name: str, tmp_path: Path) -> None:
+    """Columns that lie apart, sums by channel, halves of a tensor, and legs: with every warning an error."""
+    render_into(tmp_path, ROOT / "tests" / f"{name}.yaml")
+    assert nvcc_complaints(tmp_path / "kernel.cu") == ""

@@ -1,0 +1,112 @@
+"""The text of a chain that runs step by step in torch, against torch's own functions, for every op."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT
+from shared.vocabulary import CHAINS, VARIANTS, spec_text
+from torch import Tensor
+
+from fusegen import ops
+from fusegen.chain.cut_into_segments import stretches_of
+from fusegen.chain.operands import Tensors, operands_of
+from fusegen.render.stepwise import stepwise_lines
+from fusegen.runtime.steps import beside, column_numbers, one_a_row
+from fusegen.spec import parse
+from fusegen.spec.model import Spec
+from fusegen.tools.check.reference import run_chain
+
+FILES = sorted(
+    path for folder in ("specs", "tests/chains", "tests/legs") for path in (ROOT / folder).iterdir()
+)
+#: A spec for each op that torch or its own formula computes, with every variant of its attributes.
+OPS = {
+    f"{name}_{number}": spec_text(op, given)
+    for name, op in ops.registry().items()
+    if not (op.source or op.submodule or op.trained or op.over == "inner" or op.groups)
+    for number, given in enumerate(VARIANTS.get(name, [""]))
+}
+#: Five rows, four channels.
+SHAPE = [5, 4, 6, 8, 2]
+
+
+def compiled(spec: Spec, operands: dict[str, Tensors]) -> Callable[..., Tensor]:
+    """Return the text as a function of x, the operands and the submodules."""
+    numbers = {a.name: f"numbers[{a.name!r}]" for a in spec.arguments}
+    lines = stepwise_lines(spec, {name: name for name in operands}, numbers)
+    inputs = spec.steps[0].op.inputs if spec.steps[0].op else ()
+    head = f"def run(self, numbers, x, {', '.join([*operands, *inputs])}):"
+    text = "\n    ".join([head, *lines, "return x"])
+    names = {"torch": torch, "beside": beside, "one_a_row": one_a_row}
+    scope: dict[str, Callable[..., Tensor]] = {**names, "column_numbers": column_numbers}
+    exec(text, scope)  # noqa: S102 # it is what a package would hold
+    return scope["run"]
+
+
+def agree(spec: Spec) -> None:
+    """Compare the text's value with that of torch's own functions, in evaluation, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    stretches = stretches_of(spec)
+    layout = stretches[0].layout
+    shape = SHAPE[: layout.rank or 2]
+    if spec.halved:
+        shape[spec.halved] *= 2
+    x = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.25
+    operands: dict[str, Tensors] = {}
+    given: dict[str, Tensor] = {}
+    for number, stretch in enumerate(stretches):
+        for operand in operands_of(spec, stretch):
+            if operand.handed or operand.name in given:
+                continue
+            size: tuple[int, ...] = (
+                1,
+            )  # later, where dims are gone, this broadcasts with everything
+            if number == 0 or operand.kind.label == "channel":
+                size = operand.shape(
+                    SHAPE[: stretch.layout.rank] if number else shape, stretch.layout
+                )
+            made = torch.rand(size, generator=generator, dtype=torch.float64) + 0.5
+            given[operand.name] = made.long() if operand.integer else made
+            operands[operand.name] = operand
+    numbers = {a.name: a.default or 2 for a in spec.arguments}
+    modules = {}
+    for step in spec.steps:
+        if step.op and step.op.submodule:
+            modules[step.label] = submodule(spec, step.label, given, numbers)
+    wanted = run_chain(spec, x, given, numbers)
+    if spec.steps[0].op and spec.steps[0].op.inputs:  # bmm: x is the product already
+        (second,) = spec.steps[0].op.inputs
+        given[second] = torch.eye(shape[-1], dtype=torch.float64).expand(shape[0], -1, -1)
+    got = compiled(spec, operands)(SimpleNamespace(**modules), numbers, x, **given)
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-13)
+
+
+def submodule(
+    spec: Spec, label: str, given: dict[str, Tensor], numbers: dict[str, object]
+) -> Callable[[Tensor], Tensor]:
+    """Return what computes a step of a spec alone, as its submodule would."""
+    step = next(s for s in spec.steps if s.label == label)
+    alone = replace(spec, steps=(step,))
+    return lambda x: run_chain(alone, x, given, numbers)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op(name: str) -> None:
+    agree(parse(OPS[name], name))
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_that_go_on_behind_a_reduction(name: str) -> None:
+    agree(parse(textwrap.dedent(CHAINS[name]), name))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_spec(path: Path) -> None:
+    agree(parse(path.read_text(), path.stem))
