@@ -50,8 +50,13 @@ def _of_names(character: str) -> bool:
 
 
 def names_in(tree: ast.expr) -> tuple[str, ...]:
-    """Return the names in a formula's syntax tree, each once, in the order of first mention."""
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    """Return the names of values in a formula's syntax tree, each once, in the order of first mention.
+
+    A function's name is none: an operand may have it too.
+    """
+    nodes = [*ast.walk(tree)]
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    found = [n for n in nodes if isinstance(n, ast.Name) and id(n) not in called]
     return tuple(dict.fromkeys(n.id for n in sorted(found, key=lambda node: node.col_offset)))
 
 
