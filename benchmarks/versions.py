@@ -29,7 +29,7 @@ WARM, ROUNDS = 4, 18
 
 
 def timed(call: Callable[[], object], flush: torch.Tensor) -> float:
-    """Return the GPU's time for a call behind a flushed cache, in microseconds."""
+    """Return the GPU's time for a call after a flushed cache, in microseconds."""
     flush.zero_()
     torch.cuda._sleep(400_000)  # the launch is over before the GPU gets to it
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

@@ -17,10 +17,10 @@ from filelock import FileLock
 from scheduling import Scheduling, start_with_long_ones
 
 from fusegen import chain, load
-from fusegen.spec.model import PASSES
+from fusegen.spec.model import OPERATORS
 from fusegen.toolchain import builder, pipeline
 
-os.environ["FUSEGEN_VERIFY"] = "1"  # a verifier looks at what each pass of lowering leaves
+os.environ["FUSEGEN_VERIFY"] = "1"  # a verifier looks at what each operator of lowering leaves
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = sorted((ROOT / "specs").glob("*.yaml"))
@@ -124,11 +124,11 @@ def measured(
 def launched(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[[str, str], tuple[chain.Chain, ModuleType]]:
-    """Gives a chain of specs/ and its package, built with launch parameters of one's own in each pass."""
+    """Gives a chain of specs/ and its package, built with launch parameters of one's own in each operator."""
 
     def of(name: str, parameters: str) -> tuple[chain.Chain, ModuleType]:
         path = tmp_path / f"launched_{name}_{re.sub('[^0-9a-z]+', '_', parameters)}.yaml"
-        launch = "".join(f"  {p}: {{{parameters}}}\n" for p in PASSES[:3])
+        launch = "".join(f"  {p}: {{{parameters}}}\n" for p in OPERATORS[:3])
         path.write_text(f"{(ROOT / 'specs' / f'{name}.yaml').read_text()}launch:\n{launch}")
         monkeypatch.setenv("FUSEGEN_NATIVE", "1")
         builder.build([path], out=tmp_path / "out")
@@ -144,9 +144,9 @@ def shaped_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def leg_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the packages of tests/legs, built once for all workers."""
-    return together(tmp_path_factory, "legs")
+def segment_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packages of tests/segments, built once for all workers."""
+    return together(tmp_path_factory, "segments")
 
 
 def together(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:

@@ -20,7 +20,14 @@ WHOLE = {
     )
 }
 #: Fixtures that build many packages for all workers.
-BUILD = ("vocabulary", "shaped_packages", "leg_packages", "built", "random_packages", "reductions")
+BUILD = (
+    "vocabulary",
+    "shaped_packages",
+    "segment_packages",
+    "built",
+    "random_packages",
+    "reductions",
+)
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

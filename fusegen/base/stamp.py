@@ -1,4 +1,4 @@
-"""The stamp of a library: what it was compiled from, written behind the library's own bytes.
+"""The stamp of a library: what it was compiled from, written after the library's own bytes.
 
 The runtime reads it before it loads the library, so a file that is cut short, foreign or older than its
 sources is an error, not a crash. The builder reads it to find what ninja takes to be up to date and is not.
@@ -128,7 +128,7 @@ def misfit(stamp: Stamp, device: str, version: str) -> str | None:
 
 
 def append(library: Path, stamp: Mapping[str, Any]) -> None:
-    """Write a stamp behind a library's bytes."""
+    """Write a stamp after a library's bytes."""
     text = json.dumps(stamp, sort_keys=True).encode()
     whole = library.read_bytes() + text
     with library.open("ab") as file:

@@ -1,4 +1,4 @@
-"""Spec -> chain: its legs, one behind the other, and what they take together."""
+"""Spec -> chain: its segments, one after the other, and what they take together."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fusegen.base.errors import SpecError
-from fusegen.chain.cut_into_segments import stretches_of
+from fusegen.chain.cut_into_segments import spans_of
 from fusegen.chain.layout import Layout
 from fusegen.chain.operands import Tensors
-from fusegen.chain.segment import Leg, Mode, make_leg
+from fusegen.chain.segment import Mode, Segment, make_segment
 from fusegen.chain.segment_program import reduced_already
 from fusegen.program import Kind, Program, Value
 from fusegen.spec.model import INPUT, Spec, Step
 
-__all__ = ["Chain", "Leg", "Mode", "Tensors", "derive"]
+__all__ = ["Chain", "Mode", "Segment", "Tensors", "derive"]
 
 
 @dataclass(frozen=True)
@@ -24,56 +24,56 @@ class Chain:
     Args:
         spec: the spec.
         source: the step that torch computes first (a matmul), if any.
-        operands: every tensor that `apply` takes beside x, in its order, each with its kind in the first leg
-            that takes it.
+        operands: every tensor that `apply` takes beside x, in its order, each with its kind in the first
+            segment that takes it.
         attributes: the float arguments that the kernels take, in the spec's order.
-        legs: what runs one behind the other, each on what the one before hands on.
+        segments: what runs one after the other, each on what the one before hands on.
     """
 
     spec: Spec
     source: Step | None
     operands: tuple[Tensors, ...]
     attributes: tuple[str, ...]
-    legs: tuple[Leg, ...]
+    segments: tuple[Segment, ...]
 
     @property
     def layout(self) -> Layout:
-        """The layout of x: that of the first leg."""
-        return self.legs[0].layout
+        """The layout of x: that of the first segment."""
+        return self.segments[0].layout
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """The modes of each leg, one leg behind the other."""
-        return tuple(mode for leg in self.legs for mode in leg.modes)
+        """The modes of each segment, one segment after the other."""
+        return tuple(mode for segment in self.segments for mode in segment.modes)
 
     @property
     def moded(self) -> bool:
         """Whether training differs from evaluation."""
-        return any(leg.moded for leg in self.legs)
+        return any(segment.moded for segment in self.segments)
 
     @property
     def random(self) -> bool:
         """Whether the chain draws random numbers in training."""
-        return any(leg.random for leg in self.legs)
+        return any(segment.random for segment in self.segments)
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The int arguments that say into how many groups a leg's channels are cut."""
-        named = [leg.layout.groups for leg in self.legs]
+        """The int arguments that say into how many groups a segment's channels are cut."""
+        named = [segment.layout.groups for segment in self.segments]
         return tuple(dict.fromkeys(n for n in named if isinstance(n, str)))
 
     def reached(self, x: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-        """Return the shape of each leg's activation, for an `x` of a shape.
+        """Return the shape of each segment's activation, for an `x` of a shape.
 
-        Where a leg's activation is larger than what reaches it, operands say how large; here, as large as x.
+        Where a segment's activation is larger than what reaches it, operands say how large: here as x.
         """
         found: list[tuple[int, ...]] = []
         shape = tuple(x)
-        for leg in self.legs:
-            places = {dim + len(shape) for dim in leg.stretch.grown}
+        for segment in self.segments:
+            places = {dim + len(shape) for dim in segment.span.grown}
             whole = tuple(n if d not in places else x[d - len(shape)] for d, n in enumerate(shape))
             found.append(whole)
-            shape = leg.behind(whole)
+            shape = segment.behind(whole)
         return tuple(found)
 
     def example_shape(self, rows: int, cols: int) -> tuple[int, ...]:
@@ -87,10 +87,10 @@ class Chain:
     def operand_shapes(self, x: Sequence[int]) -> dict[str, tuple[int, ...]]:
         """Return the shape of each operand of `apply` for an `x` of a shape, by name and in its order."""
         found: dict[str, tuple[int, ...]] = {}
-        for leg, reached in zip(self.legs, self.reached(x), strict=True):
-            for operand in leg.operands:
+        for segment, reached in zip(self.segments, self.reached(x), strict=True):
+            for operand in segment.operands:
                 if not operand.handed:
-                    found.setdefault(operand.name, operand.shape(reached, leg.layout))
+                    found.setdefault(operand.name, operand.shape(reached, segment.layout))
         return {operand.name: found[operand.name] for operand in self.operands}
 
     @property
@@ -111,26 +111,28 @@ def derive(spec: Spec) -> Chain:
     Raises:
         SpecError: where the chain has a form that is not supported.
     """
-    stretches = stretches_of(spec)
-    legs: list[Leg] = []
+    spans = spans_of(spec)
+    segments: list[Segment] = []
     draws = 0
-    for number, stretch in enumerate(stretches, 1):
-        if legs and legs[-1].outline == "scalar":
-            raise reduced_already(spec, stretch.steps[0])
-        legs.append(make_leg(spec, stretch, f"leg{number}" if len(stretches) > 1 else "", draws))
-        draws += sum(s.op is not None and s.op.eval_mode == "identity" for s in stretch.steps)
+    for number, span in enumerate(spans, 1):
+        if segments and segments[-1].outline == "scalar":
+            raise reduced_already(spec, span.steps[0])
+        segments.append(
+            make_segment(spec, span, f"segment{number}" if len(spans) > 1 else "", draws)
+        )
+        draws += sum(s.op is not None and s.op.eval_mode == "identity" for s in span.steps)
     operands: dict[str, Tensors] = {}
-    for operand in (o for leg in legs for o in leg.operands if not o.handed):
+    for operand in (o for segment in segments for o in segment.operands if not o.handed):
         first = operands.setdefault(operand.name, operand)
         moves = first.differentiable or operand.differentiable
         operands[operand.name] = replace(first, differentiable=moves)
-    taken = {name for leg in legs for name in leg.attributes}
+    taken = {name for segment in segments for name in segment.attributes}
     chain = Chain(
         spec=spec,
         source=spec.steps[0] if spec.steps[0].op and spec.steps[0].op.source else None,
         operands=_in_order(spec, operands),
         attributes=tuple(a.name for a in spec.arguments if a.name in taken),
-        legs=tuple(legs),
+        segments=tuple(segments),
     )
     _check_shared(chain)
     return chain
@@ -147,24 +149,24 @@ def _in_order(spec: Spec, operands: Mapping[str, Tensors]) -> tuple[Tensors, ...
 
 
 def _check_shared(chain: Chain) -> None:
-    """Refuse an operand of which two legs want different shapes.
+    """Refuse an operand of which two segments want different shapes.
 
     Raises:
         SpecError: there is one.
     """
     # Sizes of which each is another, and so is the half of each.
     reached = chain.reached([4 * dim + 6 for dim in range(chain.layout.rank or 2)])
-    wanted: dict[str, tuple[Leg, tuple[int, ...]]] = {}
-    for leg, start in zip(chain.legs, reached, strict=True):
-        for operand in (o for o in leg.operands if not o.handed):
-            shape = operand.shape(start, leg.layout)
+    wanted: dict[str, tuple[Segment, tuple[int, ...]]] = {}
+    for segment, start in zip(chain.segments, reached, strict=True):
+        for operand in (o for o in segment.operands if not o.handed):
+            shape = operand.shape(start, segment.layout)
             if operand.kind in (Kind.CHANNEL, Kind.COL):
                 shape = tuple(size for size in shape if size != 1)  # [C] and [C, 1, 1] are the same
-            other, before = wanted.setdefault(operand.name, (leg, shape))
+            other, before = wanted.setdefault(operand.name, (segment, shape))
             if shape != before:
                 raise SpecError(
                     f"{operand.name!r} is of kind {operand.kind.label}, which is another shape for "
-                    f"{leg.steps[0].label} and the steps behind it than for {other.steps[0].label}: "
+                    f"{segment.steps[0].label} and the steps after it than for {other.steps[0].label}: "
                     "declare an operand for each",
                     chain.spec.path,
                     next(o.line for o in chain.spec.operands if o.name == operand.name),

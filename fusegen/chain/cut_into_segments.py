@@ -1,6 +1,6 @@
-"""A chain -> the stretches that run one behind the other, and what each takes of those in front of it.
+"""A chain -> the spans that run one after the other, and what each takes of those before it.
 
-It is cut in front of each step that needs other rows and columns than those before it: to reduce, to make
+It is cut before each step that needs other rows and columns than those before it: to reduce, to make
 what has been reduced larger again, or to use an earlier value that is neither one a row nor one a column.
 """
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from fusegen.base.errors import SpecError
 from fusegen.chain.dims_of_values import Dims, Extent, extent_behind, operand_dims
 from fusegen.chain.layout import CHANNEL_DIM, Layout, channel_from_end
-from fusegen.chain.layout_of_steps import check_grouped, next_stretch, reduces
+from fusegen.chain.layout_of_steps import check_grouped, next_span, reduces
 from fusegen.program import Kind
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Span:
     """Steps that follow one another and have one layout.
 
     Args:
@@ -26,9 +26,9 @@ class Stretch:
         layout: which dims are their rows and columns.
         grown: the dims along which its activation is larger than what reaches it, counted from the end.
         growers: the operands and values of its first step that make it so.
-        handed: the values of earlier stretches that it uses, each with its kind here.
-        begins: the names of what reaches it, where a later stretch uses that.
-        kept: the names of values that it returns beside its last one, for later stretches.
+        handed: the values of earlier spans that it uses, each with its kind here.
+        begins: the names of what reaches it, where a later span uses that.
+        kept: the names of values that it returns beside its last one, for later spans.
     """
 
     steps: tuple[Step, ...]
@@ -40,8 +40,8 @@ class Stretch:
     kept: tuple[str, ...] = ()
 
 
-def stretches_of(spec: Spec) -> tuple[Stretch, ...]:
-    """Return the chain's stretches.
+def spans_of(spec: Spec) -> tuple[Span, ...]:
+    """Return the chain's spans.
 
     Raises:
         SpecError: where a step can have no layout, or none in which it can use what it names.
@@ -50,12 +50,12 @@ def stretches_of(spec: Spec) -> tuple[Stretch, ...]:
     rest: Sequence[Step] = spec.steps
     start: Layout | None = None
     while rest:
-        steps, layout, after = next_stretch(spec, rest, start, first=not walk.found)
+        steps, layout, after = next_span(spec, rest, start, first=not walk.found)
         count, start = walk.take(steps, layout)
         if count == len(steps):
             start = after
         rest = rest[count:]
-    return walk.stretches()
+    return walk.spans()
 
 
 class _Walk:
@@ -63,17 +63,17 @@ class _Walk:
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self.found: list[Stretch] = []
+        self.found: list[Span] = []
         self.value = Extent.whole(spec.dims or 2)
         self.declared = {o.name: o for o in spec.operands}
         #: Whether the channels are no longer the second dim: an earlier step has dropped one up to it.
         self.moved = False
-        #: The stretch of each value with a name, -1 for what the first starts from, and its extent.
+        #: The span of each value with a name, -1 for what the first starts from, and its extent.
         self.named: dict[str, tuple[int, Extent]] = {INPUT: (-1, self.value)}
-        self.opens: tuple[int, ...] | None = None  # the columns that the next stretch was cut for
+        self.opens: tuple[int, ...] | None = None  # the columns that the next span was cut for
 
     def take(self, steps: Sequence[Step], layout: Layout) -> tuple[int, Layout | None]:
-        """Add a stretch of the first of some steps; return how many, and the next one's layout if known."""
+        """Add a span of the first of some steps; return how many, and the next one's layout if known."""
         here, needed = len(self.found), None
         if 0 < self.value.rank < layout.rank:
             raise self._refused(
@@ -105,14 +105,14 @@ class _Walk:
             self.named[step.label] = (-1 if biasless else here, self.value)
             count += 1
         check_grouped(self.spec, steps[:count], layout)
-        made = Stretch(tuple(steps[:count]), layout, grown, growers, handed)
+        made = Span(tuple(steps[:count]), layout, grown, growers, handed)
         self.found.append(made)
         return count, needed
 
-    def stretches(self) -> tuple[Stretch, ...]:
+    def spans(self) -> tuple[Span, ...]:
         """Return what was found, with what each hands on."""
         found = self.found
-        used = {name for stretch in found for name in stretch.handed}
+        used = {name for span in found for name in span.handed}
         # In the order of the steps, whatever the order of their uses: the program returns them so.
         for name in (name for name in self.named if name in used):
             where, _ = self.named[name]
@@ -125,7 +125,7 @@ class _Walk:
         return (replace(found[0], layout=halved), *found[1:])
 
     def _opening(self, step: Step) -> tuple[Extent, tuple[int, ...], tuple[str, ...]]:
-        """Return the extent of a stretch's activation, the dims that its first step grows, and by what."""
+        """Return the extent of a span's activation, the dims that its first step grows, and by what."""
         if self.opens is None:
             return self.value, (), ()
         missing = {
@@ -143,7 +143,7 @@ class _Walk:
         return self.named[name][1].varies
 
     def _needs(self, step: Step, layout: Layout, reach: Extent, *, started: bool) -> Layout | None:
-        """Return the layout of the stretch that a step must start, or None where it goes on with this one."""
+        """Return the layout of the span that a step must start, or None where it goes on with this one."""
         rank = self.value.rank
         for name in step.mentions:
             if self.named[name][1].rank != rank:
@@ -217,11 +217,11 @@ class _Walk:
                 or step.by_channel
                 or step.op.operands[name] in (None, Kind.CHANNEL)
             ):
-                done = "dropped dims in front of them" if self.moved else "reduced them to one"
+                done = "dropped dims before them" if self.moved else "reduced them to one"
                 raise self._refused(
                     step,
                     f"its {attribute} holds a number for each channel, and an earlier step has {done}; put "
-                    "it in front of that step",
+                    "it before that step",
                 )
 
     def _columns_for(self, step: Step, dims: Dims, layout: Layout) -> Layout:

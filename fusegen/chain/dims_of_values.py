@@ -75,7 +75,7 @@ def operand_dims(operand: Operand, rank: int, columns: Iterable[int]) -> Dims:
     Args:
         operand: the operand.
         rank: the number of dims that it broadcasts to.
-        columns: those of its leg.
+        columns: those of its segment.
     """
     if operand.kind is Kind.FULL:
         return frozenset(range(-rank, 0))
@@ -91,7 +91,7 @@ def extent_behind(step: Step, x: Extent, given: Mapping[str, Dims], layout: Layo
         step: the step.
         x: the extent of what it starts from.
         given: the dims of the operands and values that it names.
-        layout: that of its leg.
+        layout: that of its segment.
     """
     if step.formula is not None:
         known = {sp.Symbol(name, real=True): dims for name, dims in given.items()}

@@ -1,8 +1,8 @@
 """How the dims of the activation become rows and columns.
 
 A row is what the chain reduces over: one dim or several neighbouring ones, wherever they stand, or the
-channels of a group with all dims behind them. What is behind the columns is `inner`: column c of row
-(o, n) is element (o * cols + c) * inner + n. A chain without reductions takes the dims behind the channel
+channels of a group with all dims after them. What is after the columns is `inner`: column c of row
+(o, n) is element (o * cols + c) * inner + n. A chain without reductions takes the dims after the channel
 for its columns.
 """
 
@@ -76,7 +76,7 @@ class Layout:
 
     @property
     def strided(self) -> bool:
-        """Whether the columns of a row may lie apart in memory, also because the channel lies behind them."""
+        """Whether the columns of a row may lie apart in memory, also because the channel lies after them."""
         behind = self.rank >= 3 and self.rank + self.first == CHANNEL_DIM + 1
         return self.last < -1 or (behind and self.groups is None)
 
@@ -110,7 +110,7 @@ def pointwise_layout(rank: int, kinds: Iterable[Kind], halved: int = 0) -> Layou
     Args:
         rank: the number of dims, or 0 for any.
         kinds: those of its operands.
-        halved: see `Layout`; the halves of a row lie behind one another.
+        halved: see `Layout`; the halves of a row lie after one another.
     """
     if rank < 3 or Kind.COL in set(kinds):
         return Layout(rank if rank >= 3 else 0)

@@ -12,14 +12,14 @@ from fusegen.program import Kind
 from fusegen.spec.model import Ref, Spec, Step
 
 
-def next_stretch(
+def next_span(
     spec: Spec, steps: Sequence[Step], start: Layout | None, *, first: bool
 ) -> tuple[Sequence[Step], Layout, Layout | None]:
     """Return the first of some steps, their layout, and the layout that the others start with, if known.
 
-    What does not reduce stays with what is in front of it, where it costs no access to memory: a pointwise
+    What does not reduce stays with what is before it, where it costs no access to memory: a pointwise
     step makes nothing smaller that is handed on. Two halves of one tensor are those of what the first
-    stretch starts from.
+    span starts from.
 
     Args:
         spec: the spec.
@@ -82,7 +82,7 @@ def _flat_layout(spec: Spec) -> Layout:
 
 def _needs_inner(spec: Spec, step: Step) -> SpecError:
     return SpecError(
-        f"{step.label} needs dims behind the channel: start the chain from a convolution, or say "
+        f"{step.label} needs dims after the channel: start the chain from a convolution, or say "
         "how many dims the activation has (`dims: 4`)",
         spec.path,
         step.line,
@@ -128,7 +128,7 @@ def _wanted(spec: Spec, step: Step) -> Layout | None:
     """Return the layout that a step needs, or None if it goes with any.
 
     Raises:
-        SpecError: where it takes other activations than what stands in front of it gives.
+        SpecError: where it takes other activations than what stands before it gives.
     """
     rank = step.dims or (2 if spec.dims < 3 else 0)
     if _wants_matrix(step) and rank >= 3:

@@ -1,11 +1,11 @@
-"""The tensors beside x that the steps of a leg name: their kinds, their shapes, and who holds them."""
+"""The tensors beside x that the steps of a segment name: their kinds, their shapes, and who holds them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusegen.chain.cut_into_segments import Stretch
+from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout import CHANNEL_DIM, Layout
 from fusegen.program import Kind
 from fusegen.spec.model import Ref, Spec, Step
@@ -22,8 +22,8 @@ class Tensors:
         differentiable: whether it gets a gradient.
         owner: where a `Module` finds it, such as "matmul.bias", or None for an input of `forward`.
         integer: whether it holds int64 numbers: one a row, in the activation's shape without the row's dims.
-        halves: whether it has a half for each of x's, one behind the other.
-        handed: whether an earlier leg hands it on, so that `apply` does not take it.
+        halves: whether it has a half for each of x's, one after the other.
+        handed: whether an earlier segment hands it on, so that `apply` does not take it.
     """
 
     name: str
@@ -53,15 +53,15 @@ class Tensors:
         return tuple(1 if across and d in layout.columns else activation[d] for d in dims)
 
 
-def operands_of(spec: Spec, stretch: Stretch) -> tuple[Tensors, ...]:
+def operands_of(spec: Spec, span: Span) -> tuple[Tensors, ...]:
     """Return the tensors that the steps name, each at its first use.
 
-    In front of them is x where the activation is larger, and behind them what earlier legs hand on.
+    Before them is x where the activation is larger, and after them what earlier segments hand on.
     """
-    steps, layout = stretch.steps, stretch.layout
+    steps, layout = span.steps, span.layout
     declared = {o.name: o for o in spec.operands}
     found: dict[str, Tensors] = {}
-    if stretch.grown:
+    if span.grown:
         found["x"] = Tensors("x", "x", Kind.ROW, differentiable=True, owner=None, handed=True)
     for step in steps:
         if step.op and step.op.submodule:
@@ -87,7 +87,7 @@ def operands_of(spec: Spec, stretch: Stretch) -> tuple[Tensors, ...]:
                 before = found.get(name)
                 moves = moves or (before is not None and before.differentiable)
                 found[name] = Tensors(name, spec.code(name), kind, moves, owner, operand.integer)
-    for name, kind in stretch.handed.items():
+    for name, kind in span.handed.items():
         kind = _resolved(kind, layout)
         found[name] = Tensors(name, spec.code(name), kind, True, None, handed=True)
     return tuple(found.values())

@@ -9,14 +9,14 @@ from typing import get_args
 from fusegen.atoms.constants import parts
 from fusegen.base.activity import doing
 from fusegen.base.errors import SpecError
-from fusegen.chain.cut_into_segments import Stretch
+from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout import Layout
 from fusegen.chain.operands import Tensors, operands_of
 from fusegen.chain.segment_program import forward_program, tracked
-from fusegen.lower import Kernel, LoweringError, Order, lower
+from fusegen.lower import Kernel, LoweringError, MemoryFormat, lower
 from fusegen.program import Map, Outline, Program, Reduce, Value
 from fusegen.program.calculus import vjp
-from fusegen.spec.model import PASSES, Ref, Spec, Step
+from fusegen.spec.model import OPERATORS, Ref, Spec, Step
 
 #: The most operations, numbers and names that a program may hold.
 MAX_OPERATIONS = 20_000
@@ -26,14 +26,14 @@ MAX_ARGUMENTS = 64
 
 @dataclass(frozen=True)
 class Mode:
-    """A leg in training ("train"), in evaluation ("eval"), or in both ("same").
+    """A segment in training ("train"), in evaluation ("eval"), or in both ("same").
 
     Args:
         name: which of them.
         steps: the steps that the kernels compute.
         programs: the forward pass and its derivatives, by order.
         kernels: the same, lowered.
-        orders: how the elements may lie in memory for each of them.
+        memory_formats: how the elements may lie in memory for each of them.
         followed: the saved values that running averages follow, by the names of the formulas' parts.
     """
 
@@ -41,7 +41,7 @@ class Mode:
     steps: tuple[Step, ...]
     programs: tuple[Program, ...]
     kernels: tuple[Kernel, ...]
-    orders: tuple[Order, ...]
+    memory_formats: tuple[MemoryFormat, ...]
     followed: Mapping[str, Value]
 
     @property
@@ -56,32 +56,32 @@ class Mode:
 
 
 @dataclass(frozen=True)
-class Leg:
-    """Steps that run as one kernel a pass: those of one layout.
+class Segment:
+    """Steps that run as one kernel for each operator: those of one layout.
 
     Args:
-        name: "" for a chain's only leg, else "leg1", "leg2", …, which stands in its operators' names.
-        stretch: the steps, how they are cut out of the chain, and what they take and hand on.
+        name: "" for a chain's only segment, else "segment1", "segment2", …, a part of its operators' names.
+        span: the steps, how they are cut out of the chain, and what they take and hand on.
         operands: every tensor that the steps name, in order.
         attributes: the float arguments that the steps take, in the spec's order.
         modes: "same" alone, or "train" and "eval".
     """
 
     name: str
-    stretch: Stretch
+    span: Span
     operands: tuple[Tensors, ...]
     attributes: tuple[str, ...]
     modes: tuple[Mode, ...]
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The steps, of which the first leg's may start with a source."""
-        return self.stretch.steps
+        """The steps, of which the first segment's may start with a source."""
+        return self.span.steps
 
     @property
     def layout(self) -> Layout:
         """How the dims of its activation become rows and columns."""
-        return self.stretch.layout
+        return self.span.layout
 
     @property
     def outline(self) -> Outline:
@@ -103,25 +103,25 @@ class Leg:
         return self.layout.behind(shape, self.outline)
 
 
-def make_leg(spec: Spec, stretch: Stretch, name: str, draws: int) -> Leg:
+def make_segment(spec: Spec, span: Span, name: str, draws: int) -> Segment:
     """Derive the programs and kernels of some steps.
 
     Args:
         spec: the spec.
-        stretch: the steps, and their layout.
-        name: that of the leg.
-        draws: how many steps of the legs before it draw random numbers.
+        span: the steps, and their layout.
+        name: that of the segment.
+        draws: how many steps of the segments before it draw random numbers.
 
     Raises:
         SpecError: where the steps have a form that is not supported.
     """
-    steps = stretch.steps
-    operands = operands_of(spec, stretch)
+    steps = span.steps
+    operands = operands_of(spec, span)
     differs = any(s.op and (s.op.eval_mode == "identity" or s.op.trained) for s in steps)
     modes = []
     for mode in ("train", "eval") if differs else ("same",):
         kept = _steps_of(steps, mode)
-        modes.append(_mode(spec, stretch, (name, mode), kept, operands, draws))
+        modes.append(_mode(spec, span, (name, mode), kept, operands, draws))
     used = {i.name for m in modes for p in m.programs for i in p.inputs if i.source == "attribute"}
     exposed = {
         value.name
@@ -133,7 +133,7 @@ def make_leg(spec: Spec, stretch: Stretch, name: str, draws: int) -> Leg:
     attributes = tuple(
         a.name for a in spec.arguments if spec.code(a.name) in used or a.name in exposed
     )
-    return Leg(name, stretch, operands, attributes, tuple(modes))
+    return Segment(name, span, operands, attributes, tuple(modes))
 
 
 def _steps_of(steps: Sequence[Step], mode: str) -> tuple[Step, ...]:
@@ -144,21 +144,21 @@ def _steps_of(steps: Sequence[Step], mode: str) -> tuple[Step, ...]:
 
 def _mode(
     spec: Spec,
-    stretch: Stretch,
+    span: Span,
     names: tuple[str, str],
     steps: Sequence[Step],
     operands: Sequence[Tensors],
     draws: int,
 ) -> Mode:
-    """Return a mode of the steps that it computes, if any; `names` are those of the leg and of the mode."""
-    layout, last = stretch.layout, stretch.steps[-1]
+    """Return a mode of the steps that it computes, if any; `names` are the segment's and the mode's."""
+    layout, last = span.layout, span.steps[-1]
     suffix = "".join(f"_{name}" for name in names if name not in ("", "same"))
-    forward = forward_program(spec, f"forward{suffix}", stretch, steps, operands, draws)
+    forward = forward_program(spec, f"forward{suffix}", span, steps, operands, draws)
     followed = dict(zip(tracked(spec, steps), forward.saved, strict=False))  # none in evaluation
     programs = [forward := replace(forward, saved=())]
     _check_size(spec, last, 0, forward)
     for order in range(1, spec.order + 1):
-        name = f"{PASSES[order]}{suffix}"
+        name = f"{OPERATORS[order]}{suffix}"
         doing(f"deriving {name}")
         programs.append(vjp(programs[-1], name))
         _check_size(spec, last, order, programs[-1])
@@ -167,13 +167,13 @@ def _mode(
     nodes = replace(forward, saved=averaged).nodes()
     saved = tuple(v for v in nodes if v in averaged or (isinstance(v, Reduce) and v in later))
     programs[0] = replace(forward, saved=saved)
-    _check_counts(spec, stretch, programs, len(saved))
+    _check_counts(spec, span, programs, len(saved))
     kernels = [
         _lowered(spec, last, order, program, saved if order else (), layout)
         for order, program in enumerate(programs)
     ]
-    orders = _orders(kernels, layout, any(i.source == "random" for i in forward.inputs))
-    return Mode(names[1], tuple(steps), tuple(programs), tuple(kernels), orders, followed)
+    formats = _memory_formats(kernels, layout, any(i.source == "random" for i in forward.inputs))
+    return Mode(names[1], tuple(steps), tuple(programs), tuple(kernels), formats, followed)
 
 
 def _check_size(spec: Spec, last: Step, order: int, program: Program) -> None:
@@ -192,41 +192,41 @@ def _check_size(spec: Spec, last: Step, order: int, program: Program) -> None:
         raise SpecError(message, spec.path, last.line)
 
 
-def _check_counts(
-    spec: Spec, stretch: Stretch, programs: Sequence[Program], statistics: int
-) -> None:
+def _check_counts(spec: Spec, span: Span, programs: Sequence[Program], statistics: int) -> None:
     """Refuse what would be an operator of more arguments than torch has: that would end the process.
 
     Raises:
-        SpecError: a pass takes too many tensors and numbers.
+        SpecError: an operator takes too many tensors and numbers.
     """
     for order, program in enumerate(programs):
         others = sum(i.source == "attribute" for i in program.inputs)
         others += any(i.source == "random" for i in programs[0].inputs)  # the seed
-        others += stretch.layout.groups is not None
+        others += span.layout.groups is not None
         count = len(program.tensors) + others + (statistics if order else 0)
         if count > MAX_ARGUMENTS:
             remedy = f"set order: {order - 1}, or " if order > 1 else ""
             raise SpecError(
-                f"the {PASSES[order]} would take {count} tensors and numbers, and an operator of torch takes "
-                f"at most {MAX_ARGUMENTS}: {remedy}make two chains of it",
+                f"the {OPERATORS[order]} would take {count} tensors and numbers, and an operator of torch "
+                f"takes at most {MAX_ARGUMENTS}: {remedy}make two chains of it",
                 spec.path,
-                stretch.steps[-1].line,
+                span.steps[-1].line,
             )
 
 
-def _orders(kernels: Sequence[Kernel], layout: Layout, random: bool) -> tuple[Order, ...]:
-    """Return how the elements may lie for each pass of a mode.
+def _memory_formats(
+    kernels: Sequence[Kernel], layout: Layout, random: bool
+) -> tuple[MemoryFormat, ...]:
+    """Return how the elements may lie for each operator of a mode.
 
-    Where it draws, for all passes as for the one that can do least: what an element draws depends on where it
-    lies, and must be the same in every pass.
+    Where it draws, for all operators as for the one that can do least: what an element draws depends on where
+    it lies, and must be the same in every operator.
     """
     if layout.groups is not None:
         return tuple("contiguous" for _ in kernels)
-    orders = tuple(kernel.order for kernel in kernels)
+    formats = tuple(kernel.memory_format for kernel in kernels)
     if random:
-        return (min(orders, key=get_args(Order).index),) * len(kernels)
-    return orders
+        return (min(formats, key=get_args(MemoryFormat).index),) * len(kernels)
+    return formats
 
 
 def _lowered(

@@ -1,4 +1,4 @@
-"""The steps of a leg -> the program of their forward pass."""
+"""The steps of a segment -> the program of their forward pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fusegen.atoms import (
 )
 from fusegen.atoms.constants import number, parts, problem
 from fusegen.base.errors import SpecError
-from fusegen.chain.cut_into_segments import Stretch
+from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout_of_steps import reduces
 from fusegen.chain.operands import Tensors
 from fusegen.chain.outline import kind_of_outline, outline_after, varies
@@ -43,19 +43,19 @@ _REDUCTIONS = (RowMax, RowShift, RowSum, Total)
 def forward_program(
     spec: Spec,
     name: str,
-    stretch: Stretch,
+    span: Span,
     steps: Sequence[Step],
     operands: Sequence[Tensors],
     draws: int,
 ) -> Program:
-    """Return the program of those steps of a stretch that a mode has.
+    """Return the program of those steps of a span that a mode has.
 
-    Its inputs are x and what the steps name, its outputs "y" and the values that later stretches use. In
+    Its inputs are x and what the steps name, its outputs "y" and the values that later spans use. In
     training it saves what running averages follow, in the order of `tracked`.
     """
-    layout = stretch.layout
+    layout = span.layout
     builder = Builder(draws)
-    whole, second = _activation(builder, stretch)
+    whole, second = _activation(builder, span)
     training = name.endswith("_train")
     named = {n for step in steps for n in _tensors_of(step, training=training)}
     for operand in operands:
@@ -78,7 +78,7 @@ def forward_program(
         if argument.type == "float" and any(argument.name in _arguments_of(s) for s in steps):
             builder.input(spec.code(argument.name), Kind.SCALAR, "attribute")
     start = builder.value(sp.Symbol("x", real=True))
-    values = _run(spec, builder, stretch, (start, second), steps, training=training)
+    values = _run(spec, builder, span, (start, second), steps, training=training)
     outputs = {}
     for label, (value, outline) in values.items():
         half = second is not None and outline == "like"
@@ -94,11 +94,11 @@ def tracked(spec: Spec, steps: Sequence[Step]) -> list[str]:
     return [f"{spec.code(s.label)}_{part}" for s in steps if s.op for part in s.op.tracked.values()]
 
 
-def _activation(builder: Builder, stretch: Stretch) -> tuple[Input, Input | None]:
+def _activation(builder: Builder, span: Span) -> tuple[Input, Input | None]:
     """Return the activation as an input, or its two halves; where x is smaller, what has its shape alone."""
-    if stretch.layout.halved:
+    if span.layout.halved:
         return builder.halves("x", Kind.FULL)
-    if stretch.grown:
+    if span.grown:
         return builder.input(SHAPE, Kind.FULL, differentiable=False), None
     return builder.input("x", Kind.FULL), None
 
@@ -106,33 +106,33 @@ def _activation(builder: Builder, stretch: Stretch) -> tuple[Input, Input | None
 def _run(
     spec: Spec,
     builder: Builder,
-    stretch: Stretch,
+    span: Span,
     halves: tuple[Value, Value | None],
     steps: Sequence[Step],
     *,
     training: bool,
 ) -> dict[str, tuple[Value, Outline]]:
-    """Return the value behind the steps, as "y", and those that later stretches use, each with its shape.
+    """Return the value after the steps, as "y", and those that later spans use, each with its shape.
 
     Args:
         spec: the spec.
         builder: where the nodes are made.
-        stretch: what the steps are of.
+        span: what the steps are of.
         halves: the activation, or its first half and its second, which goes through the same steps up to that
             which takes both.
-        steps: the steps that the mode has; what another one is called is the value in front of it.
+        steps: the steps that the mode has; what another one is called is the value before it.
         training: the mode.
 
     Raises:
         SpecError: where a step needs dims that an earlier one has reduced.
     """
     value, second = halves
-    outline: Outline = "keepdim" if stretch.grown else "like"
-    named = {name: builder.value(_named(spec, name)) for name in stretch.handed}
+    outline: Outline = "keepdim" if span.grown else "like"
+    named = {name: builder.value(_named(spec, name)) for name in span.handed}
     named.setdefault(INPUT, value)
     own = {step.label for step in steps}
     found: dict[str, tuple[Value, Outline]] = {}
-    for step in stretch.steps:
+    for step in span.steps:
         if step.label in own:
             axes = kind_of_outline(outline)
             apply = partial(
@@ -147,7 +147,7 @@ def _run(
                 raise reduced_already(spec, step)
             outline = outline_after(step, kind, outline)
         named[step.label] = value
-        if step.label in stretch.kept:
+        if step.label in span.kept:
             found[spec.code(step.label)] = value, outline
     return {"y": (value, outline), **found}
 
@@ -194,7 +194,7 @@ def _apply(
         spec: the spec.
         builder: where the nodes are made.
         step: the step.
-        x: the activation in front of it.
+        x: the activation before it.
         outline: its shape, which has axes along which it may be constant.
         named: the values of the steps before it, by their labels.
         training: the mode.
@@ -237,7 +237,7 @@ def _apply(
     if expr.has(Draw) and axes != Kind.FULL:
         raise SpecError(
             f"{step.label}: an earlier step has reduced the columns, and {step.op.name} draws a number for "
-            "each element of a whole activation; put it in front of that step",
+            "each element of a whole activation; put it before that step",
             spec.path,
             step.line,
         )

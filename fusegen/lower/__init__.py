@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusegen.lower.kernel.kernel import Kernel, Order
+from fusegen.lower.kernel.kernel import Kernel, MemoryFormat
 from fusegen.lower.kernel.stage import Field, Line, Result, RowReduction, Stage
 from fusegen.lower.lowering import LoweringError, lower
 
@@ -11,7 +11,7 @@ __all__ = [
     "Kernel",
     "Line",
     "LoweringError",
-    "Order",
+    "MemoryFormat",
     "Result",
     "RowReduction",
     "Stage",

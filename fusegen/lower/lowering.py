@@ -64,7 +64,7 @@ class _Lowering:
         self.needed = {value.name: value for value in plan.needed}
         self.kinds: dict[sp.Symbol, Kind] = {}
         self.names: dict[sp.Symbol, str] = {}
-        self.levels: dict[sp.Symbol, int] = {}
+        self.depths: dict[sp.Symbol, int] = {}
         self.hoisted: dict[sp.Expr, sp.Symbol] = {}
         self.hoisted_parts: dict[sp.Symbol, sp.Expr] = {}
         self.taken = {value.name for value in plan.needed} | set(program.outputs)
@@ -78,8 +78,8 @@ class _Lowering:
         )
         for value in plan.needed:
             self.kinds[value.symbol] = value.kind
-            self.levels[value.symbol] = plan.level[value]
-            self.names[value.symbol] = self._spelled(value, plan.level[value])
+            self.depths[value.symbol] = plan.depth[value]
+            self.names[value.symbol] = self._spelled(value, plan.depth[value])
 
     def kernel(self) -> Kernel:
         """Lower every stage, then collect the fields."""
@@ -149,7 +149,7 @@ class _Lowering:
             return f"total.{value.name}"
         if isinstance(value, Input) or value.kind != Kind.FULL:
             return f"{value.kind.label}.{value.name}"
-        here = self.plan.level[value] >= stage or value in self.plan.afresh
+        here = self.plan.depth[value] >= stage or value in self.plan.afresh
         return value.name if here else f"kept.{value.name}"
 
     def _body(self, stage: int) -> tuple[Line, ...]:
@@ -221,13 +221,13 @@ class _Lowering:
                 field = f"{name}_{head}{count}"
             self.taken.add(field)
             symbol = sp.Symbol(field, real=True)
-            level = max((self.levels[s] for s in part.free_symbols), default=0)
-            self.kinds[symbol], self.levels[symbol] = kind, level
+            depth = max((self.depths[s] for s in part.free_symbols), default=0)
+            self.kinds[symbol], self.depths[symbol] = kind, depth
             self.names[symbol] = f"{kind.label}.{field}"
             self.hoisted[part] = symbol
             inner = hoist(part, self.kinds, name, self._place)
             self.hoisted_parts[symbol] = inner
-            self._put(kind, level, field, inner, "")
+            self._put(kind, depth, field, inner, "")
         return self.hoisted[part]
 
     def _put(self, kind: Kind, stage: int, name: str, expr: sp.Expr, note: str) -> None:
@@ -301,10 +301,10 @@ class _Lowering:
         if kind == Kind.COL and isinstance(value, Map) and value.kind in (Kind.COL, Kind.SCALAR):
             return Result(name, kind, like, "store", self.names[value.symbol], self.plan.stages)
         if kind == Kind.FULL:
-            stage = self.plan.level[value]
+            stage = self.plan.depth[value]
             return Result(name, kind, like, "store", self._spelled(value, stage), stage)
         if kind == Kind.CHANNEL and given is not None and given.kind == Kind.FULL:
-            stage = self.plan.level[value]
+            stage = self.plan.depth[value]
             return Result(name, kind, like, "sum", self._spelled(value, stage), stage)
         # What holds one number a channel may vary along rows: then it is added up over them.
         along_rows = kind == Kind.ROW or (given is not None and given.kind == Kind.ROW)
@@ -314,7 +314,7 @@ class _Lowering:
         if isinstance(value, Reduce) and value.op == "sum" and value.kind == kind:
             per_row = value.arg.kind == Kind.ROW
             if value.arg.kind in (Kind.FULL, Kind.ROW):
-                stage = self.plan.stages if per_row else self.plan.level[value.arg]
+                stage = self.plan.stages if per_row else self.plan.depth[value.arg]
                 code = self._spelled(value.arg, stage)
                 return Result(name, kind, like, "sum", code, stage, per_row)
         raise LoweringError(

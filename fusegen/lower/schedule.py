@@ -1,7 +1,7 @@
 """Which pass over a row computes which value.
 
-A value's level is the number of row reductions that must be finished before it is known. Stage n
-computes the values of level n for every element of the row, reduces those that level n + 1 waits
+A value's depth is the number of row reductions that must be finished before it is known. Stage n
+computes the values of depth n for every element of the row, reduces those that depth n + 1 waits
 for, and keeps those that later stages read.
 """
 
@@ -20,18 +20,18 @@ class LoweringError(Exception):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The values a kernel computes, by level.
+    """The values a kernel computes, by depth.
 
     Args:
         needed: every value that is computed or loaded, arguments first.
-        level: the stage before which (row kind) or in which (full kind) each is known.
+        depth: the stage before which (row kind) or in which (full kind) each is known.
         given: row values and totals that are loaded, not computed.
         final: scalars that follow from sums over the whole grid, so are known when all else is done.
         afresh: full values that each stage computes anew from the inputs, which costs less than keeping them.
     """
 
     needed: tuple[Value, ...]
-    level: dict[Value, int]
+    depth: dict[Value, int]
     given: tuple[Value, ...]
     final: tuple[Map, ...] = ()
     afresh: frozenset[Value] = frozenset()
@@ -43,7 +43,7 @@ class Schedule:
     @property
     def stages(self) -> int:
         """The number of passes over a row."""
-        return 1 + max(self.level.values(), default=0)
+        return 1 + max(self.depth.values(), default=0)
 
     def at(self, stage: int, kind: Kind) -> list[Map]:
         """Return the nodes of a kind that are computed at a stage, arguments first."""
@@ -56,13 +56,13 @@ class Schedule:
         nodes = [
             v for v in self.needed if v.kind == kind and isinstance(v, Map) and v not in outside
         ]
-        own = [v for v in nodes if self.level[v] == stage]
+        own = [v for v in nodes if self.depth[v] == stage]
         if kind != Kind.FULL or not self.afresh:
             return own
         computed: set[Value] = set(own)
         for node in reversed(nodes):
             if node in computed:
-                computed |= {a for a in node.args if a in self.afresh and self.level[a] < stage}
+                computed |= {a for a in node.args if a in self.afresh and self.depth[a] < stage}
         return [v for v in nodes if v in computed]
 
     @property
@@ -79,7 +79,7 @@ class Schedule:
             if isinstance(v, Reduce)
             and v.kind == Kind.ROW
             and v not in self.given
-            and self.level[v] == stage + 1
+            and self.depth[v] == stage + 1
         ]
 
     def reads(self, stage: int) -> list[Value]:
@@ -95,7 +95,7 @@ class Schedule:
                 if v.kind == Kind.FULL
                 and not isinstance(v, Input)
                 and v not in self.afresh
-                and self.level[v] < stage
+                and self.depth[v] < stage
             ]
         return list(self._found[stage, None])
 
@@ -145,15 +145,15 @@ def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
     outputs = (*(o.value for o in program.outputs.values()), *program.saved)
     for output in outputs:
         visit(output)
-    level: dict[Value, int] = {}
+    depth: dict[Value, int] = {}
     final: list[Map] = []
     for value in needed:
         if isinstance(value, Input) or value in given:
-            level[value] = 0
+            depth[value] = 0
             continue
-        level[value] = max((level[arg] for arg in arguments(value)), default=0)
+        depth[value] = max((depth[arg] for arg in arguments(value)), default=0)
         if isinstance(value, Reduce) and value.kind == Kind.ROW:
-            level[value] += 1
+            depth[value] += 1
         late = [arg for arg in arguments(value) if arg in final or _over_grid(arg, given)]
         if late and isinstance(value, Map) and value.kind == Kind.SCALAR:
             final.append(value)
@@ -161,24 +161,24 @@ def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
             raise LoweringError(
                 f"{program.name}: {value.name} needs the sum {late[0].name} over all rows first"
             )
-    plan = Schedule(tuple(needed), level, tuple(v for v in given if v in needed), tuple(final))
+    plan = Schedule(tuple(needed), depth, tuple(v for v in given if v in needed), tuple(final))
     cheap = _cheap(plan)
-    again = replace(plan, afresh=cheap, level=_first_used(plan, cheap - set(outputs)))
-    later = replace(plan, level=_first_used(plan, _of_one_tensor(plan) - set(outputs)))
+    again = replace(plan, afresh=cheap, depth=_first_used(plan, cheap - set(outputs)))
+    later = replace(plan, depth=_first_used(plan, _of_one_tensor(plan) - set(outputs)))
     return min(plan, again, later, key=lambda p: p.most_held)
 
 
 def _first_used(plan: Schedule, moved: Collection[Value]) -> dict[Value, int]:
-    """Return the levels, those of `moved` values being where they are used first."""
-    level = dict(plan.level)
+    """Return the depths, those of `moved` values being where they are used first."""
+    depth = dict(plan.depth)
     users: dict[Value, list[int]] = {}
     for value in reversed(plan.needed):
         if value in moved:
-            level[value] = max(level[value], min(users[value]))
+            depth[value] = max(depth[value], min(users[value]))
         of_row = isinstance(value, Reduce) and value.kind == Kind.ROW
         for arg in () if value in plan.given else arguments(value):
-            users.setdefault(arg, []).append(level[value] - of_row)
-    return level
+            users.setdefault(arg, []).append(depth[value] - of_row)
+    return depth
 
 
 def _of_one_tensor(plan: Schedule) -> frozenset[Value]:

@@ -23,7 +23,7 @@ from fusegen.program import Kind
 Attribute = float | int | bool | str
 #: What becomes of an op in eval mode: the same formula, or nothing at all.
 EvalMode = Literal["same", "identity"]
-#: The dims that an op reduces over where no attribute names them: those behind the channel, or the channel,
+#: The dims that an op reduces over where no attribute names them: those after the channel, or the channel,
 #: which is dropped.
 Over = Literal["inner", "channel"]
 
@@ -68,7 +68,7 @@ class Submodule:
         fixed: attributes of the module that the kernels stand for only where they have this value, beside the
             keywords.
 
-    `module` may hold `{n}`, which is the number of the activation's dims behind the channel.
+    `module` may hold `{n}`, which is the number of the activation's dims after the channel.
     """
 
     module: str
@@ -136,7 +136,7 @@ class Op:
         several: whether they may name several neighbouring ones.
         over: the dims that it reduces over where no attribute names them.
         groups: the attribute that says into how many groups the channel is cut: a row is then the channels of
-            a group with all dims behind them.
+            a group with all dims after them.
         several_values: whether torch refuses statistics of one value: those of a row, or with `groups` of a
             group in the whole batch.
         halves: the operand in whose place may be the second half of one tensor, x being its first; the

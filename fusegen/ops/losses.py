@@ -27,7 +27,7 @@ from fusegen.ops.declare import Range, op
 from fusegen.program import Kind
 
 _REDUCTIONS = {"reduction": ("none", "mean", "sum")}
-_WEIGHT = {"weight": "take reduction: none, and `- mul: weight` and `- sum` behind it"}
+_WEIGHT = {"weight": "take reduction: none, and `- mul: weight` and `- sum` after it"}
 
 
 def _reduced(loss: sp.Expr, reduction: str) -> sp.Expr:

@@ -36,7 +36,7 @@ _GEOMETRY = {
 
 
 def _convolution(n: int, transposed: bool = False) -> Callable[[Callable[..., sp.Expr]], Op]:
-    """Declare a convolution over n dims behind the channel."""
+    """Declare a convolution over n dims after the channel."""
     geometry = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
     return op(
         f"nn.functional.conv_transpose{n}d" if transposed else f"nn.functional.conv{n}d",

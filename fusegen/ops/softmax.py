@@ -1,4 +1,4 @@
-"""Softmax, its logarithm and the logarithm of its denominator, over a row; a mask in front of them."""
+"""Softmax, its logarithm and the logarithm of its denominator, over a row; a mask before them."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def logsumexp(x: sp.Expr, *, dim: int, keepdim: bool = False) -> sp.Expr:
 
 @op(classes="position")
 def causal_mask(x: sp.Expr, position: sp.Expr) -> sp.Expr:
-    """x up to column number position, -infinity behind it. Vaswani et al. 2017, arXiv:1706.03762."""
+    """x up to column number position, -infinity after it. Vaswani et al. 2017, arXiv:1706.03762."""
     return where(position >= COLUMN, x, minus_infinity)

@@ -72,7 +72,7 @@ SECOND = "_half"
 
 @dataclass(frozen=True)
 class Half:
-    """Which half of a tensor a value is: the tensor has a dim twice as long, with one half behind the other.
+    """Which half of a tensor a value is: the tensor has a dim twice as long, with one half after the other.
 
     Both halves are inputs of a program, and where one is an output, so is the other.
 
@@ -296,7 +296,7 @@ def topological(
 def depths(
     program: Program, given: Collection[Value], waits: Callable[[Value], bool]
 ) -> dict[Value, int]:
-    """Return how many of the values that `waits` names each value waits for, one behind the other.
+    """Return how many of the values that `waits` names each value waits for, one after the other.
 
     Such a value counts itself. Inputs and `given` are known from the start, and what they follow from is left
     out. Arguments come first.

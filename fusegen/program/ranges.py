@@ -1,6 +1,6 @@
 """Which values can reach each node: interval arithmetic over a program.
 
-What is proven to act nowhere disappears: hardtanh(-1, 1) behind gelu(tanh(.)) never clips. The intervals
+What is proven to act nowhere disappears: hardtanh(-1, 1) after gelu(tanh(.)) never clips. The intervals
 also reach the approximations (`lower/polynomials/of_formulas.py`): erf on [-1, 1] is a short polynomial.
 (Moore, Interval Analysis, 1966.) NaN is outside of every interval; it passes through what remains.
 """

@@ -21,7 +21,7 @@ from fusegen.lower.kernel.launch import choose_launch
 from fusegen.lower.kernel.stage import Field, Result
 from fusegen.render.module import module_context
 from fusegen.render.module_names import RESULT, check_hidden
-from fusegen.spec.model import PASSES
+from fusegen.spec.model import OPERATORS
 
 #: Template of each file of a package.
 _FILES = {
@@ -41,13 +41,13 @@ class Operator:
     Args:
         name: its name.
         activation: the tensor that has the activation's shape.
-        kernel: what it runs, behind those before it.
+        kernel: what it runs, after those before it.
         dropped: the results that it does not return.
         results: those that it does, a half's with the other half.
         held: the tensor inputs that any of these kernels reads, by the first of them that each tensor holds.
         saved: the statistics that any of them reads.
-        order: how the elements may lie; see `Kernel.order`.
-        passed: which pass that is, such as "backward".
+        memory_format: how the elements may lie; see `Kernel.memory_format`.
+        passed: which of them it is, such as "backward".
         layout: the rows and columns of its activation.
         schema: its schema, as torch's dispatcher reads it.
         cpp_parameters, cpp_returns, cpp_result: the same in C++.
@@ -62,7 +62,7 @@ class Operator:
     layout: Layout
     held: tuple[Field, ...]
     saved: tuple[Field, ...]
-    order: str
+    memory_format: str
     schema: str
     cpp_parameters: str
     cpp_returns: str
@@ -79,24 +79,25 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
 
     Args:
         chain: what to render.
-        tuned: launch parameters by pass and name, which those of the spec override.
+        tuned: launch parameters by operator and name, which those of the spec override.
     """
     launch = {
-        name: {**(tuned or {}).get(name, {}), **chain.spec.launch.get(name, {})} for name in PASSES
+        name: {**(tuned or {}).get(name, {}), **chain.spec.launch.get(name, {})}
+        for name in OPERATORS
     }
-    passes = [
-        _operator(mode, order, leg.layout)
-        for leg in chain.legs
-        for mode in leg.modes
+    operators = [
+        _operator(mode, order, segment.layout)
+        for segment in chain.segments
+        for mode in segment.modes
         for order in range(len(mode.kernels))
     ]
     values = [
-        _operator(mode, 0, leg.layout, value_alone=True)
-        for leg in chain.legs
-        for mode in leg.modes
+        _operator(mode, 0, segment.layout, value_alone=True)
+        for segment in chain.segments
+        for mode in segment.modes
         if mode.kernels[0].droppable
     ]
-    kernels = [part for op in passes for part in op.kernel.parts]
+    kernels = [part for op in operators for part in op.kernel.parts]
     name = chain.spec.name
     shared = {
         "name": name,
@@ -104,13 +105,13 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
         "namespace": f"fusegen_{name}",
         "chain": _chain_lines(chain),
         "kernels": kernels,
-        "operators": passes + values,
+        "operators": operators + values,
         "launches": {
             part.name: choose_launch(part, launch.get(op.passed, {}))
-            for op in passes
+            for op in operators
             for part in op.kernel.parts
         },
-        "layouts": {part.name: op.layout for op in passes for part in op.kernel.parts},
+        "layouts": {part.name: op.layout for op in operators for part in op.kernel.parts},
     }
     environment = _environment()
     files: dict[str, str] = {}
@@ -169,7 +170,7 @@ def _chain_lines(chain: Chain) -> list[str]:
 
 
 def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = False) -> Operator:
-    """Return the operator of one pass: tensors, saved statistics, seed, attributes, groups.
+    """Return an operator as the binding declares it: tensors, saved statistics, seed, attributes, groups.
 
     With `value_alone` that is the forward pass for a call that no derivative will follow.
     """
@@ -196,9 +197,9 @@ def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = Fal
         dropped=dropped,
         results=tuple(r for r in written if not (r.half and r.half.place)),
         held=tuple({f.tensor: f for part in kernel.parts for f in part.tensors}.values()),
-        order=mode.orders[order],
+        memory_format=mode.memory_formats[order],
         saved=tuple(dict.fromkeys(f for part in kernel.parts for f in part.saved if not f.handed)),
-        passed=PASSES[order],
+        passed=OPERATORS[order],
         layout=layout,
         schema=f"{name}({', '.join(typed)}) -> {together if one else f'({together})'}",
         cpp_parameters=", ".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fusegen.chain import Chain
 from fusegen.render.module_docs import Parameter, example, module_signature, signature
 from fusegen.render.module_forward import fused_submodules, local, source_of
-from fusegen.render.module_segments import leg_contexts, tuple_text
+from fusegen.render.module_segments import segment_contexts, tuple_text
 from fusegen.render.stepwise import stepwise_lines
 from fusegen.spec.model import INPUT, Argument, Operand, Ref, Spec, Step
 
@@ -23,8 +23,8 @@ def module_context(chain: Chain) -> dict[str, object]:
     options += [Parameter(name, "int", _literal(arguments[name])) for name in chain.groups]
     if chain.moded:
         options.append(Parameter("training", "bool", str(_trains_by_default(spec))))
-    legs = leg_contexts(chain)
-    tracked = [norm for leg in legs for norm in leg.tracked]
+    segments = segment_contexts(chain)
+    tracked = [norm for segment in segments for norm in segment.tracked]
     if tracked:
         options.append(Parameter("batch_weights", "Sequence[float] | None", "None"))
     if chain.random:
@@ -47,7 +47,7 @@ def module_context(chain: Chain) -> dict[str, object]:
         "description": spec.description,
         "operands": chain.operands,
         "layout": chain.layout,
-        "legs": legs,
+        "segments": segments,
         "moded": chain.moded,
         "random": chain.random,
         "parameters": ["x: Tensor", *(f"{o.name}: Tensor" for o in chain.operands)],

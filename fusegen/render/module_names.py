@@ -12,7 +12,7 @@ from fusegen.spec.model import Argument, Operand
 
 __all__ = ["RESULT", "check_hidden"]
 
-#: What `apply` calls the value of a leg beside those that it keeps.
+#: What `apply` calls the value of a segment beside those that it keeps.
 RESULT = "y_"
 
 
@@ -34,7 +34,7 @@ def check_hidden(chain: Chain, text: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
             known |= {(a.asname or a.name).partition(".")[0] for a in node.names}
     hidden: set[str] = set()
-    values = {n for leg in chain.legs for n in (*leg.stretch.begins, *leg.stretch.kept)}
+    values = {n for segment in chain.segments for n in (*segment.span.begins, *segment.span.kept)}
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
         parameters = {a.arg for a in (*function.args.args, *function.args.kwonlyargs)}
         inside = [n for statement in function.body for n in ast.walk(statement)]

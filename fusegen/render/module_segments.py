@@ -1,22 +1,22 @@
-"""Leg -> what the template of `__init__.py` needs: its runtime chain, and the running averages it moves."""
+"""Segment -> what the template of `__init__.py` needs: its runtime chain, and the averages it moves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusegen.chain import Chain, Leg, Mode
+from fusegen.chain import Chain, Mode, Segment
 from fusegen.program import Input, Kind, Program, Reduce, Take
 from fusegen.spec.model import Ref, Spec
 
 
 @dataclass(frozen=True)
-class LegContext:
-    """A leg as the template needs it.
+class SegmentContext:
+    """A segment as the template needs it.
 
     Args:
         chain: what the package calls its runtime chain.
-        leg: the leg.
+        segment: the segment.
         reaching: what messages call its activation.
         growers: the places of the operands that make its activation larger than what reaches it.
         several_values: whether one of its steps refuses statistics of one value.
@@ -28,7 +28,7 @@ class LegContext:
     """
 
     chain: str
-    leg: Leg
+    segment: Segment
     reaching: str
     growers: tuple[int, ...]
     several_values: bool
@@ -56,60 +56,60 @@ class Tracked:
     momentum: str
 
 
-def leg_contexts(chain: Chain) -> list[LegContext]:
-    """Return what the template needs of each leg."""
-    found: list[LegContext] = []
-    for leg in chain.legs:
+def segment_contexts(chain: Chain) -> list[SegmentContext]:
+    """Return what the template needs of each segment."""
+    found: list[SegmentContext] = []
+    for segment in chain.segments:
         found.append(
-            LegContext(
-                chain=f"_{leg.name or 'chain'}",
-                leg=leg,
-                reaching=_reaching(leg) if found else "x",
+            SegmentContext(
+                chain=f"_{segment.name or 'chain'}",
+                segment=segment,
+                reaching=_reaching(segment) if found else "x",
                 growers=tuple(
                     place
-                    for place, operand in enumerate(leg.operands)
-                    if operand.name in leg.stretch.growers
+                    for place, operand in enumerate(segment.operands)
+                    if operand.name in segment.span.growers
                 ),
-                several_values=any(s.op and s.op.several_values for s in leg.steps),
-                modes=[_mode_context(chain.spec, leg, mode) for mode in leg.modes],
-                taken=[o.name for o in leg.operands if o.name != "x"],
-                kept=list(leg.stretch.kept),
-                statistics=[v.name for v in leg.modes[0].saved],
-                tracked=_tracked(chain.spec, leg, sum(len(before.tracked) for before in found)),
+                several_values=any(s.op and s.op.several_values for s in segment.steps),
+                modes=[_mode_context(chain.spec, segment, mode) for mode in segment.modes],
+                taken=[o.name for o in segment.operands if o.name != "x"],
+                kept=list(segment.span.kept),
+                statistics=[v.name for v in segment.modes[0].saved],
+                tracked=_tracked(chain.spec, segment, sum(len(before.tracked) for before in found)),
             )
         )
     return found
 
 
-def _reaching(leg: Leg) -> str:
-    """Return what messages call the activation of a later leg."""
-    label = leg.steps[0].label
-    return f"the activation of {label}" if leg.stretch.grown else f"what reaches {label}"
+def _reaching(segment: Segment) -> str:
+    """Return what messages call the activation of a later segment."""
+    label = segment.steps[0].label
+    return f"the activation of {label}" if segment.span.grown else f"what reaches {label}"
 
 
-def _mode_context(spec: Spec, leg: Leg, mode: Mode) -> dict[str, object]:
-    """Return the text of one `Mode(...)`: which operands and attributes it takes, its passes."""
+def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]:
+    """Return the text of one `Mode(...)`: which operands and attributes it takes, its operators."""
     forward = mode.programs[0]
     taken = {i.name for i in forward.inputs}
-    operands = [n for n, o in enumerate(leg.operands) if o.code in taken]
-    attributes = [n for n, a in enumerate(leg.attributes) if spec.code(a) in taken]
-    passes = []
-    steps = zip(mode.programs, mode.kernels, mode.orders, strict=True)
+    operands = [n for n, o in enumerate(segment.operands) if o.code in taken]
+    attributes = [n for n, a in enumerate(segment.attributes) if spec.code(a) in taken]
+    operators: list[str] = []
+    steps = zip(mode.programs, mode.kernels, mode.memory_formats, strict=True)
     for order, (program, kernel, lying) in enumerate(steps):
         tensors = program.tensors
         like = tuple(tensors.index(o.like.tensor) for o in program.returned.values())
         by_column = ", by_column=True" if _by_column(program) else ""
-        lies = f', order="{lying}"' if lying != "contiguous" else ""
+        lies = f', memory_format="{lying}"' if lying != "contiguous" else ""
         value = ", value=True" if kernel.droppable else ""
         outlines = [f'"{output.outline}"' for output in program.returned.values()]
         reduced = not order and set(outlines) != {'"like"'}
         shaped = f", outlines={tuple_text(outlines)}" if reduced else ""
-        passes.append(f'Pass("{program.name}", {like}{by_column}{lies}{value}{shaped})')
+        operators.append(f'Operator("{program.name}", {like}{by_column}{lies}{value}{shaped})')
     return {
         "name": mode.name,
         "operands": tuple(operands),
         "attributes": tuple(attributes),
-        "passes": passes,
+        "operators": operators,
         "saved": tuple_text([f'"{v.kind.label}"' for v in mode.saved]),
         "random": mode.random,
     }
@@ -135,11 +135,11 @@ def _by_column(program: Program) -> bool:
     )
 
 
-def _tracked(spec: Spec, leg: Leg, before: int) -> list[Tracked]:
-    """Return the steps that keep running averages in training, behind so many of earlier legs."""
+def _tracked(spec: Spec, segment: Segment, before: int) -> list[Tracked]:
+    """Return the steps that keep running averages in training, after so many of earlier segments."""
     found: list[Tracked] = []
-    followed = leg.modes[0].followed
-    for step in leg.steps:
+    followed = segment.modes[0].followed
+    for step in segment.steps:
         if step.op is None or not step.op.tracked:
             continue
         averages = [

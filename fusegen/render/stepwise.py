@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import sympy as sp
 
 from fusegen import ops
-from fusegen.chain.cut_into_segments import Stretch, stretches_of
+from fusegen.chain.cut_into_segments import Span, spans_of
 from fusegen.ops import Op
 from fusegen.program import SECOND, Kind
 from fusegen.render.torch_text import TorchText
@@ -28,10 +28,10 @@ def stepwise_lines(spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str,
         numbers: the text of each argument that steps take.
     """
     writer = _Writer(spec, tensors, numbers)
-    for stretch in stretches_of(spec):
+    for span in spans_of(spec):
         writer.reduced = False
-        for step in stretch.steps:
-            writer.add(step, stretch)
+        for step in span.steps:
+            writer.add(step, span)
     return writer.lines
 
 
@@ -40,7 +40,7 @@ class _Writer:
 
     Attributes:
         lines: the lines so far.
-        reduced: whether the value may have lost dims since the stretch began.
+        reduced: whether the value may have lost dims since the span began.
     """
 
     def __init__(self, spec: Spec, tensors: Mapping[str, str], numbers: Mapping[str, str]) -> None:
@@ -52,16 +52,16 @@ class _Writer:
             self.lines.append(f"{INPUT} = x")
             self.tensors[INPUT] = INPUT
 
-    def add(self, step: Step, stretch: Stretch) -> None:
+    def add(self, step: Step, span: Span) -> None:
         """Add the lines of a step."""
-        self.lines.append(f"x = {self._step(step, stretch)}")
+        self.lines.append(f"x = {self._step(step, span)}")
         self.reduced = self.reduced or _reduces(step)
         if step.label in self.mentioned:
             self.lines.append(f"{step.label} = x")
             self.tensors[step.label] = step.label
 
-    def _step(self, step: Step, stretch: Stretch) -> str:
-        op, columns = step.op, stretch.layout.columns
+    def _step(self, step: Step, span: Span) -> str:
+        op, columns = step.op, span.layout.columns
         if op is None:
             assert step.formula is not None
             names = {n: self._tensor(ref, columns) for n, ref in step.operands.items()}
@@ -73,10 +73,10 @@ class _Writer:
         if step.halves:
             dim = self.spec.halved
             self.lines.append(f"x, second_ = x.chunk(2, {dim})")
-            return self._own_formula(step, stretch, {SECOND: "second_"})
+            return self._own_formula(step, span, {SECOND: "second_"})
         attributes = step.attributes
         if not op.torch or any(attributes[name] != op.attributes[name] for name in op.own):
-            return self._own_formula(step, stretch, {})
+            return self._own_formula(step, span, {})
         return self._call(step, op, columns)
 
     def _call(self, step: Step, op: Op, columns: tuple[int, ...]) -> str:
@@ -100,9 +100,9 @@ class _Writer:
         value = ".values" if op.name in ("max", "min") else ""
         return f"torch.{op.torch}({', '.join(arguments)}){value}"
 
-    def _own_formula(self, step: Step, stretch: Stretch, given: Mapping[str, str]) -> str:
+    def _own_formula(self, step: Step, span: Span, given: Mapping[str, str]) -> str:
         """Return the value of an op that torch has no function for."""
-        op, columns = step.op, stretch.layout.columns
+        op, columns = step.op, span.layout.columns
         assert op is not None
         symbols = {name: sp.Symbol(name, real=True) for name in op.operands}
         attributes = {

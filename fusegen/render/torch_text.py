@@ -44,7 +44,7 @@ _POWERS = {
 
 
 class TorchText:
-    """Writes expressions as Python text, parts with a name of their own as assignments in front of it.
+    """Writes expressions as Python text, parts with a name of their own as assignments before it.
 
     Args:
         names: the text of each symbol.

@@ -6,7 +6,7 @@ from fusegen.runtime.averages import Average, batch_weight
 from fusegen.runtime.chain import Chain, Mode, Operand
 from fusegen.runtime.fused_module import FusedModule, refuse_proxy
 from fusegen.runtime.loading import made_by
-from fusegen.runtime.passes import Pass
+from fusegen.runtime.operators import Operator
 
 __all__ = [
     "Average",
@@ -14,7 +14,7 @@ __all__ = [
     "FusedModule",
     "Mode",
     "Operand",
-    "Pass",
+    "Operator",
     "batch_weight",
     "made_by",
     "refuse_proxy",

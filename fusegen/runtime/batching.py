@@ -1,4 +1,4 @@
-"""`torch.func.vmap` over a pass: the batch becomes rows where the kinds allow it, else a loop.
+"""`torch.func.vmap` over an operator: the batch becomes rows where the kinds allow it, else a loop.
 
 Rows do not know of one another, so a batch of activations is an activation of more rows. What is shared by
 all rows (a bias) must then be shared by the batch, and nothing may be summed over rows: the gradient of a
@@ -13,31 +13,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusegen.runtime.passes import BoundPass
+from fusegen.runtime.operators import BoundOperator
 
 _BY_ROW = frozenset({"full", "row", "dropped", "half"})
 
 
 def batched(
-    call: Callable[[BoundPass, tuple[Any, ...]], Any],
+    call: Callable[[BoundOperator, tuple[Any, ...]], Any],
     size: int,
     dims: Sequence[int | None],
-    pass_: BoundPass,
+    operator: BoundOperator,
     args: tuple[Any, ...],
 ) -> tuple[Any, Any]:
     """Return the outputs of a batch of calls, and the dim of the batch in each.
 
     Args:
-        call: calls a pass.
+        call: calls an operator.
         size: of the batch.
         dims: for each argument, the dim of the batch, or None where all members share it.
-        pass_: the pass.
+        operator: the operator.
         args: the operator's arguments.
     """
-    found = _fold(call, size, dims, pass_, args) if _folds(dims, pass_, args) else None
+    found = _fold(call, size, dims, operator, args) if _folds(dims, operator, args) else None
     if found is None:
         members = [
-            call(pass_, tuple([_member(a, d, n) for a, d in zip(args, dims, strict=True)]))
+            call(operator, tuple([_member(a, d, n) for a, d in zip(args, dims, strict=True)]))
             for n in range(size)
         ]
         if isinstance(members[0], Tensor):
@@ -50,51 +50,51 @@ def _member(argument: Any, dim: int | None, number: int) -> Any:
     return argument if dim is None else argument.select(dim, number)
 
 
-def _folds(dims: Sequence[int | None], pass_: BoundPass, args: tuple[Any, ...]) -> bool:
+def _folds(dims: Sequence[int | None], operator: BoundOperator, args: tuple[Any, ...]) -> bool:
     """Whether the batch can become rows."""
-    if pass_.random or pass_.mixes_rows or not _BY_ROW.issuperset(pass_.output_kinds):
+    if operator.random or operator.mixes_rows or not _BY_ROW.issuperset(operator.output_kinds):
         return False
     shared = all(
         dim is None or kind in _BY_ROW
-        for kind, dim in zip(pass_.kinds, dims[: pass_.count], strict=True)
+        for kind, dim in zip(operator.kinds, dims[: operator.count], strict=True)
     )
     dims_of_one = args[0].dim() - (dims[0] is not None)
     return shared and (
-        _merges(dims, pass_, args) or (dims_of_one == 1 and pass_.columns == (-1, -1))
+        _merges(dims, operator, args) or (dims_of_one == 1 and operator.columns == (-1, -1))
     )
 
 
-def _merges(dims: Sequence[int | None], pass_: BoundPass, args: tuple[Any, ...]) -> bool:
+def _merges(dims: Sequence[int | None], operator: BoundOperator, args: tuple[Any, ...]) -> bool:
     """Whether the first dim of an activation is of its rows, and of one half of x, so that the batch can join
     it."""
-    return bool(args[0].dim() - (dims[0] is not None) > max(-pass_.columns[0], -pass_.halved))
+    return bool(args[0].dim() - (dims[0] is not None) > max(-operator.columns[0], -operator.halved))
 
 
 def _fold(
-    call: Callable[[BoundPass, tuple[Any, ...]], Any],
+    call: Callable[[BoundOperator, tuple[Any, ...]], Any],
     size: int,
     dims: Sequence[int | None],
-    pass_: BoundPass,
+    operator: BoundOperator,
     args: tuple[Any, ...],
 ) -> Any:
     """Run the batch as rows of one call: [B, rows, …, cols] as [B rows, …, cols], [B, cols] as it is."""
-    merges = _merges(dims, pass_, args)
-    tensors = pass_.count + (pass_.statistics if pass_.order else 0)
+    merges = _merges(dims, operator, args)
+    tensors = operator.count + (operator.statistics if operator.order else 0)
 
     def folded(place: int) -> Any:
         tensor, dim = args[place], dims[place]
-        if place >= tensors or (place < pass_.count and pass_.kinds[place] not in _BY_ROW):
+        if place >= tensors or (place < operator.count and operator.kinds[place] not in _BY_ROW):
             return tensor
         whole = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        return whole.flatten(0, 1) if merges or place >= pass_.count else whole
+        return whole.flatten(0, 1) if merges or place >= operator.count else whole
 
     def unfolded(tensor: Tensor, statistic: bool) -> Tensor:
         return (
             tensor.unflatten(0, (size, tensor.shape[0] // size)) if merges or statistic else tensor
         )
 
-    found = call(pass_, tuple([folded(place) for place in range(len(args))]))
+    found = call(operator, tuple([folded(place) for place in range(len(args))]))
     if isinstance(found, Tensor):
         return unfolded(found, False)
-    plain = len(pass_.like)
+    plain = len(operator.like)
     return tuple([unfolded(t, number >= plain) for number, t in enumerate(found)])

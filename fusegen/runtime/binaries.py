@@ -13,8 +13,8 @@ import torch
 from fusegen.base import paths, stamp
 from fusegen.base.version import __version__
 
-#: What FUSEGEN_CPU may say (fusegen/levels.h).
-_LEVELS = ("portable", "avx2", "avx512")
+#: What FUSEGEN_CPU may say (fusegen/isa.h).
+_ISAS = ("portable", "avx2", "avx512")
 
 #: Held while a package is imported.
 LOADING = threading.RLock()
@@ -71,11 +71,9 @@ def load_binaries(package: str, directory: Path, made_of: str) -> Binaries:
         ImportError: as `find_binaries` does, and where the system does not load a library.
         ValueError: where FUSEGEN_CPU names no instruction set, or FUSEGEN_POOL_MB no size.
     """
-    level = os.environ.get("FUSEGEN_CPU")
-    if level is not None and level not in _LEVELS:
-        raise ValueError(
-            f"FUSEGEN_CPU={level}: expected {_LEVELS[0]}, {_LEVELS[1]} or {_LEVELS[2]}"
-        )
+    isa = os.environ.get("FUSEGEN_CPU")
+    if isa is not None and isa not in _ISAS:
+        raise ValueError(f"FUSEGEN_CPU={isa}: expected {_ISAS[0]}, {_ISAS[1]} or {_ISAS[2]}")
     pool = os.environ.get("FUSEGEN_POOL_MB")
     if pool is not None and not (pool.isascii() and pool.isdigit() and len(pool) < 8):
         raise ValueError(f"FUSEGEN_POOL_MB={pool}: expected whole MiB, such as 256, or 0 for none")

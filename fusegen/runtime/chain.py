@@ -1,4 +1,4 @@
-"""A generated chain as a function of tensors: checks the call, draws the seed, runs the mode's passes."""
+"""A generated chain as a function of tensors: checks the call, draws the seed, runs the mode's operators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fusegen.runtime.binaries import load_binaries
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
 from fusegen.runtime.growing import grown
-from fusegen.runtime.passes import BoundPass, Pass, bind_passes, half_shape
+from fusegen.runtime.operators import BoundOperator, Operator, bind_operators, half_shape
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
 
@@ -32,7 +32,7 @@ class Operand:
         kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with ones for the row's dims) or
             "scalar" (one element); "channel": one number a channel, [C, 1, 1] or [C].
         integer: whether it holds int64 numbers: one a row, in x's shape without the row's dims.
-        halves: whether it has a half for each of x's, one behind the other.
+        halves: whether it has a half for each of x's, one after the other.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Mode:
     Args:
         operands: the operands it takes, by their place in the chain's.
         attributes: the attributes it takes, by their place in the chain's.
-        passes: the forward pass and its derivatives, by order.
+        operators: the forward pass and its derivatives, by order.
         saved: the kinds of the statistics that the forward pass saves for the derivatives: "row", "col" or
             "scalar". Those of columns say that rows know of one another.
         random: whether it draws random numbers, so takes a seed.
@@ -61,7 +61,7 @@ class Mode:
 
     operands: tuple[int, ...]
     attributes: tuple[int, ...]
-    passes: tuple[Pass, ...]
+    operators: tuple[Operator, ...]
     saved: tuple[str, ...]
     random: bool
 
@@ -80,7 +80,7 @@ class Chain:
         grouped: whether a row is only one of several groups that these dims are cut into.
         halved: the dim along which x has two halves, counted from the end; 0 where it has none. What else
             varies along that dim is as long as one half.
-        reaching: what messages call the activation, where the chain is a leg of a longer one.
+        reaching: what messages call the activation, where the chain is a segment of a longer one.
         growers: where the activation is larger than x, the operands that say how large, by their place; x
             itself then is the first operand, of kind "row".
         several_values: whether a row of one value is refused, or a whole batch that has one value a group.
@@ -112,10 +112,10 @@ class Chain:
         namespace = getattr(torch.ops, self.namespace)
         self._modes = {}
         for name, mode in modes.items():
-            passes = bind_passes(
+            operators = bind_operators(
                 package,
                 namespace,
-                mode.passes,
+                mode.operators,
                 ["full", *(operands[i].kind_in_passes for i in mode.operands)],
                 statistics=mode.saved,
                 random=mode.random,
@@ -123,11 +123,11 @@ class Chain:
                 grouped=grouped,
                 halved=halved,
             )
-            self._modes[name] = _Bound(mode, passes, self.operands)
-            for pass_ in passes:
-                if pass_.name not in _registered:
-                    register(pass_)
-                    _registered.add(pass_.name)
+            self._modes[name] = _Bound(mode, operators, self.operands)
+            for operator in operators:
+                if operator.name not in _registered:
+                    register(operator)
+                    _registered.add(operator.name)
 
     def __call__(
         self,
@@ -157,7 +157,7 @@ class Chain:
         seed: int | Tensor | None = None,
         groups: int = 1,
     ) -> tuple[Tensor, ...]:
-        """Return the same as a call, and behind it the values that the chain hands on beside it.
+        """Return the same as a call, and after it the values that the chain hands on beside it.
 
         Raises:
             TypeError, ValueError: as a call does.
@@ -253,13 +253,13 @@ class Chain:
         first, last = self.columns
         return math.prod(half_shape(x.shape, self.halved)[first : last + 1 or None])
 
-    def passes(self, mode: str) -> tuple[BoundPass, ...]:
-        """Return the passes of a mode: the forward pass and its derivatives, by order."""
-        return self._modes[mode].passes
+    def operators(self, mode: str) -> tuple[BoundOperator, ...]:
+        """Return the operators of a mode: the forward pass and its derivatives, by order."""
+        return self._modes[mode].operators
 
 
 def _autocast(x: Any, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the operands in x's dtype where autocast is on: behind a matmul x comes in its dtype."""
+    """Return the operands in x's dtype where autocast is on: after a matmul x comes in its dtype."""
     if not isinstance(x, Tensor) or x.device.type not in {"cpu", "cuda"}:
         return operands
     if not torch.is_autocast_enabled(x.device.type):
@@ -272,11 +272,11 @@ def _is_floating(tensor: Any) -> bool:
 
 
 class _Bound:
-    """A mode with its passes."""
+    """A mode with its operators."""
 
     def __init__(
-        self, mode: Mode, passes: tuple[BoundPass, ...], operands: tuple[Operand, ...]
+        self, mode: Mode, operators: tuple[BoundOperator, ...], operands: tuple[Operand, ...]
     ) -> None:
-        self.mode, self.forward, self.passes = mode, passes[0], passes
+        self.mode, self.forward, self.operators = mode, operators[0], operators
         self.operands = tuple(operands[i] for i in mode.operands)
         self.takes_all = self.operands == operands

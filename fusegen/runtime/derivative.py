@@ -1,8 +1,8 @@
-"""A pass as a differentiable function: in plain eager, and under transforms and forward mode.
+"""An operator as a differentiable function: in plain eager, and under transforms and forward mode.
 
-The backward of pass k is pass k + 1, called like any other, so that a derivative of any order is exact or
-refused. Inputs alone are saved, and the row statistics that are functions of them: the derived programs
-differentiate through those symbolically.
+The backward of operator k is operator k + 1, called like any other, so that a derivative of any order is
+exact or refused. Inputs alone are saved, and the row statistics that are functions of them: the derived
+programs differentiate through those symbolically.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fusegen.runtime.batching import batched
-from fusegen.runtime.passes import BoundPass
+from fusegen.runtime.operators import BoundOperator
 
 _is_compiling = torch.compiler.is_compiling
 _is_transformed = torch._C._are_functorch_transforms_active
@@ -23,13 +23,13 @@ _is_grad_enabled = torch.is_grad_enabled
 
 
 def call(
-    pass_: BoundPass,
+    operator: BoundOperator,
     args: tuple[Any, ...],
     *,
     value_alone: bool = False,
     seen: Callable[[Any], None] | None = None,
 ) -> Any:
-    """Return what a pass's operator returns, differentiable in its tensors by whoever asks.
+    """Return what an operator returns, differentiable in its tensors by whoever asks.
 
     With `value_alone` that may be the forward pass's outputs without its statistics, which are not stored
     where nobody takes a gradient. `seen` is called with the outputs.
@@ -39,18 +39,20 @@ def call(
     which has rules of its own (registration.py).
     """
     if seen is not None:
-        return _called_and_seen(pass_, args, seen)
+        return _called_and_seen(operator, args, seen)
     if _is_compiling():
-        return pass_.operator(*args)
+        return operator.overload(*args)
     if _is_transformed() or forward_ad._current_level >= 0:
-        return pass_.dispatch(args) if _functionalized() else _Transformable.apply(pass_, *args)
+        return (
+            operator.dispatch(args) if _functionalized() else _Transformable.apply(operator, *args)
+        )
     if _is_grad_enabled():
-        for tensor in args[: pass_.count]:
+        for tensor in args[: operator.count]:
             if tensor.requires_grad:
-                if pass_.is_plain(args):
-                    return (_Value if value_alone else _Eager).apply(pass_, *args)
-                return pass_.dispatch(args)
-    return pass_.run(args, value_alone=value_alone)
+                if operator.is_plain(args):
+                    return (_Value if value_alone else _Eager).apply(operator, *args)
+                return operator.dispatch(args)
+    return operator.run(args, value_alone=value_alone)
 
 
 def _functionalized() -> bool:
@@ -62,53 +64,55 @@ def _functionalized() -> bool:
     return innermost is not None and innermost.key() == functorch.TransformType.Functionalize
 
 
-def _called_and_seen(pass_: BoundPass, args: tuple[Any, ...], seen: Callable[[Any], None]) -> Any:
-    """Call a pass, and hand its outputs to `seen` before autograd saves what it needs.
+def _called_and_seen(
+    operator: BoundOperator, args: tuple[Any, ...], seen: Callable[[Any], None]
+) -> Any:
+    """Call an operator, and hand its outputs to `seen` before autograd saves what it needs.
 
     A checkpoint that computes the call again stops where the last tensor is saved: what came after that would
     happen in the first call alone.
     """
     recorded = not (_is_compiling() or _is_transformed() or forward_ad._current_level >= 0)
-    if recorded and _is_grad_enabled() and pass_.is_plain(args):
-        return _Seen.apply(pass_, seen, *args)
-    out = call(pass_, args)
+    if recorded and _is_grad_enabled() and operator.is_plain(args):
+        return _Seen.apply(operator, seen, *args)
+    out = call(operator, args)
     seen(out)
     return out
 
 
-def remember(ctx: Any, pass_: BoundPass, args: Sequence[Any], out: Any) -> Sequence[Tensor]:
+def remember(ctx: Any, operator: BoundOperator, args: Sequence[Any], out: Any) -> Sequence[Tensor]:
     """Save what the derivatives of a call need; return the tensors of it."""
-    statistics, extras = pass_.kept(args, out)
-    seed = extras[: pass_.random]
-    ctx.numbers = extras[pass_.random :]
-    saved = (*args[: pass_.count], *statistics, *seed)
+    statistics, extras = operator.kept(args, out)
+    seed = extras[: operator.random]
+    ctx.numbers = extras[operator.random :]
+    saved = (*args[: operator.count], *statistics, *seed)
     ctx.save_for_backward(*saved)
     return saved
 
 
-def mark_statistics(ctx: Any, pass_: BoundPass, out: Any) -> None:
+def mark_statistics(ctx: Any, operator: BoundOperator, out: Any) -> None:
     """Say that no gradient comes to the statistics of a forward pass, and that None stands for zeros: torch
     would fill a tensor for each of them, in a kernel of its own."""
-    if pass_.order == 0 and pass_.statistics:
-        ctx.mark_non_differentiable(*out[len(pass_.like) :])
+    if operator.order == 0 and operator.statistics:
+        ctx.mark_non_differentiable(*out[len(operator.like) :])
         ctx.set_materialize_grads(False)
 
 
 def pull(
-    ctx: Any, pass_: BoundPass, cotangents: Sequence[Tensor | None]
+    ctx: Any, operator: BoundOperator, cotangents: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
     """Return the gradient of each argument of a call, by the derivative of its pass."""
-    given = cotangents[: len(pass_.like)]  # the others are those of statistics
+    given = cotangents[: len(operator.like)]  # the others are those of statistics
     if all(cotangent is None for cotangent in given):  # for zeros; see mark_statistics
-        return [None] * (pass_.given_tensors + len(ctx.numbers))
-    following, kept, count = pass_.following, ctx.saved_tensors, pass_.count
+        return [None] * (operator.given_tensors + len(ctx.numbers))
+    following, kept, count = operator.following, ctx.saved_tensors, operator.count
     outputs = [
-        kept[0].new_zeros(pass_.shape(place, kept)) if cotangent is None else cotangent
+        kept[0].new_zeros(operator.shape(place, kept)) if cotangent is None else cotangent
         for place, cotangent in enumerate(given)
     ]
     args = (*kept[:count], *outputs, *kept[count:], *ctx.numbers)
     found = _several(call(following, args))
-    unmoved = len(args) - len(outputs) - len(found) - (0 if pass_.order else pass_.statistics)
+    unmoved = len(args) - len(outputs) - len(found) - (0 if operator.order else operator.statistics)
     if following.leads:
         return (*found, *[None] * unmoved)
     gradients: list[Tensor | None] = [None] * (len(found) + unmoved)
@@ -117,47 +121,52 @@ def pull(
     return gradients
 
 
-def push(ctx: Any, pass_: BoundPass, tangents: Sequence[Tensor | None]) -> Any:
+def push(ctx: Any, operator: BoundOperator, tangents: Sequence[Tensor | None]) -> Any:
     """Return the tangent of each output of a call.
 
     The forward pass y = f(x): its backward J'c is linear in c, so the derivative of that by c, along v, is
-    J v, which the double backward returns. A derivative is the gradient of a scalar: pass k + 1 is the
-    gradient by all that pass k takes of s = <pass k, u>. Its own derivative along v is the Hessian of s
-    times v, and since a Hessian is symmetric, pass k + 2 computes that as the gradient of <pass k + 1, v>;
-    s is linear in u, so a tangent of u goes in u's place.
+    J v, which the double backward returns. A derivative is the gradient of a scalar: operator k + 1 is the
+    gradient, by all that operator k takes, of s = <operator k, u>. Its own derivative along v is the Hessian
+    of s times v. A Hessian is symmetric, so operator k + 2 computes that as the gradient of
+    <operator k + 1, v>. s is linear in u, so a tangent of u goes in u's place.
     """
-    tensors, statistics, extras = _recall(ctx, pass_)
-    following = pass_.following
-    along = [_or_zeros(t, x) for t, x in zip(tangents[: pass_.count], tensors, strict=True)]
-    if pass_.order == 0:
+    tensors, statistics, extras = _recall(ctx, operator)
+    following = operator.following
+    along = [_or_zeros(t, x) for t, x in zip(tangents[: operator.count], tensors, strict=True)]
+    if operator.order == 0:
         last = following.following
-        unused = [tensors[0].new_zeros(pass_.shape(n, tensors)) for n in range(len(pass_.like))]
+        unused = [
+            tensors[0].new_zeros(operator.shape(n, tensors)) for n in range(len(operator.like))
+        ]
         moved = [along[place] for place in following.like]
         found = _call(last, (*tensors, *unused, *moved), statistics, extras)
         pushed = [
-            found.get(pass_.count + number, torch.zeros_like(cotangent))
+            found.get(operator.count + number, torch.zeros_like(cotangent))
             for number, cotangent in enumerate(unused)
         ]
-        return (*pushed, *([None] * pass_.statistics)) if pass_.returned > 1 else pushed[0]
-    base = pass_.count - pass_.cotangents
-    moved = [along[place] for place in pass_.like]
+        return (*pushed, *([None] * operator.statistics)) if operator.returned > 1 else pushed[0]
+    base = operator.count - operator.cotangents
+    moved = [along[place] for place in operator.like]
     found = _call(following, (*tensors, *moved), statistics, extras)
     linear: dict[int, Tensor] = {}
-    if any(t is not None for t in tangents[base : pass_.count]):
-        linear = _call(pass_, (*tensors[:base], *along[base:]), statistics, extras)
+    if any(t is not None for t in tangents[base : operator.count]):
+        linear = _call(operator, (*tensors[:base], *along[base:]), statistics, extras)
     pushed = []
-    for place in pass_.like:
+    for place in operator.like:
         parts = [part[place] for part in (found, linear) if place in part]
         pushed.append(sum(parts[1:], parts[0]) if parts else torch.zeros_like(tensors[place]))
-    return tuple(pushed) if pass_.returned > 1 else pushed[0]
+    return tuple(pushed) if operator.returned > 1 else pushed[0]
 
 
 def _call(
-    pass_: BoundPass, tensors: Sequence[Tensor], statistics: Sequence[Tensor], extras: Sequence[Any]
+    operator: BoundOperator,
+    tensors: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    extras: Sequence[Any],
 ) -> dict[int, Tensor]:
     """Return the outputs of a derivative by the place of the input that each belongs to."""
-    found = call(pass_, pass_.arguments(tensors, statistics, extras))
-    return dict(zip(pass_.like, _several(found), strict=True))
+    found = call(operator, operator.arguments(tensors, statistics, extras))
+    return dict(zip(operator.like, _several(found), strict=True))
 
 
 def _several(out: Any) -> Sequence[Tensor]:
@@ -168,43 +177,45 @@ def _or_zeros(tangent: Tensor | None, like: Tensor) -> Tensor:
     return torch.zeros_like(like) if tangent is None else tangent
 
 
-def _recall(ctx: Any, pass_: BoundPass) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Any]]:
+def _recall(
+    ctx: Any, operator: BoundOperator
+) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Any]]:
     """Return what `remember` saved: tensors, statistics, and the seed with the numbers."""
     kept = ctx.saved_tensors  # once: checkpointing computes them again at each access
-    behind = pass_.count + pass_.statistics
-    return kept[: pass_.count], kept[pass_.count : behind], (*kept[behind:], *ctx.numbers)
+    behind = operator.count + operator.statistics
+    return kept[: operator.count], kept[operator.count : behind], (*kept[behind:], *ctx.numbers)
 
 
 class _Eager(torch.autograd.Function):
-    """A pass in plain eager."""
+    """An operator in plain eager."""
 
     @staticmethod
-    def forward(ctx: Any, pass_: BoundPass, *args: Any) -> Any:
-        out = _recorded(ctx, pass_, args)
-        mark_statistics(ctx, pass_, out)
+    def forward(ctx: Any, operator: BoundOperator, *args: Any) -> Any:
+        out = _recorded(ctx, operator, args)
+        mark_statistics(ctx, operator, out)
         return out if isinstance(out, Tensor) else tuple(out)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        return None, *pull(ctx, ctx.pass_, cotangents)
+        return None, *pull(ctx, ctx.operator, cotangents)
 
 
 class _Value(_Eager):
     """The forward pass in plain eager where nobody asks for its statistics: an output takes a microsecond."""
 
     @staticmethod
-    def forward(ctx: Any, pass_: BoundPass, *args: Any) -> Any:
-        out = _several(_recorded(ctx, pass_, args))
-        return out[0] if len(pass_.like) == 1 else tuple(out[: len(pass_.like)])
+    def forward(ctx: Any, operator: BoundOperator, *args: Any) -> Any:
+        out = _several(_recorded(ctx, operator, args))
+        return out[0] if len(operator.like) == 1 else tuple(out[: len(operator.like)])
 
 
 class _Seen(_Eager):
     """The forward pass in plain eager where somebody wants its outputs before they are saved."""
 
     @staticmethod
-    def forward(ctx: Any, pass_: BoundPass, seen: Callable[[Any], None], *args: Any) -> Any:
-        out = _recorded(ctx, pass_, args)
-        mark_statistics(ctx, pass_, out)
+    def forward(ctx: Any, operator: BoundOperator, seen: Callable[[Any], None], *args: Any) -> Any:
+        out = _recorded(ctx, operator, args)
+        mark_statistics(ctx, operator, out)
         seen(out)
         return out if isinstance(out, Tensor) else tuple(out)
 
@@ -213,37 +224,37 @@ class _Seen(_Eager):
         return None, *_Eager.backward(ctx, *cotangents)
 
 
-def _recorded(ctx: Any, pass_: BoundPass, args: tuple[Any, ...]) -> Any:
-    """Run a pass on plain tensors, and save what its derivatives need."""
-    out = pass_.run_plain(args)
-    ctx.pass_ = pass_
-    remember(ctx, pass_, args, out)
+def _recorded(ctx: Any, operator: BoundOperator, args: tuple[Any, ...]) -> Any:
+    """Run an operator on plain tensors, and save what its derivatives need."""
+    out = operator.run_plain(args)
+    ctx.operator = operator
+    remember(ctx, operator, args, out)
     return out
 
 
 class _Transformable(torch.autograd.Function):
-    """A pass under torch.func and forward mode, at 22 µs a call."""
+    """An operator under torch.func and forward mode, at 22 µs a call."""
 
     @staticmethod
-    def forward(pass_: BoundPass, *args: Any) -> Any:
-        out = pass_.run(args)
+    def forward(operator: BoundOperator, *args: Any) -> Any:
+        out = operator.run(args)
         return out if isinstance(out, Tensor) else tuple(out)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass_, *args = inputs
-        ctx.pass_ = pass_
-        ctx.save_for_forward(*remember(ctx, pass_, args, output))
-        mark_statistics(ctx, pass_, output)
+        operator, *args = inputs
+        ctx.operator = operator
+        ctx.save_for_forward(*remember(ctx, operator, args, output))
+        mark_statistics(ctx, operator, output)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        return None, *pull(ctx, ctx.pass_, cotangents)
+        return None, *pull(ctx, ctx.operator, cotangents)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
-        return push(ctx, ctx.pass_, tangents[1:])
+        return push(ctx, ctx.operator, tangents[1:])
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], pass_: BoundPass, *args: Any) -> Any:
-        return batched(call, info.batch_size, in_dims[1:], pass_, args)
+    def vmap(info: Any, in_dims: tuple[Any, ...], operator: BoundOperator, *args: Any) -> Any:
+        return batched(call, info.batch_size, in_dims[1:], operator, args)

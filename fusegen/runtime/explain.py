@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol
 import torch
 from torch import Tensor
 
-from fusegen.runtime.passes import half_shape
+from fusegen.runtime.operators import half_shape
 
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -172,7 +172,7 @@ def _fits(operand: _Operand, tensor: Tensor, x: Sequence[int], columns: tuple[in
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape without the ones in front of its last dim."""
+    """Return a shape without the ones before its last dim."""
     front = next((n for n, size in enumerate(shape[:-1]) if size != 1), len(shape) - 1)
     return shape[front:]
 

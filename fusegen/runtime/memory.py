@@ -26,7 +26,7 @@ def keeps_order(x: Tensor, shape: Sequence[int], order: str, columns: tuple[int,
         shape: the activation's: x's, or that of one of its halves.
         order: in which order the dims may lie for the kernels. "contiguous": their own; else in another one
             too: "any", or, for "packed" and "strided", one in which columns lie together and in their own
-            order, and so do rows; for "packed" nothing lies behind the columns. With any of them there may
+            order, and so do rows; for "packed" nothing lies after the columns. With any of them there may
             be gaps between rows; for "any" a row is whatever lies together.
         columns: the first and the last dim along which a row runs, counted from the end.
     """

@@ -1,8 +1,8 @@
-"""How a pass runs on shards of a DTensor, from the kinds of its inputs and outputs.
+"""How an operator runs on shards of a DTensor, from the kinds of its inputs and outputs.
 
 Rows do not know of one another: sharded by rows, an activation stays where it is, and what is summed over
-rows (the gradient of a bias) is a partial sum of each shard. Sharded by columns, the same holds of a pass
-that reduces no row. Everything else is gathered first, by DTensor.
+rows (the gradient of a bias) is a partial sum of each shard. Sharded by columns, the same holds of an
+operator that reduces no row. Everything else is gathered first, by DTensor.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from fusegen.runtime.passes import BoundPass
+    from fusegen.runtime.operators import BoundOperator
 
 _MODULE = "torch.distributed.tensor"
 _known: set[str] = set()
 
 
-def know_shardings(pass_: BoundPass) -> None:
-    """Register a pass's sharding rules, once DTensor is imported: that takes a second, and few need it."""
-    name = pass_.name
+def know_shardings(operator: BoundOperator) -> None:
+    """Register sharding rules, once DTensor is imported: that takes a second, and few need it."""
+    name = operator.name
     if name in _known or _MODULE not in sys.modules:
         return
     from torch.distributed.tensor.experimental import register_sharding
 
     _known.add(name)
-    register_sharding(pass_.operator)(lambda *args: _shardings(pass_, args))  # type: ignore[arg-type]
+    register_sharding(operator.overload)(lambda *args: _shardings(operator, args))  # type: ignore[arg-type]
 
 
 def shard_index(x: Tensor) -> int:
@@ -46,29 +46,36 @@ def shard_index(x: Tensor) -> int:
     return index
 
 
-def _shardings(pass_: BoundPass, args: tuple[Any, ...]) -> list[tuple[list[Any], list[Any]]]:
+def _shardings(operator: BoundOperator, args: tuple[Any, ...]) -> list[tuple[list[Any], list[Any]]]:
     """Return the placements of outputs and inputs that need no exchange, along one dim of a mesh."""
     from torch.distributed.tensor import Replicate
 
     dims = len(args[0].shape)
-    replicated = ([Replicate()] * pass_.returned, _padded(pass_, args, [Replicate()] * pass_.count))
+    replicated = (
+        [Replicate()] * operator.returned,
+        _padded(operator, args, [Replicate()] * operator.count),
+    )
     found: list[tuple[list[Any], list[Any]]] = [replicated]
-    if pass_.mixes_rows:
+    if operator.mixes_rows:
         return found
-    columns = range(dims + pass_.columns[0], dims + pass_.columns[1] + 1) if dims else range(0)
+    columns = (
+        range(dims + operator.columns[0], dims + operator.columns[1] + 1) if dims else range(0)
+    )
     for dim in range(dims):
-        if pass_.halved and dim == dims + pass_.halved:
+        if operator.halved and dim == dims + operator.halved:
             continue  # a shard would have rows of one half alone
         if dim in columns:
-            if pass_.by_column and len(columns) == 1 and not pass_.grouped:
-                found.append(_split(pass_, args, dim, "row"))
-        elif dim == 0 or not pass_.statistics:  # statistics are flat: the first dim alone cuts them
-            found.append(_split(pass_, args, dim, "col"))
+            if operator.by_column and len(columns) == 1 and not operator.grouped:
+                found.append(_split(operator, args, dim, "row"))
+        elif (
+            dim == 0 or not operator.statistics
+        ):  # statistics are flat: the first dim alone cuts them
+            found.append(_split(operator, args, dim, "col"))
     return found
 
 
 def _split(
-    pass_: BoundPass, args: tuple[Any, ...], dim: int, across: str
+    operator: BoundOperator, args: tuple[Any, ...], dim: int, across: str
 ) -> tuple[list[Any], list[Any]]:
     """Return the placements where x is split along a dim; values of kind `across` do not vary along it."""
     from torch.distributed.tensor import Partial, Replicate, Shard
@@ -79,28 +86,29 @@ def _split(
         if kind in ("scalar", across) or (kind == "channel" and dim != 1):
             return summed
         if kind == "dropped":  # x's shape without its columns
-            gone = range(dims + pass_.columns[0], dims + pass_.columns[1] + 1)
+            gone = range(dims + operator.columns[0], dims + operator.columns[1] + 1)
             return summed if dim in gone else Shard(dim - (len(gone) if dim > gone[-1] else 0))
         if kind == "channel":  # [C, 1, 1] or [C]: the dim before those that are all ones
             return Shard(max(0, len(shape) - (dims - 1)))
         return Shard(dim - (dims - len(shape)))  # leading dims may be missing
 
-    shapes = [args[n].shape for n in range(pass_.count)]
-    inputs = [place(k, s, Replicate()) for k, s in zip(pass_.kinds, shapes, strict=True)]
+    shapes = [args[n].shape for n in range(operator.count)]
+    inputs = [place(k, s, Replicate()) for k, s in zip(operator.kinds, shapes, strict=True)]
     outputs = [
-        place(k, shapes[n], Partial()) for k, n in zip(pass_.output_kinds, pass_.like, strict=True)
+        place(k, shapes[n], Partial())
+        for k, n in zip(operator.output_kinds, operator.like, strict=True)
     ]
-    if pass_.order == 0:
-        outputs += [Shard(0)] * pass_.statistics
-    return outputs, _padded(pass_, args, inputs, Shard(0))
+    if operator.order == 0:
+        outputs += [Shard(0)] * operator.statistics
+    return outputs, _padded(operator, args, inputs, Shard(0))
 
 
 def _padded(
-    pass_: BoundPass, args: tuple[Any, ...], placements: list[Any], statistic: Any = None
+    operator: BoundOperator, args: tuple[Any, ...], placements: list[Any], statistic: Any = None
 ) -> list[Any]:
     """Return the placements of all arguments: the tensors', the statistics', the seed's, and no more."""
     from torch.distributed.tensor import Replicate
 
-    statistics = [statistic or Replicate()] * (pass_.statistics if pass_.order else 0)
-    whole = [*placements, *statistics, *([Replicate()] if pass_.random else [])]
+    statistics = [statistic or Replicate()] * (operator.statistics if operator.order else 0)
+    whole = [*placements, *statistics, *([Replicate()] if operator.random else [])]
     return whole + [None] * (len(args) - len(whole))

@@ -41,7 +41,7 @@ def bind(names: Names, place: Place, op: Op, given: Any, sizes: Settings) -> Bou
         names: the spec's names.
         place: where the step stands; it ends in what the spec calls the op.
         op: the op.
-        given: what stands behind the op: nothing, one value, or a mapping.
+        given: what stands after the op: nothing, one value, or a mapping.
         sizes: the sizes known from the chain's source.
 
     Raises:

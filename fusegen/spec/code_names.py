@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from fusegen.base import paths
-from fusegen.spec.model import EXPR, PASSES, Step
+from fusegen.spec.model import EXPR, OPERATORS, Step
 
 __all__ = ["CPP_KEYWORDS", "code_names"]
 
@@ -48,10 +48,10 @@ _MACRO_FORMS = re.compile(
 _SCHEMA = frozenset(
     ("Tensor", "Scalar", "Generator", "Device", "Layout", "Stream", "str", "NoneType")
 )
-#: What the lowering puts before and behind names, as the templates do.
+#: What the lowering puts before and after names, as the templates do.
 _LOWERING = ("reduced_\0", "grad_\0", "tangent_\0", "\0_row", "\0_blocks", "\0_fitted")
 #: What operators, and the structs of their kernels, begin with.
-_OPERATORS = ("fusegen", "user_", *(name.replace("_", "") for name in PASSES))
+_OPERATORS = ("fusegen", "user_", *(name.replace("_", "") for name in OPERATORS))
 _OWN_NAME = "user_"
 
 
@@ -62,7 +62,7 @@ class _Taken:
     Args:
         words: whole names.
         before: what names begin with that the templates make of others.
-        behind: what they end in.
+        after: what they end in.
         numbered: what names begin with that the templates make of numbers.
     """
 

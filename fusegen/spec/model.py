@@ -16,7 +16,7 @@ __all__ = [
     "EXPR",
     "INPUT",
     "LAUNCH_PARAMETERS",
-    "PASSES",
+    "OPERATORS",
     "Argument",
     "Init",
     "Operand",
@@ -190,7 +190,7 @@ class Step:
 
 
 #: What the derivative of each order is called.
-PASSES = ("forward", "backward", "double_backward", "triple_backward")
+OPERATORS = ("forward", "backward", "double_backward", "triple_backward")
 
 #: The launch parameters that a spec may set; `fusegen.lower.kernel.launch` says what each is.
 LAUNCH_PARAMETERS = (
@@ -213,7 +213,7 @@ class Spec:
         steps: the chain.
         dims: the number of dims of the activation, or 0 for any.
         order: how many derivatives are generated.
-        launch: launch parameters of the GPU's kernels that the spec sets, by pass and name.
+        launch: launch parameters of the GPU's kernels that the spec sets, by operator and name.
         codes: what its names are called in generated C++, where they are; see `code_names`.
     """
 
@@ -235,7 +235,7 @@ class Spec:
 
     @property
     def halving(self) -> Step | None:
-        """The step that takes the two halves of x or of the product behind it, if there is one."""
+        """The step that takes the two halves of x or of the product after it, if there is one."""
         return next((step for step in self.steps if step.halves), None)
 
     @property

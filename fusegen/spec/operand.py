@@ -53,7 +53,7 @@ def read_operand(step: Reading, slot: str, value: Any, example: str) -> Ref | fl
 
 
 def _check_value(step: Reading, slot: str, name: str) -> None:
-    """Refuse the value of a step where an op takes something of another nature."""
+    """Refuse a step's value where the op needs a constant or another kind."""
     if slot in step.op.constant:
         message = f"{slot!r} of {step.word} gets no gradient, so it cannot be {name!r}, a value of the chain"
         raise step.error(slot, message)

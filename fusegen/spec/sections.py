@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from fusegen.base.errors import nearest
 from fusegen.program import Kind
-from fusegen.spec.model import LAUNCH_PARAMETERS, PASSES, Argument, Init, Operand, Shape, Type
+from fusegen.spec.model import LAUNCH_PARAMETERS, OPERATORS, Argument, Init, Operand, Shape, Type
 from fusegen.spec.names import problem
 from fusegen.spec.yaml import Document, Place
 
@@ -139,8 +139,10 @@ def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[
 
 def _check_launch(model: Sections, document: Document) -> None:
     for name, parameters in model.launch.items():
-        if name not in PASSES:
-            raise document.error(("launch", name), f"{name!r} is no pass{nearest(name, PASSES)}")
+        if name not in OPERATORS:
+            raise document.error(
+                ("launch", name), f"{name!r} is no operator{nearest(name, OPERATORS)}"
+            )
         for parameter, value in parameters.items():
             place = ("launch", name, parameter)
             if parameter not in LAUNCH_PARAMETERS:

@@ -48,7 +48,7 @@ def steps(
 ) -> tuple[tuple[Step, ...], tuple[Operand, ...], int]:
     """Return the steps of a spec's chain, its operands, and the number of the activation's dims, or 0.
 
-    Behind a product the chain's input is an operand, where a step uses it.
+    After a product the chain's input is an operand, where a step uses it.
 
     Args:
         document: the spec.
@@ -102,14 +102,14 @@ def steps(
 
 
 def _unnamed(drafts: Sequence[_Draft], labels: Sequence[str], count: int) -> dict[str, str]:
-    """Return words that a step behind so many others may take for a value, each with what to do instead."""
+    """Return words that a step after so many others may take for a value, each with what to do instead."""
     found = {
         draft.word: f"to use the value of a step, give it a name: - {draft.word}: {{name: ...}}"
         for draft in drafts[:count]
         if not draft.named and draft.op is not None
     }
     later = zip(drafts[count:], labels[count:], strict=True)
-    message = "a step can use the values of those in front of it, and that one is behind"
+    message = "a step can use the values of those before it, and that one comes after it"
     return found | {label: message for draft, label in later if draft.named}
 
 
@@ -264,7 +264,7 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
     if step.halves and not all(s.op and s.op.source for s in before):
         message = (
             f"{draft.word} without {step.halves!r} takes the halves of x or of the product: put it first, or "
-            f"directly behind the source, or give it a second input: {{{step.halves}: ...}}"
+            f"directly after the source, or give it a second input: {{{step.halves}: ...}}"
         )
         raise names.document.error(draft.place, message)
     return step

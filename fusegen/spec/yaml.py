@@ -38,7 +38,7 @@ class Document:
         data: the data.
         lines: the 1-based line of each part, by its place.
         file: where the text came from, if from a file.
-        empty: the places behind whose ':' or '-' nothing stands.
+        empty: the places after whose ':' or '-' nothing stands.
     """
 
     data: Any

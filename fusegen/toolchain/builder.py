@@ -161,7 +161,7 @@ def _compile(
 
 
 def _remove_old_cuda(out: Path, stamps: Mapping[str, Stamp], progress: Progress) -> None:
-    """Remove CUDA's libraries that are older than the sources, which a build for the CPU leaves behind."""
+    """Remove CUDA's libraries that are older than the sources, which a build for the CPU leaves there."""
     for name, stamp in stamps.items():
         path = out / name / "_cuda.so"
         if path.exists() and not fits(path, replace(stamp, device="cuda")):

@@ -29,8 +29,8 @@ _COMMON = ("-std=c++17", "-fPIC", "-fvisibility=hidden")
 #: expression has the same bits in every operator.
 _KERNEL = ("-O3", "-ffp-contract=off", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
 #: The instruction sets that a kernel is compiled for, from which the library chooses when it is loaded
-#: (templates/include/fusegen/levels.h), each with its flags. A processor that is not x86 has one.
-_X86_LEVELS = {
+#: (templates/include/fusegen/isa.h), each with its flags. A processor that is not x86 has one.
+_X86_ISAS = {
     "portable": ("-march=x86-64",),
     "avx2": ("-march=x86-64", "-mavx2", "-mfma"),
     "avx512": (
@@ -63,9 +63,9 @@ class Compilers:
     cxx: Path
     nvcc: Path | None
 
-    def kernel_flags(self, level: str) -> list[str]:
-        """Return the flags of kernel.cpp, which includes no torch header, for one of `cpu_levels`."""
-        chosen = [*cpu_levels()[level], f"-DFUSEGEN_LEVEL={level.capitalize()}"]
+    def kernel_flags(self, isa: str) -> list[str]:
+        """Return the flags of kernel.cpp, which includes no torch header, for one of `cpu_isas`."""
+        chosen = [*cpu_isas()[isa], f"-DFUSEGEN_ISA={isa.capitalize()}"]
         return [
             *_KERNEL,
             *_gcc_flags(self.cxx),
@@ -216,7 +216,7 @@ def _gcc_version(cxx: Path) -> int | None:
     return int(major) if "Free Software Foundation" in said and major.isdigit() else None
 
 
-def cpu_levels() -> dict[str, tuple[str, ...]]:
+def cpu_isas() -> dict[str, tuple[str, ...]]:
     """Return the instruction sets to compile kernels for, each with its flags, the least first.
 
     With `FUSEGEN_NATIVE=1` there is one, that of this machine, or the one that `FUSEGEN_CPU` names.
@@ -227,11 +227,11 @@ def cpu_levels() -> dict[str, tuple[str, ...]]:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return {"portable": ()}
     if not is_native():
-        return _X86_LEVELS
+        return _X86_ISAS
     asked = os.environ.get("FUSEGEN_CPU")
-    if asked is not None and asked not in _X86_LEVELS:
+    if asked is not None and asked not in _X86_ISAS:
         raise UserError(f"FUSEGEN_CPU={asked}: expected portable, avx2 or avx512")
-    return {"portable": (*(_X86_LEVELS[asked] if asked else _NATIVE), "-DFUSEGEN_NATIVE")}
+    return {"portable": (*(_X86_ISAS[asked] if asked else _NATIVE), "-DFUSEGEN_NATIVE")}
 
 
 def is_native() -> bool:

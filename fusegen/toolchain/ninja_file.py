@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusegen.base import paths, stamp
-from fusegen.toolchain.compilers import Compilers, cpu_levels
+from fusegen.toolchain.compilers import Compilers, cpu_isas
 from fusegen.toolchain.source_hash import SourceHashes
 
 #: The libraries of torch that a device's library takes symbols from.
@@ -31,9 +31,9 @@ def ninja_text(
     """
     cxx = _joined([str(compilers.cxx)])
     lines = ["ninja_required_version = 1.8", "builddir = .build", ""]
-    for level in cpu_levels():
-        compiler = f"{cxx} {_joined(compilers.kernel_flags(level))}"
-        lines += _rule(f"kernel_{level}", compiler, f"C++  $in {level}")
+    for isa in cpu_isas():
+        compiler = f"{cxx} {_joined(compilers.kernel_flags(isa))}"
+        lines += _rule(f"kernel_{isa}", compiler, f"C++  $in {isa}")
     lines += _rule("binding_cpu", f"{cxx} {_joined(compilers.binding_flags('cpu'))}", "C++  $in")
     lines += _link_rules(compilers, cuda=bool(architectures))
     hashes = SourceHashes(paths.include())
@@ -107,8 +107,8 @@ def _stub(library: str) -> str:
 def _library(folder: Path, device: str, hashes: SourceHashes) -> list[str]:
     name = folder.name
     file = "kernel.cpp" if device == "cpu" else "kernel.cu"
-    levels = cpu_levels() if device == "cpu" else ("cuda",)
-    compiled = {f"kernel_{level}": file for level in levels} | {f"binding_{device}": "binding.cpp"}
+    isas = cpu_isas() if device == "cpu" else ("cuda",)
+    compiled = {f"kernel_{isa}": file for isa in isas} | {f"binding_{device}": "binding.cpp"}
     lines = []
     for rule, source in compiled.items():
         lines.append(f"build .build/{name}/{rule}.o: {rule} {name}/{source}")

@@ -1,4 +1,4 @@
-"""What the builder links into a library, and writes behind it: who it is."""
+"""What the builder links into a library, and writes after it: who it is."""
 
 from __future__ import annotations
 

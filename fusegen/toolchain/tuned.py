@@ -19,7 +19,7 @@ def path_of(spec: Path) -> Path:
 
 
 def read(spec: Path) -> Parameters:
-    """Return the launch parameters found for a spec, by pass and name; nothing where none were.
+    """Return the launch parameters found for a spec, by operator and name; nothing where none were.
 
     Raises:
         UserError: where the file is not what `fusegen tune` writes.
@@ -38,10 +38,10 @@ def read(spec: Path) -> Parameters:
 
 
 def _sound(name: str, parameters: Mapping[str, int]) -> bool:
-    """Whether a pass and its parameters are ones that kernels have: they become code."""
-    from fusegen.spec.model import LAUNCH_PARAMETERS, PASSES
+    """Whether an operator and its parameters are ones that kernels have: they become code."""
+    from fusegen.spec.model import LAUNCH_PARAMETERS, OPERATORS
 
-    return name in PASSES and all(
+    return name in OPERATORS and all(
         parameter in LAUNCH_PARAMETERS and type(value) is int and 1 <= value <= 1024
         for parameter, value in parameters.items()
     )

@@ -95,8 +95,8 @@ def _constants(spec: Path) -> dict[str, tuple[tuple[str, int, str], ...]]:
     from fusegen.lower.kernel.launch import choose_launch
 
     found: dict[str, tuple[tuple[str, int, str], ...]] = {}
-    for leg in pipeline.derive(spec).legs:
-        for passed, kernel in zip(("forward", "backward"), leg.modes[0].kernels, strict=False):
+    for segment in pipeline.derive(spec).segments:
+        for passed, kernel in zip(("forward", "backward"), segment.modes[0].kernels, strict=False):
             found[passed] = (*found.get(passed, ()), *choose_launch(kernel).constants)
     return found
 

@@ -23,16 +23,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gated_rms_norm", "b90ac448f6d6")  # before anything of another version is called
+made_by("0.1.0", "gated_rms_norm", "ec3c50210c02")  # before anything of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "gated_rms_norm",
     __file__,
-    "b90ac448f6d6",
+    "ec3c50210c02",
     operands=[
         Operand("weight", "col"),
     ],
@@ -40,10 +40,10 @@ _chain = Chain(
         "same": Mode(
             operands=(0,),
             attributes=(0,),
-            passes=(
-                Pass("forward", (0,), order="packed", value=True),
-                Pass("backward", (0, 1), order="packed"),
-                Pass("double_backward", (0, 1, 2), order="packed"),
+            operators=(
+                Operator("forward", (0,), memory_format="packed", value=True),
+                Operator("backward", (0, 1), memory_format="packed"),
+                Operator("double_backward", (0, 1, 2), memory_format="packed"),
             ),
             saved=("row",),
             random=False,

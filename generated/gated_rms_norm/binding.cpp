@@ -16,12 +16,12 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
-using fusegen::Order;
+using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor> forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
                                    [[maybe_unused]] double eps) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor weight_ = activation.col(weight, "weight");
   const Tensor y_out = activation.full_result();
@@ -42,7 +42,7 @@ std::tuple<Tensor, Tensor> forward([[maybe_unused]] Tensor x, [[maybe_unused]] T
 std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] Tensor expr_sum, [[maybe_unused]] double eps) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor weight_ = activation.col(weight, "weight");
@@ -69,7 +69,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_weight,
     [[maybe_unused]] Tensor expr_sum, [[maybe_unused]] double eps) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -102,7 +102,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
 // forward without what only its derivatives need.
 Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
                      [[maybe_unused]] double eps) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor weight_ = activation.col(weight, "weight");
   const Tensor y_out = activation.full_result();
@@ -123,8 +123,8 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor weight,
 
 #if defined(FUSEGEN_CPU)
 // The instruction set in use, for whoever measures or tests.
-extern "C" __attribute__((visibility("default"))) const char* fusegen_gated_rms_norm_cpu_level() {
-  return fusegen::level_names[fusegen::level()];
+extern "C" __attribute__((visibility("default"))) const char* fusegen_gated_rms_norm_cpu_isa() {
+  return fusegen::isa_names[fusegen::isa()];
 }
 
 FUSEGEN_LIBRARY(fusegen_gated_rms_norm, DEF, nullptr) {

@@ -26,7 +26,7 @@ struct ForwardLaunch {
 
 // What forward holds of a row.
 struct ForwardHolds : ForwardLaunch {
-  static constexpr bool singly = true;   // nothing of a row serves the next
+  static constexpr bool singly = true;   // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = false;  // an element holds more than what is stored
   static constexpr bool light = true;    // that is soon computed
@@ -430,8 +430,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -661,7 +661,7 @@ struct BackwardLaunch {
 
 // What backward holds of a row.
 struct BackwardHolds : BackwardLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 1;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -870,8 +870,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -1134,7 +1134,7 @@ struct DoubleBackwardLaunch {
 
 // What double_backward holds of a row.
 struct DoubleBackwardHolds : DoubleBackwardLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -1436,8 +1436,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };

@@ -33,9 +33,9 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gemm_batchnorm_scale_softmax", "05fc2f0eef6e")  # before anything of another version is called
+made_by("0.1.0", "gemm_batchnorm_scale_softmax", "f124ce2587ee")  # before anything of another version is called
 
-from fusegen.runtime import Average, Chain, FusedModule, Mode, Operand, Pass, batch_weight, refuse_proxy
+from fusegen.runtime import Average, Chain, FusedModule, Mode, Operand, Operator, batch_weight, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
@@ -43,7 +43,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "gemm_batchnorm_scale_softmax",
     __file__,
-    "05fc2f0eef6e",
+    "f124ce2587ee",
     operands=[
         Operand("gemm_bias", "col"),
         Operand("bn_running_mean", "col"),
@@ -56,10 +56,10 @@ _chain = Chain(
         "train": Mode(
             operands=(0, 3, 4, 5),
             attributes=(0,),
-            passes=(
-                Pass("forward_train", (0,), order="packed"),
-                Pass("backward_train", (0, 1, 2, 3, 4), order="packed"),
-                Pass("double_backward_train", (0, 1, 2, 3, 4, 5), order="packed"),
+            operators=(
+                Operator("forward_train", (0,), memory_format="packed"),
+                Operator("backward_train", (0, 1, 2, 3, 4), memory_format="packed"),
+                Operator("double_backward_train", (0, 1, 2, 3, 4, 5), memory_format="packed"),
             ),
             saved=("col", "col", "col", "col", "row", "row"),
             random=False,
@@ -67,10 +67,10 @@ _chain = Chain(
         "eval": Mode(
             operands=(0, 1, 2, 3, 4, 5),
             attributes=(0,),
-            passes=(
-                Pass("forward_eval", (0,), order="packed", value=True),
-                Pass("backward_eval", (0, 1, 4, 5, 6), order="packed"),
-                Pass("double_backward_eval", (0, 1, 4, 5, 6, 7), order="packed"),
+            operators=(
+                Operator("forward_eval", (0,), memory_format="packed", value=True),
+                Operator("backward_eval", (0, 1, 4, 5, 6), memory_format="packed"),
+                Operator("double_backward_eval", (0, 1, 4, 5, 6, 7), memory_format="packed"),
             ),
             saved=("row", "row"),
             random=False,

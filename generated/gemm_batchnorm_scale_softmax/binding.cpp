@@ -16,14 +16,14 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
-using fusegen::Order;
+using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> forward_train(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gemm_bias, [[maybe_unused]] Tensor bn_weight,
     [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale,
     [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor gemm_bias_ = activation.col(gemm_bias, "gemm_bias");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
@@ -106,7 +106,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_train(
     [[maybe_unused]] Tensor bn_mean, [[maybe_unused]] Tensor bn_var,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -219,7 +219,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_train
     [[maybe_unused]] Tensor bn_column_sum, [[maybe_unused]] Tensor bn_mean,
     [[maybe_unused]] Tensor bn_var, [[maybe_unused]] Tensor softmax_max,
     [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -418,7 +418,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_eval(
     [[maybe_unused]] Tensor bn_running_mean, [[maybe_unused]] Tensor bn_running_var,
     [[maybe_unused]] Tensor bn_weight, [[maybe_unused]] Tensor bn_bias,
     [[maybe_unused]] Tensor scale, [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
@@ -467,7 +467,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward_eval(
     [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
@@ -532,7 +532,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> double_backward_eval(
     [[maybe_unused]] Tensor grad_grad_bn_weight, [[maybe_unused]] Tensor grad_grad_bn_bias,
     [[maybe_unused]] Tensor grad_grad_scale, [[maybe_unused]] Tensor softmax_max,
     [[maybe_unused]] Tensor softmax_sum, [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
@@ -609,7 +609,7 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gem
                           [[maybe_unused]] Tensor bn_running_var, [[maybe_unused]] Tensor bn_weight,
                           [[maybe_unused]] Tensor bn_bias, [[maybe_unused]] Tensor scale,
                           [[maybe_unused]] double bn_eps) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor bn_running_var_ = activation.col(bn_running_var, "bn_running_var");
   const Tensor bn_weight_ = activation.col(bn_weight, "bn_weight");
   const Tensor x_ = activation.full(x, "x");
@@ -653,8 +653,8 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor gem
 #if defined(FUSEGEN_CPU)
 // The instruction set in use, for whoever measures or tests.
 extern "C" __attribute__((visibility("default"))) const char*
-fusegen_gemm_batchnorm_scale_softmax_cpu_level() {
-  return fusegen::level_names[fusegen::level()];
+fusegen_gemm_batchnorm_scale_softmax_cpu_isa() {
+  return fusegen::isa_names[fusegen::isa()];
 }
 
 FUSEGEN_LIBRARY(fusegen_gemm_batchnorm_scale_softmax, DEF, nullptr) {

@@ -2,7 +2,7 @@
 // edit: `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
-// Compiled once for each instruction set (fusegen/levels.h).
+// Compiled once for each instruction set (fusegen/isa.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -197,8 +197,8 @@ void forward_train(const ForwardTrainArgs& args) {
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
     T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     typename K::Row row{};
@@ -348,8 +348,8 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
     const Buffer<T> grad_scale_blocks_memory(blocks);
     T* const grad_scale_blocks = grad_scale_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -503,8 +503,8 @@ void backward_train(const BackwardTrainArgs& args) {
     std::fill_n(grad_gemm_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -650,8 +650,8 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
     std::fill_n(grad_bn_var_2_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -883,8 +883,8 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
     T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
     const Buffer<T> grad_scale_blocks_memory(blocks);
     T* const grad_scale_blocks = grad_scale_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -1173,8 +1173,8 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
     const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
     T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -1380,8 +1380,8 @@ void forward_eval(const ForwardEvalArgs& args) {
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
     T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     typename K::Row row{};
@@ -1538,8 +1538,8 @@ void backward_eval(const BackwardEvalArgs& args) {
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
     const Buffer<T> grad_scale_blocks_memory(blocks);
     T* const grad_scale_blocks = grad_scale_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -1722,8 +1722,8 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
     const Buffer<T> grad_scale_blocks_memory(blocks);
     T* const grad_scale_blocks = grad_scale_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -1871,28 +1871,28 @@ template <class Level>
 void forward_train_sample_cpu(fusegen::DType dtype, const ForwardTrainSampleArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_train_sample<decltype(stored)>(args); });
 }
-template void forward_train_sample_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                               const ForwardTrainSampleArgs&);
+template void forward_train_sample_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType,
+                                                             const ForwardTrainSampleArgs&);
 
 template <class Level>
 void forward_train_sums_cpu(fusegen::DType dtype, const ForwardTrainSumsArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_train_sums<decltype(stored)>(args); });
 }
-template void forward_train_sums_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                             const ForwardTrainSumsArgs&);
+template void forward_train_sums_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType,
+                                                           const ForwardTrainSumsArgs&);
 
 template <class Level>
 void forward_train_columns_cpu(fusegen::DType dtype, const ForwardTrainColumnsArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_train_columns<decltype(stored)>(args); });
 }
-template void forward_train_columns_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                                const ForwardTrainColumnsArgs&);
+template void forward_train_columns_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType,
+                                                              const ForwardTrainColumnsArgs&);
 
 template <class Level>
 void forward_train_cpu(fusegen::DType dtype, const ForwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_train<decltype(stored)>(args); });
 }
-template void forward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardTrainArgs&);
+template void forward_train_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const ForwardTrainArgs&);
 
 template <class Level>
 void backward_train_sums_columns_cpu(fusegen::DType dtype,
@@ -1900,28 +1900,28 @@ void backward_train_sums_columns_cpu(fusegen::DType dtype,
   fusegen::with_dtype(dtype,
                       [&](auto stored) { backward_train_sums_columns<decltype(stored)>(args); });
 }
-template void backward_train_sums_columns_cpu<fusegen::FUSEGEN_LEVEL>(
+template void backward_train_sums_columns_cpu<fusegen::FUSEGEN_ISA>(
     fusegen::DType, const BackwardTrainSumsColumnsArgs&);
 
 template <class Level>
 void backward_train_sums_cpu(fusegen::DType dtype, const BackwardTrainSumsArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_train_sums<decltype(stored)>(args); });
 }
-template void backward_train_sums_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                              const BackwardTrainSumsArgs&);
+template void backward_train_sums_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType,
+                                                            const BackwardTrainSumsArgs&);
 
 template <class Level>
 void backward_train_columns_cpu(fusegen::DType dtype, const BackwardTrainColumnsArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_train_columns<decltype(stored)>(args); });
 }
-template void backward_train_columns_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                                 const BackwardTrainColumnsArgs&);
+template void backward_train_columns_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType,
+                                                               const BackwardTrainColumnsArgs&);
 
 template <class Level>
 void backward_train_cpu(fusegen::DType dtype, const BackwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_train<decltype(stored)>(args); });
 }
-template void backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardTrainArgs&);
+template void backward_train_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const BackwardTrainArgs&);
 
 template <class Level>
 void double_backward_train_sums_columns_cpu(fusegen::DType dtype,
@@ -1929,7 +1929,7 @@ void double_backward_train_sums_columns_cpu(fusegen::DType dtype,
   fusegen::with_dtype(
       dtype, [&](auto stored) { double_backward_train_sums_columns<decltype(stored)>(args); });
 }
-template void double_backward_train_sums_columns_cpu<fusegen::FUSEGEN_LEVEL>(
+template void double_backward_train_sums_columns_cpu<fusegen::FUSEGEN_ISA>(
     fusegen::DType, const DoubleBackwardTrainSumsColumnsArgs&);
 
 template <class Level>
@@ -1937,7 +1937,7 @@ void double_backward_train_sums_cpu(fusegen::DType dtype, const DoubleBackwardTr
   fusegen::with_dtype(dtype,
                       [&](auto stored) { double_backward_train_sums<decltype(stored)>(args); });
 }
-template void double_backward_train_sums_cpu<fusegen::FUSEGEN_LEVEL>(
+template void double_backward_train_sums_cpu<fusegen::FUSEGEN_ISA>(
     fusegen::DType, const DoubleBackwardTrainSumsArgs&);
 
 template <class Level>
@@ -1946,7 +1946,7 @@ void double_backward_train_sums2_columns_cpu(fusegen::DType dtype,
   fusegen::with_dtype(
       dtype, [&](auto stored) { double_backward_train_sums2_columns<decltype(stored)>(args); });
 }
-template void double_backward_train_sums2_columns_cpu<fusegen::FUSEGEN_LEVEL>(
+template void double_backward_train_sums2_columns_cpu<fusegen::FUSEGEN_ISA>(
     fusegen::DType, const DoubleBackwardTrainSums2ColumnsArgs&);
 
 template <class Level>
@@ -1955,7 +1955,7 @@ void double_backward_train_sums2_cpu(fusegen::DType dtype,
   fusegen::with_dtype(dtype,
                       [&](auto stored) { double_backward_train_sums2<decltype(stored)>(args); });
 }
-template void double_backward_train_sums2_cpu<fusegen::FUSEGEN_LEVEL>(
+template void double_backward_train_sums2_cpu<fusegen::FUSEGEN_ISA>(
     fusegen::DType, const DoubleBackwardTrainSums2Args&);
 
 template <class Level>
@@ -1964,41 +1964,41 @@ void double_backward_train_columns_cpu(fusegen::DType dtype,
   fusegen::with_dtype(dtype,
                       [&](auto stored) { double_backward_train_columns<decltype(stored)>(args); });
 }
-template void double_backward_train_columns_cpu<fusegen::FUSEGEN_LEVEL>(
+template void double_backward_train_columns_cpu<fusegen::FUSEGEN_ISA>(
     fusegen::DType, const DoubleBackwardTrainColumnsArgs&);
 
 template <class Level>
 void double_backward_train_cpu(fusegen::DType dtype, const DoubleBackwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward_train<decltype(stored)>(args); });
 }
-template void double_backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                                const DoubleBackwardTrainArgs&);
+template void double_backward_train_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType,
+                                                              const DoubleBackwardTrainArgs&);
 
 template <class Level>
 void forward_eval_columns_cpu(fusegen::DType dtype, const ForwardEvalColumnsArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_eval_columns<decltype(stored)>(args); });
 }
-template void forward_eval_columns_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                               const ForwardEvalColumnsArgs&);
+template void forward_eval_columns_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType,
+                                                             const ForwardEvalColumnsArgs&);
 
 template <class Level>
 void forward_eval_cpu(fusegen::DType dtype, const ForwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_eval<decltype(stored)>(args); });
 }
-template void forward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardEvalArgs&);
+template void forward_eval_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const ForwardEvalArgs&);
 
 template <class Level>
 void backward_eval_columns_cpu(fusegen::DType dtype, const BackwardEvalColumnsArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_eval_columns<decltype(stored)>(args); });
 }
-template void backward_eval_columns_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                                const BackwardEvalColumnsArgs&);
+template void backward_eval_columns_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType,
+                                                              const BackwardEvalColumnsArgs&);
 
 template <class Level>
 void backward_eval_cpu(fusegen::DType dtype, const BackwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_eval<decltype(stored)>(args); });
 }
-template void backward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardEvalArgs&);
+template void backward_eval_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const BackwardEvalArgs&);
 
 template <class Level>
 void double_backward_eval_columns_cpu(fusegen::DType dtype,
@@ -2006,14 +2006,14 @@ void double_backward_eval_columns_cpu(fusegen::DType dtype,
   fusegen::with_dtype(dtype,
                       [&](auto stored) { double_backward_eval_columns<decltype(stored)>(args); });
 }
-template void double_backward_eval_columns_cpu<fusegen::FUSEGEN_LEVEL>(
+template void double_backward_eval_columns_cpu<fusegen::FUSEGEN_ISA>(
     fusegen::DType, const DoubleBackwardEvalColumnsArgs&);
 
 template <class Level>
 void double_backward_eval_cpu(fusegen::DType dtype, const DoubleBackwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward_eval<decltype(stored)>(args); });
 }
-template void double_backward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                               const DoubleBackwardEvalArgs&);
+template void double_backward_eval_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType,
+                                                             const DoubleBackwardEvalArgs&);
 
 }  // namespace fusegen_gemm_batchnorm_scale_softmax

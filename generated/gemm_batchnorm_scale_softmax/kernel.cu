@@ -428,7 +428,7 @@ struct ForwardTrainLaunch {
 
 // What forward_train holds of a row.
 struct ForwardTrainHolds : ForwardTrainLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -659,8 +659,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -968,7 +968,7 @@ struct BackwardTrainSumsLaunch {
 
 // What backward_train_sums holds of a row.
 struct BackwardTrainSumsHolds : BackwardTrainSumsLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 2;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -1229,8 +1229,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -1590,7 +1590,7 @@ struct BackwardTrainLaunch {
 
 // What backward_train holds of a row.
 struct BackwardTrainHolds : BackwardTrainLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 1;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -1886,8 +1886,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -2236,7 +2236,7 @@ struct DoubleBackwardTrainSumsLaunch {
 
 // What double_backward_train_sums holds of a row.
 struct DoubleBackwardTrainSumsHolds : DoubleBackwardTrainSumsLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 3;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -2543,8 +2543,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -2950,7 +2950,7 @@ struct DoubleBackwardTrainSums2Launch {
 
 // What double_backward_train_sums2 holds of a row.
 struct DoubleBackwardTrainSums2Holds : DoubleBackwardTrainSums2Launch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -3400,8 +3400,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -3937,7 +3937,7 @@ struct DoubleBackwardTrainLaunch {
 
 // What double_backward_train holds of a row.
 struct DoubleBackwardTrainHolds : DoubleBackwardTrainLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -4337,8 +4337,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -4809,7 +4809,7 @@ struct ForwardEvalLaunch {
 
 // What forward_eval holds of a row.
 struct ForwardEvalHolds : ForwardEvalLaunch {
-  static constexpr bool singly = true;  // nothing of a row serves the next
+  static constexpr bool singly = true;  // rows share no state
   static constexpr int sums = 0;        // of its columns, in registers where there is room
   static constexpr bool beside = true;  // an element holds more than what is stored
   static constexpr bool light = false;  // that is soon computed
@@ -5142,8 +5142,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -5453,7 +5453,7 @@ struct BackwardEvalLaunch {
 
 // What backward_eval holds of a row.
 struct BackwardEvalHolds : BackwardEvalLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 3;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -5746,8 +5746,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -6102,7 +6102,7 @@ struct DoubleBackwardEvalLaunch {
 
 // What double_backward_eval holds of a row.
 struct DoubleBackwardEvalHolds : DoubleBackwardEvalLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -6473,8 +6473,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };

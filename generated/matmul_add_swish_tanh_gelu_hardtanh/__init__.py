@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "62a4a05ba943")  # before anything of another version is called
+made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "0152a3df1260")  # before anything of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
@@ -39,7 +39,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_add_swish_tanh_gelu_hardtanh",
     __file__,
-    "62a4a05ba943",
+    "0152a3df1260",
     operands=[
         Operand("matmul_bias", "col"),
         Operand("add_value", "col"),
@@ -48,10 +48,10 @@ _chain = Chain(
         "same": Mode(
             operands=(0, 1),
             attributes=(),
-            passes=(
-                Pass("forward", (0,), by_column=True, order="packed"),
-                Pass("backward", (0, 1, 2), by_column=True, order="packed"),
-                Pass("double_backward", (0, 1, 2, 3), by_column=True, order="packed"),
+            operators=(
+                Operator("forward", (0,), by_column=True, memory_format="packed"),
+                Operator("backward", (0, 1, 2), by_column=True, memory_format="packed"),
+                Operator("double_backward", (0, 1, 2, 3), by_column=True, memory_format="packed"),
             ),
             saved=(),
             random=False,

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_dropout_softmax", "3e3305463662")  # before anything of another version is called
+made_by("0.1.0", "matmul_dropout_softmax", "d875055f24a9")  # before anything of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass, refuse_proxy
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_dropout_softmax",
     __file__,
-    "3e3305463662",
+    "d875055f24a9",
     operands=[
         Operand("matmul_bias", "col"),
     ],
@@ -41,10 +41,10 @@ _chain = Chain(
         "train": Mode(
             operands=(0,),
             attributes=(0,),
-            passes=(
-                Pass("forward_train", (0,), order="packed", value=True),
-                Pass("backward_train", (0, 1), order="packed"),
-                Pass("double_backward_train", (0, 1, 2), order="packed"),
+            operators=(
+                Operator("forward_train", (0,), memory_format="packed", value=True),
+                Operator("backward_train", (0, 1), memory_format="packed"),
+                Operator("double_backward_train", (0, 1, 2), memory_format="packed"),
             ),
             saved=("row", "row"),
             random=True,
@@ -52,10 +52,10 @@ _chain = Chain(
         "eval": Mode(
             operands=(0,),
             attributes=(),
-            passes=(
-                Pass("forward_eval", (0,), order="packed", value=True),
-                Pass("backward_eval", (0, 1), order="packed"),
-                Pass("double_backward_eval", (0, 1, 2), order="packed"),
+            operators=(
+                Operator("forward_eval", (0,), memory_format="packed", value=True),
+                Operator("backward_eval", (0, 1), memory_format="packed"),
+                Operator("double_backward_eval", (0, 1, 2), memory_format="packed"),
             ),
             saved=("row", "row"),
             random=False,

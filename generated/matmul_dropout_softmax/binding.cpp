@@ -16,14 +16,14 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
-using fusegen::Order;
+using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward_train([[maybe_unused]] Tensor x,
                                                  [[maybe_unused]] Tensor matmul_bias,
                                                  [[maybe_unused]] Tensor seed,
                                                  [[maybe_unused]] double dropout_p) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -48,7 +48,7 @@ std::tuple<Tensor, Tensor> backward_train(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
@@ -79,7 +79,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
     [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -115,7 +115,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_train(
 
 std::tuple<Tensor, Tensor, Tensor> forward_eval([[maybe_unused]] Tensor x,
                                                 [[maybe_unused]] Tensor matmul_bias) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -139,7 +139,7 @@ std::tuple<Tensor, Tensor> backward_eval([[maybe_unused]] Tensor x,
                                          [[maybe_unused]] Tensor grad_y,
                                          [[maybe_unused]] Tensor softmax_max,
                                          [[maybe_unused]] Tensor softmax_sum) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
@@ -167,7 +167,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_matmul_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -202,7 +202,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward_eval(
 // forward_train without what only its derivatives need.
 Tensor forward_train_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                            [[maybe_unused]] Tensor seed, [[maybe_unused]] double dropout_p) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -221,7 +221,7 @@ Tensor forward_train_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor ma
 
 // forward_eval without what only its derivatives need.
 Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -242,8 +242,8 @@ Tensor forward_eval_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor mat
 #if defined(FUSEGEN_CPU)
 // The instruction set in use, for whoever measures or tests.
 extern "C" __attribute__((visibility("default"))) const char*
-fusegen_matmul_dropout_softmax_cpu_level() {
-  return fusegen::level_names[fusegen::level()];
+fusegen_matmul_dropout_softmax_cpu_isa() {
+  return fusegen::isa_names[fusegen::isa()];
 }
 
 FUSEGEN_LIBRARY(fusegen_matmul_dropout_softmax, DEF, nullptr) {

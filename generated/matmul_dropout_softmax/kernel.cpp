@@ -2,7 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
-// Compiled once for each instruction set (fusegen/levels.h).
+// Compiled once for each instruction set (fusegen/isa.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -43,8 +43,8 @@ void forward_train(const ForwardTrainArgs& args) {
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
     T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     typename K::Row row{};
@@ -154,8 +154,8 @@ void backward_train(const BackwardTrainArgs& args) {
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -267,8 +267,8 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
     const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
     T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -403,8 +403,8 @@ void forward_eval(const ForwardEvalArgs& args) {
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
     T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     typename K::Row row{};
@@ -509,8 +509,8 @@ void backward_eval(const BackwardEvalArgs& args) {
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -613,8 +613,8 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
     const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
     T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -726,38 +726,38 @@ template <class Level>
 void forward_train_cpu(fusegen::DType dtype, const ForwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_train<decltype(stored)>(args); });
 }
-template void forward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardTrainArgs&);
+template void forward_train_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const ForwardTrainArgs&);
 
 template <class Level>
 void backward_train_cpu(fusegen::DType dtype, const BackwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_train<decltype(stored)>(args); });
 }
-template void backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardTrainArgs&);
+template void backward_train_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const BackwardTrainArgs&);
 
 template <class Level>
 void double_backward_train_cpu(fusegen::DType dtype, const DoubleBackwardTrainArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward_train<decltype(stored)>(args); });
 }
-template void double_backward_train_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                                const DoubleBackwardTrainArgs&);
+template void double_backward_train_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType,
+                                                              const DoubleBackwardTrainArgs&);
 
 template <class Level>
 void forward_eval_cpu(fusegen::DType dtype, const ForwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward_eval<decltype(stored)>(args); });
 }
-template void forward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardEvalArgs&);
+template void forward_eval_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const ForwardEvalArgs&);
 
 template <class Level>
 void backward_eval_cpu(fusegen::DType dtype, const BackwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward_eval<decltype(stored)>(args); });
 }
-template void backward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardEvalArgs&);
+template void backward_eval_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const BackwardEvalArgs&);
 
 template <class Level>
 void double_backward_eval_cpu(fusegen::DType dtype, const DoubleBackwardEvalArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward_eval<decltype(stored)>(args); });
 }
-template void double_backward_eval_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                               const DoubleBackwardEvalArgs&);
+template void double_backward_eval_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType,
+                                                             const DoubleBackwardEvalArgs&);
 
 }  // namespace fusegen_matmul_dropout_softmax

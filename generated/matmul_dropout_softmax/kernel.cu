@@ -26,7 +26,7 @@ struct ForwardTrainLaunch {
 
 // What forward_train holds of a row.
 struct ForwardTrainHolds : ForwardTrainLaunch {
-  static constexpr bool singly = true;  // nothing of a row serves the next
+  static constexpr bool singly = true;  // rows share no state
   static constexpr int sums = 0;        // of its columns, in registers where there is room
   static constexpr bool beside = true;  // an element holds more than what is stored
   static constexpr bool light = false;  // that is soon computed
@@ -342,8 +342,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -603,7 +603,7 @@ struct BackwardTrainLaunch {
 
 // What backward_train holds of a row.
 struct BackwardTrainHolds : BackwardTrainLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 1;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -817,8 +817,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -1090,7 +1090,7 @@ struct DoubleBackwardTrainLaunch {
 
 // What double_backward_train holds of a row.
 struct DoubleBackwardTrainHolds : DoubleBackwardTrainLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -1367,8 +1367,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -1721,7 +1721,7 @@ struct ForwardEvalLaunch {
 
 // What forward_eval holds of a row.
 struct ForwardEvalHolds : ForwardEvalLaunch {
-  static constexpr bool singly = true;  // nothing of a row serves the next
+  static constexpr bool singly = true;  // rows share no state
   static constexpr int sums = 0;        // of its columns, in registers where there is room
   static constexpr bool beside = true;  // an element holds more than what is stored
   static constexpr bool light = false;  // that is soon computed
@@ -2027,8 +2027,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -2284,7 +2284,7 @@ struct BackwardEvalLaunch {
 
 // What backward_eval holds of a row.
 struct BackwardEvalHolds : BackwardEvalLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 1;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -2492,8 +2492,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };
@@ -2761,7 +2761,7 @@ struct DoubleBackwardEvalLaunch {
 
 // What double_backward_eval holds of a row.
 struct DoubleBackwardEvalHolds : DoubleBackwardEvalLaunch {
-  static constexpr bool singly = false;  // nothing of a row serves the next
+  static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 1;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
   static constexpr bool light = false;   // that is soon computed
@@ -3032,8 +3032,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
   using Index = std::conditional_t<V == 1, int64_t, uint32_t>;
   const Index first = Index(team.rank()) * blockDim.x + threadIdx.x,
               apart = Index(team.blocks()) * blockDim.x, end = Index(cols / V);
-  // Access n behind access c: one behind the row's end is the thread's first again, which is no new
-  // maximum.
+  // Access n after access c. Past the end of the row it is the first one again, which cannot change
+  // the maximum.
   [[maybe_unused]] const auto access = [&](Index c, int n) {
     return n == 0 || c + n * apart < end ? c + n * apart : first;
   };

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_gelu_softmax", "d9e24bf8f3dc")  # before anything of another version is called
+made_by("0.1.0", "matmul_gelu_softmax", "2165c388c3a2")  # before anything of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_gelu_softmax",
     __file__,
-    "d9e24bf8f3dc",
+    "2165c388c3a2",
     operands=[
         Operand("linear_bias", "col"),
     ],
@@ -41,10 +41,10 @@ _chain = Chain(
         "same": Mode(
             operands=(0,),
             attributes=(),
-            passes=(
-                Pass("forward", (0,), order="packed", value=True),
-                Pass("backward", (0, 1), order="packed"),
-                Pass("double_backward", (0, 1, 2), order="packed"),
+            operators=(
+                Operator("forward", (0,), memory_format="packed", value=True),
+                Operator("backward", (0, 1), memory_format="packed"),
+                Operator("double_backward", (0, 1, 2), memory_format="packed"),
             ),
             saved=("row", "row"),
             random=False,

@@ -16,12 +16,12 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
-using fusegen::Order;
+using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor linear_bias) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
   const Tensor y_out = activation.full_result();
@@ -44,7 +44,7 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] Tensor softmax_max,
                                     [[maybe_unused]] Tensor softmax_sum) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
@@ -72,7 +72,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor linear_bias, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_linear_bias,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -106,7 +106,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
 
 // forward without what only its derivatives need.
 Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor linear_bias) {
-  Activation activation(x, {2, -1, -1, 1, Order::packed});
+  Activation activation(x, {2, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor linear_bias_ = activation.col(linear_bias, "linear_bias");
   const Tensor y_out = activation.full_result();
@@ -127,8 +127,8 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor linear_b
 #if defined(FUSEGEN_CPU)
 // The instruction set in use, for whoever measures or tests.
 extern "C" __attribute__((visibility("default"))) const char*
-fusegen_matmul_gelu_softmax_cpu_level() {
-  return fusegen::level_names[fusegen::level()];
+fusegen_matmul_gelu_softmax_cpu_isa() {
+  return fusegen::isa_names[fusegen::isa()];
 }
 
 FUSEGEN_LIBRARY(fusegen_matmul_gelu_softmax, DEF, nullptr) {

@@ -2,7 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
-// Compiled once for each instruction set (fusegen/levels.h).
+// Compiled once for each instruction set (fusegen/isa.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -40,8 +40,8 @@ void forward(const ForwardArgs& args) {
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
     T* const softmax_sum_blocks = softmax_sum_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     typename K::Row row{};
@@ -146,8 +146,8 @@ void backward(const BackwardArgs& args) {
     std::fill_n(grad_linear_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -258,8 +258,8 @@ void double_backward(const DoubleBackwardArgs& args) {
     T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
     const Buffer<T> grad_softmax_sum_4_blocks_memory(blocks);
     T* const grad_softmax_sum_4_blocks = grad_softmax_sum_4_blocks_memory.data();
-    // The stages see the row at hand through these. A stage is made once, not for each row: that
-    // takes as long as to run it on a short one.
+    // The stages see the row at hand through these. Each is made once: for short rows, making it
+    // costs as much as running it.
     int64_t at = 0;
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
@@ -379,19 +379,18 @@ template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward<decltype(stored)>(args); });
 }
-template void forward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardArgs&);
+template void forward_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const ForwardArgs&);
 
 template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward<decltype(stored)>(args); });
 }
-template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
+template void backward_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const BackwardArgs&);
 
 template <class Level>
 void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward<decltype(stored)>(args); });
 }
-template void double_backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                          const DoubleBackwardArgs&);
+template void double_backward_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const DoubleBackwardArgs&);
 
 }  // namespace fusegen_matmul_gelu_softmax

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_swish_scale", "ffed1ff921e4")  # before anything of another version is called
+made_by("0.1.0", "matmul_swish_scale", "f6990900fc6f")  # before anything of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
 
 __all__ = ["Module", "apply"]
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_swish_scale",
     __file__,
-    "ffed1ff921e4",
+    "f6990900fc6f",
     operands=[
         Operand("matmul_bias", "col"),
     ],
@@ -41,10 +41,10 @@ _chain = Chain(
         "same": Mode(
             operands=(0,),
             attributes=(0,),
-            passes=(
-                Pass("forward", (0,), by_column=True, order="packed"),
-                Pass("backward", (0, 1), by_column=True, order="packed"),
-                Pass("double_backward", (0, 1, 2), by_column=True, order="packed"),
+            operators=(
+                Operator("forward", (0,), by_column=True, memory_format="packed"),
+                Operator("backward", (0, 1), by_column=True, memory_format="packed"),
+                Operator("double_backward", (0, 1, 2), by_column=True, memory_format="packed"),
             ),
             saved=(),
             random=False,

@@ -16,12 +16,12 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
-using fusegen::Order;
+using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                [[maybe_unused]] double scaling_factor) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
   const Tensor y_out = activation.full_result();
@@ -40,7 +40,7 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
 std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor matmul_bias,
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] double scaling_factor) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor matmul_bias_ = activation.col(matmul_bias, "matmul_bias");
@@ -67,7 +67,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                                    [[maybe_unused]] Tensor grad_grad_x,
                                                    [[maybe_unused]] Tensor grad_grad_matmul_bias,
                                                    [[maybe_unused]] double scaling_factor) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -101,9 +101,8 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
 
 #if defined(FUSEGEN_CPU)
 // The instruction set in use, for whoever measures or tests.
-extern "C" __attribute__((visibility("default"))) const char*
-fusegen_matmul_swish_scale_cpu_level() {
-  return fusegen::level_names[fusegen::level()];
+extern "C" __attribute__((visibility("default"))) const char* fusegen_matmul_swish_scale_cpu_isa() {
+  return fusegen::isa_names[fusegen::isa()];
 }
 
 FUSEGEN_LIBRARY(fusegen_matmul_swish_scale, DEF, nullptr) {

@@ -2,7 +2,7 @@
 // `fusegen build` writes it anew from the spec.
 //
 // The kernels on the CPU: loops around the functions of element.h, which the compiler vectorises.
-// Compiled once for each instruction set (fusegen/levels.h).
+// Compiled once for each instruction set (fusegen/isa.h).
 #include "fusegen/cpu.h"
 
 #include "element.h"
@@ -185,19 +185,18 @@ template <class Level>
 void forward_cpu(fusegen::DType dtype, const ForwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { forward<decltype(stored)>(args); });
 }
-template void forward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const ForwardArgs&);
+template void forward_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const ForwardArgs&);
 
 template <class Level>
 void backward_cpu(fusegen::DType dtype, const BackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { backward<decltype(stored)>(args); });
 }
-template void backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType, const BackwardArgs&);
+template void backward_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const BackwardArgs&);
 
 template <class Level>
 void double_backward_cpu(fusegen::DType dtype, const DoubleBackwardArgs& args) {
   fusegen::with_dtype(dtype, [&](auto stored) { double_backward<decltype(stored)>(args); });
 }
-template void double_backward_cpu<fusegen::FUSEGEN_LEVEL>(fusegen::DType,
-                                                          const DoubleBackwardArgs&);
+template void double_backward_cpu<fusegen::FUSEGEN_ISA>(fusegen::DType, const DoubleBackwardArgs&);
 
 }  // namespace fusegen_matmul_swish_scale

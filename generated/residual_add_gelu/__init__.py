@@ -23,16 +23,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu", "c3d334f8daf0")  # before anything of another version is called
+made_by("0.1.0", "residual_add_gelu", "981449b5c223")  # before anything of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "residual_add_gelu",
     __file__,
-    "c3d334f8daf0",
+    "981449b5c223",
     operands=[
         Operand("residual", "full"),
     ],
@@ -40,10 +40,10 @@ _chain = Chain(
         "same": Mode(
             operands=(0,),
             attributes=(),
-            passes=(
-                Pass("forward", (0,), by_column=True, order="any"),
-                Pass("backward", (0, 1), by_column=True, order="any"),
-                Pass("double_backward", (0, 1, 2), by_column=True, order="any"),
+            operators=(
+                Operator("forward", (0,), by_column=True, memory_format="any"),
+                Operator("backward", (0, 1), by_column=True, memory_format="any"),
+                Operator("double_backward", (0, 1, 2), by_column=True, memory_format="any"),
             ),
             saved=(),
             random=False,

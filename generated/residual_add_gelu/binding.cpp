@@ -16,11 +16,11 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
-using fusegen::Order;
+using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual) {
-  Activation activation(x, {0, -1, -1, 1, Order::any});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor y_out = activation.full_result();
@@ -38,7 +38,7 @@ Tensor forward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual) {
 
 std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor residual,
                                     [[maybe_unused]] Tensor grad_y) {
-  Activation activation(x, {0, -1, -1, 1, Order::any});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -64,7 +64,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                                    [[maybe_unused]] Tensor grad_y,
                                                    [[maybe_unused]] Tensor grad_grad_x,
                                                    [[maybe_unused]] Tensor grad_grad_residual) {
-  Activation activation(x, {0, -1, -1, 1, Order::any});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor residual_ = activation.full(residual, "residual");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
@@ -98,9 +98,8 @@ std::tuple<Tensor, Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
 
 #if defined(FUSEGEN_CPU)
 // The instruction set in use, for whoever measures or tests.
-extern "C" __attribute__((visibility("default"))) const char*
-fusegen_residual_add_gelu_cpu_level() {
-  return fusegen::level_names[fusegen::level()];
+extern "C" __attribute__((visibility("default"))) const char* fusegen_residual_add_gelu_cpu_isa() {
+  return fusegen::isa_names[fusegen::isa()];
 }
 
 FUSEGEN_LIBRARY(fusegen_residual_add_gelu, DEF, nullptr) {

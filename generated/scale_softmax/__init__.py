@@ -25,16 +25,16 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "scale_softmax", "666fb41cbf03")  # before anything of another version is called
+made_by("0.1.0", "scale_softmax", "55406c527136")  # before anything of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "scale_softmax",
     __file__,
-    "666fb41cbf03",
+    "55406c527136",
     operands=[
         Operand("scale", "scalar"),
     ],
@@ -42,10 +42,10 @@ _chain = Chain(
         "same": Mode(
             operands=(0,),
             attributes=(),
-            passes=(
-                Pass("forward", (0,), order="packed", value=True),
-                Pass("backward", (0, 1), order="packed"),
-                Pass("double_backward", (0, 1, 2), order="packed"),
+            operators=(
+                Operator("forward", (0,), memory_format="packed", value=True),
+                Operator("backward", (0, 1), memory_format="packed"),
+                Operator("double_backward", (0, 1, 2), memory_format="packed"),
             ),
             saved=("row", "row"),
             random=False,

@@ -16,12 +16,12 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
-using fusegen::Order;
+using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor scale) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor scale_ = activation.scalar(scale, "scale");
   const Tensor y_out = activation.full_result();
@@ -44,7 +44,7 @@ std::tuple<Tensor, Tensor> backward([[maybe_unused]] Tensor x, [[maybe_unused]] 
                                     [[maybe_unused]] Tensor grad_y,
                                     [[maybe_unused]] Tensor softmax_max,
                                     [[maybe_unused]] Tensor softmax_sum) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor scale_ = activation.scalar(scale, "scale");
@@ -72,7 +72,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
     [[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale, [[maybe_unused]] Tensor grad_y,
     [[maybe_unused]] Tensor grad_grad_x, [[maybe_unused]] Tensor grad_grad_scale,
     [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -105,7 +105,7 @@ std::tuple<Tensor, Tensor, Tensor> double_backward(
 
 // forward without what only its derivatives need.
 Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor scale_ = activation.scalar(scale, "scale");
   const Tensor y_out = activation.full_result();
@@ -125,8 +125,8 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor scale) {
 
 #if defined(FUSEGEN_CPU)
 // The instruction set in use, for whoever measures or tests.
-extern "C" __attribute__((visibility("default"))) const char* fusegen_scale_softmax_cpu_level() {
-  return fusegen::level_names[fusegen::level()];
+extern "C" __attribute__((visibility("default"))) const char* fusegen_scale_softmax_cpu_isa() {
+  return fusegen::isa_names[fusegen::isa()];
 }
 
 FUSEGEN_LIBRARY(fusegen_scale_softmax, DEF, nullptr) {

@@ -23,27 +23,27 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "swish_tanh_mish", "b0ea906d1ea7")  # before anything of another version is called
+made_by("0.1.0", "swish_tanh_mish", "2b1c840ad87a")  # before anything of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "swish_tanh_mish",
     __file__,
-    "b0ea906d1ea7",
+    "2b1c840ad87a",
     operands=[
     ],
     modes={
         "same": Mode(
             operands=(),
             attributes=(),
-            passes=(
-                Pass("forward", (0,), by_column=True, order="any"),
-                Pass("backward", (0,), by_column=True, order="any"),
-                Pass("double_backward", (0, 1), by_column=True, order="any"),
-                Pass("triple_backward", (0, 1, 2), by_column=True, order="any"),
+            operators=(
+                Operator("forward", (0,), by_column=True, memory_format="any"),
+                Operator("backward", (0,), by_column=True, memory_format="any"),
+                Operator("double_backward", (0, 1), by_column=True, memory_format="any"),
+                Operator("triple_backward", (0, 1, 2), by_column=True, memory_format="any"),
             ),
             saved=(),
             random=False,

@@ -16,11 +16,11 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
-using fusegen::Order;
+using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
 Tensor forward([[maybe_unused]] Tensor x) {
-  Activation activation(x, {0, -1, -1, 1, Order::any});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor y_out = activation.full_result();
   ForwardArgs args{};
@@ -34,7 +34,7 @@ Tensor forward([[maybe_unused]] Tensor x) {
 }
 
 Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y) {
-  Activation activation(x, {0, -1, -1, 1, Order::any});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_x_out = activation.full_result();
@@ -53,7 +53,7 @@ Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y) {
 std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor grad_y,
                                            [[maybe_unused]] Tensor grad_grad_x) {
-  Activation activation(x, {0, -1, -1, 1, Order::any});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -79,7 +79,7 @@ std::tuple<Tensor, Tensor, Tensor> triple_backward([[maybe_unused]] Tensor x,
                                                    [[maybe_unused]] Tensor grad_grad_x,
                                                    [[maybe_unused]] Tensor grad_grad_x_2,
                                                    [[maybe_unused]] Tensor grad_grad_grad_y) {
-  Activation activation(x, {0, -1, -1, 1, Order::any});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::any});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -113,8 +113,8 @@ std::tuple<Tensor, Tensor, Tensor> triple_backward([[maybe_unused]] Tensor x,
 
 #if defined(FUSEGEN_CPU)
 // The instruction set in use, for whoever measures or tests.
-extern "C" __attribute__((visibility("default"))) const char* fusegen_swish_tanh_mish_cpu_level() {
-  return fusegen::level_names[fusegen::level()];
+extern "C" __attribute__((visibility("default"))) const char* fusegen_swish_tanh_mish_cpu_isa() {
+  return fusegen::isa_names[fusegen::isa()];
 }
 
 FUSEGEN_LIBRARY(fusegen_swish_tanh_mish, DEF, nullptr) {

@@ -23,26 +23,26 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "temperature_softmax", "9d48aa85e14f")  # before anything of another version is called
+made_by("0.1.0", "temperature_softmax", "1f5eb5784c81")  # before anything of another version is called
 
-from fusegen.runtime import Chain, FusedModule, Mode, Operand, Pass
+from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
 __all__ = ["Module", "apply"]
 
 _chain = Chain(
     "temperature_softmax",
     __file__,
-    "9d48aa85e14f",
+    "1f5eb5784c81",
     operands=[
     ],
     modes={
         "same": Mode(
             operands=(),
             attributes=(0,),
-            passes=(
-                Pass("forward", (0,), order="packed", value=True),
-                Pass("backward", (0,), order="packed"),
-                Pass("double_backward", (0, 1), order="packed"),
+            operators=(
+                Operator("forward", (0,), memory_format="packed", value=True),
+                Operator("backward", (0,), memory_format="packed"),
+                Operator("double_backward", (0, 1), memory_format="packed"),
             ),
             saved=("row", "row"),
             random=False,

@@ -16,12 +16,12 @@ namespace {
 
 using fusegen::Activation;
 using fusegen::Kind;
-using fusegen::Order;
+using fusegen::MemoryFormat;
 using fusegen::Tensor;
 
 std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] double temperature) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor y_out = activation.full_result();
   const Tensor softmax_max_out = activation.statistics(Kind::row);
@@ -42,7 +42,7 @@ std::tuple<Tensor, Tensor, Tensor> forward([[maybe_unused]] Tensor x,
 Tensor backward([[maybe_unused]] Tensor x, [[maybe_unused]] Tensor grad_y,
                 [[maybe_unused]] Tensor softmax_max, [[maybe_unused]] Tensor softmax_sum,
                 [[maybe_unused]] double temperature) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor softmax_max_ = activation.saved(softmax_max, "softmax_max", Kind::row);
@@ -69,7 +69,7 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
                                            [[maybe_unused]] Tensor softmax_max,
                                            [[maybe_unused]] Tensor softmax_sum,
                                            [[maybe_unused]] double temperature) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor grad_y_ = activation.full(grad_y, "grad_y");
   const Tensor grad_grad_x_ = activation.full(grad_grad_x, "grad_grad_x");
@@ -97,7 +97,7 @@ std::tuple<Tensor, Tensor> double_backward([[maybe_unused]] Tensor x,
 
 // forward without what only its derivatives need.
 Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] double temperature) {
-  Activation activation(x, {0, -1, -1, 1, Order::packed});
+  Activation activation(x, {0, -1, -1, 1, MemoryFormat::packed});
   const Tensor x_ = activation.full(x, "x");
   const Tensor y_out = activation.full_result();
   ForwardArgs args{};
@@ -117,8 +117,8 @@ Tensor forward_value([[maybe_unused]] Tensor x, [[maybe_unused]] double temperat
 #if defined(FUSEGEN_CPU)
 // The instruction set in use, for whoever measures or tests.
 extern "C" __attribute__((visibility("default"))) const char*
-fusegen_temperature_softmax_cpu_level() {
-  return fusegen::level_names[fusegen::level()];
+fusegen_temperature_softmax_cpu_isa() {
+  return fusegen::isa_names[fusegen::isa()];
 }
 
 FUSEGEN_LIBRARY(fusegen_temperature_softmax, DEF, nullptr) {

@@ -58,7 +58,7 @@ LOSSES = {
     "nll_4": _loss("nll_loss", "nll_4", _WEIGHTED),
     "nll_none_3": _loss("nll_loss", "nll_none_3", _WEIGHTED),
 }
-#: Behind a convolution, in front of steps that go on with the loss of each row, and what else has columns.
+#: After a convolution, before steps that go on with the loss of each row, and what else has columns.
 CHAINS = {
     "conv_mean": f"{_CONV}{_PLAIN}chain:\n  - conv2d: {{name: conv}}\n  - cross_entropy: target\n",
     "conv_none": f"{_CONV}{_PLAIN}chain:\n{_NORMED}"
@@ -213,7 +213,7 @@ def test_everybody_is_told_the_shape(built: Built) -> None:
     _, package = built("none_4")
     x = torch.randn(2, 5, 3, 7, dtype=torch.float64, requires_grad=True)
     target = torch.randint(5, (2, 3, 7))
-    forward, backward, _ = package._chain.passes("same")
+    forward, backward, _ = package._chain.operators("same")
     value, *statistics = forward.run((x, target))
     torch.library.opcheck(forward.operator, (x, target))
     cotangent = torch.randn_like(value).requires_grad_()
@@ -301,7 +301,7 @@ def test_a_wrong_call_is_told(
             "example.yaml:5: dim 2 does not exist",
         ),
     ],
-    ids=["col", "one number", "two legs", "dropped"],
+    ids=["col", "one number", "two segments", "dropped"],
 )
 def test_a_mistake_is_told(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "example.yaml").write_text(text)

@@ -217,7 +217,7 @@ def test_a_call_that_does_not_fit_is_refused(
     ("text", "message", "line"),
     [
         ("chain:\n  - gelu\n  - glu\n", "glu without 'gate' takes the halves of x", 3),
-        ("chain:\n  - glu\n  - swiglu\n", "put it first, or directly behind the source", 3),
+        ("chain:\n  - glu\n  - swiglu\n", "put it first, or directly after the source", 3),
         (
             "chain:\n  - glu: {dim: 0}\n",
             "the halves of .* lie along the last dim: dim is -1 or 1",
@@ -251,7 +251,7 @@ def test_a_spec_that_cannot_be_is_refused(text: str, message: str, line: int) ->
 
 
 @pytest.mark.parametrize(
-    ("chain", "legs"),
+    ("chain", "segments"),
     [
         ("glu: {dim: 3}, exp, softmax: {dim: 1}, tanh", ["glu exp", "softmax tanh"]),
         ("glu: {dim: 2}, softmax: {dim: 1}, amax: {dim: 3}", ["glu", "softmax", "amax"]),
@@ -261,11 +261,13 @@ def test_a_spec_that_cannot_be_is_refused(text: str, message: str, line: int) ->
         ("glu: {dim: 2}, softmax: {dim: 3}, amax: {dim: 1}", ["glu softmax", "amax"]),
     ],
 )
-def test_halves_across_a_row_are_a_leg_of_their_own(chain: str, legs: list[str]) -> None:
+def test_halves_across_a_row_are_a_segment_of_their_own(chain: str, segments: list[str]) -> None:
     derived = derive(parse(f"order: 1\ndims: 4\nchain: [{chain}]\n", "example"))
-    assert [" ".join(step.label for step in leg.steps) for leg in derived.legs] == legs
-    halved = [bool(leg.layout.halved) for leg in derived.legs]
-    assert halved == [True, *[False] * (len(legs) - 1)]
+    assert [
+        " ".join(step.label for step in segment.steps) for segment in derived.segments
+    ] == segments
+    halved = [bool(segment.layout.halved) for segment in derived.segments]
+    assert halved == [True, *[False] * (len(segments) - 1)]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +286,7 @@ def test_a_norm_is_as_wide_as_what_reaches_it(norm: str, width: str) -> None:
     assert str(spec.steps[-1].settings["features"]) == width
 
 
-def test_an_operand_of_half_the_width_serves_every_leg() -> None:
+def test_an_operand_of_half_the_width_serves_every_segment() -> None:
     text = (
         "dims: 4\noperands: {w: full}\nchain:\n  - glu: {dim: 1}\n  - mul: w\n"
         "  - softmax: {dim: 1}\n  - softmax: {dim: 2}\n  - mul: w\n"
@@ -292,8 +294,8 @@ def test_an_operand_of_half_the_width_serves_every_leg() -> None:
     derived = derive(parse(text, "example"))
     reached = derived.reached((3, 8, 5, 6))
     assert reached == ((3, 8, 5, 6), (3, 4, 5, 6))
-    for leg, x in zip(derived.legs, reached, strict=True):
-        assert leg.operands[0].shape(x, leg.layout) == (3, 4, 5, 6)
+    for segment, x in zip(derived.segments, reached, strict=True):
+        assert segment.operands[0].shape(x, segment.layout) == (3, 4, 5, 6)
 
 
 def test_a_batch_norm_of_halves_of_the_batch(halved: Halved) -> None:

@@ -52,7 +52,7 @@ def test_everybody_is_told_the_shape(name: str, out: Path) -> None:
     _, *shapes = CHAINS[name]
     package = load(name, out)
     x, b = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes)
-    forward, backward, _ = package._chain.passes("same")
+    forward, backward, _ = package._chain.operators("same")
     found = forward.run((x, b))
     value, *statistics = (found,) if isinstance(found, Tensor) else found
     cotangent = torch.randn_like(value).requires_grad_()

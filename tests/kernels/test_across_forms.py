@@ -31,7 +31,7 @@ extern "C" void choose(const int64_t* given, int64_t* found) {
   for (int n = 0; n < 5; ++n) found[n] = all[n];
 }
 """
-#: Columns and what is behind them, at and around the places where the choice changes: one, odd numbers, what
+#: Columns and what is after them, at and around the places where the choice changes: one, odd numbers, what
 #: wide accesses need and do not fit, what 32, 64 and 128 bytes hold, an image's 7 x 7, 14 x 14 and 56 x 56.
 COLUMNS = sorted({1, 3, 7, 33, 256} | {2**k + d for k in range(5, 13) for d in (0, 1)})
 INNER = [2, 3, 4, 7, 8, 9, 16, 32, 33, 49, 64, 196, 56 * 56]
@@ -103,7 +103,7 @@ def test_a_block_covers_its_rows(width: int, size: int, items: int, choose: Choo
         ((64 * 3136, 512, 3136, 4, 8, 1, 2), (8, 8, 64, 64, 98)),
         # Few columns: more threads side by side.
         ((8 * 1024, 3, 1024, 4, 8, 1, 4), (8, 32, 1, 8, 8)),
-        # Little behind the columns: no thread without rows.
+        # Little after the columns: no thread without rows.
         ((8 * 4, 64, 4, 4, 8, 1, 4), (8, 1, 32, 8, 1)),
         # More columns than a block holds are read again: 32 bytes of each, so that they stay in a cache.
         ((2 * 64, 5000, 64, 4, 8, 2, 4), (0, 2, 256, 2, 8)),

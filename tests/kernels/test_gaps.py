@@ -65,7 +65,7 @@ def compare(
         shape
     )
     wanted = run(package, case, full, along)
-    by_element = chain.legs[-1].outline in {"like", "half"}
+    by_element = chain.segments[-1].outline in {"like", "half"}
     given = [lying(t) for t in full]
     cotangent = lying(along) if by_element else along
     with torch.profiler.profile() as profile:
@@ -97,7 +97,7 @@ def test_a_part_of_a_wider_tensor(
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", SHAPED)
 def test_a_part_of_an_image(name: str, device: str, shaped_packages: Path) -> None:
-    """Gaps behind each row, matrix or channel, whatever the layout; halves have gaps of their own."""
+    """Gaps after each row, matrix or channel, whatever the layout; halves have gaps of their own."""
     chain, package = pipeline.derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)
     shape = doubled(chain, SHAPES[chain.layout.rank or 2])
     case = verify.make_case(chain, shape, training=False, device=device)
@@ -112,7 +112,7 @@ def test_a_part_of_an_image(name: str, device: str, shaped_packages: Path) -> No
     "name", ["conv2d_channel_softmax_sigmoid", "conv2d_glu_channel_softmax", "conv2d_min_tanh_tanh"]
 )
 def test_a_part_of_a_channels_last_image(name: str, device: str, shaped_packages: Path) -> None:
-    """A gap behind the channels of each pixel; results have none."""
+    """A gap after the channels of each pixel; results have none."""
     chain, package = pipeline.derive(CHAINS / f"{name}.yaml"), load(name, shaped_packages)
     case = verify.make_case(chain, doubled(chain, SHAPES[4]), training=False, device=device)
     for lying in (

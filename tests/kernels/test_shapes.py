@@ -292,7 +292,7 @@ def test_another_number_of_dims_is_refused(shaped: Shaped) -> None:
     [
         (
             "chain:\n  - instance_norm: {features: 3}\n",
-            "example.yaml:2: instance_norm needs dims behind the channel",
+            "example.yaml:2: instance_norm needs dims after the channel",
         ),
         (
             'chain:\n  - group_norm: {features: 8, num_groups: 2}\n  - expr: "x - mean(x)"\n',

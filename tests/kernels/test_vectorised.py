@@ -48,13 +48,13 @@ def hot_loops(source: str) -> list[tuple[int, int, int]]:
     return found
 
 
-def report(compiler: str, kernel: Path, dtype: str, level: str, folder: Path) -> str:
+def report(compiler: str, kernel: Path, dtype: str, isa: str, folder: Path) -> str:
     """Compile a kernel for one dtype; return what the compiler says of its loops."""
     only = folder / "only.h"
     only.write_text(_ONE_DTYPE.format(dtype=dtype))
     path = shutil.which(compiler)
     assert path is not None
-    flags = Compilers(Path(path), None).kernel_flags(level)
+    flags = Compilers(Path(path), None).kernel_flags(isa)
     command = [path, *flags, *_REPORT[compiler]]
     command += ["-include", str(only), "-c", str(kernel), "-o", str(folder / "kernel.o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -77,18 +77,18 @@ def scalar_loops(found: str, source: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    ("compiler", "level", "dtypes"),
+    ("compiler", "isa", "dtypes"),
     [pytest.param(*build, id="-".join(build[:2])) for build in _BUILDS],
 )
 def test_every_hot_loop_is_a_vector_loop(
-    compiler: str, level: str, dtypes: tuple[str, ...], name: str, tmp_path: Path
+    compiler: str, isa: str, dtypes: tuple[str, ...], name: str, tmp_path: Path
 ) -> None:
     if compiler != "g++" and shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     kernel = ROOT / "generated" / name / "kernel.cpp"
     assert hot_loops(kernel.read_text())
     for dtype in dtypes:
-        found = report(compiler, kernel, dtype, level, tmp_path)
+        found = report(compiler, kernel, dtype, isa, tmp_path)
         assert not scalar_loops(found, kernel), dtype
         # A gather in a loop over neighbours means that the compiler could not tell they are neighbours.
         assert not re.search(r"_(?:gather|scatter)", found), dtype

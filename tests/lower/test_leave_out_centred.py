@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from fusegen.lower.operators.leave_out_centred import leave_out_centred
 
 from fusegen.lower.part import Part
-from fusegen.lower.passes.leave_out_centred import leave_out_centred
 from fusegen.program import Kind, Output, Program, Reduce
 from fusegen.program.builder import Builder
 from fusegen.toolchain.pipeline import derive
@@ -32,7 +32,7 @@ def backward(*, of: str = "x", factor: str = "late", weight: bool = False) -> Pr
 
 
 def left(program: Program) -> Program:
-    """Return what the pass leaves of a derivative, for which the forward pass saved something."""
+    """Return what the operator leaves of a derivative, for which the forward pass saved something."""
     saved = Reduce("saved", Kind.ROW, "sum", program.inputs[0])
     (part,) = leave_out_centred(Part(program, (saved,)))
     return part.program
@@ -59,8 +59,8 @@ def test_what_is_not_stays(other: dict[str, Any]) -> None:
 
 
 def test_a_layer_norms_backward_waits_for_one_exchange() -> None:
-    (leg,) = derive(ROOT / "benchmarks/specs/layer_norm.yaml").legs
-    kernels = {k.name: k for mode in leg.modes for k in mode.kernels}
+    (segment,) = derive(ROOT / "benchmarks/specs/layer_norm.yaml").segments
+    kernels = {k.name: k for mode in segment.modes for k in mode.kernels}
     assert [len(stage.reductions) for stage in kernels["backward"].stages] == [2, 0]
 
 
@@ -68,7 +68,7 @@ def test_a_saved_sum_keeps_its_shape(tmp_path: Path) -> None:
     """The sum of a layer norm's result less a number is that number for every row: it is saved by row."""
     path = tmp_path / "norm_of_a_shifted_norm.yaml"
     path.write_text("order: 1\nchain:\n  - layer_norm: {bias: -1.0}\n  - layer_norm\n")
-    ((mode,),) = (leg.modes for leg in derive(path).legs)
+    ((mode,),) = (segment.modes for segment in derive(path).segments)
     forward, backward = mode.kernels
     handed = {r.name: r.kind for r in forward.results}
     assert {f.name: f.kind for f in backward.saved}.items() <= handed.items()

@@ -1,4 +1,4 @@
-"""What is done between the passes over a row: products taken early, maxima joined with their sums."""
+"""What is done between the operators over a row: products taken early, maxima joined with their sums."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_product_that_a_late_value_adds_is_kept_as_one() -> None:
 
 @pytest.mark.parametrize("name", ["layer_norm", "group_norm"])
 def test_what_is_computed_anew_is_computed_where_it_is_used_alone(name: str) -> None:
-    """Their backward takes 2 (x - mean) behind the sums: the stage that makes these has no such line."""
+    """Their backward takes 2 (x - mean) after the sums: the stage that makes these has no such line."""
     (mode,) = derive(ROOT / "benchmarks" / "specs" / f"{name}.yaml").modes
     for kernel in mode.kernels:
         for stage in kernel.stages:

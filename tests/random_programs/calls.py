@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fusegen.chain import Chain
-from fusegen.chain.segment import Leg
+from fusegen.chain.segment import Segment
 from random_programs.program import Program
 
 #: What `ignore_index` is by default.
@@ -111,13 +111,13 @@ def _operands(
     program: Program, chain: Chain, x: Tensor, generator: torch.Generator, *, exact: bool
 ) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    for leg, reached in zip(chain.legs, chain.reached(x.shape), strict=True):
-        for operand in leg.operands:
+    for segment, reached in zip(chain.segments, chain.reached(x.shape), strict=True):
+        for operand in segment.operands:
             if operand.handed or operand.name in found:
                 continue
-            shape = operand.shape(reached, leg.layout)
+            shape = operand.shape(reached, segment.layout)
             if operand.integer:
-                count = classes(leg, reached, operand.name)
+                count = classes(segment, reached, operand.name)
                 drawn = torch.randint(count, shape, generator=generator)
                 ignored = torch.rand(shape, generator=generator) < 0.15
                 number = _ignored(program, operand.name)
@@ -131,19 +131,19 @@ def _operands(
     return found
 
 
-def classes(leg: Leg, reached: Sequence[int], target: str) -> int:
-    """Return how many classes a loss has, of which an earlier step of its leg may have left one.
+def classes(segment: Segment, reached: Sequence[int], target: str) -> int:
+    """Return how many classes a loss has, of which an earlier step of its segment may have left one.
 
     Args:
-        leg: the leg of the loss.
+        segment: the segment of the loss.
         reached: the shape of what reaches it.
         target: the operand that holds the classes.
     """
-    before = itertools.takewhile(lambda step: target not in step.tensors, leg.steps)
+    before = itertools.takewhile(lambda step: target not in step.tensors, segment.steps)
     if any(step.op is not None and "keepdim" in step.attributes for step in before):
         return 1
-    activation = leg.layout.half(reached)
-    return max(math.prod(activation[dim] for dim in leg.layout.columns), 1)
+    activation = segment.layout.half(reached)
+    return max(math.prod(activation[dim] for dim in segment.layout.columns), 1)
 
 
 def _ignored(program: Program, target: str) -> int | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fusegen.chain import Chain
-from fusegen.chain.cut_into_segments import stretches_of
+from fusegen.chain.cut_into_segments import spans_of
 from random_programs import noise, reference
 from random_programs.calls import Case, apply, cases, restrided
 from random_programs.modules import module_case
@@ -174,9 +174,9 @@ def _compare(
 
 def _handed(chain: Chain) -> set[int]:
     """Return the places in the chain of those steps whose values one kernel writes and another reads."""
-    stretches = stretches_of(chain.spec)
-    labels = {stretch.steps[-1].label for stretch in stretches[:-1]}
-    labels |= {name for stretch in stretches for name in stretch.handed}
+    spans = spans_of(chain.spec)
+    labels = {span.steps[-1].label for span in spans[:-1]}
+    labels |= {name for span in spans for name in span.handed}
     return {place for place, step in enumerate(chain.spec.steps) if step.label in labels}
 
 

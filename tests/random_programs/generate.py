@@ -337,7 +337,7 @@ class Generator:
             given[op.submodule.flag] = not op.submodule.flagged
 
     def _after(self, op: Op, given: dict[str, Any]) -> None:
-        """Follow the dims behind a step."""
+        """Follow the dims after a step."""
         if op.over == "channel":
             self.wide = False
         if op.dims and op.name in _REDUCE:

@@ -97,13 +97,13 @@ def _inputs(
         found["mat2"] = torch.randn(size, generator=generator, dtype=torch.float64)
     weights = {n: p for n, p in made.named_parameters() if n.endswith(".weight")}
     product = _product(program, chain, {**weights, **found})
-    for leg, reached in zip(chain.legs, chain.reached(product.shape), strict=True):
-        for operand in leg.operands:
+    for segment, reached in zip(chain.segments, chain.reached(product.shape), strict=True):
+        for operand in segment.operands:
             if operand.handed or operand.owner or operand.name in {*found, "input"}:
                 continue
-            size = operand.shape(reached, leg.layout)
+            size = operand.shape(reached, segment.layout)
             if operand.integer:
-                count = classes(leg, reached, operand.name)
+                count = classes(segment, reached, operand.name)
                 found[operand.name] = torch.randint(count, size, generator=generator)
                 continue
             drawn = torch.randn(size, generator=generator, dtype=torch.float64)

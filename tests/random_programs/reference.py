@@ -323,7 +323,7 @@ def _affine(x: Tensor, weight: Value, bias: Value = None) -> Tensor:
 
 
 def _over(x: Tensor, dim: Any, function: Callable[..., Tensor], eps: float) -> Tensor:
-    """Return a norm of torch over any neighbouring dims: they are moved behind the others and back."""
+    """Return a norm of torch over any neighbouring dims: they are moved after the others and back."""
     dims = sorted(d % x.dim() for d in _tuple(dim))
     last = list(range(-len(dims), 0))
     sizes = [x.shape[d] for d in dims]

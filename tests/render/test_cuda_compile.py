@@ -39,9 +39,9 @@ OF_A_BATCH = re.compile(r"double_backward_train")
 #: A streamed row has its next vectors in registers too, in 16-bit types one of the 64 too many, where it
 #: waits for the L2 cache anyway. Half the threads would cost more.
 STREAMED = re.compile(r"_streamed")
-#: Sixteen floats in one of two blocks' 64 registers: up to five too many in a cluster, or behind a gate. Half
+#: Sixteen floats in one of two blocks' 64 registers: up to five too many in a cluster, or after a gate. Half
 #: as many would cost more: the exchanges of a cluster would be twice as many
-#: (docs/notes/2026-11-22_norms.md). The fifth is a gap's, counted behind a branch, which spares one in a
+#: (docs/notes/2026-11-22_norms.md). The fifth is a gap's, counted after a branch, which spares one in a
 #: layer norm's backward.
 SIXTEEN_FLOATS = re.compile(r"_heldIfLi4ELi4E")
 
@@ -126,10 +126,10 @@ def test_it_compiles_for_other_architectures(name: str, tmp_path: Path) -> None:
         "chains/conv2d_glu_channel_softmax",
         "chains/conv2d_reglu_scale",
         "chains/linear_swiglu_scale",
-        "legs/conv2d_geglu_batch_norm_mean_prelu",
+        "segments/conv2d_geglu_batch_norm_mean_prelu",
     ],
 )
 def test_layouts_compile(name: str, tmp_path: Path) -> None:
-    """Columns that lie apart, sums by channel, halves of a tensor, and legs: with every warning an error."""
+    """Columns that lie apart, sums by channel, halves of a tensor, segments: with every warning an error."""
     render_into(tmp_path, ROOT / "tests" / f"{name}.yaml")
     assert nvcc_complaints(tmp_path / "kernel.cu") == ""

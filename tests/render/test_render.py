@@ -73,7 +73,7 @@ def test_no_source_includes_torchs_slow_header(path: Path) -> None:
 
 
 def test_shared_memory_has_room_for_sums_of_both_kinds() -> None:
-    """Of columns, which registers may hold instead, and by channel: a norm behind a bias has both."""
+    """Of columns, which registers may hold instead, and by channel: a norm after a bias has both."""
     spec = ROOT / "tests" / "chains" / "conv_transpose2d_rms_norm_residual.yaml"
     text = pipeline.render_package(spec).files["kernel.cu"]
     plan = text[text.index("struct BackwardPlan") : text.index("void launch_backward")]
@@ -85,7 +85,7 @@ def test_shared_memory_has_room_for_sums_of_both_kinds() -> None:
 
 
 def test_every_kernel_leaves_every_partial_sum() -> None:
-    """A norm behind a bias has sums of columns and sums by channel; one kind must not displace the other."""
+    """A norm after a bias has sums of columns and sums by channel; one kind must not displace the other."""
     spec = ROOT / "tests" / "chains" / "conv_transpose2d_rms_norm_residual.yaml"
     text = pipeline.render_package(spec).files["kernel.cu"]
     kernels = re.findall(r"__global__ void.*?^}", text, re.MULTILINE | re.DOTALL)

@@ -15,7 +15,7 @@ from shared.vocabulary import CHAINS, VARIANTS, spec_text
 from torch import Tensor
 
 from fusegen import ops
-from fusegen.chain.cut_into_segments import stretches_of
+from fusegen.chain.cut_into_segments import spans_of
 from fusegen.chain.operands import Tensors, operands_of
 from fusegen.render.stepwise import stepwise_lines
 from fusegen.runtime.steps import beside, column_numbers, one_a_row
@@ -24,7 +24,9 @@ from fusegen.spec.model import Spec
 from fusegen.tools.check.reference import run_chain
 
 FILES = sorted(
-    path for folder in ("specs", "tests/chains", "tests/legs") for path in (ROOT / folder).iterdir()
+    path
+    for folder in ("specs", "tests/chains", "tests/segments")
+    for path in (ROOT / folder).iterdir()
 )
 #: A spec for each op that torch or its own formula computes, with every variant of its attributes.
 OPS = {
@@ -53,25 +55,23 @@ def compiled(spec: Spec, operands: dict[str, Tensors]) -> Callable[..., Tensor]:
 def agree(spec: Spec) -> None:
     """Compare the text's value with that of torch's own functions, in evaluation, in float64."""
     generator = torch.Generator().manual_seed(0)
-    stretches = stretches_of(spec)
-    layout = stretches[0].layout
+    spans = spans_of(spec)
+    layout = spans[0].layout
     shape = SHAPE[: layout.rank or 2]
     if spec.halved:
         shape[spec.halved] *= 2
     x = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.25
     operands: dict[str, Tensors] = {}
     given: dict[str, Tensor] = {}
-    for number, stretch in enumerate(stretches):
-        for operand in operands_of(spec, stretch):
+    for number, span in enumerate(spans):
+        for operand in operands_of(spec, span):
             if operand.handed or operand.name in given:
                 continue
             size: tuple[int, ...] = (
                 1,
             )  # later, where dims are gone, this broadcasts with everything
             if number == 0 or operand.kind.label == "channel":
-                size = operand.shape(
-                    SHAPE[: stretch.layout.rank] if number else shape, stretch.layout
-                )
+                size = operand.shape(SHAPE[: span.layout.rank] if number else shape, span.layout)
             made = torch.rand(size, generator=generator, dtype=torch.float64) + 0.5
             given[operand.name] = made.long() if operand.integer else made
             operands[operand.name] = operand

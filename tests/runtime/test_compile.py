@@ -34,22 +34,22 @@ def operator_calls(
     """Return each operator of a mode with arguments as a call gives them, all tensors with gradients."""
     chain = derived(name)
     case = verify.make_case(chain, (3, 5), training=training)
-    passes = package(name)._chain.passes("same" if len(chain.modes) == 1 else _mode(training))
+    operators = package(name)._chain.operators("same" if len(chain.modes) == 1 else _mode(training))
     by_name = {"x": case.x, **case.operands}
     mode = next(m for m in chain.modes if m.name in ("same", _mode(training)))
     tensors = [by_name[i.name] for i in mode.programs[0].inputs if i.source == "tensor"]
     numbers = [case.options[i.name] for i in mode.programs[0].inputs if i.source == "attribute"]
     extras = [torch.tensor([7])] * mode.random + numbers
     calls, statistics = [], ()
-    for pass_ in passes:
+    for operator in operators:
         given = [t.clone().requires_grad_() for t in tensors]
-        args = pass_.arguments(given, statistics, extras)
-        calls.append((pass_.operator, args))
-        out = pass_.run(args)
+        args = operator.arguments(given, statistics, extras)
+        calls.append((operator.operator, args))
+        out = operator.run(args)
         out = (out,) if isinstance(out, Tensor) else tuple(out)
-        if pass_.order == 0:
+        if operator.order == 0:
             statistics = out[1:]
-        tensors += [torch.randn_like(t) for t in out[: len(pass_.like)]]
+        tensors += [torch.randn_like(t) for t in out[: len(operator.like)]]
     return calls
 
 

@@ -156,11 +156,11 @@ def test_compiled_it_draws_the_same(shaped_packages: Path) -> None:
 
 def test_passes_of_a_mode_that_draws_agree_on_the_order() -> None:
     """Else the forward pass and a derivative that can take less would draw different bits."""
-    legs = pipeline.derive(ROOT / "tests/legs/conv2d_amax_batch_norm_dropout.yaml").legs
-    train, evaluation = legs[1].modes
+    segments = pipeline.derive(ROOT / "tests/segments/conv2d_amax_batch_norm_dropout.yaml").segments
+    train, evaluation = segments[1].modes
     assert [kernel.order for kernel in train.kernels] == ["packed", "strided"]
-    assert train.orders == ("packed", "packed")
-    assert evaluation.orders == ("strided", "strided")
+    assert train.memory_formats == ("packed", "packed")
+    assert evaluation.memory_formats == ("strided", "strided")
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 from random_programs.build import build_specs
-from shared.leg_originals import LEGS
 from shared.originals import ORIGINALS
+from shared.segment_originals import SEGMENTS
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -147,7 +147,7 @@ def agree(original: nn.Module, fused: nn.Module, x: Tensor) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_a_changed_product(name: str, change: str, package: Package) -> None:
-    """The product's layer is called, and the kernels go on behind it."""
+    """The product's layer is called, and the kernels go on after it."""
     models = pair(name, package)
     for model in models:
         torch.manual_seed(2)
@@ -396,11 +396,11 @@ def test_a_constant_probability(constants: ModuleType) -> None:
         assert not torch.equal(changed(x), changed(x))
 
 
-@pytest.mark.parametrize("name", [n for n in LEGS if "dropout" in n or "norm" in n])
-def test_legs_and_earlier_values_step_by_step(name: str, built_legs: Package) -> None:
-    cls, arguments, shape = LEGS[name][:3]
+@pytest.mark.parametrize("name", [n for n in SEGMENTS if "dropout" in n or "norm" in n])
+def test_segments_and_earlier_values_step_by_step(name: str, built_segments: Package) -> None:
+    cls, arguments, shape = SEGMENTS[name][:3]
     made: list[nn.Module] = []
-    for kind in (cls, built_legs(name).Module):
+    for kind in (cls, built_segments(name).Module):
         torch.manual_seed(0)
         made.append(kind(*arguments).double().train())
     for model in made:
@@ -413,9 +413,9 @@ def test_legs_and_earlier_values_step_by_step(name: str, built_legs: Package) ->
 
 
 @pytest.fixture(scope="session")
-def built_legs(leg_packages: Path) -> Package:
-    """Gives a package of tests/legs by name."""
-    return lambda name: load(name, leg_packages)
+def built_segments(segment_packages: Path) -> Package:
+    """Gives a package of tests/segments by name."""
+    return lambda name: load(name, segment_packages)
 
 
 @pytest.mark.parametrize("name", ["matmul_gelu_softmax", "gemm_batchnorm_scale_softmax"])

@@ -326,7 +326,7 @@ def test_a_function_mode_sees_the_operator(package: Package, derived: Derived) -
 
 def test_the_default_device_is_no_detour(package: Package, derived: Derived) -> None:
     """`torch.set_default_device` is a mode too, which has nothing to say of an operator."""
-    from fusegen.runtime.passes import _unseen
+    from fusegen.runtime.operators import _unseen
 
     fused, eager, given = both("matmul_gelu_softmax", package, derived)
     with torch.device("cpu"):

@@ -247,7 +247,7 @@ def test_activations_of_three_dims_and_more(name: str, shaped_packages: Path) ->
     close(product, jvp(wanted, (case.x,), (tangent,)))
     leaf = case.x.clone().requires_grad_()
     mode = "same" if len(chain.modes) == 1 else "eval"
-    forward = built._chain.passes(mode)[0]
+    forward = built._chain.operators(mode)[0]
     taken = [operand.name for operand in built._chain._modes[mode].operands]
     operands = [case.operands[name].clone().requires_grad_() for name in taken]
     groups = [case.options[chain.layout.groups]] if chain.layout.groups is not None else []

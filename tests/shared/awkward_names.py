@@ -50,7 +50,7 @@ MADE = """
     a_held kept_a reduced_a lanes_a grad_a grad_x grad_y tangent_x d_x is_x a a_2 _a a__b user_a user_offset
     forward backward double_backward Forward ForwardArgs Backward forward_value row0 row1 stage0 stage1
     _shared0     Full Col Row Scalar Kept Out Math Functions fusegen Tensor Module
-    ValueError Chain Mode Pass Operand _chain _leg1 _leg2 weight_ unbiased_ batch_weight Sequence
+    ValueError Chain Mode Operator Operand _chain _segment1 _segment2 weight_ unbiased_ batch_weight Sequence
 """.split()  # noqa: SIM905
 #: Names that Python takes, of other alphabets and of many lengths.
 FOREIGN = """
@@ -63,7 +63,7 @@ FORMS: dict[str, tuple[str, list[object], tuple[int, ...]]] = {
     "pointwise": ("", [], (5, 11)),
     "rows": ("", ["softmax"], (5, 11)),
     "image": ("dims: 4\n", [{"softmax": {"dim": 1}}], (2, 3, 2, 5)),
-    "legs": ("dims: 3\n", [{"softmax": {"dim": 2}}, {"softmax": {"dim": 1}}], (2, 3, 5)),
+    "segments": ("dims: 3\n", [{"softmax": {"dim": 2}}, {"softmax": {"dim": 1}}], (2, 3, 5)),
 }
 
 
@@ -85,13 +85,13 @@ def spec_text(names: Sequence[str], form: str) -> str:
     head, tail, _ = FORMS[form]
     operands, arguments, steps = roles(names)
     kinds = ("col", "full", "scalar") if form == "pointwise" else ("col", "row", "full", "scalar")
-    if form in ("image", "legs"):
+    if form in ("image", "segments"):
         kinds = ("row", "full", "scalar")
     chain: list[object] = []
     for place, formula in enumerate(formulas(names)):
         chain.append({"expr": {"formula": formula, "name": steps[place]}})
     chain += tail
-    if form == "legs":  # values of the first leg, in the last one
+    if form == "segments":  # values of the first segment, in the last one
         chain.append({"expr": f"x + {steps[1]} * {steps[0]}"})
     text: dict[str, object] = {
         "order": 1,
@@ -128,7 +128,7 @@ def reference(
         known[label] = x
     for step in FORMS[form][1]:
         x = x.softmax(-1 if step == "softmax" else next(iter(step.values()))["dim"])  # type: ignore[attr-defined]
-    if form == "legs":
+    if form == "segments":
         first, second = known[steps[0]], known[steps[1]]
         assert isinstance(first, Tensor)
         assert isinstance(second, Tensor)

@@ -18,7 +18,7 @@ from fusegen.base import paths
 from fusegen.chain import Chain
 from fusegen.lower import Kernel
 from fusegen.program import Input, Map
-from fusegen.spec.model import PASSES
+from fusegen.spec.model import OPERATORS
 from fusegen.toolchain import pipeline
 from fusegen.toolchain.compilers import find_compilers, find_nvcc
 
@@ -55,7 +55,7 @@ class Elementwise:
             self.chains[name] = chain
             (folder / f"{name}.h").write_text(render.render(chain)["element.h"])
             lines.append(f'#include "{name}.h"')
-            kernels = chain.legs[0].modes[0].kernels
+            kernels = chain.segments[0].modes[0].kernels
             code += [
                 _function(name, kernel, dtype, device) for kernel in kernels for dtype in TYPES
             ]
@@ -70,7 +70,7 @@ class Elementwise:
         """Return a chain's value (order 0), or its first or second derivative, at each element."""
         x = x.contiguous()
         ones, result = torch.ones_like(x), torch.empty_like(x)
-        function = self._library[f"{name}_{PASSES[order]}_{dtype_name(x.dtype)}"]
+        function = self._library[f"{name}_{OPERATORS[order]}_{dtype_name(x.dtype)}"]
         if x.is_cuda:
             torch.cuda.synchronize()
         pointers = [ctypes.c_void_p(t.data_ptr()) for t in (x, ones, ones, result)]
@@ -91,7 +91,7 @@ def _nvcc() -> list[str]:
 
 def _pointwise(chain: Chain) -> bool:
     """Whether a chain is a function of each element of x."""
-    nodes = chain.legs[0].modes[0].programs[0].nodes()
+    nodes = chain.segments[0].modes[0].programs[0].nodes()
     return all(
         isinstance(node, Map) or (isinstance(node, Input) and node.name == "x") for node in nodes
     )

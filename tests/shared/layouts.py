@@ -10,7 +10,7 @@ COPIES = {"aten::contiguous", "aten::clone", "aten::copy_"}
 
 
 def channels_last(tensor: Tensor) -> Tensor:
-    """Return a tensor whose channels lie behind its other dims but the first."""
+    """Return a tensor whose channels lie after its other dims but the first."""
     return tensor.movedim(1, -1).contiguous().movedim(-1, 1)
 
 

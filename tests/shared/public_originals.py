@@ -1,4 +1,4 @@
-"""Models such as public benchmarks of kernels have: a product, and a chain behind it."""
+"""Models such as public benchmarks of kernels have: a product, and a chain after it."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ class LinearMeanGateInput(nn.Module):
 
 
 #: Original by spec name, with the constructor's arguments, the shapes of a call's inputs, and the shape of
-#: an activation behind the product.
+#: an activation after the product.
 PUBLIC: dict[
     str,
     tuple[type[nn.Module], tuple[object, ...], tuple[tuple[int, ...], ...], tuple[int, ...]],

@@ -22,7 +22,7 @@ from conftest import ROOT
 from fusegen.base.errors import SpecError
 from fusegen.toolchain import builder
 from fusegen.toolchain.builder import BuildResult
-from fusegen.toolchain.compilers import cpu_levels
+from fusegen.toolchain.compilers import cpu_isas
 from fusegen.toolchain.pipeline import RenderedPackage
 
 #: kernel.cpp is compiled for each instruction set; the linker keeps one of these.
@@ -31,7 +31,7 @@ BINDING = """int kernel();
 extern "C" __attribute__((visibility("default"))) int answer() { return kernel(); }
 """
 #: What becomes of kernel.cpp, and of a whole package.
-KERNELS = {f"kernel_{level}.o" for level in cpu_levels()}
+KERNELS = {f"kernel_{isa}.o" for isa in cpu_isas()}
 ALL = {*KERNELS, "binding_cpu.o", "stamp.o", "_cpu.so"}
 
 #: A process that builds the same packages as `render` below.

@@ -79,7 +79,7 @@ NUMBERS: dict[str, list[str]] = {
 #: Ops that are NaN below 0, so are tested above.
 POSITIVE = ("log", "log1p", "pow", "rsqrt", "sqrt")
 
-#: Chains that go on behind a reduction, mask a softmax, or end in a loss.
+#: Chains that go on after a reduction, mask a softmax, or end in a loss.
 CHAINS = {
     "reduced_twice": """
         operands: {bias: col, factor: row}

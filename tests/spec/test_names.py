@@ -32,7 +32,7 @@ from fusegen.toolchain.compilers import find_nvcc
 
 NVCC = find_nvcc()
 #: The names of each package, a part of them all; its name begins with the form of its kernels.
-PACKAGES = ("pointwise", "rows", "image", "legs", "rows_2", "image_2")
+PACKAGES = ("pointwise", "rows", "image", "segments", "rows_2", "image_2")
 BATCHES = {name: ALL[place :: len(PACKAGES)] for place, name in enumerate(PACKAGES)}
 #: How many names a package takes at once: torch has operators of at most 64 arguments.
 AT_ONCE = 69
@@ -165,7 +165,7 @@ def test_what_the_package_itself_calls_is_refused(name: str, tmp_path: Path) -> 
         pipeline.render_package(path)
 
 
-@pytest.mark.parametrize("name", ["y_", "_leg2"])
+@pytest.mark.parametrize("name", ["y_", "_segment2"])
 def test_a_value_that_is_handed_on_hides_nothing(name: str, tmp_path: Path) -> None:
     text = (
         f"dims: 3\nchain:\n  - tanh: {{name: {name}}}\n  - gelu\n  - softmax: {{dim: 2}}\n"

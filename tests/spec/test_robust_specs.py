@@ -16,7 +16,7 @@ from fusegen.base.errors import SpecError, UserError
 from fusegen.spec import parse
 from fusegen.toolchain import builder
 
-FOLDERS = ("specs", "tests/chains", "tests/legs", "benchmarks/specs")
+FOLDERS = ("specs", "tests/chains", "tests/segments", "benchmarks/specs")
 TEXTS = [p.read_text() for f in FOLDERS for p in sorted((ROOT / f).glob("*.yaml"))]
 #: Mutants of the suite, in groups that are a test each, and the seconds of the processor that one may take.
 GROUPS, EACH, LIMIT = 10, 15, 30.0
@@ -123,7 +123,7 @@ def test_what_takes_long_says_what_it_is_doing(monkeypatch: pytest.MonkeyPatch) 
 
 def test_deriving_says_what_it_is_doing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: list[str] = []
-    for module in ("leg", "render", "spec_chain", "lower.intervals"):
+    for module in ("segment", "render", "spec_chain", "lower.intervals"):
         monkeypatch.setattr(f"fusegen.{module}.doing", told.append)
     (tmp_path / "two.yaml").write_text("chain: [tanh, gelu]\n")
     builder.check([tmp_path / "two.yaml"], out=tmp_path)

@@ -36,8 +36,8 @@ chain:
   - mul: gate
   - cross_entropy: target
 """,
-    # two legs, of which the second uses what is declared first
-    "signature_legs": """
+    # two segments, of which the second uses what is declared first
+    "signature_segments": """
 dims: 3
 operands: {late: {kind: row}, early: {kind: full}}
 arguments: {features: int, num_groups: int}
@@ -57,7 +57,7 @@ chain:
   - mul: scale
   - add: input
 """,
-    # the second leg uses what the first hands on in another order than the steps stand in
+    # the second segment uses what the first hands on in another order than the steps stand in
     "signature_kept": """
 dims: 3
 chain:
@@ -71,7 +71,7 @@ chain:
 ORDERS = {
     "signature_swapped": ["x", "added", "factor", "shift", "lift"],
     "signature_dropped": ["x", "target", "gate", "bias", "dropout_p", "training", "seed"],
-    "signature_legs": ["x", "late", "early", "num_groups"],
+    "signature_segments": ["x", "late", "early", "num_groups"],
     "signature_kept": ["x"],
     "signature_source": ["x", "input", "scale", "shift", "product_bias"],
 }
@@ -129,14 +129,14 @@ def test_by_place_and_by_keyword_are_the_same_call(built: Built) -> None:
         torch.testing.assert_close(found, gradients)
 
 
-def test_a_later_leg_gets_its_own_operands(built: Built) -> None:
+def test_a_later_segment_gets_its_own_operands(built: Built) -> None:
     x, early, late = torch.randn(2, 4, 6), torch.randn(2, 4, 6), torch.randn(2, 4, 1)
-    got = built("signature_legs").apply(x, late, early, num_groups=2)
+    got = built("signature_segments").apply(x, late, early, num_groups=2)
     normed = torch.nn.functional.group_norm(x + early, 2)
     torch.testing.assert_close(got, normed.softmax(2) * late)
 
 
-def test_a_later_leg_gets_each_value_under_its_name(built: Built) -> None:
+def test_a_later_segment_gets_each_value_under_its_name(built: Built) -> None:
     x = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
     early = torch.tanh(x)
     late = torch.nn.functional.gelu(early)

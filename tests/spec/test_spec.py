@@ -89,7 +89,7 @@ def test_an_operand_slot_takes_an_operand_an_argument_or_a_number() -> None:
 
 
 def test_a_step_names_the_value_of_an_earlier_one() -> None:
-    """What a Module keeps has a name of itself; `input` is an operand only behind a product."""
+    """What a Module keeps has a name of itself; `input` is an operand only after a product."""
     gelu = "gelu: {name: bent}"
     spec = chain("linear", gelu, "add: linear", "expr: x * bent + input", before=LINEAR)
     assert [step.mentions for step in spec.steps] == [(), (), ("linear",), ("bent",)]

@@ -233,7 +233,7 @@ MISTAKES: list[tuple[str, str, int]] = [
     ("chain:\n  - relu6\n  - expr: x * relu6\n", "give it a name: - relu6: {name: ...}", 3),
     (
         "chain:\n  - add: late\n  - gelu: {name: late}\n",
-        "in front of it, and that one is behind",
+        "before it, and that one comes after it",
         2,
     ),
     ("chain:\n  - gelu: {name: bent}\n  - add: bend\n", "did you mean 'bent'?", 3),

@@ -140,8 +140,8 @@ def test_a_formula_with_a_dim_may_use_every_row_function(name: str) -> None:
 def test_a_row_function_without_a_dim_decides_the_layout(name: str) -> None:
     """Those that are made of others have parts with names, which hid that they reduce a row."""
     derived = chain.derive(parse(f'dims: 4\nchain: [{{expr: "x / {name}(x)"}}]\n', "form"))
-    (leg,) = derived.legs
-    assert (leg.layout.first, leg.layout.last) == (-1, -1)
+    (segment,) = derived.segments
+    assert (segment.layout.first, segment.layout.last) == (-1, -1)
     norm = "{group_norm: {num_groups: 2, features: 4}}"
     grouped = parse(f'dims: 4\nchain: [{norm}, {{expr: "x / {name}(x)"}}]\n', "form")
     with pytest.raises(SpecError, match="give it a dim"):
@@ -190,14 +190,14 @@ def test_a_compiled_formula_is_the_formula() -> None:
 
 
 def test_a_row_that_no_tensor_of_its_size_reaches_is_reduced() -> None:
-    """Behind a broadcast a leg may read nothing of the activation's size: its kernel has no such input."""
+    """After a broadcast a segment may read nothing of the activation's size: its kernel has no such input."""
     text = (
         "dims: 4\norder: 1\noperands: {bias: {kind: channel}}\nchain:\n"
         "  - min: {dim: 1, keepdim: true}\n  - sum: {dim: 2, keepdim: true}\n"
         "  - add: bias\n  - expr: x * sigmoid(x) + mean(x)\n"
     )
     derived = chain.derive(parse(text, "form"))
-    assert not derived.legs[-1].modes[0].kernels[0].full
+    assert not derived.segments[-1].modes[0].kernels[0].full
     render.render(derived)
 
 

@@ -1,4 +1,4 @@
-"""What a full disk, a killed build or a copy leaves behind: the next build repairs it, or says what to do."""
+"""What a full disk, a killed build or a copy leaves: the next build repairs it, or says what to do."""
 
 from __future__ import annotations
 

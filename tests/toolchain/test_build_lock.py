@@ -1,4 +1,4 @@
-"""Builds that run at once, and builds that were killed, leave a good build behind."""
+"""Builds that run at once, and builds that were killed, leave a good build."""
 
 from __future__ import annotations
 

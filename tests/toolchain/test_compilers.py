@@ -85,8 +85,8 @@ def test_a_missing_compiler_says_what_to_install(
 
 
 def test_kernel_flags_keep_nan_and_infinity() -> None:
-    for level in compilers.cpu_levels():
-        flags = Compilers(Path("g++"), None).kernel_flags(level)
+    for isa in compilers.cpu_isas():
+        flags = Compilers(Path("g++"), None).kernel_flags(isa)
         assert {"-O3", "-fopenmp-simd", "-fvisibility=hidden"} <= set(flags)
         assert "-march=native" not in flags  # a package moves between machines
         loose = ("-ffast-math", "-Ofast", "-ffinite-math-only", "-funsafe-math-optimizations")
@@ -95,17 +95,17 @@ def test_kernel_flags_keep_nan_and_infinity() -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "levels"),
+    ("machine", "isas"),
     [("x86_64", ["portable", "avx2", "avx512"]), ("AMD64", ["portable", "avx2", "avx512"])]
     + [(machine, ["portable"]) for machine in ("aarch64", "arm64", "riscv64")],
 )
-def test_levels_are_those_of_the_processor(
-    machine: str, levels: list[str], monkeypatch: pytest.MonkeyPatch
+def test_isas_are_those_of_the_processor(
+    machine: str, isas: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
-    assert list(compilers.cpu_levels()) == levels
+    assert list(compilers.cpu_isas()) == isas
     flags = Compilers(Path("g++"), None).kernel_flags("portable")
-    assert any(flag.startswith("-m") for flag in flags) is (len(levels) > 1)
+    assert any(flag.startswith("-m") for flag in flags) is (len(isas) > 1)
 
 
 def test_a_native_build_has_the_instructions_that_fusegen_cpu_names(
@@ -113,15 +113,15 @@ def test_a_native_build_has_the_instructions_that_fusegen_cpu_names(
 ) -> None:
     """Else a package that was built for one machine alone could not be tried with fewer."""
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    every = {level: set(flags) for level, flags in compilers.cpu_levels().items()}
+    every = {isa: set(flags) for isa, flags in compilers.cpu_isas().items()}
     monkeypatch.setenv("FUSEGEN_NATIVE", "1")
-    assert "-march=native" in compilers.cpu_levels()["portable"]
-    for level, wanted in every.items():
-        monkeypatch.setenv("FUSEGEN_CPU", level)
-        assert set(compilers.cpu_levels()["portable"]) == wanted | {"-DFUSEGEN_NATIVE"}
+    assert "-march=native" in compilers.cpu_isas()["portable"]
+    for isa, wanted in every.items():
+        monkeypatch.setenv("FUSEGEN_CPU", isa)
+        assert set(compilers.cpu_isas()["portable"]) == wanted | {"-DFUSEGEN_NATIVE"}
     monkeypatch.setenv("FUSEGEN_CPU", "avx1024")
     with pytest.raises(UserError, match="avx1024: expected portable, avx2 or avx512"):
-        compilers.cpu_levels()
+        compilers.cpu_isas()
 
 
 @pytest.mark.parametrize(

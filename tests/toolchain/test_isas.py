@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, python
 
-from fusegen.toolchain.compilers import cpu_levels
+from fusegen.toolchain.compilers import cpu_isas
 
 LIBRARY = ROOT / "generated" / "matmul_dropout_softmax"
-#: Prints the level in use, and the errors of each dtype against float64, forward and backward.
+#: Prints the isa in use, and the errors of each dtype against float64, forward and backward.
 PROGRAM = """
 import ctypes, torch
 from pathlib import Path
@@ -20,7 +20,7 @@ from fusegen.toolchain import pipeline
 from fusegen.tools.check import verify
 from fusegen.runtime.loading import load_package
 package = load_package("matmul_dropout_softmax", Path("generated"))
-say = ctypes.CDLL("generated/matmul_dropout_softmax/_cpu.so").fusegen_matmul_dropout_softmax_cpu_level
+say = ctypes.CDLL("generated/matmul_dropout_softmax/_cpu.so").fusegen_matmul_dropout_softmax_cpu_isa
 say.restype = ctypes.c_char_p
 print(say().decode())
 chain = pipeline.derive(Path("specs/matmul_dropout_softmax.yaml"))
@@ -32,24 +32,24 @@ for seed in range(3):
 """
 
 
-def run(level: str | None) -> tuple[str, list[str]]:
-    done = python(PROGRAM, **({"FUSEGEN_CPU": level} if level else {}))
+def run(isa: str | None) -> tuple[str, list[str]]:
+    done = python(PROGRAM, **({"FUSEGEN_CPU": isa} if isa else {}))
     assert done.returncode == 0, done.stderr
     used, *lines = done.stdout.splitlines()
     return used, lines
 
 
-@pytest.mark.parametrize("level", list(cpu_levels()))
-def test_every_level_is_exact(level: str) -> None:
+@pytest.mark.parametrize("isa", list(cpu_isas()))
+def test_every_isa_is_exact(isa: str) -> None:
     best, _ = run(None)
-    levels = list(cpu_levels())
-    used, errors = run(level)
-    assert used == levels[min(levels.index(level), levels.index(best))]
+    isas = list(cpu_isas())
+    used, errors = run(isa)
+    assert used == isas[min(isas.index(isa), isas.index(best))]
     assert len(errors) == 3 * 4 * 4
     assert [line for line in errors if not line.startswith("ok")] == []
 
 
-def test_a_level_that_is_none_is_named() -> None:
+def test_a_isa_that_is_none_is_named() -> None:
     code = (
         "from pathlib import Path; from fusegen.runtime.loading import load_package\n"
         "load_package('matmul_dropout_softmax', Path('generated'))"
@@ -59,10 +59,10 @@ def test_a_level_that_is_none_is_named() -> None:
     assert "FUSEGEN_CPU=avx1024: expected portable, avx2 or avx512" in done.stderr
 
 
-@pytest.mark.parametrize("level", list(cpu_levels()))
-def test_no_function_of_one_level_can_stand_for_another(level: str) -> None:
-    """The linker keeps one of the functions of a name, so a level's have names of their own."""
-    kernel = ROOT / "generated" / ".build" / LIBRARY.name / f"kernel_{level}.o"
+@pytest.mark.parametrize("isa", list(cpu_isas()))
+def test_no_function_of_one_isa_can_stand_for_another(isa: str) -> None:
+    """The linker keeps one of the functions of a name, so a isa's have names of their own."""
+    kernel = ROOT / "generated" / ".build" / LIBRARY.name / f"kernel_{isa}.o"
     done = subprocess.run(
         ["nm", "--demangle", "--defined-only", "--extern-only", str(kernel)],
         capture_output=True,
@@ -70,15 +70,15 @@ def test_no_function_of_one_level_can_stand_for_another(level: str) -> None:
         check=True,
     )
     names = [line.split(maxsplit=2)[2] for line in done.stdout.splitlines()]
-    shared = [n for n in names if f"<fusegen::{level.capitalize()}>" not in n]
+    shared = [n for n in names if f"<fusegen::{isa.capitalize()}>" not in n]
     assert len(names) > len(shared)
     assert [n for n in shared if not n.startswith("DW.ref.")] == []
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="asks for x86's instructions")
-def test_each_level_has_vectors_of_its_own_width() -> None:
-    for level, wide in (("portable", "xmm"), ("avx2", "ymm"), ("avx512", "zmm")):
-        kernel: Path = ROOT / "generated" / ".build" / LIBRARY.name / f"kernel_{level}.o"
+def test_each_isa_has_vectors_of_its_own_width() -> None:
+    for isa, wide in (("portable", "xmm"), ("avx2", "ymm"), ("avx512", "zmm")):
+        kernel: Path = ROOT / "generated" / ".build" / LIBRARY.name / f"kernel_{isa}.o"
         done = subprocess.run(
             ["objdump", "-d", str(kernel)], capture_output=True, text=True, check=True
         )

@@ -13,9 +13,9 @@ import pytest
 import torch
 from conftest import NAMES, ROOT
 from shared.command import fusegen
-from shared.leg_originals import LEGS
 from shared.originals import ORIGINALS
 from shared.sample_records import cell, sample
+from shared.segment_originals import SEGMENTS
 
 from fusegen.base.errors import UserError
 from fusegen.chain import Chain
@@ -144,9 +144,9 @@ def test_a_formula_by_hand_is_the_formula(tmp_path: Path) -> None:
     "name", ["conv2d_mean_softmax_gate", "linear_subtract_mean_logsumexp_gelu_residual"]
 )
 def test_by_hand_too_a_step_uses_what_earlier_ones_gave(name: str) -> None:
-    """Values of other legs, the model's input, and what makes a mean larger again."""
-    chain = pipeline.derive(ROOT / "tests" / "legs" / f"{name}.yaml")
-    cls, arguments, inputs, (_, shape, *_) = LEGS[name]
+    """Values of other segments, the model's input, and what makes a mean larger again."""
+    chain = pipeline.derive(ROOT / "tests" / "segments" / f"{name}.yaml")
+    cls, arguments, inputs, (_, shape, *_) = SEGMENTS[name]
     x = torch.randn(shape, dtype=torch.float64)
     operands = random_operands(chain, x, torch.Generator().manual_seed(0))
     got = plain.tail(chain, {})(x, *operands.values())

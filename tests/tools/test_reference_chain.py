@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
-from shared.leg_originals import LEGS
+from shared.segment_originals import SEGMENTS
 from shared.shaped_originals import doubled
 
 from fusegen.toolchain import pipeline
@@ -38,9 +38,9 @@ def test_a_chain_of_any_layout(path: Path) -> None:
     assert_same(path)
 
 
-@pytest.mark.parametrize("name", LEGS)
-def test_legs(name: str) -> None:
-    assert_same(ROOT / "tests" / "legs" / f"{name}.yaml", LEGS[name][3][0])
+@pytest.mark.parametrize("name", SEGMENTS)
+def test_segments(name: str) -> None:
+    assert_same(ROOT / "tests" / "segments" / f"{name}.yaml", SEGMENTS[name][3][0])
 
 
 def test_an_error_is_of_the_size_that_it_is_drawn_with(tmp_path: Path) -> None:

@@ -130,6 +130,6 @@ def test_the_shape_that_a_package_states_is_that_of_the_constant(tmp_path: Path)
     text += "  - expr: {formula: x - mean(x), dim: 1}\n  - gelu\n"
     path = tmp_path / "linear_max_mean_gelu.yaml"
     path.write_text(text)
-    (leg,) = pipeline.derive(path).legs
-    assert leg.outline == "keepdim"
-    assert leg.behind((5, 7)) == (5, 1)
+    (segment,) = pipeline.derive(path).segments
+    assert segment.outline == "keepdim"
+    assert segment.behind((5, 7)) == (5, 1)

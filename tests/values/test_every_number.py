@@ -81,7 +81,7 @@ X = sp.Symbol("x", real=True)
 def formula_of(chain: Chain) -> sp.Expr:
     """Return a pointwise chain of x alone as one formula."""
     known: dict[sp.Symbol, sp.Expr] = {}
-    program = chain.legs[0].modes[0].programs[0]
+    program = chain.segments[0].modes[0].programs[0]
     for node in program.nodes():
         known[node.symbol] = X if isinstance(node, Input) else node.expr.xreplace(known)
     return known[program.outputs["y"].value.symbol]

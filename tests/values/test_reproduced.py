@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import DEVICES, DTYPES, ROOT, dtype_name, once, shared
+from fusegen.lower.operators.mark_reproduced import reproduced
 from random_programs.build import build_specs
 from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, layer_norm, silu
 
 from fusegen import load
 from fusegen.lower.kernel.kernel import Kernel
-from fusegen.lower.passes.mark_reproduced import reproduced
 from fusegen.toolchain import pipeline
 
 ROWS, COLS = 257, 33
@@ -47,7 +47,7 @@ PROLOGUES: dict[str, tuple[str, Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 }
 OPERANDS = {"weight": "col", "bias": "col", "scale": "scalar", "gate": "full"}
 
-#: Reductions, each behind the prologues that are named.
+#: Reductions, each after the prologues that are named.
 REDUCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor], tuple[str, ...]]] = {
     "amax": ("amax: {dim: -1}", lambda v: v.amax(-1), ("affine_norm", "formula")),
     "amin": ("amin: {dim: -1}", lambda v: v.amin(-1), ("gate",)),
@@ -219,7 +219,7 @@ def test_operators_share_the_arithmetic_of_what_is_saved(name: str, tmp_path: Pa
     if name in CASES:
         path = tmp_path / f"{name}.yaml"
         path.write_text(spec_text(*CASES[name]))
-    for mode in (mode for leg in pipeline.derive(path).legs for mode in leg.modes):
+    for mode in (mode for segment in pipeline.derive(path).segments for mode in segment.modes):
         forward, *derivatives = mode.kernels
         saved = {value.name for value in mode.saved}
         for value in reproduced(mode.programs[0]):

@@ -1,4 +1,4 @@
-"""Finds maxima that need not be known before the sums behind them.
+"""Finds maxima that need not be known before the sums after them.
 
 softmax takes exp(x - m) with the row's maximum m. Relative to the maximum of some of the elements the terms
 only differ by a factor, exp(m' - m), so maximum and sum can be reduced in one exchange. That holds for every

@@ -8,10 +8,10 @@ from typing import Literal
 from fusegen.lower.kernel.results import KernelResults
 from fusegen.lower.kernel.stage import Field, Result, Stage
 
-#: How the elements may lie for a kernel, each a case of the next: one dim behind the other; columns together
-#: with nothing behind them, rows and columns each in their own order; the same, but with rows behind the
+#: How the elements may lie for a kernel, each a case of the next: one dim after the other; columns together
+#: with nothing after them, rows and columns each in their own order; the same, but with rows after the
 #: columns too; in any order without gaps.
-Order = Literal["contiguous", "packed", "strided", "any"]
+MemoryFormat = Literal["contiguous", "packed", "strided", "any"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Kernel(KernelResults):
     before: tuple[Kernel, ...] = ()
 
     @property
-    def order(self) -> Order:
+    def memory_format(self) -> MemoryFormat:
         """How elements may lie in memory.
 
         Channels spread along rows and columns are known by an element's place where the tensor is contiguous,
@@ -80,7 +80,7 @@ class Kernel(KernelResults):
 
     @property
     def singly(self) -> bool:
-        """Whether a GPU's threads may take one row and no other: nothing of a row serves the next."""
+        """Whether a GPU's threads may take one row and no other: rows share no state."""
         return not (self.column_sums or self.totals or self.holds_columns)
 
     @property
@@ -91,8 +91,10 @@ class Kernel(KernelResults):
 
     @property
     def loads_by_policy(self) -> bool:
-        """Whether its loads are under it too: not where it sums columns, which leaves the registers too few
-        for loads to be under way together."""
+        """Whether its loads use the policy too.
+
+        Kernels that sum columns don't: they have too few registers left to keep several loads in flight.
+        """
         return not self.column_sums
 
     @property
@@ -183,7 +185,7 @@ class Kernel(KernelResults):
 
     @property
     def held(self) -> tuple[tuple[int, int], ...]:
-        """What an element holds before the first stage and behind each but the last.
+        """What an element holds before the first stage and after each but the last.
 
         As pairs: how many inputs, as they are stored, and how many values, as they are computed.
         """

@@ -1,8 +1,8 @@
 """Cuts a program at the sums over rows that stand in its middle: one kernel leaves them, the next goes on.
 
-A value's phase is the number of sums over the whole grid that must be finished, one behind the other, before
+A value's phase is the number of sums over the whole grid that must be finished, one after the other, before
 it is known. Part n of a program computes the values of phase n for every element and adds up what phase n + 1
-waits for; the finished sums are operands of the parts behind it. Nothing else is handed on: what an element
+waits for; the finished sums are operands of the parts after it. Nothing else is handed on: what an element
 needs of an earlier phase is computed again. A sample is taken in a part of its own, over its rows alone.
 """
 

@@ -55,7 +55,7 @@ class _Terms:
         self.depth = self._depth(total.arg.symbol)
 
     def _depth(self, expr: sp.Expr) -> int:
-        """Return how many sums, one behind the other, an expression waits for."""
+        """Return how many sums, one after the other, an expression waits for."""
         return max((self.waits[self.builder.value(s)] for s in expr.free_symbols), default=0)
 
     def sooner(self, expr: sp.Expr) -> bool:

@@ -1,7 +1,7 @@
 """Names a column's value apart from the result that it fills: a kernel may hold arrays of both.
 
 A result of which each column has one number is that value, made as large as the activation. Both would have
-the result's name, and the kernel would write to the array of the columns, and over what lies behind it.
+the result's name, and the kernel would write to the array of the columns, and over what lies after it.
 """
 
 from __future__ import annotations

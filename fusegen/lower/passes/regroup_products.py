@@ -47,15 +47,15 @@ def _regrouped(program: Program, plan: Schedule, fixed: Collection[str], *, term
     for value in plan.needed:
         if not isinstance(value, Map) or value.kind != Kind.FULL or value in plan.given:
             continue
-        level = plan.level[value]
-        if level == 0 or value.name in fixed:
+        depth = plan.depth[value]
+        if depth == 0 or value.name in fixed:
             continue
         if value.expr.is_Mul:
-            grouped = grouping.product(value.expr, level)
+            grouped = grouping.product(value.expr, depth)
         elif isinstance(value.expr, sp.Piecewise):
-            grouped = grouping.masked(value.expr, level)
+            grouped = grouping.masked(value.expr, depth)
         elif value.expr.is_Add and terms:
-            grouped = sp.Add(*(grouping.term(part, level) for part in value.expr.args))
+            grouped = sp.Add(*(grouping.term(part, depth) for part in value.expr.args))
         else:
             continue
         if grouped != value.expr:
@@ -68,42 +68,42 @@ class _Grouping:
 
     def __init__(self, program: Program, plan: Schedule, fixed: Collection[str]) -> None:
         nodes = list(plan.needed)
-        self.plan, self.fixed, self.levels = plan, fixed, dict(plan.level)
+        self.plan, self.fixed, self.depths = plan, fixed, dict(plan.depth)
         self.uses = Counter(a for v in nodes for a in arguments(v))
         self.uses.update(o.value for o in program.outputs.values())
         self.uses.update(program.saved)
         self.builder = Builder()
         self.builder.adopt(nodes)
 
-    def product(self, expr: sp.Expr, level: int) -> sp.Expr:
+    def product(self, expr: sp.Expr, depth: int) -> sp.Expr:
         """The product with its early factors multiplied in a node of their own."""
-        early, rest = self._split(expr, level)
+        early, rest = self._split(expr, depth)
         return expr if len(early) < 2 else sp.Mul(self._named(sp.Mul(*early)), *rest)
 
-    def masked(self, expr: sp.Piecewise, level: int) -> sp.Expr:
+    def masked(self, expr: sp.Piecewise, depth: int) -> sp.Expr:
         """The product that a mask chooses, with the mask in its early factors, which are then 0 with it.
 
         So an element holds one number, and not what the mask depends on too. The late factors may be infinite
         where the mask hides them, so the early one chooses.
         """
         found = _chosen(expr)
-        if found is None or self._level(found[1]) >= level:
+        if found is None or self._depth(found[1]) >= depth:
             return expr
-        early, rest = self._split(found[0], level)
+        early, rest = self._split(found[0], depth)
         if not early or not rest:
             return expr
         hidden = expr.xreplace({found[0]: sp.Mul(*early)})
         factor = self._named(hidden, [*map(str, early), "masked"])
         return sp.Piecewise((0, sp.Eq(factor, 0)), (sp.Mul(factor, *rest), True))
 
-    def term(self, part: sp.Expr, level: int) -> sp.Expr:
+    def term(self, part: sp.Expr, depth: int) -> sp.Expr:
         """A term, or the node that holds it where it is a product of full values known before."""
         parts = [self.builder.value(symbol) for symbol in part.free_symbols]
         full = [p for p in parts if p.kind == Kind.FULL]
-        known = all(self.levels[p] < level for p in parts)
+        known = all(self.depths[p] < depth for p in parts)
         return self._named(part) if part.is_Mul and known and len(full) > 1 else part
 
-    def _factors(self, expr: sp.Expr, level: int) -> list[sp.Expr]:
+    def _factors(self, expr: sp.Expr, depth: int) -> list[sp.Expr]:
         """The factors of a product, those of its sole uses of other late products included."""
         found: list[sp.Expr] = []
         for factor in sp.Mul.make_args(expr):
@@ -112,23 +112,23 @@ class _Grouping:
                 isinstance(part, Map)
                 and part.expr.is_Mul
                 and self.uses[part] == 1
-                and self.levels[part] == level
+                and self.depths[part] == depth
                 and part.kind == Kind.FULL
                 and part not in self.plan.given
                 and part.name not in self.fixed
             ):
-                found += self._factors(part.expr, level)
+                found += self._factors(part.expr, depth)
             else:
                 found.append(factor)
         return found
 
-    def _split(self, expr: sp.Expr, level: int) -> tuple[list[sp.Expr], list[sp.Expr]]:
+    def _split(self, expr: sp.Expr, depth: int) -> tuple[list[sp.Expr], list[sp.Expr]]:
         """The factors of a product that an element holds since earlier, and the others."""
         early: list[sp.Expr] = []
         rest: list[sp.Expr] = []
-        for factor in self._factors(expr, level):
+        for factor in self._factors(expr, depth):
             part = self.builder.value(factor) if factor.is_Symbol else None
-            held = isinstance(part, Map) and part.kind == Kind.FULL and self.levels[part] < level
+            held = isinstance(part, Map) and part.kind == Kind.FULL and self.depths[part] < depth
             (early if held else rest).append(factor)
         return early, rest
 
@@ -138,11 +138,11 @@ class _Grouping:
             parts = (s for f in product.args for s in sorted(f.free_symbols, key=str))
             words = [*dict.fromkeys(map(str, parts))]
         made = self.builder.map("_".join(words), product, "known before the row's sums are")
-        self.levels[made] = max(self.levels[a] for a in arguments(made))
+        self.depths[made] = max(self.depths[a] for a in arguments(made))
         return made.symbol
 
-    def _level(self, expr: sp.Basic) -> int:
-        return max((self.levels[self.builder.value(s)] for s in expr.free_symbols), default=0)
+    def _depth(self, expr: sp.Basic) -> int:
+        return max((self.depths[self.builder.value(s)] for s in expr.free_symbols), default=0)
 
 
 def _chosen(expr: sp.Piecewise) -> tuple[sp.Expr, sp.Basic] | None:

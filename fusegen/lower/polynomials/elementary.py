@@ -1,4 +1,4 @@
-"""The polynomials behind `fusegen/elementary.h`: one for each function and precision, fitted here.
+"""The polynomials that `fusegen/elementary.h` builds on: one for each function and precision, fitted here.
 
 Each covers the whole range of its function together with the few operations around it, which stand in
 elementary.h. What holds on one spec's interval alone is fitted for that spec (`of_formulas.py`).

@@ -1,6 +1,6 @@
 """Formulas that see a short interval alone become polynomials, fitted for that interval.
 
-gelu behind tanh sees [-1, 1]: there x normcdf(x) is x (1/2 + x p(x^2)) with a p of a few terms. In float64
+gelu after tanh sees [-1, 1]: there x normcdf(x) is x (1/2 + x p(x^2)) with a p of a few terms. In float64
 the formula stays as it is.
 """
 

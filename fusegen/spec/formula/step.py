@@ -39,7 +39,7 @@ def read_formula(
     Args:
         names: the spec's names.
         place: where the step stands.
-        given: what stands behind `expr:`: the formula, or a mapping that has it and a `dim`.
+        given: what stands after `expr:`: the formula, or a mapping that has it and a `dim`.
 
     Raises:
         SpecError: it is no formula, or none that a chain can have as a step.

@@ -66,18 +66,18 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
         chain: the chain.
         numbers: the float arguments, by name.
     """
-    legs = [
+    segments = [
         (
-            leg.layout.columns,
-            [(step.label, _step(step, numbers, leg.layout.columns)) for step in leg.steps],
+            segment.layout.columns,
+            [(step.label, _step(step, numbers, segment.layout.columns)) for step in segment.steps],
         )
-        for leg in chain.legs
+        for segment in chain.segments
     ]
     names = [o.name for o in chain.operands]
 
     def run(x: Tensor, *operands: Tensor) -> Tensor:
         whole = {INPUT: x} | dict(zip(names, operands, strict=True))
-        for columns, calls in legs:
+        for columns, calls in segments:
             bound, dims = whole, x.dim()
             for label, call in calls:
                 if x.dim() < dims:  # the columns are gone, also from what holds one value a row
@@ -106,7 +106,9 @@ class Model(nn.Module):
             self.register_parameter(name, parameter)
         numbers = {n: getattr(fused, n) for n in chain.attributes if hasattr(fused, n)}
         held_by_torch = [bool(s.op and s.op.submodule) for s in chain.spec.steps]
-        steps = [(step, leg.layout.columns) for leg in chain.legs for step in leg.steps]
+        steps = [
+            (step, segment.layout.columns) for segment in chain.segments for step in segment.steps
+        ]
         self._steps = [
             (step.label, None if held else _step(step, numbers, columns))
             for (step, columns), held in zip(steps, held_by_torch, strict=True)

@@ -17,10 +17,10 @@ def random_operands(chain: Chain, x: Tensor, generator: torch.Generator) -> dict
     """
     shapes = chain.operand_shapes(x.shape)
     found: dict[str, Tensor] = {}
-    for leg, reached in zip(chain.legs, chain.reached(x.shape), strict=True):
-        half = leg.layout.half(reached)
-        classes = math.prod(half[dim] for dim in leg.layout.columns)
-        for operand in leg.operands:
+    for segment, reached in zip(chain.segments, chain.reached(x.shape), strict=True):
+        half = segment.layout.half(reached)
+        classes = math.prod(half[dim] for dim in segment.layout.columns)
+        for operand in segment.operands:
             if operand.handed or operand.name in found:
                 continue
             shape = shapes[operand.name]

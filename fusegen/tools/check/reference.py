@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fusegen import atoms, ops
-from fusegen.chain.cut_into_segments import stretches_of
+from fusegen.chain.cut_into_segments import spans_of
 from fusegen.program import SECOND
 from fusegen.spec.model import INPUT, Ref, Spec, Step
 from fusegen.tools.check.philox import uniform
@@ -34,7 +34,7 @@ def run_chain(
     seed: int = 0,
     handed: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:
-    """Return the chain behind the matmul, by torch's own functions.
+    """Return the chain after the matmul, by torch's own functions.
 
     Args:
         spec: the spec.
@@ -43,16 +43,16 @@ def run_chain(
         attributes: the numbers of `apply`, by name.
         training: the mode.
         seed: the seed of the draws.
-        handed: what becomes of a tensor that one leg hands on to the next.
+        handed: what becomes of a tensor that one segment hands on to the next.
     """
     stream = 0
     named = {} if spec.steps[0].op and spec.steps[0].op.source else {INPUT: x}
-    for number, stretch in enumerate(stretches_of(spec)):
+    for number, span in enumerate(spans_of(spec)):
         if number:
             x, named = handed(x), {name: handed(value) for name, value in named.items()}
         given = {**operands, **named}
-        dims, columns = x.dim(), stretch.layout.columns
-        for step in stretch.steps:
+        dims, columns = x.dim(), span.layout.columns
+        for step in span.steps:
             if x.dim() < dims:  # the columns are gone, also from what holds one value a row
                 given = {n: t.squeeze(columns) if t.dim() == dims else t for n, t in given.items()}
                 dims, columns = x.dim(), ()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusegen.chain import Chain, Leg, Mode
+from fusegen.chain import Chain, Mode, Segment
 from fusegen.chain.layout import CHANNEL_DIM
 from fusegen.chain.segment_program import SHAPE
 from fusegen.program import SECOND, Input, Kind, Output, Program
@@ -41,23 +41,25 @@ def run_programs(
         rounding: what becomes of each operation's value.
     """
     named: dict[str, Tensor] = {}
-    for place, (leg, shape) in enumerate(zip(chain.legs, chain.reached(x.shape), strict=True)):
-        named |= dict.fromkeys(leg.stretch.begins, x)
-        mode = next(m for m in leg.modes if m.name in ("same", "train" if training else "eval"))
-        form = _Form(leg, shape, numbers)
-        last = place + 1 == len(chain.legs)
-        call = _Call(leg, mode, form, numbers, seed, rounding, later=place > 0, last=last)
+    for place, (segment, shape) in enumerate(
+        zip(chain.segments, chain.reached(x.shape), strict=True)
+    ):
+        named |= dict.fromkeys(segment.span.begins, x)
+        mode = next(m for m in segment.modes if m.name in ("same", "train" if training else "eval"))
+        form = _Form(segment, shape, numbers)
+        last = place + 1 == len(chain.segments)
+        call = _Call(segment, mode, form, numbers, seed, rounding, later=place > 0, last=last)
         given = {**operands, **named, "x": x}
-        names = ["x", *(o.name for o in leg.operands if o.name != "x")]
-        found = _Leg.apply(call, names, *(given[n] for n in names))  # type: ignore[no-untyped-call]
-        x, named = found[0], {**named, **dict(zip(leg.stretch.kept, found[1:], strict=True))}
+        names = ["x", *(o.name for o in segment.operands if o.name != "x")]
+        found = _Segment.apply(call, names, *(given[n] for n in names))  # type: ignore[no-untyped-call]
+        x, named = found[0], {**named, **dict(zip(segment.span.kept, found[1:], strict=True))}
         if not last:
-            named[leg.steps[-1].label] = x
+            named[segment.steps[-1].label] = x
     return x
 
 
-class _Leg(torch.autograd.Function):
-    """One leg: its forward program, and its backward program for autograd."""
+class _Segment(torch.autograd.Function):
+    """One segment: its forward program, and its backward program for autograd."""
 
     @staticmethod
     def forward(ctx: Any, call: _Call, names: list[str], *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -74,35 +76,35 @@ class _Leg(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Form:
-    """How a leg's tensors broadcast: as they are, or with the channels as [groups, channels of a group].
+    """How a segment's tensors broadcast: as they are, or with the channels as [groups, channels of a group].
 
     Args:
-        leg: the leg.
+        segment: the segment.
         shape: its activation's shape, with both halves where it has two.
         numbers: the numbers of the call.
     """
 
-    leg: Leg
+    segment: Segment
     shape: tuple[int, ...]
     numbers: Mapping[str, float]
 
     @property
     def groups(self) -> int:
         """The number of groups, or 0."""
-        named = self.leg.layout.groups
+        named = self.segment.layout.groups
         return int(self.numbers[named] if isinstance(named, str) else named or 0)
 
     @property
     def axes(self) -> Axes:
         """The dims of the activation as it broadcasts."""
-        shape = self.leg.layout.half(self.shape)
+        shape = self.segment.layout.half(self.shape)
         if self.groups:
             shape = self.unfolded(torch.Size(shape))
-        return Axes(tuple(shape), self.leg.layout.columns)
+        return Axes(tuple(shape), self.segment.layout.columns)
 
     def unfolded(self, shape: torch.Size) -> torch.Size:
         """Return a shape with the channels' dim, counted from the activation's front, as two."""
-        missing = len(self.leg.layout.half(self.shape)) - len(shape)
+        missing = len(self.segment.layout.half(self.shape)) - len(shape)
         place = CHANNEL_DIM - missing
         if place < 0:
             return shape
@@ -112,7 +114,7 @@ class _Form:
 
     def spread(self, source: Input, tensor: Tensor) -> Tensor:
         """Return a tensor that an input is, so that it broadcasts."""
-        layout = self.leg.layout
+        layout = self.segment.layout
         rank = len(self.shape)
         if source.integer:
             columns = {dim % rank for dim in layout.columns}
@@ -129,20 +131,20 @@ class _Form:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call of one leg.
+    """A call of one segment.
 
     Args:
-        leg: the leg.
+        segment: the segment.
         mode: its mode.
         form: how its tensors broadcast.
         numbers: the numbers of the call.
         seed: the seed of the draws.
         rounding: what becomes of each operation's value.
-        later: whether another leg is before it, which its x and the gradient of that are handed to.
+        later: whether another segment is before it, which its x and the gradient of that are handed to.
         last: whether none is after it.
     """
 
-    leg: Leg
+    segment: Segment
     mode: Mode
     form: _Form
     numbers: Mapping[str, float]
@@ -152,19 +154,19 @@ class _Call:
     last: bool
 
     def value(self, given: Mapping[str, Tensor]) -> list[Tensor]:
-        """Return the leg's value, and those that later legs use."""
+        """Return the segment's value, and those that later segments use."""
         program = self.mode.programs[0]
         found = self._run(program, self._inputs(program, given))
         values = []
         for name, out in program.outputs.items():
-            value = found[name].reshape(self.leg.layout.behind(self.form.shape, out.outline))
+            value = found[name].reshape(self.segment.layout.behind(self.form.shape, out.outline))
             values.append(value if self.last else self.rounding.stored(value))
         return values
 
     def gradients(
         self, given: Mapping[str, Tensor], cotangents: tuple[Tensor, ...]
     ) -> dict[str, Tensor]:
-        """Return the gradient of each tensor of the leg that has one."""
+        """Return the gradient of each tensor of the segment that has one."""
         program = self.mode.programs[1]
         along = {
             f"grad_{name}": self._along(out, cotangent)
@@ -190,7 +192,7 @@ class _Call:
 
     def _halved(self, tensor: Tensor) -> int:
         """Return the dim of a tensor's halves; what holds one number a channel has that dim alone."""
-        return self.leg.layout.halved if tensor.dim() > 1 else -1
+        return self.segment.layout.halved if tensor.dim() > 1 else -1
 
     def _along(self, out: Output, cotangent: Tensor) -> Tensor:
         """Return the cotangent of an output, so that it broadcasts where that has lost dims."""

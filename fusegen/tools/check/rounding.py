@@ -6,7 +6,7 @@ derivative of the result by it (Linnainmaa 1976, "Taylor expansion of the accumu
 drawn at each operation gives one sample of that sum (Parker 1997, "Monte Carlo arithmetic"). No derivative is
 taken, and every correlation is kept: an error that two terms share, such as that of a maximum which is
 subtracted from both, cancels as it does in the kernels. Higham's running error, which adds up magnitudes on
-the way, takes such errors for independent: behind a softmax of large numbers it is far too wide.
+the way, takes such errors for independent: after a softmax of large numbers it is far too wide.
 """
 
 from __future__ import annotations

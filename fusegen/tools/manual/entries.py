@@ -14,10 +14,10 @@ from fusegen.tools.manual.pictures import caption
 
 __all__ = ["Entry", "Family", "families"]
 
-_GROUP = "a group of channels with the dims behind them"
+_GROUP = "a group of channels with the dims after them"
 _OVER = {
     None: "",
-    "inner": "the dims behind the channel",
+    "inner": "the dims after the channel",
     "channel": "the channel, which is dropped",
 }
 

@@ -90,7 +90,7 @@ class AcrossTeam {
   }
 
  private:
-  T* exchange_;  // each row's result, and behind them each warp's part of it
+  T* exchange_;  // each row's result, and after them each warp's part of it
 };
 
 // Bytes of shared memory for what a thread reads next: of so many columns and tensors, and of so

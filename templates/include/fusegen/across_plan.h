@@ -45,7 +45,7 @@ struct AcrossWalk {
   int64_t matrices;           // [cols, inner] each
   uint32_t tiles;             // of a matrix
   uint32_t matrices_further;  // from a block's tile to its next, and
-  uint32_t tiles_further;     // so many more, which may be in the matrix behind
+  uint32_t tiles_further;     // so many more, which may be in the matrix after
 };
 
 // A block has `lanes * width` neighbouring rows. Its `strands` share their columns: strand s has

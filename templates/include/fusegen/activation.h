@@ -21,17 +21,17 @@ enum class Kind { row, col, scalar };
 
 // In which order the dims may lie for the kernels of an operator. `contiguous`: their own. Else in
 // another one too: any, or, for `packed` and `strided`, one in which columns lie together and in
-// their own order, and so do rows. For `packed` nothing lies behind the columns. With any of them
+// their own order, and so do rows. For `packed` nothing lies after the columns. With any of them
 // there may be gaps between rows; for `any` a row is whatever lies together.
-enum class Order { contiguous, any, packed, strided };
+enum class MemoryFormat { contiguous, any, packed, strided };
 
 // How x's dims become rows and columns.
 struct Layout {
-  int64_t rank;         // the number of dims x must have, or 0 for any
-  int64_t first, last;  // the dims of the columns, counted from the end: -1 is the last
-  int64_t groups;       // into how many rows they are cut
-  Order order;          // how the elements may lie
-  int64_t halved = 0;   // the dim of the tensor's two halves, counted from the end; 0: it has none
+  int64_t rank;                // the number of dims x must have, or 0 for any
+  int64_t first, last;         // the dims of the columns, counted from the end: -1 is the last
+  int64_t groups;              // into how many rows they are cut
+  MemoryFormat memory_format;  // how the elements may lie
+  int64_t halved = 0;  // the dim of the tensor's two halves, counted from the end; 0: it has none
 };
 
 // The activation as the kernels see it: [rows, cols], whatever its dims. Of a tensor of two halves
@@ -78,7 +78,7 @@ class Activation {
     plain_ = numel_ == 0 || (halved_ < 0 && x.is_contiguous());
     lying_ = Lying(sizes());
     if (plain_ || takes(x)) return;
-    if (layout.order != Order::contiguous && sorts() && takes(x)) return;
+    if (layout.memory_format != MemoryFormat::contiguous && sorts() && takes(x)) return;
     lying_.unsort();
     inner_ = matrix_;
   }
@@ -112,7 +112,7 @@ class Activation {
   Tensor scalar(const Tensor& t, const char* name) const {
     return checked(t, name, t.numel() == 1);
   }
-  // With one half behind the other.
+  // With one half after the other.
   Tensor col_halves(const Tensor& t, const char* name) const {
     return checked(t, name, t.numel() == 2 * width_);
   }
@@ -120,7 +120,7 @@ class Activation {
     return checked(t, name, t.numel() == 2 * channels());
   }
 
-  // Where a tensor's second half begins: so many elements behind the first.
+  // Where a tensor's second half begins: so many elements after the first.
   int64_t full_half(const Tensor& t) const { return size(halved_) * t.stride(halved_); }
   int64_t col_half(const Tensor&) const { return width_; }
   int64_t channel_half(const Tensor&) const { return channels(); }
@@ -133,7 +133,7 @@ class Activation {
 
   // The gaps of such a tensor, or of one half of it, between rows of so many elements.
   Gap gap(const Tensor& t, int64_t row) const {
-    Stretch lies;
+    Span lies;
     if ((plain_ && t.is_contiguous()) || !lying_.find(t, lies) || lies.extra == 0) return {};
     return Gap::after(lies.together / row, lies.extra);
   }
@@ -198,23 +198,23 @@ class Activation {
 
   // Whether the kernels can take a tensor as it lies: with gaps between rows alone.
   bool takes(const Tensor& t) const {
-    Stretch lies;
+    Span lies;
     if (!lying_.find(t, lies)) return false;
     if (lies.extra == 0 || (!lying_.sorted() && t.is_contiguous())) return true;
     if (numel_ >> 31) return false;  // Gap counts no further
-    if (layout_.order != Order::any) return lies.together % (width_ * inner_) == 0;
+    if (layout_.memory_format != MemoryFormat::any) return lies.together % (width_ * inner_) == 0;
     return std::gcd(together_, lies.together) >= shortest;
   }
   void note(const Tensor& t) {
-    Stretch lies;
+    Span lies;
     if (numel_ && lying_.find(t, lies)) together_ = std::gcd(together_, lies.together);
   }
 
   // Whether dims in the order of x's strides are in the layout's; if so, that is the order, and
-  // what is behind the columns is found anew.
+  // what is after the columns is found anew.
   bool sorts() {
     lying_.sort_by(x_);
-    if (layout_.order == Order::any) return true;
+    if (layout_.memory_format == MemoryFormat::any) return true;
     int64_t inner = 1, last_column = -1, last_row = -1;
     bool left = false;  // the columns
     for (int64_t place = 0; place < x_.dim(); ++place) {
@@ -228,7 +228,7 @@ class Activation {
         inner *= size(dim);
       }
     }
-    if (layout_.order == Order::packed && inner > 1) return false;
+    if (layout_.memory_format == MemoryFormat::packed && inner > 1) return false;
     inner_ = inner;
     return true;
   }

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "fusegen/activation.h"
-#include "fusegen/levels.h"
+#include "fusegen/isa.h"
 
 namespace fusegen {
 
@@ -55,13 +55,13 @@ void run(int64_t (*workspace)(DType, const Args&),
 
 #else
 
-#define FUSEGEN_KERNEL(name) FUSEGEN_LEVELS(name##_cpu)
+#define FUSEGEN_KERNEL(name) FUSEGEN_ISAS(name##_cpu)
 #define FUSEGEN_DEVICE "CPU"
 
 template <class Args, size_t N>
 void run(void (*const (&kernels)[N])(DType, const Args&), const Activation& activation,
          const Args& args) {
-  kernels[level()](activation.dtype(), args);
+  kernels[isa()](activation.dtype(), args);
 }
 
 #endif

@@ -39,7 +39,7 @@ class RowChannels {
   int first_, step_;
 };
 
-// How many channels behind its row's first a thread's columns are, each `apart` behind the one
+// How many channels after its row's first a thread's columns are, each `apart` after the one
 // before.
 class ChannelWalk {
  public:

@@ -10,7 +10,7 @@
 
 #include "fusegen/dtype.h"
 #include "fusegen/elementary.h"
-#include "fusegen/levels.h"
+#include "fusegen/isa.h"
 #include "fusegen/precision.h"
 #include "fusegen/random.h"
 

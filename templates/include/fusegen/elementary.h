@@ -1,10 +1,10 @@
 // The functions that formulas are made of, in the precision that a result needs.
 //
-// A Math gives every atom a meaning; the printer (fusegen/lower/print_cpp.py) writes `Math::exp(x)`.
-// The same text serves the host and the device. `Math<T>` is the C library's; `FastMath<P>`
-// computes in float32, within 4 ulp of it for float32 results and within an eighth of an ulp for
-// 16-bit ones, without a branch, so that the host's compiler makes vectors of it. Below the
-// smallest normal float32 number a result may be 0. Errors are relative, also where a result is
+// A Math gives every atom a meaning; the printer (fusegen/lower/print_cpp.py) writes
+// `Math::exp(x)`. The same text serves the host and the device. `Math<T>` is the C library's;
+// `FastMath<P>` computes in float32, within 4 ulp of it for float32 results and within an eighth of
+// an ulp for 16-bit ones, without a branch, so that the host's compiler makes vectors of it. Below
+// the smallest normal float32 number a result may be 0. Errors are relative, also where a result is
 // near 0, and exp(0), sech2(0) and the slope of tanh, expm1 and log1p at 0 are exactly 1, in either
 // precision: a formula may subtract what is nearly equal.
 #pragma once

@@ -30,8 +30,8 @@ FUSEGEN_FN int64_t gap_before(const Gap& gap, int64_t row) {
   return int64_t(uint64_t(uint32_t(row)) * gap.factor >> gap.shift) * gap.extra;
 }
 
-// The same where a GPU's thread counts once a row: computed only where there is a gap, which mostly
-// there is not, and not before it is asked for.
+// The same where a GPU's thread counts once a row. Computed lazily, and only if the tensor has
+// gaps: most have none.
 FUSEGEN_FN int64_t gap_before_row(const Gap& gap, int64_t row) {
   if (gap.extra == 0) return 0;
   uint32_t place = uint32_t(row);

@@ -64,7 +64,7 @@ constexpr bool holds_sums(int threads, int blocks, int elements, int sums, doubl
 // What a thread holds of a row of a kernel. `Kernel` has the launch parameters, and says what an
 // element needs: `bytes<S>()` of registers between two stages at most, `beside`, whether that is
 // more than what is stored; `light`, whether that is soon computed; `sums`, how many sums of its
-// columns registers may hold; and `singly`, whether nothing of a row serves the next.
+// columns registers may hold; and `singly`, whether rows share no state.
 template <class Kernel>
 struct HeldRow {
   // Whether a block takes one row alone and no thread copies a next one ahead: while it reduces,

@@ -12,7 +12,7 @@ namespace fusegen {
 using torch::stable::Tensor;
 
 // So many elements lie together, and so many others between them and the next.
-struct Stretch {
+struct Span {
   int64_t together, extra;
 };
 
@@ -36,7 +36,7 @@ class Lying {
   void unsort() { order_.clear(); }
 
   // Whether a tensor lies in this order with gaps at one of its dims at most; how is in `found`.
-  bool find(const Tensor& t, Stretch& found) const {
+  bool find(const Tensor& t, Span& found) const {
     int64_t count = 1, apart = 1, gaps = 0;
     found.extra = 0;
     for (size_t place = sizes_.size(); place-- > 0;) {

@@ -24,10 +24,10 @@ FUSEGEN_FN To bit_cast(From from) {
 
 // a b + c, rounded once where the processor can.
 //
-// Compilers are told not to fuse a product with a sum of their own accord (toolchain/compilers.py), because
-// whether they do depends on what else stands beside it: a value that the forward pass saved would
-// differ from the same value computed again. What is fused is written out, so one expression has
-// the same bits wherever it stands.
+// Compilers are told not to fuse a product with a sum of their own accord (toolchain/compilers.py),
+// because whether they do depends on what else stands beside it: a value that the forward pass
+// saved would differ from the same value computed again. What is fused is written out, so one
+// expression has the same bits wherever it stands.
 template <class T>
 FUSEGEN_FN T fma(T a, T b, T c) {
 #if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)

@@ -145,7 +145,7 @@ class Team {
   __device__ __forceinline__ void over(const T (&sets)[COUNT][VALUES], T (&values)[N],
                                        int count) const {
     constexpr int P = sharing<N>;
-    constexpr int lanes = COUNT * P < 32 ? COUNT * P : 32;  // those behind do as these do
+    constexpr int lanes = COUNT * P < 32 ? COUNT * P : 32;  // those after do as these do
     static_assert((COUNT & (COUNT - 1)) == 0, "a power of two");
     // Every lane reads, and drops what is no set's: a branch would take longer.
     const int lane = threadIdx.x % lanes, which = min(lane % P, N - 1);

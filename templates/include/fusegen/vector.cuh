@@ -72,7 +72,7 @@ __device__ __forceinline__ void add_vector(T* to, const Vector<T, V>& from) {
   }
 }
 
-// The same in one access for certain: behind a condition the compiler may make single ones of it.
+// The same in one access for certain: after a condition the compiler may make single ones of it.
 template <int V, class S>
 __device__ __forceinline__ void store_at_once(S* to, const Vector<compute_t<S>, V>& from) {
   constexpr int bytes = sizeof(S) * V;

@@ -164,8 +164,8 @@ class Conv2dMeanSoftmaxGate(nn.Module):
 
 
 #: Original by spec name, with the constructor's arguments, the shape of a small call's input, and those of
-#: activations behind the product.
-LEGS: dict[
+#: activations after the product.
+SEGMENTS: dict[
     str,
     tuple[type[nn.Module], tuple[object, ...], tuple[int, ...], tuple[tuple[int, ...], ...]],
 ] = {

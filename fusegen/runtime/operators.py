@@ -1,7 +1,7 @@
-"""One pass of a mode with its operator: what goes in, what comes out, and which pass differentiates it.
+"""The operators of a mode: what goes in, what comes out, and which operator differentiates which.
 
-Pass k + 1 is the vector-Jacobian product of pass k, so it takes what pass k takes and a cotangent for each
-of its outputs. Where the mathematics is: fusegen/program/calculus.py.
+Operator k + 1 is the vector-Jacobian product of operator k, so it takes what operator k takes and a cotangent
+for each of its outputs. Where the mathematics is: fusegen/program/calculus.py.
 """
 
 from __future__ import annotations
@@ -32,42 +32,42 @@ _traced = torch._C._get_tracing_state
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One operator of a mode: the forward pass or the derivative of the pass before.
+class Operator:
+    """One operator of a mode: the forward pass or the derivative of the operator before.
 
     Args:
-        operator: its name below `torch.ops.fusegen_<package>_<hash>`.
+        name: its name below `torch.ops.fusegen_<package>_<hash>`.
         like: for each output, the place of the input whose kind and shape it has; of a derivative, that is
-            the input of the pass before to which the gradient belongs.
+            the input of the operator before to which the gradient belongs.
         by_column: whether no value depends on a whole row, so that columns can be computed apart.
-        order: how the elements of x may lie: "contiguous", "any", "packed" or "strided"; see `memory.py`.
-        value: whether there is an operator of the same name with "_value" behind it, which leaves out the
+        memory_format: how the elements of x may lie: "contiguous", "any", "packed" or "strided" (memory.py).
+        value: whether there is an operator of the same name with "_value" after it, which leaves out the
             statistics.
         outlines: of the forward pass, the shape of each output, where not all are "like" x: x's with its
             columns reduced, "keepdim" with size 1, "row" dropped; "scalar" is one number, "half" is one half
             of x.
     """
 
-    operator: str
+    name: str
     like: tuple[int, ...]
     by_column: bool = False
-    order: str = "contiguous"
+    memory_format: str = "contiguous"
     value: bool = False
     outlines: tuple[str, ...] = ()
 
 
-class BoundPass:
-    """A pass with its operator, which takes `(*tensors, *statistics, *seed, *numbers, *groups)`.
+class BoundOperator:
+    """An operator that torch has, which takes `(*tensors, *statistics, *seed, *numbers, *groups)`.
 
     Args:
         package: the package's name, for messages.
         order: 0 for the forward pass, 1 for the backward, …
-        operator: the operator.
+        overload: the operator, as torch has it.
         value: the operator that leaves out the statistics, or None.
-        declared: what the generated package says of the pass.
+        declared: what the generated package says of the operator.
         kinds: the kind of each tensor that it takes.
-        statistic_kinds: of the statistics that the forward pass saves, which are outputs of pass 0 and inputs
-            of the others.
+        statistic_kinds: of the statistics that the forward pass saves, which are outputs of operator 0 and
+            inputs of the others.
         random: whether it takes a seed.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
@@ -76,7 +76,7 @@ class BoundPass:
 
     Attributes:
         name: the operator's name, "fusegen_<package>_<hash>::…".
-        count: how many tensors it takes, `cotangents` of them for outputs of the pass before.
+        count: how many tensors it takes, `cotangents` of them for outputs of the operator before.
         statistics: how many statistics there are.
         leads: whether its outputs belong to its first inputs, in order.
         mixes_rows: whether a row's results depend on other rows.
@@ -86,9 +86,9 @@ class BoundPass:
         self,
         package: str,
         order: int,
-        operator: Callable[..., Any],
+        overload: Callable[..., Any],
         value: Callable[..., Any] | None,
-        declared: Pass,
+        declared: Operator,
         kinds: tuple[str, ...],
         statistic_kinds: tuple[str, ...],
         random: bool,
@@ -97,15 +97,15 @@ class BoundPass:
         outlines: tuple[str, ...],
         halved: int,
     ) -> None:
-        self.package, self.order, self.operator = package, order, operator
-        self.name: str = operator.name()  # type: ignore[attr-defined]
-        self._kernel = _below_autograd(operator)
+        self.package, self.order, self.overload = package, order, overload
+        self.name: str = overload.name()  # type: ignore[attr-defined]
+        self._kernel = _below_autograd(overload)
         self._value = self._kernel if value is None else _below_autograd(value)
         self.like, self.kinds, self.random, self.columns = declared.like, kinds, random, columns
-        self.by_column, self.grouped, self.order_in_memory = (
+        self.by_column, self.grouped, self.memory_format = (
             declared.by_column,
             grouped,
-            declared.order,
+            declared.memory_format,
         )
         self.halved = halved
         self.count, self.statistics = len(kinds), len(statistic_kinds)
@@ -119,11 +119,11 @@ class BoundPass:
             self.output_kinds = tuple(_REDUCED.get(outline, "full") for outline in outlines)
         self.leads = self.like == tuple(range(len(self.like)))
         self.returned = len(declared.like) + (0 if order else statistics)
-        self._next: BoundPass | None = None
+        self._next: BoundOperator | None = None
 
     @property
-    def following(self) -> BoundPass:
-        """The derivative of this pass.
+    def following(self) -> BoundOperator:
+        """The derivative of this operator.
 
         Raises:
             RuntimeError: where it was not generated.
@@ -143,7 +143,7 @@ class BoundPass:
         return half_shape(x.shape, self.halved)
 
     def shape(self, place: int, tensors: Sequence[Tensor]) -> Sequence[int]:
-        """Return the shape of an output, from the tensors that the pass takes."""
+        """Return the shape of an output, from the tensors that the operator takes."""
         like, kind = tensors[self.like[place]], self.output_kinds[place]
         if self.order or kind == "full":
             return like.shape
@@ -224,12 +224,12 @@ class BoundPass:
                     f"layout {tensor.layout}; call to_dense()"
                 )
         know_shardings(self)
-        return self.operator(*args)
+        return self.overload(*args)
 
 
-def _below_autograd(operator: Callable[..., Any]) -> Callable[..., Any]:
+def _below_autograd(overload: Callable[..., Any]) -> Callable[..., Any]:
     """Return what runs an operator's kernel of a given dispatch key."""
-    found: Callable[..., Any] = operator._handle.redispatch_boxed  # type: ignore[attr-defined] # not in the stubs
+    found: Callable[..., Any] = overload._handle.redispatch_boxed  # type: ignore[attr-defined] # not in the stubs
     return found
 
 
@@ -254,10 +254,10 @@ def _defaults_alone() -> bool:
     return all(type(mode) is DeviceContext for mode in _get_current_function_mode_stack())
 
 
-def bind_passes(
+def bind_operators(
     package: str,
     namespace: Any,
-    declared: Sequence[Pass],
+    declared: Sequence[Operator],
     kinds: Sequence[str],
     *,
     statistics: tuple[str, ...],
@@ -265,13 +265,13 @@ def bind_passes(
     columns: tuple[int, int],
     grouped: bool,
     halved: int = 0,
-) -> tuple[BoundPass, ...]:
-    """Return the passes of a mode, each with its operator and its derivative.
+) -> tuple[BoundOperator, ...]:
+    """Return the operators of a mode, each with its derivative.
 
     Args:
         package: the package's name.
         namespace: what has the operators, `torch.ops.fusegen_<package>_<hash>`.
-        declared: the passes, as the generated package declares them.
+        declared: the operators, as the generated package declares them.
         kinds: the kinds of x and of the operands.
         statistics: the kinds of the statistics that the forward pass saves.
         random: whether the mode draws random numbers.
@@ -279,15 +279,15 @@ def bind_passes(
         grouped: whether a row is only one of several groups that these dims are cut into.
         halved: the dim along which x has two halves, counted from the end; 0 where it has none.
     """
-    bound: list[BoundPass] = []
+    bound: list[BoundOperator] = []
     taken = tuple(kinds)
     for order, said in enumerate(declared):
-        operator = getattr(namespace, said.operator).default
-        value = getattr(namespace, f"{said.operator}_value").default if said.value else None
-        made = BoundPass(
+        overload = getattr(namespace, said.name).default
+        value = getattr(namespace, f"{said.name}_value").default if said.value else None
+        made = BoundOperator(
             package=package,
             order=order,
-            operator=operator,
+            overload=overload,
             value=value,
             declared=said,
             kinds=taken,

@@ -1,4 +1,4 @@
-"""Chains whose steps reduce over different dims: each leg a kernel of its own, together one Module."""
+"""Chains whose steps reduce over different dims: each segment a kernel of its own, together one Module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import DEVICES, DTYPES, ROOT, constructor, dtype_name
 from shared.layouts import channels_last
-from shared.leg_originals import LEGS
+from shared.segment_originals import SEGMENTS
 from torch import Tensor, nn
 from torch.func import grad, jvp, vmap
 
@@ -24,15 +24,15 @@ from fusegen.tools.check import verify
 from fusegen.tools.check.reference import run_chain
 
 Built = Callable[[str], tuple[Chain, ModuleType]]
-SPECS = ROOT / "tests" / "legs"
+SPECS = ROOT / "tests" / "segments"
 #: Those with a second derivative.
-TWICE = [name for name in LEGS if "order: 1" not in (SPECS / f"{name}.yaml").read_text()]
+TWICE = [name for name in SEGMENTS if "order: 1" not in (SPECS / f"{name}.yaml").read_text()]
 
 
 @pytest.fixture(scope="session")
-def built(leg_packages: Path) -> Built:
-    """Gives the chain and the package of a spec in tests/legs."""
-    return lambda name: (pipeline.derive(SPECS / f"{name}.yaml"), load(name, leg_packages))
+def built(segment_packages: Path) -> Built:
+    """Gives the chain and the package of a spec in tests/segments."""
+    return lambda name: (pipeline.derive(SPECS / f"{name}.yaml"), load(name, segment_packages))
 
 
 def modes(chain: Chain) -> tuple[bool, ...]:
@@ -41,7 +41,7 @@ def modes(chain: Chain) -> tuple[bool, ...]:
 
 def pair(name: str, package: ModuleType, device: str = "cpu") -> tuple[nn.Module, nn.Module]:
     """Return the original and the generated module, made from the same seed."""
-    cls, arguments, *_ = LEGS[name]
+    cls, arguments, *_ = SEGMENTS[name]
     models = []
     for made in (cls, package.Module):
         torch.manual_seed(0)
@@ -50,11 +50,11 @@ def pair(name: str, package: ModuleType, device: str = "cpu") -> tuple[nn.Module
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", LEGS)
+@pytest.mark.parametrize("name", SEGMENTS)
 def test_a_module_is_the_original(name: str, device: str, built: Built) -> None:
     """Constructor, state for a seed, value, every gradient and running averages, in both modes."""
     chain, package = built(name)
-    wanted, got = (constructor(c) for c in (LEGS[name][0], package.Module))
+    wanted, got = (constructor(c) for c in (SEGMENTS[name][0], package.Module))
     assert [(p.name, p.default) for p in got.values()] == [
         (p.name, p.default) for p in wanted.values()
     ]
@@ -63,7 +63,7 @@ def test_a_module_is_the_original(name: str, device: str, built: Built) -> None:
         assert list(original.state_dict()) == list(fused.state_dict())
         for key, value in original.state_dict().items():
             assert torch.equal(value, fused.state_dict()[key]), key
-        x = torch.randn(LEGS[name][2], dtype=torch.float64).to(device)
+        x = torch.randn(SEGMENTS[name][2], dtype=torch.float64).to(device)
         for model in (original, fused):
             model.train(training)
             for part in model.modules():
@@ -88,16 +88,16 @@ def test_a_module_is_the_original(name: str, device: str, built: Built) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
-@pytest.mark.parametrize("name", LEGS)
+@pytest.mark.parametrize("name", SEGMENTS)
 def test_against_truth(name: str, dtype: torch.dtype, device: str, built: Built) -> None:
-    """Every shape, mode and dtype, dropout's draws included: each leg has streams of its own.
+    """Every shape, mode and dtype, dropout's draws included: each segment has streams of its own.
 
-    What one leg hands to the next is rounded to 16 bits, and equal values, as a mean's cotangents, alike:
+    What one segment hands to the next is rounded to 16 bits, and equal values, as a mean's cotangents, alike:
     a sum of them is off by more than eight draws of such errors show.
     """
     chain, package = built(name)
-    assert len(chain.legs) > 1
-    for shape in LEGS[name][3]:
+    assert len(chain.segments) > 1
+    for shape in SEGMENTS[name][3]:
         for training in modes(chain):
             case = verify.make_case(chain, shape, training=training, device=device)
             for error in verify.compare(package, chain, case, dtype):
@@ -106,7 +106,7 @@ def test_against_truth(name: str, dtype: torch.dtype, device: str, built: Built)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", LEGS)
+@pytest.mark.parametrize("name", SEGMENTS)
 def test_gradcheck(name: str, device: str, built: Built) -> None:
     chain, package = built(name)
     for training in modes(chain):
@@ -114,10 +114,10 @@ def test_gradcheck(name: str, device: str, built: Built) -> None:
 
 
 @pytest.mark.parametrize("name", TWICE)
-def test_transforms_and_compilers_see_through_the_legs(name: str, built: Built) -> None:
+def test_transforms_and_compilers_see_through_the_segments(name: str, built: Built) -> None:
     """Forward mode, batches, batches of gradients and Hessian products are eager's; one graph compiled."""
     chain, package = built(name)
-    case = verify.make_case(chain, LEGS[name][3][1], training=False)
+    case = verify.make_case(chain, SEGMENTS[name][3][1], training=False)
     numbers = {k: v for k, v in case.options.items() if k in (*chain.attributes, *chain.groups)}
 
     def fused(x: Tensor) -> Tensor:
@@ -147,10 +147,10 @@ def test_transforms_and_compilers_see_through_the_legs(name: str, built: Built) 
     torch.testing.assert_close(leaves[0].grad, leaves[1].grad)
 
 
-@pytest.mark.parametrize("name", LEGS)
+@pytest.mark.parametrize("name", SEGMENTS)
 def test_strides_and_threads_do_not_matter(name: str, built: Built) -> None:
     chain, package = built(name)
-    case = verify.make_case(chain, LEGS[name][3][1], training=False)
+    case = verify.make_case(chain, SEGMENTS[name][3][1], training=False)
     operands = list(case.operands.values())
     wanted = package.apply(case.x, *operands, **case.options)
     moved = case.x.transpose(0, 1).contiguous().transpose(0, 1)
@@ -170,7 +170,7 @@ def test_strides_and_threads_do_not_matter(name: str, built: Built) -> None:
 def test_a_batch_of_nothing(built: Built) -> None:
     for name in ("conv_transpose2d_min_sum_gelu_add", "conv3d_min_softmax"):
         chain, package = built(name)
-        case = verify.make_case(chain, (0, *LEGS[name][3][1][1:]), training=False)
+        case = verify.make_case(chain, (0, *SEGMENTS[name][3][1][1:]), training=False)
         x = case.x.requires_grad_()
         out = package.apply(x, *case.operands.values())
         out.sum().backward()
@@ -179,17 +179,17 @@ def test_a_batch_of_nothing(built: Built) -> None:
         assert x.grad.shape == x.shape
 
 
-def test_what_is_drawn_in_one_leg_is_not_drawn_again_in_the_next(built: Built) -> None:
-    """With one seed for both, a leg behind that counted its streams from 0 would drop alike."""
+def test_what_is_drawn_in_one_segment_is_not_drawn_again_in_the_next(built: Built) -> None:
+    """With one seed for both, a segment after that counted its streams from 0 would drop alike."""
     chain, _ = built("conv2d_amax_batch_norm_dropout")
     streams = [
-        [i.stream for i in leg.modes[0].programs[0].inputs if i.source == "random"]
-        for leg in chain.legs
+        [i.stream for i in segment.modes[0].programs[0].inputs if i.source == "random"]
+        for segment in chain.segments
     ]
     assert streams == [[0], [1], []]
 
 
-def test_an_operand_of_a_later_leg_is_refused_in_its_terms(built: Built) -> None:
+def test_an_operand_of_a_later_segment_is_refused_in_its_terms(built: Built) -> None:
     chain, package = built("linear_group_norm_min_add")
     case = verify.make_case(chain, (3, 8), training=False)
     given = {**case.operands, "bias": torch.ones(7, dtype=torch.float64)}
@@ -198,16 +198,16 @@ def test_an_operand_of_a_later_leg_is_refused_in_its_terms(built: Built) -> None
         package.apply(case.x, *given.values(), **case.options)
 
 
-def legs_of(chain: str, head: str = "dims: 4\n") -> list[str]:
-    """Return the labels of each leg's steps."""
+def segments_of(chain: str, head: str = "dims: 4\n") -> list[str]:
+    """Return the labels of each segment's steps."""
     if "gate" in chain and "operands" not in head:
         head += "operands: {gate: {kind: channel, init: ones, shape: [8, 1, 1]}}\n"
     derived = pipeline.chain.derive(parse(f"order: 1\n{head}chain: [{chain}]\n", "example"))
-    return [" ".join(step.label for step in leg.steps) for leg in derived.legs]
+    return [" ".join(step.label for step in segment.steps) for segment in derived.segments]
 
 
 @pytest.mark.parametrize(
-    ("chain", "legs"),
+    ("chain", "segments"),
     [
         ("relu, softmax: 1, tanh, softmax: -3, exp", ["relu softmax tanh softmax_2 exp"]),
         ("relu, softmax: 1, tanh, softmax: 2, exp", ["relu softmax tanh", "softmax_2 exp"]),
@@ -220,7 +220,7 @@ def legs_of(chain: str, head: str = "dims: 4\n") -> list[str]:
             'group_norm: {features: 8, num_groups: 2}, expr: {formula: "max(x)", dim: 2}, tanh',
             ["group_norm", "expr tanh"],
         ),
-        # what is reduced in a leg becomes larger there by values of its own, else in a leg of its own
+        # what is reduced in a segment becomes larger there by values of its own, else in a segment of its own
         ("relu: {name: a}, mean: {dim: 1, keepdim: true}, mul: a, exp", ["a mean mul exp"]),
         (
             "relu: {name: a}, mean: {dim: [2, 3], keepdim: true}, softmax: 1, mul: a, softmax: 2",
@@ -241,8 +241,8 @@ def legs_of(chain: str, head: str = "dims: 4\n") -> list[str]:
         ),
     ],
 )
-def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> None:
-    assert legs_of(chain) == legs
+def test_a_chain_is_cut_where_its_dims_change(chain: str, segments: list[str]) -> None:
+    assert segments_of(chain) == segments
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> No
         (
             "sum: {dim: 1, keepdim: true}, mul: gate, softmax: 2, mul: gate",
             "dims: 4\noperands: {gate: row}\n",
-            "'gate' is of kind row, which is another shape for softmax and the steps behind it than for sum",
+            "'gate' is of kind row, which is another shape for softmax and the steps after it than for sum",
         ),
         (
             "sum: {dim: [2, 3]}, amax: {dim: 1}, softmax",
@@ -346,29 +346,29 @@ def test_a_chain_is_cut_where_its_dims_change(chain: str, legs: list[str]) -> No
         (
             "sum: {dim: [2, 3]}, instance_norm: {features: 3}",
             "dims: 4\n",
-            "instance_norm needs dims behind the channel",
+            "instance_norm needs dims after the channel",
         ),
     ],
 )
 def test_what_cannot_be_is_refused(chain: str, head: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        legs_of(chain, head)
+        segments_of(chain, head)
 
 
 def test_each_batch_norm_has_its_own_weight(tmp_path: Path) -> None:
-    """Running averages that two legs move: the second takes the second batch weight, and its own mean."""
+    """Running averages that two segments move: the second takes the second batch weight, and its own mean."""
     (tmp_path / "two_norms.yaml").write_text(
         "order: 1\narguments: {in_channels: int, out_channels: int, kernel_size: int}\nchain: [conv2d, "
         "batch_norm: {name: bn}, sum: {dim: [2, 3], keepdim: true}, batch_norm: {name: bn_2}]\n"
     )
     text = pipeline.render_package(tmp_path / "two_norms.yaml").files["__init__.py"]
-    front, behind = text.split("_leg2(\n")
+    front, behind = text.split("_segment2(\n")
     for number, (part, norm) in enumerate(((front, "bn"), (behind, "bn_2"))):
         moved = re.search(rf"Average\(\s+{norm}_running_mean,\s+\d+,\s+(.*),\n", part)
         assert moved is not None and moved[1].endswith(f"else batch_weights[{number}]")
 
 
-def test_show_names_the_legs() -> None:
+def test_show_names_the_segments() -> None:
     text = pipeline.derive(Path(SPECS / "conv3d_min_softmax.yaml")).describe()
-    assert "forward_leg1(x: full, conv_bias: " in text
-    assert "double_backward_leg2(x: full, " in text
+    assert "forward_segment1(x: full, conv_bias: " in text
+    assert "double_backward_segment2(x: full, " in text
