@@ -215,9 +215,9 @@ def test_everybody_is_told_the_shape(built: Built) -> None:
     target = torch.randint(5, (2, 3, 7))
     forward, backward, _ = package._chain.operators("same")
     value, *statistics = forward.run((x, target))
-    torch.library.opcheck(forward.operator, (x, target))
+    torch.library.opcheck(forward.overload, (x, target))
     cotangent = torch.randn_like(value).requires_grad_()
-    torch.library.opcheck(backward.operator, (x, target, cotangent, *statistics))
+    torch.library.opcheck(backward.overload, (x, target, cotangent, *statistics))
 
     def run(x: Tensor, target: Tensor) -> Tensor:
         result: Tensor = package.apply(x, target)

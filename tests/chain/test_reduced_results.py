@@ -56,8 +56,8 @@ def test_everybody_is_told_the_shape(name: str, out: Path) -> None:
     found = forward.run((x, b))
     value, *statistics = (found,) if isinstance(found, Tensor) else found
     cotangent = torch.randn_like(value).requires_grad_()
-    torch.library.opcheck(forward.operator, (x, b))
-    torch.library.opcheck(backward.operator, (x, b, cotangent, *statistics))
+    torch.library.opcheck(forward.overload, (x, b))
+    torch.library.opcheck(backward.overload, (x, b, cotangent, *statistics))
     torch.autograd.gradcheck(package.apply, (x, b), check_forward_ad=True)
     torch.autograd.gradgradcheck(package.apply, (x, b), check_fwd_over_rev=True)
 

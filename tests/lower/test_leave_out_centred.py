@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from fusegen.lower.operators.leave_out_centred import leave_out_centred
 
 from fusegen.lower.part import Part
+from fusegen.lower.passes.leave_out_centred import leave_out_centred
 from fusegen.program import Kind, Output, Program, Reduce
 from fusegen.program.builder import Builder
 from fusegen.toolchain.pipeline import derive

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sympy as sp
-from fusegen.lower.operators.share_sums import share_sums
 
 from fusegen.lower import lower
 from fusegen.lower.part import Part
+from fusegen.lower.passes.share_sums import share_sums
 from fusegen.program import Kind, Map, Output, Program, Reduce
 from fusegen.program.builder import Builder
 

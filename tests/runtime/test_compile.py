@@ -44,7 +44,7 @@ def operator_calls(
     for operator in operators:
         given = [t.clone().requires_grad_() for t in tensors]
         args = operator.arguments(given, statistics, extras)
-        calls.append((operator.operator, args))
+        calls.append((operator.overload, args))
         out = operator.run(args)
         out = (out,) if isinstance(out, Tensor) else tuple(out)
         if operator.order == 0:

@@ -252,4 +252,4 @@ def test_activations_of_three_dims_and_more(name: str, shaped_packages: Path) ->
     operands = [case.operands[name].clone().requires_grad_() for name in taken]
     groups = [case.options[chain.layout.groups]] if chain.layout.groups is not None else []
     if len(operands) == forward.count - 1 and not chain.attributes:
-        torch.library.opcheck(forward.operator, (leaf, *operands, *groups))
+        torch.library.opcheck(forward.overload, (leaf, *operands, *groups))

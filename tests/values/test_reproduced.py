@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import DEVICES, DTYPES, ROOT, dtype_name, once, shared
-from fusegen.lower.operators.mark_reproduced import reproduced
 from random_programs.build import build_specs
 from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, layer_norm, silu
 
 from fusegen import load
 from fusegen.lower.kernel.kernel import Kernel
+from fusegen.lower.passes.mark_reproduced import reproduced
 from fusegen.toolchain import pipeline
 
 ROWS, COLS = 257, 33
