@@ -81,7 +81,7 @@ def _wrong_kind(value: Value) -> list[str]:
             return [f"{value.name} reads {sorted(undefined)}, which are none of its arguments"]
         if kind & ~value.kind:
             return [f"{value.name} is {value.kind.label}, and its arguments are {kind.label}"]
-    if isinstance(value, Reduce) and (value.kind == kind or value.kind & ~kind):
+    if isinstance(value, Reduce) and not kind & ~value.kind:  # no axis of its argument is gone
         return [f"{value.name} reduces {kind.label} to {value.kind.label}"]
     if isinstance(value, Take) and value.kind != Kind.ROW:
         return [f"{value.name} is an element of each row, and is {value.kind.label}"]
