@@ -1,5 +1,6 @@
 # `make build`: a virtual environment, everything installed, the specs built for what this machine has.
 # `make test`: the same, then every test, and the numeric ones once more with lesser instruction sets.
+# `make quick`: the everyday loop: linters, types, and the tests that build nothing but specs/.
 # `make check`: linters and types.
 # `make docs`: the documentation as a site, in site/.
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 # Collecting all tests takes pytest ten seconds.
 NUMERICS = $(shell grep -rl "mark\.numerics" tests --include=test_*.py)
 
-.PHONY: build test check docs format clean
+.PHONY: build test quick check docs format clean
 
 build: $(VENV)/installed
 	$(BIN)/fusegen build specs
@@ -20,6 +21,13 @@ test: build
 	for isa in portable avx2; do \
 	  FUSEGEN_CPU=$$isa $(BIN)/python -m pytest -n 2 --dist loadscope -m numerics $(NUMERICS) || exit 1; \
 	done
+
+quick: export OMP_WAIT_POLICY = passive
+quick: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/fusegen build specs
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "not slow and not gpu"
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 import torch
 from filelock import FileLock
-from scheduling import Scheduling, start_with_long_ones
+from scheduling import Scheduling, mark_slow_ones, start_with_long_ones
 
 from fusegen import chain, load
 from fusegen.spec.model import OPERATORS
@@ -38,7 +38,9 @@ DEVICES = [
 ]
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_slow_ones(items)
     start_with_long_ones(items)
 
 

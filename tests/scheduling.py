@@ -30,12 +30,42 @@ BUILD = (
 )
 
 
+#: Fixtures that build a package for a test or a few.
+BUILDS = {*BUILD, "built", "launched", "measured"}
+#: Files whose tests compile, or start processes, for longer than the everyday loop can wait.
+SLOW = {
+    f"test_{name}.py"
+    for name in (
+        *(
+            "adding_an_op",
+            "bench",
+            "broken_builds",
+            "classes",
+            "compile",
+            "gaps",
+            "halves",
+            "isas",
+            "names",
+        ),
+        *("packaging", "pool", "read_policy", "readme", "shapes", "signature", "vectorised"),
+    )
+}
+
+
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Gives a worker one test after the other, and some files as a whole, which come first."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return file if PurePath(file).name in WHOLE else nodeid
+
+
+def mark_slow_ones(items: list[pytest.Item]) -> None:
+    """Mark as slow what builds packages other than those of specs/, runs nvcc, or stands in a slow file."""
+    for item in items:
+        builds = BUILDS.intersection(getattr(item, "fixturenames", ()))
+        if builds or item.path.name in WHOLE | SLOW or item.get_closest_marker("nvcc"):
+            item.add_marker(pytest.mark.slow)
 
 
 def start_with_long_ones(items: list[pytest.Item]) -> None:

@@ -158,7 +158,7 @@ def test_passes_of_a_mode_that_draws_agree_on_the_order() -> None:
     """Else the forward pass and a derivative that can take less would draw different bits."""
     segments = pipeline.derive(ROOT / "tests/segments/conv2d_amax_batch_norm_dropout.yaml").segments
     train, evaluation = segments[1].modes
-    assert [kernel.order for kernel in train.kernels] == ["packed", "strided"]
+    assert [kernel.memory_format for kernel in train.kernels] == ["packed", "strided"]
     assert train.memory_formats == ("packed", "packed")
     assert evaluation.memory_formats == ("strided", "strided")
 

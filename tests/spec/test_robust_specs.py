@@ -123,7 +123,7 @@ def test_what_takes_long_says_what_it_is_doing(monkeypatch: pytest.MonkeyPatch) 
 
 def test_deriving_says_what_it_is_doing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: list[str] = []
-    for module in ("segment", "render", "spec_chain", "lower.intervals"):
+    for module in ("chain.segment", "render.files", "spec.steps", "lower.polynomials.of_formulas"):
         monkeypatch.setattr(f"fusegen.{module}.doing", told.append)
     (tmp_path / "two.yaml").write_text("chain: [tanh, gelu]\n")
     builder.check([tmp_path / "two.yaml"], out=tmp_path)
