@@ -139,6 +139,8 @@ def _wanted(spec: Spec, step: Step) -> Layout | None:
         return None  # of one dim nothing is left to reduce
     if op is None:
         return _named(rank, step.attributes.get("dim"))
+    if op.over == "last":
+        return _named(rank, -1)
     if op.over == "inner":
         if rank < 3:
             raise _needs_inner(spec, step)

@@ -12,7 +12,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import sympy as sp
 
@@ -23,9 +23,9 @@ from fusegen.program import Kind
 Attribute = float | int | bool | str
 #: What becomes of an op in eval mode: the same formula, or nothing at all.
 EvalMode = Literal["same", "identity"]
-#: The dims that an op reduces over where no attribute names them: those after the channel, or the channel,
-#: which is dropped.
-Over = Literal["inner", "channel"]
+#: The dims that an op reduces over where no attribute names them: the last, those after the channel, or the
+#: channel, which is dropped.
+Over = Literal["last", "inner", "channel"]
 
 #: Parameters of torch's functions that no op takes, each with what to do instead.
 REFUSED = {
@@ -229,7 +229,14 @@ def op(
     ranges: Mapping[str, Range] | None = None,
     refused: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., sp.Expr]], Op]:
-    """Declare the decorated function as an op under its own name; see `Op` for the arguments."""
+    """Declare the decorated function as an op under its own name; see `Op` for the arguments.
+
+    Raises:
+        ValueError: `over` is no word that it can be, or there is an op of the name.
+    """
+
+    if over is not None and over not in get_args(Over):
+        raise ValueError(f"over is one of {', '.join(get_args(Over))}, not {over!r}")
 
     def declare(formula: Callable[..., sp.Expr]) -> Op:
         name = formula.__name__.rstrip("_")

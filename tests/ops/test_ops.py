@@ -15,7 +15,9 @@ from shared.vocabulary import NUMBERS, POSITIVE, VARIANTS, lone_ops
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusegen.ops import Op, aliases, call, registry
+from fusegen import chain, spec
+from fusegen.atoms import row_mean
+from fusegen.ops import Op, aliases, call, declare, op, registry
 from fusegen.program import Kind, Map, Outline, Output, Program
 from fusegen.program.builder import Builder
 from fusegen.program.calculus import vjp
@@ -309,3 +311,22 @@ def test_what_is_dropped_and_what_is_kept_have_torchs_values(name: str) -> None:
     got = run_program(program_of(registry()[name], {"p": 0.3}), {"x": x})["y"]
     torch.testing.assert_close(got.unique(), dropped(x, []).unique())
     assert 0.25 < (got == got.min()).double().mean() < 0.35
+
+
+def test_an_op_over_the_last_dim_reduces_it_in_an_image_too() -> None:
+    @op(over="last")
+    def less_its_mean(x: sp.Expr) -> sp.Expr:
+        """x - mean(x)."""
+        return x - row_mean(x)
+
+    try:
+        for dims in (2, 3, 4, 5):
+            derived = chain.derive(spec.parse(f"dims: {dims}\nchain: [less_its_mean]\n", "own"))
+            assert derived.layout.columns == (-1,), dims
+    finally:
+        del declare._REGISTRY["less_its_mean"]
+
+
+def test_what_an_op_reduces_is_one_of_three_words() -> None:
+    with pytest.raises(ValueError, match="over is one of last, inner, channel, not 'rows'"):
+        op(over="rows")  # type: ignore[arg-type]
