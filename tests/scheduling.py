@@ -31,7 +31,7 @@ BUILD = (
 
 
 #: Fixtures that build a package for a test or a few.
-BUILDS = {*BUILD, "built", "launched", "measured"}
+BUILDS = {*BUILD, "launched", "measured"}
 #: Files whose tests compile, or start processes, for longer than the everyday loop can wait.
 SLOW = {
     f"test_{name}.py"

@@ -22,7 +22,7 @@ def changes(program: Program, given: Iterable[Value]) -> list[tuple[str, str]]:
     before: Parts = (Part(program, tuple(given)),)
     found = []
     for each, after in passed(before[0]):
-        found.append((each.name, _difference(before, after)))
+        found.append((each.__name__, _difference(before, after)))
         before = after
     return found
 
@@ -33,11 +33,13 @@ def programs_after(program: Program, given: Iterable[Value], name: str) -> list[
     Raises:
         UserError: no pass has the name.
     """
-    names = [each.name for each in PASSES]
+    names = [each.__name__ for each in PASSES]
     if name not in names:
         listed = ", ".join(names)
         raise UserError(f"there is no pass {name!r}{nearest(name, names)} (the passes: {listed})")
-    parts = next(after for each, after in passed(Part(program, tuple(given))) if each.name == name)
+    parts = next(
+        after for each, after in passed(Part(program, tuple(given))) if each.__name__ == name
+    )
     return [part.program for part in parts]
 
 

@@ -329,4 +329,4 @@ def test_an_op_over_the_last_dim_reduces_it_in_an_image_too() -> None:
 
 def test_what_an_op_reduces_is_one_of_three_words() -> None:
     with pytest.raises(ValueError, match="over is one of last, inner, channel, not 'rows'"):
-        op(over="rows")  # type: ignore[arg-type]
+        op(over="rows")  # type: ignore[arg-type]  # a word that it cannot be

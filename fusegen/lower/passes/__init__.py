@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from fusegen.lower.part import Part, Parts
 from fusegen.lower.passes.cut_at_sums import cut_at_sums
@@ -23,33 +22,18 @@ from fusegen.lower.verify_parts import verify
 __all__ = ["PASSES", "Pass", "passed", "run"]
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One rewrite.
-
-    Args:
-        run: what it does to a part.
-        does: the same in words.
-    """
-
-    run: Callable[[Part], Parts]
-    does: str
-
-    @property
-    def name(self) -> str:
-        """The name of its function and of its file."""
-        return self.run.__name__
-
+#: A rewrite. Its name is that of its file, and its docstring says what it does.
+Pass = Callable[[Part], Parts]
 
 #: In their order. Each says in its file why it is there.
-PASSES = (
-    Pass(name_columns, "names columns' values apart from the results that they fill"),
-    Pass(mark_reproduced, "names the values that have the same bits in every operator"),
-    Pass(leave_out_centred, "leaves terms of x - mean(x), which add up to nothing, out of sums"),
-    Pass(split_sums, "splits sums over long rows that wait for other sums"),
-    Pass(share_sums, "takes sums over rows that differ by a column's factor once"),
-    Pass(cut_at_sums, "cuts the program at sums over rows that stand in its middle"),
-    Pass(regroup_products, "multiplies early what is known early, so that less is kept"),
+PASSES: tuple[Pass, ...] = (
+    name_columns,
+    mark_reproduced,
+    leave_out_centred,
+    split_sums,
+    share_sums,
+    cut_at_sums,
+    regroup_products,
 )
 
 
@@ -60,9 +44,9 @@ def passed(part: Part) -> Iterator[tuple[Pass, Parts]]:
     """
     parts: Parts = (part,)
     for each in PASSES:
-        after = tuple(found for before in parts for found in each.run(before))
+        after = tuple(found for before in parts for found in each(before))
         if os.environ.get("FUSEGEN_VERIFY") == "1":
-            verify(each.name, parts, after)
+            verify(each.__name__, parts, after)
         parts = after
         yield each, parts
 
