@@ -72,23 +72,28 @@ def test_no_source_includes_torchs_slow_header(path: Path) -> None:
     assert "torch/extension.h" not in path.read_text()
 
 
-def test_shared_memory_has_room_for_sums_of_both_kinds() -> None:
-    """Of columns, which registers may hold instead, and by channel: a norm after a bias has both."""
+@pytest.fixture(scope="module")
+def both_sums() -> str:
+    """The CUDA kernels of a chain whose backward has sums of columns and sums by channel."""
     spec = ROOT / "tests" / "chains" / "conv_transpose2d_rms_norm_residual.yaml"
-    text = pipeline.render_package(spec).files["kernel.cu"]
-    plan = text[text.index("struct BackwardPlan") : text.index("void launch_backward")]
+    return pipeline.render_package(spec).files["kernel.cu"]
+
+
+def test_shared_memory_has_room_for_sums_of_both_kinds(both_sums: str) -> None:
+    """Of columns, which registers may hold instead, and by channel: a norm after a bias has both."""
+    plan = both_sums[
+        both_sums.index("struct BackwardPlan") : both_sums.index("void launch_backward")
+    ]
     assert "needs.sums = sizeof(T) * V * 1;" in plan
     assert "needs.run_sums = sizeof(T) * (V / needs.fold) * 1;" in plan
-    held = text[text.index("backward_held(") : text.index("backward_staged(")]
+    held = both_sums[both_sums.index("backward_held(") : both_sums.index("backward_staged(")]
     assert held.count("place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;") == 1
     assert held.count("place += sizeof(T) * (V / fold) * ITEMS * threads;") == 1
 
 
-def test_every_kernel_leaves_every_partial_sum() -> None:
+def test_every_kernel_leaves_every_partial_sum(both_sums: str) -> None:
     """A norm after a bias has sums of columns and sums by channel; one kind must not displace the other."""
-    spec = ROOT / "tests" / "chains" / "conv_transpose2d_rms_norm_residual.yaml"
-    text = pipeline.render_package(spec).files["kernel.cu"]
-    kernels = re.findall(r"__global__ void.*?^}", text, re.MULTILINE | re.DOTALL)
+    kernels = re.findall(r"__global__ void.*?^}", both_sums, re.MULTILINE | re.DOTALL)
     checked = 0
     for kernel in kernels:
         parameters, body = kernel.split("{\n", 1)
