@@ -11,18 +11,15 @@ import sympy as sp
 from fusegen.lower import passes
 from fusegen.lower.arithmetic import arranged
 from fusegen.lower.hoist import hoist, kind_of
+from fusegen.lower.kernel.code import Line, Variable
+from fusegen.lower.kernel.fitted_function import FittedFunction
+from fusegen.lower.kernel.inputs import Inputs
 from fusegen.lower.kernel.join_maximum import join_shifts
 from fusegen.lower.kernel.kernel import Kernel
 from fusegen.lower.kernel.kernel_of_columns import columns_apart
-from fusegen.lower.kernel.stage import (
-    Element,
-    Field,
-    FittedFunction,
-    Line,
-    Result,
-    RowReduction,
-    Stage,
-)
+from fusegen.lower.kernel.operand import Element, KernelOperand
+from fusegen.lower.kernel.results import Result, Results
+from fusegen.lower.kernel.stage import RowReduction, Stage
 from fusegen.lower.part import Part
 from fusegen.lower.polynomials.of_formulas import Fitted, fit_formulas
 from fusegen.lower.print_cpp import Printer, fitted_function
@@ -48,8 +45,9 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
     for part in passes.run(Part(program, tuple(given))):
         lowered = _Lowering(part).kernel()
         handed = {r.name for k in kernels for r in k.results}
-        saved = tuple(replace(f, handed=f.name in handed) for f in lowered.saved)
-        lowered = replace(lowered, strided=strided, saved=saved, sampled=part.sampled)
+        saved = tuple(replace(f, handed=f.name in handed) for f in lowered.inputs.saved)
+        inputs = replace(lowered.inputs, saved=saved)
+        lowered = replace(lowered, inputs=inputs, strided=strided, sampled=part.sampled)
         kernels += columns_apart(lowered, kernels)
     *before, last = kernels
     return replace(last, before=tuple(before))
@@ -63,7 +61,7 @@ class _Lowering:
         self.program, self.plan, self.fixed = program, plan, part.fixed
         self.needed = {value.name: value for value in plan.needed}
         self.kinds: dict[sp.Symbol, Kind] = {}
-        self.names: dict[sp.Symbol, str] = {}
+        self.variables: dict[sp.Symbol, Variable] = {}
         self.depths: dict[sp.Symbol, int] = {}
         self.hoisted: dict[sp.Expr, sp.Symbol] = {}
         self.hoisted_parts: dict[sp.Symbol, sp.Expr] = {}
@@ -71,7 +69,7 @@ class _Lowering:
         self.placed: dict[tuple[Kind, int], list[tuple[str, sp.Expr, str]]] = {}
         self.fitted = fit_formulas(program)
         self.print = Printer(
-            self.names,
+            self.variables,
             self._weight,
             [formula.name for formula in self.fitted.values()],
             self._text,
@@ -79,7 +77,7 @@ class _Lowering:
         for value in plan.needed:
             self.kinds[value.symbol] = value.kind
             self.depths[value.symbol] = plan.depth[value]
-            self.names[value.symbol] = self._spelled(value, plan.depth[value])
+            self.variables[value.symbol] = self._variable(value, plan.depth[value])
 
     def kernel(self) -> Kernel:
         """Lower every stage, then collect the fields."""
@@ -94,25 +92,29 @@ class _Lowering:
         stages = tuple(self._stage(index, lines, results) for index, lines in enumerate(bodies))
         return Kernel(
             name=self.program.name,
-            full=tuple(f for f in self._fields(Kind.FULL, read) if not f.per_channel),
-            spread=tuple(f for f in self._fields(Kind.FULL, read) if f.per_channel),
-            col=self._fields(Kind.COL, read),
-            row=self._fields(Kind.ROW),
-            scalar=self._fields(Kind.SCALAR),
-            taken=taken,
-            aside=tuple(
-                f for f in (*self._fields(Kind.FULL), *self._fields(Kind.COL)) if f.name not in read
+            inputs=Inputs(
+                full=tuple(f for f in self._fields(Kind.FULL, read) if not f.per_channel),
+                spread=tuple(f for f in self._fields(Kind.FULL, read) if f.per_channel),
+                col=self._fields(Kind.COL, read),
+                row=self._fields(Kind.ROW),
+                scalar=self._fields(Kind.SCALAR),
+                taken=taken,
+                aside=tuple(
+                    f
+                    for f in (*self._fields(Kind.FULL), *self._fields(Kind.COL))
+                    if f.name not in read
+                ),
+                saved=tuple(KernelOperand(v.name, v.kind) for v in plan.given),
+                attributes=self._sourced("attribute"),
+                random=self._sourced("random"),
+                extents=tuple(f.name for f in self._sourced("extent")),
+                indices=tuple(f.name for f in self._sourced("index")),
             ),
-            saved=tuple(Field(v.name, v.kind) for v in plan.given),
-            attributes=self._sourced("attribute"),
-            random=self._sourced("random"),
-            extents=tuple(f.name for f in self._sourced("extent")),
-            indices=tuple(f.name for f in self._sourced("index")),
             col_lines=self._lines(Kind.COL, 0),
             scalar_lines=self._lines(Kind.SCALAR, 0),
             stages=join_shifts(stages, plan),
-            final_lines=tuple(
-                Line(f"total.{v.name}", self.print(v.expr), v.note) for v in plan.final
+            total_lines=tuple(
+                Line(Variable(v.name, "total"), self.print(v.expr), v.note) for v in plan.final
             ),
             results=results,
             fitted=self._fitted_functions(),
@@ -128,7 +130,7 @@ class _Lowering:
             returns=", ".join(f"{r.name}: {r.kind.label}" for r in results),
         )
 
-    def _stage(self, index: int, lines: tuple[Line, ...], results: tuple[Result, ...]) -> Stage:
+    def _stage(self, index: int, lines: tuple[Line, ...], results: Results) -> Stage:
         plan = self.plan
         return Stage(
             index=index,
@@ -137,20 +139,20 @@ class _Lowering:
             kept=tuple(v.name for v in plan.kept(index)),
             reads=tuple(v.name for v in plan.reads(index)),
             reductions=tuple(
-                RowReduction(r.name, r.op, self._spelled(r.arg, index))
+                RowReduction(r.name, r.op, self._variable(r.arg, index))
                 for r in plan.row_reductions(index)
             ),
-            results=tuple(r for r in results if r.stage == index and not r.per_row),
+            results=Results(r for r in results if r.stage == index and not r.per_row),
         )
 
-    def _spelled(self, value: Value, stage: int) -> str:
-        """Return how a stage reads a value: earlier stages' full values were kept."""
+    def _variable(self, value: Value, stage: int) -> Variable:
+        """Return what a stage reads a value from: earlier stages' full values were kept."""
         if value in self.plan.final or value in self.plan.totals:
-            return f"total.{value.name}"
+            return Variable(value.name, "total")
         if isinstance(value, Input) or value.kind != Kind.FULL:
-            return f"{value.kind.label}.{value.name}"
+            return Variable(value.name, value.kind.label)
         here = self.plan.depth[value] >= stage or value in self.plan.afresh
-        return value.name if here else f"kept.{value.name}"
+        return Variable(value.name, "" if here else "kept")
 
     def _body(self, stage: int) -> tuple[Line, ...]:
         exprs = [
@@ -158,12 +160,12 @@ class _Lowering:
             for n in self.plan.at(stage, Kind.FULL)
         ]
         for value in self.plan.needed:
-            self.names[value.symbol] = self._spelled(value, stage)
+            self.variables[value.symbol] = self._variable(value, stage)
         lines = []
         for named in share(exprs):
             self.kinds[named.symbol] = Kind.FULL
-            self.names[named.symbol] = named.name
-            lines.append(Line(named.name, self.print(named.expr), named.note))
+            self.variables[named.symbol] = Variable(named.name)
+            lines.append(Line(Variable(named.name), self.print(named.expr), named.note))
         return tuple(lines)
 
     def _weight(self, expr: sp.Expr) -> int:
@@ -223,7 +225,7 @@ class _Lowering:
             symbol = sp.Symbol(field, real=True)
             depth = max((self.depths[s] for s in part.free_symbols), default=0)
             self.kinds[symbol], self.depths[symbol] = kind, depth
-            self.names[symbol] = f"{kind.label}.{field}"
+            self.variables[symbol] = Variable(field, kind.label)
             self.hoisted[part] = symbol
             inner = hoist(part, self.kinds, name, self._place)
             self.hoisted_parts[symbol] = inner
@@ -234,9 +236,8 @@ class _Lowering:
         self.placed.setdefault((kind, stage), []).append((name, expr, note))
 
     def _lines(self, kind: Kind, stage: int) -> tuple[Line, ...]:
-        struct = kind.label
         found = self.placed.get((kind, stage), [])
-        return tuple(Line(f"{struct}.{n}", self.print(e), note) for n, e, note in found)
+        return tuple(Line(Variable(n, kind.label), self.print(e), note) for n, e, note in found)
 
     def _read(self) -> set[str]:
         """Return the names of the values that are read as they are, not only taken an element of."""
@@ -259,7 +260,7 @@ class _Lowering:
         found = []
         for value in self.plan.needed:
             if isinstance(value, Take):
-                field = fields.get(value.arg.name, Field(value.arg.name, value.arg.kind))
+                field = fields.get(value.arg.name, KernelOperand(value.arg.name, value.arg.kind))
                 if field.per_channel:
                     raise LoweringError(
                         f"{self.program.name}: {describe(value)} takes of one number a channel"
@@ -267,21 +268,21 @@ class _Lowering:
                 found.append(Element(value.name, field, value.index.name))
         return tuple(found)
 
-    def _fields(self, kind: Kind, read: Collection[str] | None = None) -> tuple[Field, ...]:
+    def _fields(self, kind: Kind, read: Collection[str] | None = None) -> tuple[KernelOperand, ...]:
         """Return the tensor inputs of a kind, all or those in `read`, in the program's order."""
         needed = {v.name for v in self.plan.needed} if read is None else read
         inputs = (i for i in self.program.inputs if i.source == "tensor" and i.kind == kind)
         return tuple(
-            Field(i.name, kind, integer=i.integer, per_channel=i.per_channel, half=i.half)
+            KernelOperand(i.name, kind, integer=i.integer, per_channel=i.per_channel, half=i.half)
             for i in inputs
             if i.name in needed
         )
 
-    def _sourced(self, source: str) -> tuple[Field, ...]:
+    def _sourced(self, source: str) -> tuple[KernelOperand, ...]:
         found = (v for v in self.plan.needed if isinstance(v, Input) and v.source == source)
-        return tuple(Field(v.name, v.kind, v.stream) for v in found)
+        return tuple(KernelOperand(v.name, v.kind, v.stream) for v in found)
 
-    def _results(self) -> tuple[Result, ...]:
+    def _results(self) -> Results:
         results = []
         for name, output in self.program.outputs.items():
             result = self._result(name, output.value, output.declared, output.like)
@@ -297,40 +298,42 @@ class _Lowering:
     def _result(self, name: str, value: Value, kind: Kind, given: Input | None = None) -> Result:
         like = given.name if given else None
         if kind == Kind.SCALAR and isinstance(value, Map | Input):
-            return Result(name, kind, like, "final", self.names[value.symbol], self.plan.stages)
+            return Result(name, kind, like, "final", self.variables[value.symbol], self.plan.stages)
         if kind == Kind.COL and isinstance(value, Map) and value.kind in (Kind.COL, Kind.SCALAR):
-            return Result(name, kind, like, "store", self.names[value.symbol], self.plan.stages)
+            return Result(name, kind, like, "store", self.variables[value.symbol], self.plan.stages)
         if kind == Kind.FULL:
             stage = self.plan.depth[value]
-            return Result(name, kind, like, "store", self._spelled(value, stage), stage)
+            return Result(name, kind, like, "store", self._variable(value, stage), stage)
         if kind == Kind.CHANNEL and given is not None and given.kind == Kind.FULL:
             stage = self.plan.depth[value]
-            return Result(name, kind, like, "sum", self._spelled(value, stage), stage)
+            return Result(name, kind, like, "sum", self._variable(value, stage), stage)
         # What holds one number a channel may vary along rows: then it is added up over them.
         along_rows = kind == Kind.ROW or (given is not None and given.kind == Kind.ROW)
         if along_rows and value.kind in (Kind.ROW, Kind.SCALAR):
             how: Literal["store", "sum"] = "store" if kind == Kind.ROW else "sum"
-            return Result(name, kind, like, how, self.names[value.symbol], self.plan.stages, True)
+            return Result(
+                name, kind, like, how, self.variables[value.symbol], self.plan.stages, True
+            )
         if isinstance(value, Reduce) and value.op == "sum" and value.kind == kind:
             per_row = value.arg.kind == Kind.ROW
             if value.arg.kind in (Kind.FULL, Kind.ROW):
                 stage = self.plan.stages if per_row else self.plan.depth[value.arg]
-                code = self._spelled(value.arg, stage)
-                return Result(name, kind, like, "sum", code, stage, per_row)
+                added = self._variable(value.arg, stage)
+                return Result(name, kind, like, "sum", added, stage, per_row)
         raise LoweringError(
             f"{self.program.name}: {name} ({kind.label}) is not a sum over the activation: {describe(value)}"
         )
 
 
-def _sharing_sums(results: Iterable[Result]) -> tuple[Result, ...]:
+def _sharing_sums(results: Iterable[Result]) -> Results:
     """Let results that add up the same value share one sum: two biases have the same gradient."""
-    first: dict[tuple[Kind, str, int, bool], str] = {}
+    first: dict[tuple[Kind, Variable, int, bool], str] = {}
     shared = []
     for result in results:
-        key = (result.kind, result.code, result.stage, result.per_row)
+        key = (result.kind, result.value, result.stage, result.per_row)
         shared.append(
             replace(result, summed_as=first.setdefault(key, result.name))
             if result.how == "sum"
             else result
         )
-    return tuple(shared)
+    return Results(shared)

@@ -30,7 +30,8 @@ from fusegen.lower.arithmetic import (
     Weight,
     arranged,
 )
-from fusegen.lower.kernel.stage import FittedBranch, FittedFunction
+from fusegen.lower.kernel.code import Code, Variable
+from fusegen.lower.kernel.fitted_function import FittedBranch, FittedFunction
 from fusegen.lower.polynomials.of_formulas import Fitted, FittedFormula
 
 #: What `Math` calls each atom.
@@ -90,7 +91,7 @@ class Printer:
     """Prints expressions over symbols that have names in C++.
 
     Args:
-        names: the C++ spelling of each symbol.
+        variables: the variable that each symbol is in C++.
         weight: how many axes an expression varies along, by which its arithmetic is arranged.
         fitted: the names of the fitted formulas, by number.
         text: an expression as text, by which the rest of its arithmetic is arranged.
@@ -98,19 +99,23 @@ class Printer:
 
     def __init__(
         self,
-        names: Mapping[sp.Symbol, str],
+        variables: Mapping[sp.Symbol, Variable],
         weight: Weight,
         fitted: Sequence[str] = (),
         text: Text = str,
     ) -> None:
-        self._names = names
+        self._variables = variables
         self._weight = weight
         self._text = text
         self.fitted = fitted
+        self._reads: set[Variable] = set()
+        self._calls = 0
 
-    def __call__(self, expr: sp.Expr) -> str:
+    def __call__(self, expr: sp.Expr) -> Code:
         """Return the code of an expression."""
-        return self._print(arranged(sp.sympify(expr), self._weight, self._text))[0]
+        self._reads, self._calls = set(), 0
+        text, _ = self._print(arranged(sp.sympify(expr), self._weight, self._text))
+        return Code(text, frozenset(self._reads), self._calls)
 
     def _wrapped(self, expr: sp.Expr, level: int) -> str:
         code, binding = self._print(expr)
@@ -121,7 +126,8 @@ class Printer:
 
     def _print(self, expr: sp.Expr) -> tuple[str, int]:
         if expr.is_Symbol:
-            return self._names[expr], _ATOM
+            self._reads.add(self._variables[expr])
+            return str(self._variables[expr]), _ATOM
         if isinstance(expr, atoms.Special):
             return _SPECIAL[int(expr.args[0])]
         if isinstance(expr, Arranged):
@@ -139,6 +145,7 @@ class Printer:
         raise TypeError(f"the printer does not know {expr.func.__name__} in {expr}")
 
     def _call(self, function: str, args: Sequence[sp.Expr]) -> str:
+        self._calls += function != "fma"
         return f"Math::{function}({', '.join(self._code(arg) for arg in args)})"
 
     def _operation(self, expr: Arranged) -> tuple[str, int]:
@@ -178,7 +185,7 @@ class Printer:
 
 def fitted_function(formula: FittedFormula) -> FittedFunction:
     """Return a fitted formula as code."""
-    printer = Printer({formula.symbol: "x"}, lambda _: 1)
+    printer = Printer({formula.symbol: Variable("x")}, lambda _: 1)
     branches = []
     for precision, polynomial in formula.polynomials.items():
         code = polynomial.horner("square" if formula.squared else "x")
@@ -191,5 +198,5 @@ def fitted_function(formula: FittedFormula) -> FittedFunction:
         formula=f"{plain} for x in {formula.reach}",
         squared=formula.squared,
         branches=tuple(branches),
-        exact=printer(formula.expr),
+        exact=str(printer(formula.expr)),
     )

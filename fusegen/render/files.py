@@ -17,8 +17,10 @@ from fusegen.base.version import __version__
 from fusegen.chain import Chain, Mode
 from fusegen.chain.layout import Layout
 from fusegen.lower import Kernel
+from fusegen.lower.kernel.gpu_form import GpuForm
 from fusegen.lower.kernel.launch import choose_launch
-from fusegen.lower.kernel.stage import Field, Result
+from fusegen.lower.kernel.operand import KernelOperand
+from fusegen.lower.kernel.results import Result
 from fusegen.render.module import module_context
 from fusegen.render.module_names import RESULT, check_hidden
 from fusegen.spec.model import OPERATORS
@@ -60,8 +62,8 @@ class Operator:
     results: tuple[Result, ...]
     passed: str
     layout: Layout
-    held: tuple[Field, ...]
-    saved: tuple[Field, ...]
+    held: tuple[KernelOperand, ...]
+    saved: tuple[KernelOperand, ...]
     memory_format: str
     schema: str
     cpp_parameters: str
@@ -132,7 +134,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.templates()),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -140,6 +142,8 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
+    environment.globals["gpu_form"] = GpuForm
+    return environment
 
 
 def _banner(chain: Chain, comment: str) -> str:
@@ -196,9 +200,11 @@ def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = Fal
         kernel=kernel,
         dropped=dropped,
         results=tuple(r for r in written if not (r.half and r.half.place)),
-        held=tuple({f.tensor: f for part in kernel.parts for f in part.tensors}.values()),
+        held=tuple({f.tensor: f for part in kernel.parts for f in part.inputs.tensors}.values()),
         memory_format=mode.memory_formats[order],
-        saved=tuple(dict.fromkeys(f for part in kernel.parts for f in part.saved if not f.handed)),
+        saved=tuple(
+            dict.fromkeys(f for part in kernel.parts for f in part.inputs.saved if not f.handed)
+        ),
         passed=OPERATORS[order],
         layout=layout,
         schema=f"{name}({', '.join(typed)}) -> {together if one else f'({together})'}",

@@ -26,7 +26,7 @@ def join_shifts(stages: tuple[Stage, ...], plan: Schedule) -> tuple[Stage, ...]:
         maximum = _sole_maximum(plan, first)
         if maximum is None or second.results or not second.reductions:
             continue
-        if second.row_reads & {line.name for line in second.row_lines}:
+        if second.reads_of("row") & {line.target.name for line in second.row_lines}:
             continue
         if any(r.op != "sum" for r in second.reductions):
             continue

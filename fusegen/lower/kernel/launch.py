@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from fusegen.lower.kernel.gpu_form import GpuForm
 from fusegen.lower.kernel.kernel import Kernel
 
 #: What each parameter says, as the generated code has it beside the number.
@@ -59,7 +60,7 @@ class Launch:
 
 def _names(kernel: Kernel) -> tuple[str, ...]:
     """Return which parameters a kernel has: those of its loops."""
-    sums = bool(kernel.column_sums or kernel.totals)
+    sums = bool(kernel.results.column_sums or kernel.results.totals)
     across = ("resident_across",) if kernel.across else ()
     if kernel.form == "columns":
         return ()
@@ -79,17 +80,19 @@ def _waves(kernel: Kernel) -> int:
     """
     if kernel.form not in ("rows", "along"):
         return 2
-    if kernel.column_sums:
+    if kernel.results.column_sums:
         return 1
     # What takes registers: inputs, and where anything is kept, that and the columns read beside it.
-    held = len(kernel.full) + kernel.keeps * (1 + bool(kernel.col or kernel.saved_cols))
-    much = _calls(kernel) > 1 or kernel.random or held > 2
-    return 4 if much or not kernel.singly else 1024
+    held = len(kernel.inputs.full) + kernel.live.any_computed * (
+        1 + bool(kernel.inputs.col or kernel.inputs.saved_cols)
+    )
+    much = _calls(kernel) > 1 or kernel.inputs.random or held > 2
+    return 4 if much or not GpuForm(kernel).singly else 1024
 
 
 def _calls(kernel: Kernel) -> int:
     """Return how many mathematical functions are called for an element."""
-    return sum(line.calls for stage in kernel.stages for line in stage.lines)
+    return sum(line.code.calls for stage in kernel.stages for line in stage.lines)
 
 
 def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> Launch:
@@ -99,22 +102,26 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         kernel: the kernel.
         wanted: parameters that a spec or `fusegen tune` set; those that the form lacks are ignored.
     """
-    tensors = max(1, len(kernel.full))
+    tensors = max(1, len(kernel.inputs.full))
     # A vector of each column operand is in registers at once, and all that an element holds from one
     # pass over its row to the next: half as many threads then.
-    many = len(kernel.col) + len(kernel.saved_cols) > 2 or kernel.most_held > 3
+    many = len(kernel.inputs.col) + len(kernel.inputs.saved_cols) > 2 or kernel.live.most > 3
     # A thread has the values of several rows where they lie side by side: then they count too.
-    wide = many or bool(kernel.random or kernel.spread) or len(kernel.column_sums) > 2
-    wide = wide or len(kernel.row_fields) + len(kernel.stages) > 7
+    wide = (
+        many
+        or bool(kernel.inputs.random or kernel.inputs.spread)
+        or len(kernel.results.column_sums) > 2
+    )
+    wide = wide or len(kernel.fields.row) + len(kernel.stages) > 7
     # Where the math is light, a thread is soon done: more threads beat more of each one's loads.
     light, arithmetic = _calls(kernel) < 2, not _calls(kernel)
     # Several sums of columns: what they are made of needs more than 64 registers, but where it is arithmetic
     # alone. In 16 bits two blocks with the sums in shared memory are faster then; else, where an element
     # holds little, two that hold fewer elements and the sums (held_row.cuh). Rows that span channels are
     # long, so that blocks share them: the more each holds, the fewer wait for each other.
-    summed = kernel.form == "rows" and len(kernel.column_sums) > 1
-    narrow = many or (summed and not (arithmetic and kernel.col_sums))
-    little = kernel.most_held <= 2 and kernel.held_sums == 2
+    summed = kernel.form == "rows" and len(kernel.results.column_sums) > 1
+    narrow = many or (summed and not (arithmetic and kernel.results.col_sums))
+    little = kernel.live.most <= 2 and GpuForm(kernel).held_sums == 2
     roomy = many or (summed and not (arithmetic and little))
     chosen = Launch(
         names=_names(kernel),
@@ -124,13 +131,13 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         batches=2,
         tiles=64,
         threads_across=256,
-        elements=8 if many else 32 if kernel.run_sums else 16,
+        elements=8 if many else 32 if kernel.results.run_sums else 16,
         threads=512,
         block=256,
         resident=1 if roomy else 2,
         resident_narrow=1 if narrow else 2,
         resident_across=1 if wide else 2,
-        full=512 if roomy or kernel.run_sums else 1024,
+        full=512 if roomy or kernel.results.run_sums else 1024,
         cluster=16,
     )
     for name, value in (wanted or {}).items():
