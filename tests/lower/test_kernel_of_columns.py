@@ -9,7 +9,9 @@ import sympy as sp
 
 from fusegen.atoms import rsqrt
 from fusegen.lower import LoweringError, lower
+from fusegen.lower.kernel.code import Code
 from fusegen.lower.kernel.kernel_of_columns import columns_apart
+from fusegen.lower.kernel.results import Results
 from fusegen.program import Kind, Output, Program
 from fusegen.program.builder import Builder
 
@@ -31,9 +33,11 @@ def test_a_row_kernel_reads_what_was_computed_once_a_column() -> None:
     columns, rows = lower(normalised(exp_by_row=True)).parts
     assert (columns.name, columns.form, rows.form) == ("f_columns", "columns", "rows")
     (factor,) = columns.results
-    assert [f.name for f in columns.col] == ["w"] and factor.code == f"col.{factor.name}"
-    assert [f.name for f in rows.col] == ["b"] and not rows.col_lines
-    assert [(f.name, f.handed) for f in rows.saved] == [(factor.name, True)]
+    assert [f.name for f in columns.inputs.col] == ["w"] and str(
+        factor.value
+    ) == f"col.{factor.name}"
+    assert [f.name for f in rows.inputs.col] == ["b"] and not rows.col_lines
+    assert [(f.name, f.handed) for f in rows.inputs.saved] == [(factor.name, True)]
 
 
 def test_a_thread_that_keeps_its_column_computes_it_itself() -> None:
@@ -61,15 +65,16 @@ def test_a_later_part_takes_what_an_earlier_one_has_handed_on() -> None:
     assert [k.name for k in parts] == ["f_sums_columns", "f_sums", "f_columns", "f"]
     first, last = ({r.name for r in parts[n].results} for n in (0, 2))
     assert first and last and not first & last
-    assert first | last <= {f.name for f in parts[3].saved if f.handed}
+    assert first | last <= {f.name for f in parts[3].inputs.saved if f.handed}
 
 
 def test_a_name_that_an_earlier_part_uses_otherwise_is_left_in_place() -> None:
     first, rows = lower(normalised(exp_by_row=True)).parts
-    whole = replace(rows, col=(*first.col, *rows.col), saved=(), col_lines=first.col_lines)
-    other = replace(first, col_lines=tuple(replace(n, code="T(1)") for n in first.col_lines))
+    inputs = replace(rows.inputs, col=(*first.inputs.col, *rows.inputs.col), saved=())
+    whole = replace(rows, inputs=inputs, col_lines=first.col_lines)
+    other = replace(first, col_lines=tuple(replace(n, code=Code("T(1)")) for n in first.col_lines))
     assert columns_apart(whole, [other]) == (whole,)
     statistic = replace(first.results[0], name="var")
     with pytest.raises(LoweringError, match="names two values of columns"):
-        columns_apart(replace(whole, results=(*whole.results, statistic)), [other])
+        columns_apart(replace(whole, results=Results((*whole.results, statistic))), [other])
     assert [k.form for k in columns_apart(whole, [first])] == ["rows"]

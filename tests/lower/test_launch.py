@@ -13,6 +13,7 @@ from shared.small_programs import W, X, program_of
 from fusegen.atoms import tanh
 from fusegen.base.errors import UserError
 from fusegen.lower import lower
+from fusegen.lower.kernel.gpu_form import GpuForm
 from fusegen.lower.kernel.launch import MEANINGS, choose_launch
 from fusegen.ops import call, find
 from fusegen.program import Reduce
@@ -94,10 +95,10 @@ def test_a_block_takes_one_row_where_little_is_computed_and_held() -> None:
 def test_a_warp_takes_one_row_whatever_is_computed_unless_it_sums_columns() -> None:
     mish = program_of(call(find("softmax"), call(find("mish"), X, {}, {}), {}, {}))
     assert choose_launch(lower(mish)).waves < 1024
-    assert lower(mish).singly
-    assert lower(vjp(mish, "backward")).singly
+    assert GpuForm(lower(mish)).singly
+    assert GpuForm(lower(vjp(mish, "backward"))).singly
     norm = call(find("layer_norm"), X, {"weight": W}, {})
-    assert not lower(vjp(program_of(norm), "backward")).singly
+    assert not GpuForm(lower(vjp(program_of(norm), "backward"))).singly
 
 
 def test_a_block_walks_where_its_next_row_is_served_by_what_it_has() -> None:
@@ -105,6 +106,6 @@ def test_a_block_walks_where_its_next_row_is_served_by_what_it_has() -> None:
     norm = call(find("layer_norm"), X, {"weight": W}, {})
     assert choose_launch(lower(vjp(program_of(norm), "backward"))).waves < 1024
     modes = pipeline.derive(ROOT / "specs" / "gemm_batchnorm_scale_softmax.yaml").modes
-    holding = [k for mode in modes for k in mode.kernels if k.holds_columns]
+    holding = [k for mode in modes for k in mode.kernels if GpuForm(k).holds_columns]
     assert holding
     assert all(choose_launch(kernel).waves < 1024 for kernel in holding)

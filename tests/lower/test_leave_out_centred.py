@@ -71,4 +71,4 @@ def test_a_saved_sum_keeps_its_shape(tmp_path: Path) -> None:
     ((mode,),) = (segment.modes for segment in derive(path).segments)
     forward, backward = mode.kernels
     handed = {r.name: r.kind for r in forward.results}
-    assert {f.name: f.kind for f in backward.saved}.items() <= handed.items()
+    assert {f.name: f.kind for f in backward.inputs.saved}.items() <= handed.items()

@@ -7,7 +7,7 @@ import sympy as sp
 from shared.small_programs import W, program_of
 
 from fusegen.atoms import normcdf, row_mean, row_take, rsqrt, sigmoid, tanh, where
-from fusegen.lower import Kernel, lower
+from fusegen.lower import Code, Kernel, Variable, lower
 from fusegen.lower.print_cpp import Printer
 from fusegen.ops import call, find
 from fusegen.program import Kind, Output, Program, Reduce
@@ -17,19 +17,19 @@ from fusegen.program.from_formula import formula_value
 
 X, Y = sp.Symbol("x", real=True), sp.Symbol("y", real=True)
 PRINTED = [
-    (X + Y, "x + y"),
-    (X - Y, "x - y"),
+    (X + Y, "x + row.y"),
+    (X - Y, "x - row.y"),
     (1 - X**2, "Math::fma(-x, x, T(1))"),
-    (X * Y + 2, "Math::fma(x, y, T(2))"),
-    (X - X * Y, "Math::fma(-x, y, x)"),
-    (X**2 + Y**2, "Math::fma(y, y, x * x)"),
-    (2 * X * Y - 3, "Math::fma(T(2) * x, y, -T(3))"),
-    (1 - 2 * X * Y, "Math::fma(-T(2) * x, y, T(1))"),
-    (X + X / Y, "x + x / y"),
-    (X * (1 - Y), "x * (T(1) - y)"),
-    (X / Y, "x / y"),
-    (X / Y**2, "times_power<2>(x, Math::inverse(y))"),
-    (-X * Y, "-x * y"),
+    (X * Y + 2, "Math::fma(x, row.y, T(2))"),
+    (X - X * Y, "Math::fma(-x, row.y, x)"),
+    (X**2 + Y**2, "Math::fma(row.y, row.y, x * x)"),
+    (2 * X * Y - 3, "Math::fma(T(2) * x, row.y, -T(3))"),
+    (1 - 2 * X * Y, "Math::fma(-T(2) * x, row.y, T(1))"),
+    (X + X / Y, "x + x / row.y"),
+    (X * (1 - Y), "x * (T(1) - row.y)"),
+    (X / Y, "x / row.y"),
+    (X / Y**2, "times_power<2>(x, Math::inverse(row.y))"),
+    (-X * Y, "-x * row.y"),
     (X**3, "power<3>(x)"),
     (sp.sqrt(X), "Math::sqrt(x)"),
     (rsqrt(X), "Math::rsqrt(x)"),
@@ -39,21 +39,36 @@ PRINTED = [
     (sp.Float("0.2", 17) * X, "x * T(0.2)"),
     (sp.Integer(10) ** 20 * X, "T(1e+20) * x"),
     (where(X <= 0, 0, X), "(x <= T(0) ? T(0) : x)"),
-    (where(sp.Eq(X, Y), 1, 0), "(x == y ? T(1) : T(0))"),
-    (X * normcdf(X) * sigmoid(Y), "x * Math::normcdf(x) * Math::sigmoid(y)"),
+    (where(sp.Eq(X, Y), 1, 0), "(x == row.y ? T(1) : T(0))"),
+    (X * normcdf(X) * sigmoid(Y), "x * Math::normcdf(x) * Math::sigmoid(row.y)"),
     (sp.exp(-X), "Math::exp(-x)"),
 ]
 
 
+def print_cpp(expr: sp.Expr) -> Code:
+    return Printer({X: Variable("x"), Y: Variable("y", "row")}, lambda _: 1)(expr)
+
+
 @pytest.mark.parametrize(("expr", "code"), PRINTED, ids=[code for _, code in PRINTED])
 def test_the_printer_writes(expr: sp.Expr, code: str) -> None:
-    printer = Printer({X: "x", Y: "y"}, lambda _: 1)
-    assert printer(expr) == code
+    assert print_cpp(expr).text == code
+
+
+def test_the_printer_says_what_code_reads_and_calls() -> None:
+    code = print_cpp(X * normcdf(X) + Y * sigmoid(X))
+    assert code.reads == {Variable("x"), Variable("y", "row")}
+    assert code.calls == 2  # the fused product and sum is one instruction
+
+
+def test_of_a_row_among_several_only_its_own_variables_are_renamed() -> None:
+    assert str(Variable("m", "row").among("row", "row[v]")) == "row[v].m"
+    assert str(Variable("row").among("row", "row[v]")) == "row"
+    assert str(Variable("m", "col").among("row", "row[v]")) == "col.m"
 
 
 def test_the_printer_refuses_what_it_does_not_know() -> None:
     with pytest.raises(TypeError, match="gamma"):
-        Printer({X: "x"}, lambda _: 1)(sp.gamma(X))
+        print_cpp(sp.gamma(X))
 
 
 def lines(kernel: Kernel) -> list[str]:
@@ -79,12 +94,12 @@ def class_program(formula: sp.Expr) -> Program:
 
 def test_an_element_is_loaded_and_nothing_else_of_what_it_is_taken_from() -> None:
     kernel = lower(class_program(row_take(sp.exp(X) * W, sp.Symbol("t", real=True))))
-    assert [(e.name, e.operand.name, e.index) for e in kernel.taken] == [
+    assert [(e.name, e.operand.name, e.index) for e in kernel.inputs.taken] == [
         ("w_at_t", "w", "t"),
         ("x_at_t", "x", "t"),
     ]
-    assert (kernel.full, kernel.col) == ((), ())
-    assert [f.name for f in kernel.aside] == ["x", "w"]
+    assert (kernel.inputs.full, kernel.inputs.col) == ((), ())
+    assert [f.name for f in kernel.inputs.aside] == ["x", "w"]
     assert not kernel.reads_elements
     assert [f"{line.name} = {line.code}" for line in kernel.stages[0].row_lines] == [
         "row.op_term_at_t = row.w_at_t * Math::exp(row.x_at_t)"
@@ -148,7 +163,7 @@ def test_a_program_is_cut_at_sums_over_rows_in_its_middle() -> None:
         [("s", "sum"), ("squares", "sum")],
         [("y", "store")],
     ]
-    assert [[f.name for f in k.saved if f.handed] for k in kernel.parts] == [
+    assert [[f.name for f in k.inputs.saved if f.handed] for k in kernel.parts] == [
         [],
         ["total"],
         ["total", "squares"],

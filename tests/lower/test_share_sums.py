@@ -34,8 +34,8 @@ def test_the_factor_of_a_column_leaves_the_sum() -> None:
     w = sp.Symbol("w", real=True)
     assert sp.expand(late.expr + w**2 * total.symbol) == 0
     first, second = lower(program).parts
-    assert [r.name for r in first.col_sums] == ["gradient"]
-    assert [f.name for f in second.saved] == ["gradient_sum"]
+    assert [r.name for r in first.results.col_sums] == ["gradient"]
+    assert [f.name for f in second.inputs.saved] == ["gradient_sum"]
 
 
 def test_a_factor_that_varies_along_the_rows_stays() -> None:

@@ -100,7 +100,7 @@ def _pointwise(chain: Chain) -> bool:
 def _function(name: str, kernel: Kernel, dtype: torch.dtype, device: str) -> str:
     """Return a function that calls a kernel's element function for each element."""
     kind, function = TYPES[dtype], f"{name}_{kernel.name}_{dtype_name(dtype)}"
-    loads = [f"full.{f.name} = load({f.name} + i);" for f in kernel.full]
+    loads = [f"full.{f.name} = load({f.name} + i);" for f in kernel.inputs.full]
     parameters = ", ".join(f"const {kind}* {r}" for r in READ) + f", {kind}* y"
     given = ", ".join([*READ, "y"])
     wanted = "y" if kernel.name == "forward" else "grad_x"

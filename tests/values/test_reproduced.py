@@ -191,7 +191,7 @@ def expanded(kernel: Kernel, name: str, saved: set[str]) -> str | None:
         stages = [line for s in part.stages for line in (*s.row_lines, *s.lines)]
         for line in (*part.col_lines, *part.scalar_lines, *stages):
             if line.name.partition(".")[2] not in saved:
-                lines.setdefault(line.name, line.code)
+                lines.setdefault(line.name, line.code.text)
 
     def wrapped(code: str) -> str:
         call = re.match(r"[\w:.<>]*\(", code)
