@@ -1,12 +1,12 @@
-"""Shows that a change leaves every result as it was, to the bit: hash what packages compute, before and after.
+"""Shows that a change leaves every result as it was, to the bit: hashes of results, before and after it.
 
     FUSEGEN_NATIVE=1 python tests/hash_results.py record before.json    # on the commit before
-    FUSEGEN_NATIVE=1 python tests/hash_results.py record after.json     # on the commit after, on the same machine
+    FUSEGEN_NATIVE=1 python tests/hash_results.py record after.json     # on the commit after, same machine
     python tests/hash_results.py compare before.json after.json
 
-It builds every spec of specs/, benchmarks/specs/, tests/chains/ and tests/segments/ for the CPU, and hashes the value,
-the gradients and the second derivatives of each in each dtype, training and evaluation, at two shapes. The bits
-depend on the instruction set: FUSEGEN_CPU chooses one.
+It builds every spec of specs/, benchmarks/specs/, tests/chains/ and tests/segments/ for the CPU. For each it
+hashes the value, the gradients and the second derivatives in each dtype, for training and evaluation, at two
+shapes. The bits depend on the instruction set: FUSEGEN_CPU chooses one.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
+from fusegen.lower import Kernel
 from fusegen.program import Kind, Output, Program
 from fusegen.program.builder import Builder
 from fusegen.program.from_formula import formula_value
@@ -26,3 +27,8 @@ def program_of_steps(*formulas: sp.Expr) -> Program:
     for place, formula in enumerate(formulas):
         value = formula_value(b, f"step{place}", formula.xreplace({X: value.symbol}))
     return Program("f", tuple(b.inputs), {"y": Output(value, x)})
+
+
+def element_lines(kernel: Kernel) -> list[str]:
+    """Return what a kernel computes for each element, as text."""
+    return [f"{line.name} = {line.code}" for stage in kernel.stages for line in stage.lines]

@@ -1,9 +1,9 @@
 """Cuts a program at the sums over rows that stand in its middle: one kernel leaves them, the next goes on.
 
-A value's phase is the number of sums over the whole grid that must be finished, one after the other, before
-it is known. Part n of a program computes the values of phase n for every element and adds up what phase n + 1
-waits for; the finished sums are operands of the parts after it. Nothing else is handed on: what an element
-needs of an earlier phase is computed again. A sample is taken in a part of its own, over its rows alone.
+A value's depth is here the number of sums over the whole grid that must be finished, one after the other,
+before it is known. Part n of a program computes the values of depth n for every element and adds up what depth
+n + 1 waits for. The finished sums are operands of the parts after it. Nothing else is handed on: what an
+element needs of a smaller depth is computed again. A sample is taken in a part of its own, over its rows alone.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ from fusegen.program import Kind, Map, Output, Program, Reduce, Value, arguments
 def cut_at_sums(part: Part) -> Parts:
     """Return the parts in the order in which they run; mostly it is one."""
     program, given = part.program, part.given
-    phases = depths(program, given, _over_grid)
-    sums = [v for v in phases if _over_grid(v) and v not in given]
-    homes = {n: _home(o, phases, given) for n, o in program.outputs.items()}
-    kept_in = {v: phases[v] - (v in sums) for v in program.saved}
+    depth_of = depths(program, given, _over_grid)
+    sums = [v for v in depth_of if _over_grid(v) and v not in given]
+    homes = {n: _home(o, depth_of, given) for n, o in program.outputs.items()}
+    kept_in = {v: depth_of[v] - (v in sums) for v in program.saved}
     last = max([*homes.values(), *kept_in.values()], default=0)
-    awaited = _awaited(program, given, phases, homes, kept_in, sums)
+    awaited = _awaited(program, given, depth_of, homes, kept_in, sums)
     parts: list[Part] = []
-    for phase in range(last + 1):
-        known = (*given, *(v for v in sums if phases[v] <= phase))
-        left = [v for v in sums if phases[v] == phase + 1 and (v in awaited or v in program.saved)]
-        rows = [v for v in program.saved if v not in sums and phases[v] == phase]
+    for depth in range(last + 1):
+        known = (*given, *(v for v in sums if depth_of[v] <= depth))
+        left = [
+            v for v in sums if depth_of[v] == depth + 1 and (v in awaited or v in program.saved)
+        ]
+        rows = [v for v in program.saved if v not in sums and depth_of[v] == depth]
         sampled = tuple(v for v in left if isinstance(v, Reduce) and v.sample)
-        outputs = {n: o for n, o in program.outputs.items() if homes[n] == phase}
+        outputs = {n: o for n, o in program.outputs.items() if homes[n] == depth}
         kept = tuple(v for v in (*rows, *left) if v not in sampled)
         if sampled:
             name = _name(program, "sample", parts)
             parts.append(_part(part, name, {}, sampled, known))
         if outputs or kept:
-            name = program.name if phase == last else _name(program, "sums", parts)
+            name = program.name if depth == last else _name(program, "sums", parts)
             parts.append(_part(part, name, outputs, kept, known))
     return tuple(parts)
 
@@ -66,7 +68,7 @@ def _over_grid(value: Value) -> bool:
     return isinstance(value, Reduce) and value.kind != Kind.ROW
 
 
-def _home(output: Output, phases: dict[Value, int], given: Collection[Value]) -> int:
+def _home(output: Output, depth_of: dict[Value, int], given: Collection[Value]) -> int:
     """Return the part that leaves an output: sums, and what follows from them, as they are added up.
 
     What is one number for many elements is stored by a later part, as it is known when all elements are done.
@@ -75,14 +77,14 @@ def _home(output: Output, phases: dict[Value, int], given: Collection[Value]) ->
     follows = isinstance(value, Map) and value.kind == Kind.SCALAR
     spread = output.kind != value.kind
     if value not in given and not spread and (_over_grid(value) or follows):
-        return max(0, phases[value] - 1)
-    return phases[value]
+        return max(0, depth_of[value] - 1)
+    return depth_of[value]
 
 
 def _awaited(
     program: Program,
     given: Collection[Value],
-    phases: dict[Value, int],
+    depth_of: dict[Value, int],
     homes: dict[str, int],
     kept_in: dict[Value, int],
     sums: list[Value],
@@ -97,8 +99,8 @@ def _awaited(
         if (value, part) in seen:
             continue
         seen.add((value, part))
-        if value in sums and phases[value] <= part:
+        if value in sums and depth_of[value] <= part:
             found.add(value)
-            part = phases[value] - 1
+            part = depth_of[value] - 1
         stack += [(a, part) for a in arguments(value) if a not in given]
     return found

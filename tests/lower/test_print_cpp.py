@@ -1,0 +1,65 @@
+"""The printer's exact text, and what it says that the text reads and calls."""
+
+from __future__ import annotations
+
+import pytest
+import sympy as sp
+
+from fusegen.atoms import normcdf, rsqrt, sigmoid, where
+from fusegen.lower import Code, Variable
+from fusegen.lower.print_cpp import Printer
+
+X, Y = sp.Symbol("x", real=True), sp.Symbol("y", real=True)
+PRINTED = [
+    (X + Y, "x + row.y"),
+    (X - Y, "x - row.y"),
+    (1 - X**2, "Math::fma(-x, x, T(1))"),
+    (X * Y + 2, "Math::fma(x, row.y, T(2))"),
+    (X - X * Y, "Math::fma(-x, row.y, x)"),
+    (X**2 + Y**2, "Math::fma(row.y, row.y, x * x)"),
+    (2 * X * Y - 3, "Math::fma(T(2) * x, row.y, -T(3))"),
+    (1 - 2 * X * Y, "Math::fma(-T(2) * x, row.y, T(1))"),
+    (X + X / Y, "x + x / row.y"),
+    (X * (1 - Y), "x * (T(1) - row.y)"),
+    (X / Y, "x / row.y"),
+    (X / Y**2, "times_power<2>(x, Math::inverse(row.y))"),
+    (-X * Y, "-x * row.y"),
+    (X**3, "power<3>(x)"),
+    (sp.sqrt(X), "Math::sqrt(x)"),
+    (rsqrt(X), "Math::rsqrt(x)"),
+    (X ** sp.Rational(-3, 2), "power<3>(Math::rsqrt(x))"),
+    (X ** sp.Rational(7, 3), "Math::pow(x, T(2.3333333333333335))"),
+    (sp.sqrt(2) * X, "x * T(1.4142135623730951)"),
+    (sp.Float("0.2", 17) * X, "x * T(0.2)"),
+    (sp.Integer(10) ** 20 * X, "T(1e+20) * x"),
+    (where(X <= 0, 0, X), "(x <= T(0) ? T(0) : x)"),
+    (where(sp.Eq(X, Y), 1, 0), "(x == row.y ? T(1) : T(0))"),
+    (X * normcdf(X) * sigmoid(Y), "x * Math::normcdf(x) * Math::sigmoid(row.y)"),
+    (sp.exp(-X), "Math::exp(-x)"),
+]
+
+
+def print_cpp(expr: sp.Expr) -> Code:
+    return Printer({X: Variable("x"), Y: Variable("y", "row")}, lambda _: 1)(expr)
+
+
+@pytest.mark.parametrize(("expr", "code"), PRINTED, ids=[code for _, code in PRINTED])
+def test_the_printer_writes(expr: sp.Expr, code: str) -> None:
+    assert print_cpp(expr).text == code
+
+
+def test_the_printer_says_what_code_reads_and_calls() -> None:
+    code = print_cpp(X * normcdf(X) + Y * sigmoid(X))
+    assert code.reads == {Variable("x"), Variable("y", "row")}
+    assert code.calls == 2  # the fused product and sum is one instruction
+
+
+def test_of_a_row_among_several_only_its_own_variables_are_renamed() -> None:
+    assert str(Variable("m", "row").among("row", "row[v]")) == "row[v].m"
+    assert str(Variable("row").among("row", "row[v]")) == "row"
+    assert str(Variable("m", "col").among("row", "row[v]")) == "col.m"
+
+
+def test_the_printer_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(TypeError, match="gamma"):
+        print_cpp(sp.gamma(X))
