@@ -1,9 +1,10 @@
 """Cuts a program at the sums over rows that stand in its middle: one kernel leaves them, the next goes on.
 
 A value's depth is here the number of sums over the whole grid that must be finished, one after the other,
-before it is known. Part n of a program computes the values of depth n for every element and adds up what depth
-n + 1 waits for. The finished sums are operands of the parts after it. Nothing else is handed on: what an
-element needs of a smaller depth is computed again. A sample is taken in a part of its own, over its rows alone.
+before it is known. Part n of a program computes the values of depth n for every element and adds up what
+depth n + 1 waits for. The finished sums are operands of the parts after it. Nothing else is handed on: what
+an element needs of a smaller depth is computed again. A sample is taken in a part of its own, over its rows
+alone.
 """
 
 from __future__ import annotations
