@@ -42,7 +42,7 @@ SLOW = {
             "broken_builds",
             "classes",
             "compile",
-            "gaps",
+            "strided",
             "halves",
             "isas",
             "names",

@@ -6,6 +6,6 @@ training and for evaluation. `fusegen.render` writes files of it.
 
 from __future__ import annotations
 
-from fusegen.chain.chain import Chain, Mode, Segment, Tensors, derive
+from fusegen.chain.chain import Chain, Mode, Segment, SegmentOperand, derive
 
-__all__ = ["Chain", "Mode", "Segment", "Tensors", "derive"]
+__all__ = ["Chain", "Mode", "Segment", "SegmentOperand", "derive"]

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from fusegen.base.errors import SpecError
 from fusegen.chain.cut_into_segments import spans_of
 from fusegen.chain.layout import Layout
-from fusegen.chain.operands import Tensors
+from fusegen.chain.operands import SegmentOperand
 from fusegen.chain.segment import Mode, Segment, make_segment
 from fusegen.chain.segment_program import reduced_already
 from fusegen.program import Kind, Program, Value
 from fusegen.spec.model import INPUT, Spec, Step
 
-__all__ = ["Chain", "Mode", "Segment", "Tensors", "derive"]
+__all__ = ["Chain", "Mode", "Segment", "SegmentOperand", "derive"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Chain:
 
     spec: Spec
     source: Step | None
-    operands: tuple[Tensors, ...]
+    operands: tuple[SegmentOperand, ...]
     attributes: tuple[str, ...]
     segments: tuple[Segment, ...]
 
@@ -70,10 +70,10 @@ class Chain:
         found: list[tuple[int, ...]] = []
         shape = tuple(x)
         for segment in self.segments:
-            places = {dim + len(shape) for dim in segment.span.grown}
+            places = {dim + len(shape) for dim in segment.span.broadcast}
             whole = tuple(n if d not in places else x[d - len(shape)] for d, n in enumerate(shape))
             found.append(whole)
-            shape = segment.behind(whole)
+            shape = segment.shape_after(whole)
         return tuple(found)
 
     def example_shape(self, rows: int, cols: int) -> tuple[int, ...]:
@@ -121,7 +121,7 @@ def derive(spec: Spec) -> Chain:
             make_segment(spec, span, f"segment{number}" if len(spans) > 1 else "", draws)
         )
         draws += sum(s.op is not None and s.op.eval_mode == "identity" for s in span.steps)
-    operands: dict[str, Tensors] = {}
+    operands: dict[str, SegmentOperand] = {}
     for operand in (o for segment in segments for o in segment.operands if not o.handed):
         first = operands.setdefault(operand.name, operand)
         moves = first.differentiable or operand.differentiable
@@ -138,7 +138,7 @@ def derive(spec: Spec) -> Chain:
     return chain
 
 
-def _in_order(spec: Spec, operands: Mapping[str, Tensors]) -> tuple[Tensors, ...]:
+def _in_order(spec: Spec, operands: Mapping[str, SegmentOperand]) -> tuple[SegmentOperand, ...]:
     """Return the operands of `apply` in its order, which does not depend on where steps use them.
 
     `input` comes first, then what the spec declares, in its order, then what submodules hold, step by step.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fusegen.base.errors import SpecError
-from fusegen.chain.dims_of_values import Dims, Extent, extent_behind, operand_dims
+from fusegen.chain.dims_of_values import Dims, Extent, extent_after, operand_dims
 from fusegen.chain.layout import CHANNEL_DIM, Layout, channel_from_end
 from fusegen.chain.layout_of_steps import check_grouped, next_span, reduces
 from fusegen.program import Kind
@@ -24,20 +24,20 @@ class Span:
     Args:
         steps: the steps.
         layout: which dims are their rows and columns.
-        grown: the dims along which its activation is larger than what reaches it, counted from the end.
-        growers: the operands and values of its first step that make it so.
+        broadcast: the dims along which its activation is larger than what reaches it, counted from the end.
+        broadcasters: the operands and values of its first step that make it so.
         handed: the values of earlier spans that it uses, each with its kind here.
         begins: the names of what reaches it, where a later span uses that.
-        kept: the names of values that it returns beside its last one, for later spans.
+        returned: the names of values that it returns beside its last one, for later spans.
     """
 
     steps: tuple[Step, ...]
     layout: Layout
-    grown: tuple[int, ...] = ()
-    growers: tuple[str, ...] = ()
+    broadcast: tuple[int, ...] = ()
+    broadcasters: tuple[str, ...] = ()
     handed: Mapping[str, Kind] = field(default_factory=dict)
     begins: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
+    returned: tuple[str, ...] = ()
 
 
 def spans_of(spec: Spec) -> tuple[Span, ...]:
@@ -81,13 +81,13 @@ class _Walk:
                 f"an earlier step has reduced the columns, and it needs {layout.rank} dims; reduce with "
                 "keepdim: true to go on with them",
             )
-        reach, grown, growers = self._opening(steps[0])
+        reach, broadcast, broadcasters = self._opening(steps[0])
         self.opens = None
         handed: dict[str, Kind] = {}
         count = 0
         for step in steps:
             self._check_dims(step)
-            self._check_held(step)
+            self._check_state(step)
             needed = self._needs(step, layout, reach, started=count == 0)
             if needed is not None:
                 break
@@ -99,13 +99,13 @@ class _Walk:
                     handed[name] = kind
             named = (*step.tensors, *step.mentions)
             given = {name: self._dims(name, layout.columns) for name in named}
-            before, self.value = self.value, extent_behind(step, self.value, given, layout)
+            before, self.value = self.value, extent_after(step, self.value, given, layout)
             self.moved |= self.value.rank < before.rank and self._drops_front(step, before.rank)
-            biasless = step.op is not None and step.op.source and not step.held
+            biasless = step.op is not None and step.op.source and not step.state
             self.named[step.label] = (-1 if biasless else here, self.value)
             count += 1
         check_grouped(self.spec, steps[:count], layout)
-        made = Span(tuple(steps[:count]), layout, grown, growers, handed)
+        made = Span(tuple(steps[:count]), layout, broadcast, broadcasters, handed)
         self.found.append(made)
         return count, needed
 
@@ -117,10 +117,10 @@ class _Walk:
         for name in (name for name in self.named if name in used):
             where, _ = self.named[name]
             if where < 0 or name == found[where].steps[-1].label:
-                behind = found[where + 1]
-                found[where + 1] = replace(behind, begins=(*behind.begins, name))
+                following = found[where + 1]
+                found[where + 1] = replace(following, begins=(*following.begins, name))
             else:
-                found[where] = replace(found[where], kept=(*found[where].kept, name))
+                found[where] = replace(found[where], returned=(*found[where].returned, name))
         halved = replace(found[0].layout, halved=self.spec.halved)
         return (replace(found[0], layout=halved), *found[1:])
 
@@ -132,9 +132,9 @@ class _Walk:
             name: self._dims(name, self.opens).intersection(self.opens) - self.value.varies
             for name in (*step.tensors, *step.mentions)
         }
-        grown = frozenset().union(*missing.values())
-        growers = tuple(name for name, dims in missing.items() if dims)
-        return self.value.spread(grown), tuple(sorted(grown)), growers
+        broadcast = frozenset().union(*missing.values())
+        broadcasters = tuple(name for name, dims in missing.items() if dims)
+        return self.value.spread(broadcast), tuple(sorted(broadcast)), broadcasters
 
     def _dims(self, name: str, columns: Sequence[int]) -> Dims:
         """Return the dims along which an operand or a value varies."""
@@ -152,21 +152,21 @@ class _Walk:
                     f"{name} has {self.named[name][1].rank} dims, and what reaches this step has {rank}: "
                     "reduce with keepdim: true",
                 )
-        grown: Dims = frozenset()
+        broadcast: Dims = frozenset()
         sized = False  # whether what makes the value larger has sizes of its own
         if rank == reach.rank:
             for name in (*step.tensors, *step.mentions):
                 dims = self._dims(name, layout.columns) - self.value.varies
                 full = name in self.declared and self.declared[name].kind is Kind.FULL
-                grown, sized = grown | dims, sized or (full and bool(dims))
+                broadcast, sized = broadcast | dims, sized or (full and bool(dims))
         apart: Dims = frozenset()
         for name in step.mentions:
             where, extent = self.named[name]
             if max(where, 0) < len(self.found) and extent.kind(layout, reach) is None:
                 apart |= self.value.varies - extent.varies or extent.varies
         # What becomes larger but not whole has no kind here: it would vary along a part of the columns.
-        partly = self.value.varies | grown != reach.varies
-        larger = bool(grown) and (partly or (sized and not started))
+        partly = self.value.varies | broadcast != reach.varies
+        larger = bool(broadcast) and (partly or (sized and not started))
         if not (apart or larger):
             return None
         if started and not reduces(step):
@@ -174,7 +174,7 @@ class _Walk:
                 step,
                 "it names values of which one is neither one a row nor one a column of the other",
             )
-        return self._columns_for(step, grown or apart, layout)
+        return self._columns_for(step, broadcast or apart, layout)
 
     def _check_dims(self, step: Step) -> None:
         """Refuse a dim that an earlier step has dropped; as in torch, one number has a dim, 0 or -1.
@@ -199,7 +199,7 @@ class _Walk:
         dims = given if isinstance(given, tuple) else range(rank) if given is None else (given,)
         return any(isinstance(dim, int) and dim % rank <= CHANNEL_DIM for dim in dims)
 
-    def _check_held(self, step: Step) -> None:
+    def _check_state(self, step: Step) -> None:
         """Refuse tensors of several channels where the value has none, or elsewhere, as torch does.
 
         Raises:
@@ -211,7 +211,7 @@ class _Walk:
         fixed = [n for n, kind in step.op.operands.items() if kind is Kind.CHANNEL]
         given = {n: r.name for n in fixed if isinstance(r := step.operands.get(n), Ref)}
         channels = {n: a for n, a in given.items() if a in step.tensors}
-        for name, attribute in {**channels, **step.held}.items():
+        for name, attribute in {**channels, **step.state}.items():
             if (
                 name in channels
                 or step.by_channel

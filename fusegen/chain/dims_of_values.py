@@ -84,7 +84,7 @@ def operand_dims(operand: Operand, rank: int, columns: Iterable[int]) -> Dims:
     return frozenset(columns) if operand.kind is Kind.COL else frozenset()
 
 
-def extent_behind(step: Step, x: Extent, given: Mapping[str, Dims], layout: Layout) -> Extent:
+def extent_after(step: Step, x: Extent, given: Mapping[str, Dims], layout: Layout) -> Extent:
     """Return the extent of a step's value.
 
     Args:

@@ -77,10 +77,10 @@ class Layout:
     @property
     def strided(self) -> bool:
         """Whether the columns of a row may lie apart in memory, also because the channel lies after them."""
-        behind = self.rank >= 3 and self.rank + self.first == CHANNEL_DIM + 1
-        return self.last < -1 or (behind and self.groups is None)
+        after = self.rank >= 3 and self.rank + self.first == CHANNEL_DIM + 1
+        return self.last < -1 or (after and self.groups is None)
 
-    def behind(self, shape: Sequence[int], outline: Outline) -> tuple[int, ...]:
+    def shape_after(self, shape: Sequence[int], outline: Outline) -> tuple[int, ...]:
         """Return the shape of an outline, from that of the tensor."""
         if outline == "like":
             return tuple(shape)

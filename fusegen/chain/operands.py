@@ -12,7 +12,7 @@ from fusegen.spec.model import Ref, Spec, Step
 
 
 @dataclass(frozen=True)
-class Tensors:
+class SegmentOperand:
     """A tensor that the chain names.
 
     Args:
@@ -39,7 +39,7 @@ class Tensors:
         """Return its shape for an x of a shape; what a submodule holds of each channel is [C]."""
         activation = tuple(x) if self.halves else layout.half(x)
         if self.integer:
-            return layout.behind(x, "row")
+            return layout.shape_after(x, "row")
         if self.kind is Kind.SCALAR:
             return (1,)
         if self.kind is Kind.CHANNEL:
@@ -53,20 +53,22 @@ class Tensors:
         return tuple(1 if across and d in layout.columns else activation[d] for d in dims)
 
 
-def operands_of(spec: Spec, span: Span) -> tuple[Tensors, ...]:
+def operands_of(spec: Spec, span: Span) -> tuple[SegmentOperand, ...]:
     """Return the tensors that the steps name, each at its first use.
 
     Before them is x where the activation is larger, and after them what earlier segments hand on.
     """
     steps, layout = span.steps, span.layout
     declared = {o.name: o for o in spec.operands}
-    found: dict[str, Tensors] = {}
-    if span.grown:
-        found["x"] = Tensors("x", "x", Kind.ROW, differentiable=True, owner=None, handed=True)
+    found: dict[str, SegmentOperand] = {}
+    if span.broadcast:
+        found["x"] = SegmentOperand(
+            "x", "x", Kind.ROW, differentiable=True, owner=None, handed=True
+        )
     for step in steps:
         if step.op and step.op.submodule:
             held = step.op.submodule
-            for name, attribute in step.held.items():
+            for name, attribute in step.state.items():
                 full = f"{step.label}_{attribute}"
                 own = step.op.operands[name]
                 if step.by_channel or own is None:  # not falsy: that is a scalar's kind
@@ -75,7 +77,7 @@ def operands_of(spec: Spec, span: Span) -> tuple[Tensors, ...]:
                 trained = attribute not in held.buffers
                 halves = step.op.source and layout.halves_channels
                 code = f"{spec.code(step.label)}_{attribute}"
-                found[full] = Tensors(
+                found[full] = SegmentOperand(
                     full, code, kind, trained, f"{step.label}.{attribute}", halves=halves
                 )
         for name in step.tensors:
@@ -86,10 +88,12 @@ def operands_of(spec: Spec, span: Span) -> tuple[Tensors, ...]:
                 moves = name not in _constants_of(step)
                 before = found.get(name)
                 moves = moves or (before is not None and before.differentiable)
-                found[name] = Tensors(name, spec.code(name), kind, moves, owner, operand.integer)
+                found[name] = SegmentOperand(
+                    name, spec.code(name), kind, moves, owner, operand.integer
+                )
     for name, kind in span.handed.items():
         kind = _resolved(kind, layout)
-        found[name] = Tensors(name, spec.code(name), kind, True, None, handed=True)
+        found[name] = SegmentOperand(name, spec.code(name), kind, True, None, handed=True)
     return tuple(found.values())
 
 

@@ -11,7 +11,7 @@ from fusegen.base.activity import doing
 from fusegen.base.errors import SpecError
 from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout import Layout
-from fusegen.chain.operands import Tensors, operands_of
+from fusegen.chain.operands import SegmentOperand, operands_of
 from fusegen.chain.segment_program import forward_program, tracked
 from fusegen.lower import Kernel, LoweringError, MemoryFormat, lower
 from fusegen.program import Map, Outline, Program, Reduce, Value
@@ -69,7 +69,7 @@ class Segment:
 
     name: str
     span: Span
-    operands: tuple[Tensors, ...]
+    operands: tuple[SegmentOperand, ...]
     attributes: tuple[str, ...]
     modes: tuple[Mode, ...]
 
@@ -98,9 +98,9 @@ class Segment:
         """Whether it draws random numbers in training."""
         return any(mode.random for mode in self.modes)
 
-    def behind(self, shape: Sequence[int]) -> tuple[int, ...]:
+    def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the shape of what it hands on, from that of its activation."""
-        return self.layout.behind(shape, self.outline)
+        return self.layout.shape_after(shape, self.outline)
 
 
 def make_segment(spec: Spec, span: Span, name: str, draws: int) -> Segment:
@@ -147,7 +147,7 @@ def _mode(
     span: Span,
     names: tuple[str, str],
     steps: Sequence[Step],
-    operands: Sequence[Tensors],
+    operands: Sequence[SegmentOperand],
     draws: int,
 ) -> Mode:
     """Return a mode of the steps that it computes, if any; `names` are the segment's and the mode's."""
@@ -239,7 +239,7 @@ def _lowered(
 ) -> Kernel:
     doing(f"lowering {program.name}")
     try:
-        return lower(program, given=saved, strided=layout.strided)
+        return lower(program, given=saved, apart=layout.strided)
     except LoweringError as error:
         remedy = f"set order: {order - 1}" if order > 1 else "reduce over a dim"
         message = f"{error}, which one kernel cannot do; {remedy}"

@@ -25,7 +25,7 @@ from fusegen.atoms.constants import number, parts, problem
 from fusegen.base.errors import SpecError
 from fusegen.chain.cut_into_segments import Span
 from fusegen.chain.layout_of_steps import reduces
-from fusegen.chain.operands import Tensors
+from fusegen.chain.operands import SegmentOperand
 from fusegen.chain.outline import kind_of_outline, outline_after, varies
 from fusegen.program import SECOND, Input, Kind, Outline, Output, Program, Value, topological
 from fusegen.program.builder import Builder
@@ -45,7 +45,7 @@ def forward_program(
     name: str,
     span: Span,
     steps: Sequence[Step],
-    operands: Sequence[Tensors],
+    operands: Sequence[SegmentOperand],
     draws: int,
 ) -> Program:
     """Return the program of those steps of a span that a mode has.
@@ -98,7 +98,7 @@ def _activation(builder: Builder, span: Span) -> tuple[Input, Input | None]:
     """Return the activation as an input, or its two halves; where x is smaller, what has its shape alone."""
     if span.layout.halved:
         return builder.halves("x", Kind.FULL)
-    if span.grown:
+    if span.broadcast:
         return builder.input(SHAPE, Kind.FULL, differentiable=False), None
     return builder.input("x", Kind.FULL), None
 
@@ -127,7 +127,7 @@ def _run(
         SpecError: where a step needs dims that an earlier one has reduced.
     """
     value, second = halves
-    outline: Outline = "keepdim" if span.grown else "like"
+    outline: Outline = "keepdim" if span.broadcast else "like"
     named = {name: builder.value(_named(spec, name)) for name in span.handed}
     named.setdefault(INPUT, value)
     own = {step.label for step in steps}
@@ -147,7 +147,7 @@ def _run(
                 raise reduced_already(spec, step)
             outline = outline_after(step, kind, outline)
         named[step.label] = value
-        if step.label in span.kept:
+        if step.label in span.returned:
             found[spec.code(step.label)] = value, outline
     return {"y": (value, outline), **found}
 
@@ -164,7 +164,7 @@ def reduced_already(spec: Spec, step: Step) -> SpecError:
 
 def _tensors_of(step: Step, *, training: bool) -> list[str]:
     idle = step.op.tracked if training and step.op else ()
-    held = [attribute for name, attribute in step.held.items() if name not in idle]
+    held = [attribute for name, attribute in step.state.items() if name not in idle]
     return [f"{step.label}_{attribute}" for attribute in held] + [*step.tensors]
 
 
@@ -222,7 +222,7 @@ def _apply(
             bound[name] = named[given.name].symbol
         else:
             bound[name] = _named(spec, given.name) if isinstance(given, Ref) else number(given)
-    for name, attribute in step.held.items():
+    for name, attribute in step.state.items():
         whole = f"{code}_{attribute}"
         own = sp.Symbol(f"{whole}{ending}", real=True)
         bound[name] = own if builder.knows(own) else sp.Symbol(whole, real=True)

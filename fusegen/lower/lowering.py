@@ -30,13 +30,13 @@ from fusegen.program import Input, Kind, Map, Program, Reduce, Take, Value, argu
 __all__ = ["LoweringError", "lower"]
 
 
-def lower(program: Program, given: Collection[Value] = (), *, strided: bool = False) -> Kernel:
+def lower(program: Program, given: Collection[Value] = (), *, apart: bool = False) -> Kernel:
     """Return the kernel that computes a program.
 
     Args:
         program: what to compute.
         given: values of the program that the forward pass saved, so that they are loaded.
-        strided: whether the columns of a row may lie apart in memory.
+        apart: whether the columns of a row may lie apart in memory.
 
     Raises:
         LoweringError: where the program has a form that no kernel template covers.
@@ -47,7 +47,7 @@ def lower(program: Program, given: Collection[Value] = (), *, strided: bool = Fa
         handed = {r.name for k in kernels for r in k.results}
         saved = tuple(replace(f, handed=f.name in handed) for f in lowered.inputs.saved)
         inputs = replace(lowered.inputs, saved=saved)
-        lowered = replace(lowered, inputs=inputs, strided=strided, sampled=part.sampled)
+        lowered = replace(lowered, inputs=inputs, apart=apart, sampled=part.sampled)
         kernels += columns_apart(lowered, kernels)
     *before, last = kernels
     return replace(last, before=tuple(before))
@@ -106,7 +106,7 @@ class _Lowering:
                 ),
                 saved=tuple(KernelOperand(v.name, v.kind) for v in plan.given),
                 attributes=self._sourced("attribute"),
-                random=self._sourced("random"),
+                rng=self._sourced("random"),
                 extents=tuple(f.name for f in self._sourced("extent")),
                 indices=tuple(f.name for f in self._sourced("index")),
             ),
@@ -136,7 +136,7 @@ class _Lowering:
             index=index,
             row_lines=self._lines(Kind.ROW, index),
             lines=lines,
-            kept=tuple(v.name for v in plan.kept(index)),
+            live=tuple(v.name for v in plan.live(index)),
             reads=tuple(v.name for v in plan.reads(index)),
             reductions=tuple(
                 RowReduction(r.name, r.op, self._variable(r.arg, index))
@@ -151,8 +151,8 @@ class _Lowering:
             return Variable(value.name, "total")
         if isinstance(value, Input) or value.kind != Kind.FULL:
             return Variable(value.name, value.kind.label)
-        here = self.plan.depth[value] >= stage or value in self.plan.afresh
-        return Variable(value.name, "" if here else "kept")
+        here = self.plan.depth[value] >= stage or value in self.plan.recomputed
+        return Variable(value.name, "" if here else "live")
 
     def _body(self, stage: int) -> tuple[Line, ...]:
         exprs = [

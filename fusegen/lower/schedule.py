@@ -27,14 +27,14 @@ class Schedule:
         depth: the stage before which (row kind) or in which (full kind) each is known.
         given: row values and totals that are loaded, not computed.
         final: scalars that follow from sums over the whole grid, so are known when all else is done.
-        afresh: full values that each stage computes anew from the inputs, which costs less than keeping them.
+        recomputed: full values that each stage computes anew from the inputs, which costs less.
     """
 
     needed: tuple[Value, ...]
     depth: dict[Value, int]
     given: tuple[Value, ...]
     final: tuple[Map, ...] = ()
-    afresh: frozenset[Value] = frozenset()
+    recomputed: frozenset[Value] = frozenset()
     #: What `at` and `reads` found: each stage is asked for all the time.
     _found: dict[tuple[int, Kind | None], list[Any]] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -57,12 +57,12 @@ class Schedule:
             v for v in self.needed if v.kind == kind and isinstance(v, Map) and v not in outside
         ]
         own = [v for v in nodes if self.depth[v] == stage]
-        if kind != Kind.FULL or not self.afresh:
+        if kind != Kind.FULL or not self.recomputed:
             return own
         computed: set[Value] = set(own)
         for node in reversed(nodes):
             if node in computed:
-                computed |= {a for a in node.args if a in self.afresh and self.depth[a] < stage}
+                computed |= {a for a in node.args if a in self.recomputed and self.depth[a] < stage}
         return [v for v in nodes if v in computed]
 
     @property
@@ -94,21 +94,21 @@ class Schedule:
                 for v in read
                 if v.kind == Kind.FULL
                 and not isinstance(v, Input)
-                and v not in self.afresh
+                and v not in self.recomputed
                 and self.depth[v] < stage
             ]
         return list(self._found[stage, None])
 
-    def kept(self, stage: int) -> list[Value]:
+    def live(self, stage: int) -> list[Value]:
         """Return the full values that a stage computes and a later stage reads."""
         later = {v for s in range(stage + 1, self.stages) for v in self.reads(s)}
         return [v for v in self.at(stage, Kind.FULL) if v in later]
 
     @property
-    def most_held(self) -> int:
+    def most_live(self) -> int:
         """Return the bytes that an element of a 16-bit type holds at most from one stage to the next."""
         most = 0
-        kept = [self.kept(s) for s in range(self.stages)]
+        live = [self.live(s) for s in range(self.stages)]
         read: set[Value] = set()
         stored: set[Value] = set()
         for stage in range(self.stages - 1, 0, -1):
@@ -116,7 +116,7 @@ class Schedule:
             stored.update(
                 a for node in self.at(stage, Kind.FULL) for a in node.args if _is_stored(a)
             )
-            before = {v for s in range(stage) for v in kept[s]}
+            before = {v for s in range(stage) for v in live[s]}
             most = max(most, 4 * len(before & read) + 2 * len(stored))
         return most
 
@@ -163,9 +163,9 @@ def schedule(program: Program, given: Collection[Value] = ()) -> Schedule:
             )
     plan = Schedule(tuple(needed), depth, tuple(v for v in given if v in needed), tuple(final))
     cheap = _cheap(plan)
-    again = replace(plan, afresh=cheap, depth=_first_used(plan, cheap - set(outputs)))
+    again = replace(plan, recomputed=cheap, depth=_first_used(plan, cheap - set(outputs)))
     later = replace(plan, depth=_first_used(plan, _of_one_tensor(plan) - set(outputs)))
-    return min(plan, again, later, key=lambda p: p.most_held)
+    return min(plan, again, later, key=lambda p: p.most_live)
 
 
 def _first_used(plan: Schedule, moved: Collection[Value]) -> dict[Value, int]:

@@ -46,7 +46,7 @@ class Operator:
         kernel: what it runs, after those before it.
         dropped: the results that it does not return.
         results: those that it does, a half's with the other half.
-        held: the tensor inputs that any of these kernels reads, by the first of them that each tensor holds.
+        tensors: the tensor inputs that any of these kernels reads; of two halves of one tensor, the first.
         saved: the statistics that any of them reads.
         memory_format: how the elements may lie; see `Kernel.memory_format`.
         passed: which of them it is, such as "backward".
@@ -62,7 +62,7 @@ class Operator:
     results: tuple[Result, ...]
     passed: str
     layout: Layout
-    held: tuple[KernelOperand, ...]
+    tensors: tuple[KernelOperand, ...]
     saved: tuple[KernelOperand, ...]
     memory_format: str
     schema: str
@@ -200,7 +200,7 @@ def _operator(mode: Mode, order: int, layout: Layout, *, value_alone: bool = Fal
         kernel=kernel,
         dropped=dropped,
         results=tuple(r for r in written if not (r.half and r.half.place)),
-        held=tuple({f.tensor: f for part in kernel.parts for f in part.inputs.tensors}.values()),
+        tensors=tuple({f.tensor: f for part in kernel.parts for f in part.inputs.tensors}.values()),
         memory_format=mode.memory_formats[order],
         saved=tuple(
             dict.fromkeys(f for part in kernel.parts for f in part.inputs.saved if not f.handed)

@@ -60,7 +60,7 @@ def example(chain: Chain, options: Sequence[Parameter]) -> list[str]:
         for option in options
         if not option.default
     ]
-    result = chain.segments[-1].behind(reached[-1])
+    result = chain.segments[-1].shape_after(reached[-1])
     lines = [f">>> x = torch.randn([{', '.join(map(str, x))}])"]
     if len(given) > 1:
         lines += [">>> y = apply(", "...     x,", *(f"...     {g}," for g in given), "... )"]

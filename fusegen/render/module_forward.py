@@ -64,7 +64,7 @@ def source_of(chain: Chain, inputs: Sequence[str]) -> Source | None:
         return Source(function, ("x", *inputs), None, "", 0)
     held = local(step.label)
     geometry = [f"{name}={held}.{name}" for name in step.op.submodule.geometry]
-    bias = next((f"{step.label}_{attribute}" for attribute in step.held.values()), "")
+    bias = next((f"{step.label}_{attribute}" for attribute in step.state.values()), "")
     channel = CHANNEL_DIM if step.dims >= 3 else -1
     arguments = ("x", *inputs, f"{held}.weight", *geometry)
     return Source(function, arguments, _held(step, step, {}), bias, channel)
@@ -111,7 +111,7 @@ def _held(step: Step, first: Step, shared: dict[str, str]) -> Held:
         same = "is" if fixed is None or isinstance(fixed, bool) else "=="
         conditions.append(f"{own}.{attribute} {same} {fixed!r}")
     for attribute in declared.operands:
-        if attribute in step.held.values():
+        if attribute in step.state.values():
             conditions.append(f"({step.label}_{attribute} := {own}.{attribute}) is not None")
         else:
             conditions.append(f"{own}.{attribute} is None")

@@ -34,7 +34,9 @@ def check_hidden(chain: Chain, text: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
             known |= {(a.asname or a.name).partition(".")[0] for a in node.names}
     hidden: set[str] = set()
-    values = {n for segment in chain.segments for n in (*segment.span.begins, *segment.span.kept)}
+    values = {
+        n for segment in chain.segments for n in (*segment.span.begins, *segment.span.returned)
+    }
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
         parameters = {a.arg for a in (*function.args.args, *function.args.kwonlyargs)}
         inside = [n for statement in function.body for n in ast.walk(statement)]

@@ -18,11 +18,11 @@ class SegmentContext:
         chain: what the package calls its runtime chain.
         segment: the segment.
         reaching: what messages call its activation.
-        growers: the places of the operands that make its activation larger than what reaches it.
+        broadcasters: the places of the operands that make its activation larger than what reaches it.
         several_values: whether one of its steps refuses statistics of one value.
         modes: see `_mode_context`.
         taken: the tensors that a call takes beside x.
-        kept: the values that it returns beside its last one.
+        returned: the values that it returns beside its last one.
         statistics: what its forward pass saves in training.
         tracked: its steps that keep running averages.
     """
@@ -30,11 +30,11 @@ class SegmentContext:
     chain: str
     segment: Segment
     reaching: str
-    growers: tuple[int, ...]
+    broadcasters: tuple[int, ...]
     several_values: bool
     modes: list[dict[str, object]]
     taken: list[str]
-    kept: list[str]
+    returned: list[str]
     statistics: list[str]
     tracked: list[Tracked]
 
@@ -65,15 +65,15 @@ def segment_contexts(chain: Chain) -> list[SegmentContext]:
                 chain=f"_{segment.name or 'chain'}",
                 segment=segment,
                 reaching=_reaching(segment) if found else "x",
-                growers=tuple(
+                broadcasters=tuple(
                     place
                     for place, operand in enumerate(segment.operands)
-                    if operand.name in segment.span.growers
+                    if operand.name in segment.span.broadcasters
                 ),
                 several_values=any(s.op and s.op.several_values for s in segment.steps),
                 modes=[_mode_context(chain.spec, segment, mode) for mode in segment.modes],
                 taken=[o.name for o in segment.operands if o.name != "x"],
-                kept=list(segment.span.kept),
+                returned=list(segment.span.returned),
                 statistics=[v.name for v in segment.modes[0].saved],
                 tracked=_tracked(chain.spec, segment, sum(len(before.tracked) for before in found)),
             )
@@ -84,7 +84,7 @@ def segment_contexts(chain: Chain) -> list[SegmentContext]:
 def _reaching(segment: Segment) -> str:
     """Return what messages call the activation of a later segment."""
     label = segment.steps[0].label
-    return f"the activation of {label}" if segment.span.grown else f"what reaches {label}"
+    return f"the activation of {label}" if segment.span.broadcast else f"what reaches {label}"
 
 
 def _mode_context(spec: Spec, segment: Segment, mode: Mode) -> dict[str, object]:
@@ -143,7 +143,7 @@ def _tracked(spec: Spec, segment: Segment, before: int) -> list[Tracked]:
         if step.op is None or not step.op.tracked:
             continue
         averages = [
-            (f"{step.label}_{step.held[buffer]}", followed[f"{spec.code(step.label)}_{part}"].name)
+            (f"{step.label}_{step.state[buffer]}", followed[f"{spec.code(step.label)}_{part}"].name)
             for buffer, part in step.op.tracked.items()
         ]
         momentum = step.attributes["momentum"]

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from fusegen.runtime.averages import Average, move
 from fusegen.runtime.binaries import load_binaries
+from fusegen.runtime.broadcasting import broadcast
 from fusegen.runtime.derivative import call
 from fusegen.runtime.explain import explain, fits
-from fusegen.runtime.growing import grown
 from fusegen.runtime.operators import BoundOperator, Operator, bind_operators, half_shape
 from fusegen.runtime.registration import register
 from fusegen.runtime.seeds import seed_tensor
@@ -81,8 +81,8 @@ class Chain:
         halved: the dim along which x has two halves, counted from the end; 0 where it has none. What else
             varies along that dim is as long as one half.
         reaching: what messages call the activation, where the chain is a segment of a longer one.
-        growers: where the activation is larger than x, the operands that say how large, by their place; x
-            itself then is the first operand, of kind "row".
+        broadcasters: where the activation is larger than x, the operands that say how large, by their
+            place; x itself then is the first operand, of kind "row".
         several_values: whether a row of one value is refused, or a whole batch that has one value a group.
 
     Raises:
@@ -101,14 +101,18 @@ class Chain:
         grouped: bool = False,
         halved: int = 0,
         reaching: str = "x",
-        growers: tuple[int, ...] = (),
+        broadcasters: tuple[int, ...] = (),
         several_values: bool = False,
     ) -> None:
         binaries = load_binaries(package, Path(file).parent, made_of)
         self._has_cuda, self.namespace = binaries.cuda is not None, binaries.namespace
         self.package, self.operands = package, tuple(operands)
         self.rank, self.columns, self.grouped, self.halved = rank, columns, grouped, halved
-        self.reaching, self.growers, self.several_values = reaching, growers, several_values
+        self.reaching, self.broadcasters, self.several_values = (
+            reaching,
+            broadcasters,
+            several_values,
+        )
         namespace = getattr(torch.ops, self.namespace)
         self._modes = {}
         for name, mode in modes.items():
@@ -205,10 +209,10 @@ class Chain:
         groups: int,
     ) -> tuple[Any, ...]:
         """Return the arguments of the forward pass's operator."""
-        if self.growers:
-            kinds = [self.operands[place].kind for place in self.growers]
+        if self.broadcasters:
+            kinds = [self.operands[place].kind for place in self.broadcasters]
             operands = (x, *operands)
-            x = grown(x, [operands[place] for place in self.growers], kinds, self.columns)
+            x = broadcast(x, [operands[place] for place in self.broadcasters], kinds, self.columns)
         given = operands if bound.takes_all else tuple([operands[i] for i in bound.mode.operands])
         if not fits(x, bound.operands, given, self.rank, self.columns, self.halved):
             given = _autocast(x, given)

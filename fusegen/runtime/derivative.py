@@ -82,7 +82,7 @@ def _called_and_seen(
 
 def remember(ctx: Any, operator: BoundOperator, args: Sequence[Any], out: Any) -> Sequence[Tensor]:
     """Save what the derivatives of a call need; return the tensors of it."""
-    statistics, extras = operator.kept(args, out)
+    statistics, extras = operator.saved(args, out)
     seed = extras[: operator.random]
     ctx.numbers = extras[operator.random :]
     saved = (*args[: operator.count], *statistics, *seed)
@@ -105,12 +105,12 @@ def pull(
     given = cotangents[: len(operator.like)]  # the others are those of statistics
     if all(cotangent is None for cotangent in given):  # for zeros; see mark_statistics
         return [None] * (operator.given_tensors + len(ctx.numbers))
-    following, kept, count = operator.following, ctx.saved_tensors, operator.count
+    following, saved, count = operator.following, ctx.saved_tensors, operator.count
     outputs = [
-        kept[0].new_zeros(operator.shape(place, kept)) if cotangent is None else cotangent
+        saved[0].new_zeros(operator.shape(place, saved)) if cotangent is None else cotangent
         for place, cotangent in enumerate(given)
     ]
-    args = (*kept[:count], *outputs, *kept[count:], *ctx.numbers)
+    args = (*saved[:count], *outputs, *saved[count:], *ctx.numbers)
     found = _several(call(following, args))
     unmoved = len(args) - len(outputs) - len(found) - (0 if operator.order else operator.statistics)
     if following.leads:
@@ -181,9 +181,9 @@ def _recall(
     ctx: Any, operator: BoundOperator
 ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Any]]:
     """Return what `remember` saved: tensors, statistics, and the seed with the numbers."""
-    kept = ctx.saved_tensors  # once: checkpointing computes them again at each access
-    behind = operator.count + operator.statistics
-    return kept[: operator.count], kept[operator.count : behind], (*kept[behind:], *ctx.numbers)
+    saved = ctx.saved_tensors  # once: checkpointing computes them again at each access
+    after = operator.count + operator.statistics
+    return saved[: operator.count], saved[operator.count : after], (*saved[after:], *ctx.numbers)
 
 
 class _Eager(torch.autograd.Function):

@@ -47,10 +47,10 @@ def keeps_order(x: Tensor, shape: Sequence[int], order: str, columns: tuple[int,
         return False
     if inside and inside[-1] - inside[0] != len(inside) - 1:
         return False
-    behind = dims[inside[-1] + 1 :] if inside else []
-    if order == "packed" and behind:
+    after = dims[inside[-1] + 1 :] if inside else []
+    if order == "packed" and after:
         return False
-    return _lies(x, shape, dims, math.prod(shape[d] for d in (*along, *behind)))
+    return _lies(x, shape, dims, math.prod(shape[d] for d in (*along, *after)))
 
 
 def _lies(x: Tensor, shape: Sequence[int], dims: Sequence[int], row: int) -> bool:

@@ -165,12 +165,12 @@ class BoundOperator:
         """Return the operator's arguments; `extras` are the seed, if any, and the numbers."""
         return (*tensors, *(statistics if self.order else ()), *extras)
 
-    def kept(self, args: Sequence[Any], out: Any) -> tuple[Sequence[Tensor], Sequence[Any]]:
+    def saved(self, args: Sequence[Any], out: Any) -> tuple[Sequence[Tensor], Sequence[Any]]:
         """Return the statistics and the extras of a call, from its arguments and its outputs."""
         if self.order == 0:
             return (out[len(self.like) :] if self.statistics else ()), args[self.count :]
-        behind = self.count + self.statistics
-        return args[self.count : behind], args[behind:]
+        after = self.count + self.statistics
+        return args[self.count : after], args[after:]
 
     def run(self, args: tuple[Any, ...], *, value_alone: bool = False) -> Any:
         """Run the kernel, without recording anything; with `value_alone` it may leave out the statistics.

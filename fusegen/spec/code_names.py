@@ -68,7 +68,7 @@ class _Taken:
 
     words: frozenset[str]
     before: tuple[str, ...]
-    behind: tuple[str, ...]
+    suffixes: tuple[str, ...]
     numbered: frozenset[str]
 
     def has(self, name: str) -> bool:
@@ -78,7 +78,7 @@ class _Taken:
             name in self.words
             or name.rstrip("0123456789") in self.numbered
             or name.startswith((*self.before, "_"))
-            or name.endswith(self.behind)
+            or name.endswith(self.suffixes)
             or "__" in name
             or _MACRO_FORMS.fullmatch(name) is not None
             or not name.isascii()
@@ -99,7 +99,7 @@ def _taken() -> _Taken:
     return _Taken(
         words=frozenset({w for w in found if "\0" not in w} | CPP_KEYWORDS | _MACROS | _SCHEMA),
         before=tuple(sorted({w.rstrip("\0") for w in found if w.endswith("_\0")})),
-        behind=tuple(sorted({w.lstrip("\0") for w in found if w.startswith("\0_")})),
+        suffixes=tuple(sorted({w.lstrip("\0") for w in found if w.startswith("\0_")})),
         numbered=frozenset(w.rstrip("\0") for w in found if w.endswith("\0")),
     )
 
@@ -135,7 +135,7 @@ def code_names(arguments: Iterable[str], steps: Sequence[Step]) -> dict[str, str
     made = [
         f"{labels.get(step.label, step.label)}_{part}"
         for step in steps
-        for part in (*step.held.values(), *(step.op.tracked.values() if step.op else ()))
+        for part in (*step.state.values(), *(step.op.tracked.values() if step.op else ()))
     ]
     return labels | _called(arguments, {*labels.values(), *made})
 
@@ -153,7 +153,7 @@ def _called(names: Iterable[str], others: Collection[str]) -> dict[str, str]:
         plain = re.sub("_+", "_", plain).strip("_") or "name"
         base = candidate = f"{_OWN_NAME}{plain}"
         count = 1
-        while candidate in used or candidate.endswith(taken.behind):
+        while candidate in used or candidate.endswith(taken.suffixes):
             count += 1
             candidate = f"{base}{count}"
         used.add(candidate)

@@ -134,7 +134,7 @@ class Step:
     dims: int = 0
 
     @property
-    def held(self) -> Mapping[str, str]:
+    def state(self) -> Mapping[str, str]:
         """The op's operands that live in its submodule, each with the module's attribute."""
         if self.op is None or self.op.submodule is None:
             return {}
@@ -186,7 +186,7 @@ class Step:
         """
         if self.op is None or self.op.submodule is None:
             return self.operands.get(name)
-        return Ref(f"{self.label}_{self.held[name]}", False) if name in self.held else None
+        return Ref(f"{self.label}_{self.state[name]}", False) if name in self.state else None
 
 
 #: What the derivative of each order is called.
@@ -195,7 +195,7 @@ OPERATORS = ("forward", "backward", "double_backward", "triple_backward")
 #: The launch parameters that a spec may set; `fusegen.lower.kernel.launch` says what each is.
 LAUNCH_PARAMETERS = (
     *("access", "rows_in_flight", "waves", "batches", "tiles", "threads_across", "block"),
-    *("elements", "threads", "cluster", "resident", "resident_narrow", "resident_across", "full"),
+    *("elements", "threads", "cluster", "resident", "resident_narrow", "resident_outer", "full"),
 )
 
 

@@ -89,7 +89,7 @@ def steps(
         unnamed = _unnamed(drafts, labels, len(done))
         names = replace(names, values=values, unnamed=unnamed)
         done.append(_step(names, draft, label, done))
-        names = replace(names, dims=_dims_behind(done[-1]))
+        names = replace(names, dims=_dims_after(done[-1]))
         values = (*values, label) if draft.named else values
     _check_halves(document, drafts, done)
     _check_made(document, drafts, done, [*arguments, *operands])
@@ -146,7 +146,7 @@ def _check_made(
     made = {
         f"{step.label}_{attribute}": f"apply calls the {attribute} of {step.label} so"
         for step in chain
-        for attribute in step.held.values()
+        for attribute in step.state.values()
     }
     forward = {
         name: f"Module.forward calls what {step.label} takes so"
@@ -270,7 +270,7 @@ def _step(names: Names, draft: _Draft, label: str, before: Sequence[Step]) -> St
     return step
 
 
-def _dims_behind(step: Step) -> int:
+def _dims_after(step: Step) -> int:
     """Return the number of dims of a step's result, or 0 for any."""
     if step.dims < 3 or step.op is None:
         return step.dims

@@ -181,7 +181,7 @@ def test_what_is_no_class_is_not_read(name: str, built: Built) -> None:
     assert torch.equal((gradient != 0).any(dim=1), right)
 
 
-def test_a_module_behind_a_convolution(built: Built) -> None:
+def test_a_module_after_a_convolution(built: Built) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 6, 3).double()
     for name, reduction in (("conv_mean", "mean"), ("conv_none", "none")):

@@ -362,8 +362,8 @@ def test_each_batch_norm_has_its_own_weight(tmp_path: Path) -> None:
         "batch_norm: {name: bn}, sum: {dim: [2, 3], keepdim: true}, batch_norm: {name: bn_2}]\n"
     )
     text = pipeline.render_package(tmp_path / "two_norms.yaml").files["__init__.py"]
-    front, behind = text.split("_segment2(\n")
-    for number, (part, norm) in enumerate(((front, "bn"), (behind, "bn_2"))):
+    front, after = text.split("_segment2(\n")
+    for number, (part, norm) in enumerate(((front, "bn"), (after, "bn_2"))):
         moved = re.search(rf"Average\(\s+{norm}_running_mean,\s+\d+,\s+(.*),\n", part)
         assert moved is not None and moved[1].endswith(f"else batch_weights[{number}]")
 

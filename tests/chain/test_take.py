@@ -62,7 +62,7 @@ def test_rows_without_columns(vocabulary: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize(
-    "name", ["loss_behind_an_activation", "loss_of_dropped_logits", "class_weights"]
+    "name", ["loss_after_an_activation", "loss_of_dropped_logits", "class_weights"]
 )
 @pytest.mark.usefixtures("native")
 def test_every_form_of_a_row(name: str, tmp_path: Path) -> None:

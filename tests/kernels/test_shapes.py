@@ -58,12 +58,12 @@ def shapes(chain: Chain) -> list[tuple[int, ...]]:
 
 def usable(name: str, shape: tuple[int, ...], training: bool) -> bool:
     """Whether torch takes the shape: it refuses the variance of one value."""
-    behind = torch.Size(shape[2:]).numel()
+    after = torch.Size(shape[2:]).numel()
     if "instance_norm" in name:
-        return behind > 1
+        return after > 1
     if "group_norm" in name:  # torch counts the batch too, as it does for a batch norm
-        return shape[0] * shape[1] * behind > 1
-    return not (training and "batch_norm" in name) or shape[0] * behind > 1
+        return shape[0] * shape[1] * after > 1
+    return not (training and "batch_norm" in name) or shape[0] * after > 1
 
 
 @pytest.mark.parametrize("device", DEVICES)

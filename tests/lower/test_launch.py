@@ -106,6 +106,6 @@ def test_a_block_walks_where_its_next_row_is_served_by_what_it_has() -> None:
     norm = call(find("layer_norm"), X, {"weight": W}, {})
     assert choose_launch(lower(vjp(program_of(norm), "backward"))).waves < 1024
     modes = pipeline.derive(ROOT / "specs" / "gemm_batchnorm_scale_softmax.yaml").modes
-    holding = [k for mode in modes for k in mode.kernels if GpuForm(k).holds_columns]
+    holding = [k for mode in modes for k in mode.kernels if GpuForm(k).live_columns]
     assert holding
     assert all(choose_launch(kernel).waves < 1024 for kernel in holding)

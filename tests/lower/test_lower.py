@@ -55,7 +55,7 @@ def test_an_element_passes_its_gradient_to_its_column_alone() -> None:
 
 def test_values_are_kept_from_pass_to_pass() -> None:
     kernel = lower(program_of(call(find("softmax"), sp.sin(X), {}, {})))
-    assert [stage.kept for stage in kernel.stages] == [("op_max_term",), ("op_exp",), ()]
+    assert [stage.live for stage in kernel.stages] == [("op_max_term",), ("op_exp",), ()]
     assert kernel.stages[1].reads == ("op_max_term",)
 
 

@@ -28,7 +28,7 @@ def late_product(*, masked: bool = False) -> Program:
 
 def kept(program: Program) -> list[str]:
     plan = schedule(program)
-    return [v.name for stage in range(plan.stages) for v in plan.kept(stage)]
+    return [v.name for stage in range(plan.stages) for v in plan.live(stage)]
 
 
 def test_an_element_keeps_the_product_of_early_factors() -> None:

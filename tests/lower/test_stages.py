@@ -53,13 +53,13 @@ def test_factors_known_before_the_sum_are_kept_as_one_product() -> None:
     program = program_of(call(find("softmax"), call(gelu, X, {}, {}), {}, {}))
     saved = [v for v in program.nodes() if isinstance(v, Reduce)]
     kernel = lower(vjp(program, "backward"), given=saved)
-    assert [len(stage.kept) for stage in kernel.stages] == [1, 0]
+    assert [len(stage.live) for stage in kernel.stages] == [1, 0]
 
 
 def test_what_follows_from_a_tensor_cheaply_is_computed_anew() -> None:
     """x - mean is one addition: a thread keeps x as it was read, which in 16 bits is half as much."""
     kernel = lower(program_of(call(find("rms_norm"), X - row_sum(X), {}, {"eps": 1e-6})))
-    assert [stage.kept for stage in kernel.stages] == [(), (), ()]
+    assert [stage.live for stage in kernel.stages] == [(), (), ()]
     assert kernel.live.between[-1] == (1, 0)
 
 
@@ -74,7 +74,7 @@ def test_a_product_that_a_late_value_adds_is_kept_as_one() -> None:
     program = Program("f", tuple(b.inputs), {"y": Output(value, x)})
     saved = [v for v in program.nodes() if isinstance(v, Reduce)]
     first, last = lower(vjp(program, "backward"), given=saved).stages
-    assert len(first.kept) == 1
+    assert len(first.live) == 1
     assert last.full_reads == {"x"}
 
 
@@ -87,7 +87,7 @@ def test_what_is_computed_anew_is_computed_where_it_is_used_alone(name: str) -> 
             results = {r.value for r in (*stage.reductions, *stage.results)}
             for number, line in enumerate(stage.lines):
                 read = results.union(*(later.code.reads for later in stage.lines[number + 1 :]))
-                assert line.name in stage.kept or line.target in read, line
+                assert line.name in stage.live or line.target in read, line
 
 
 def test_what_follows_from_one_tensor_waits_until_it_is_used() -> None:

@@ -93,7 +93,7 @@ def test_a_condition_at_its_very_end_is_not_settled() -> None:
     assert not never(sp.Eq(X, 0.5), known)
 
 
-def test_hardtanh_behind_gelu_of_tanh_disappears_and_says_so() -> None:
+def test_hardtanh_after_gelu_of_tanh_disappears_and_says_so() -> None:
     def step(op: str, **attributes: float) -> sp.Expr:
         return call(find(op), X, {}, {k: sp.Float(v) for k, v in attributes.items()})
 
@@ -109,7 +109,7 @@ def test_hardtanh_behind_gelu_of_tanh_disappears_and_says_so() -> None:
     assert any(isinstance(v, Map) and v.expr.has(sp.Piecewise) for v in alone.nodes())
 
 
-def test_gelu_behind_tanh_becomes_a_polynomial_and_gelu_alone_does_not() -> None:
+def test_gelu_after_tanh_becomes_a_polynomial_and_gelu_alone_does_not() -> None:
     gelu = X * normcdf(X)
     program = program_of_steps(tanh(X), gelu)
     (fitted,) = fit_formulas(program).values()

@@ -159,11 +159,11 @@ class _Run:
         kind = declared.get("kind") if isinstance(declared, dict) else declared
         return kind == "channel" and self.document.get("dims", 0) > 2
 
-    def _held(self, name: str, x: Tensor, behind: int) -> Tensor | None:
+    def _held(self, name: str, x: Tensor, after: int) -> Tensor | None:
         tensor = self.call.operands.get(name)
         if tensor is None or tensor.numel() == 1:
             return None if tensor is None else tensor.reshape(1)
-        return tensor.reshape(-1, *[1] * (behind if x.dim() > 2 else 0))
+        return tensor.reshape(-1, *[1] * (after if x.dim() > 2 else 0))
 
     def _number(self, value: Any) -> Any:
         if isinstance(value, str):

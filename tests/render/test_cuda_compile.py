@@ -48,12 +48,12 @@ SIXTEEN_FLOATS = re.compile(r"_heldIfLi4ELi4E")
 
 #: Chains with a row value, and with one number: of rows in one piece, and of those that lie apart.
 REDUCED = {
-    **{name: chain_text(name) for name in ("reduced_and_dropped", "loss_behind_an_activation")},
+    **{name: chain_text(name) for name in ("reduced_and_dropped", "loss_after_an_activation")},
     "loss_of_an_image": "dims: 4\norder: 1\n"
     "operands: {target: {kind: row, dtype: int64}, weight: channel, bias: channel}\n"
     "chain:\n  - add: bias\n  - cross_entropy: {target: target, weight: weight}\n",
     # A kernel with two results of different kinds, and one that reads no tensor of its activation's shape.
-    "handed_on_and_grown": "dims: 4\norder: 1\noperands: {bias: channel}\n"
+    "handed_on_and_broadcast": "dims: 4\norder: 1\noperands: {bias: channel}\n"
     "chain:\n  - relu: {name: bent}\n  - amax: {dim: [1, 2], keepdim: true}\n  - add: bias\n"
     "  - mul: bent\n",
 }

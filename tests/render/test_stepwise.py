@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fusegen import ops
 from fusegen.chain.cut_into_segments import spans_of
-from fusegen.chain.operands import Tensors, operands_of
+from fusegen.chain.operands import SegmentOperand, operands_of
 from fusegen.render.stepwise import stepwise_lines
 from fusegen.runtime.steps import beside, column_numbers, one_a_row
 from fusegen.spec import parse
@@ -39,7 +39,7 @@ OPS = {
 SHAPE = [5, 4, 6, 8, 2]
 
 
-def compiled(spec: Spec, operands: dict[str, Tensors]) -> Callable[..., Tensor]:
+def compiled(spec: Spec, operands: dict[str, SegmentOperand]) -> Callable[..., Tensor]:
     """Return the text as a function of x, the operands and the submodules."""
     numbers = {a.name: f"numbers[{a.name!r}]" for a in spec.arguments}
     lines = stepwise_lines(spec, {name: name for name in operands}, numbers)
@@ -61,7 +61,7 @@ def agree(spec: Spec) -> None:
     if spec.halved:
         shape[spec.halved] *= 2
     x = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.25
-    operands: dict[str, Tensors] = {}
+    operands: dict[str, SegmentOperand] = {}
     given: dict[str, Tensor] = {}
     for number, span in enumerate(spans):
         for operand in operands_of(spec, span):
@@ -103,7 +103,7 @@ def test_every_op(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_chains_that_go_on_behind_a_reduction(name: str) -> None:
+def test_chains_that_go_on_after_a_reduction(name: str) -> None:
     agree(parse(textwrap.dedent(CHAINS[name]), name))
 
 

@@ -105,7 +105,7 @@ def test_a_draw_belongs_to_the_place_in_memory(op: str, vocabulary: Path) -> Non
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_dropout_behind_a_reduction_over_channels_takes_no_copy(
+def test_dropout_after_a_reduction_over_channels_takes_no_copy(
     device: str, shaped_packages: Path
 ) -> None:
     """On channels-last activations: its bits, values and gradients."""

@@ -157,7 +157,7 @@ def test_a_changed_product(name: str, change: str, package: Package) -> None:
     agree(original, fused, torch.randn(5, 24, dtype=torch.float64))
 
 
-def test_the_kernels_go_on_behind_a_changed_product(package: Package) -> None:
+def test_the_kernels_go_on_after_a_changed_product(package: Package) -> None:
     _, fused = pair("matmul_gelu_softmax", package)
     fused.linear.register_forward_hook(lambda *a: 2 * a[-1])  # type: ignore[union-attr]
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:

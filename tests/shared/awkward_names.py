@@ -17,7 +17,7 @@ from fusegen.toolchain import compilers, pipeline
 #: What a spec's names could not be while they stood in the kernels as they are, by the reason that was given.
 KERNELS = """
     BLOCKS HOLDERS ITEMS K S T THREADS V access accesses across activation ahead all_rows allows
-    alone apart args at base begin behind beside block block_items blocks body bytes c channel
+    alone apart args at base begin after beside block block_items blocks body bytes c channel
     channel_run channels cluster_items col column columns count cycle down dtype dynamic each end
     exchange exists fetch first first_column first_of_block flight fold follow full further gap
     grid group groups held here holds i inner item items j kept kernel known lanes last launch light
@@ -46,7 +46,7 @@ FORMULAS = """
 MADE = """
    
     a_ a_v a_out a_sum a_sums a_row a_total a_whole a_partial a_all a_raw a_next a_near a_warp a_thread
-    a_fitted a_blocks a_memory a_spread a_terms a_half a_gap a_behind a_from a_following a_place a_staged
+    a_fitted a_blocks a_memory a_spread a_terms a_half a_gap a_after a_from a_following a_place a_staged
     a_held kept_a reduced_a lanes_a grad_a grad_x grad_y tangent_x d_x is_x a a_2 _a a__b user_a user_offset
     forward backward double_backward Forward ForwardArgs Backward forward_value row0 row1 stage0 stage1
     _shared0     Full Col Row Scalar Kept Out Math Functions fusegen Tensor Module

@@ -121,7 +121,7 @@ CHAINS = {
           - causal_mask: position
           - softmax
         """,
-    "loss_behind_an_activation": """
+    "loss_after_an_activation": """
         operands: {target: {kind: row, dtype: int64}, bias: col}
         chain:
           - add: bias
@@ -135,7 +135,7 @@ CHAINS = {
           - dropout: 0.3
           - cross_entropy: {target: target, weight: weight}
         """,
-    "loss_behind_a_batch_norm": """
+    "loss_after_a_batch_norm": """
         arguments: {features: int}
         operands: {target: {kind: row, dtype: int64}}
         chain:

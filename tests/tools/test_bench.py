@@ -72,11 +72,11 @@ def test_the_default_run_is_the_reference_tails_and_models(monkeypatch: pytest.M
 
 
 def test_a_cell_of_more_dims_keeps_them(tmp_path: Path) -> None:
-    image = cell(rows=64, cols=256, behind=(56, 56))
+    image = cell(rows=64, cols=256, trailing=(56, 56))
     Record({"device": "cuda"}, [image, cell()]).write(tmp_path / "record.json")
     assert record.read(tmp_path / "record.json").cells == [image, cell()]
     assert [table.shape(c) for c in (image, cell())] == ["64x256x56x56", "8192x8192"]
-    assert image.key != replace(image, behind=(28, 112)).key
+    assert image.key != replace(image, trailing=(28, 112)).key
 
 
 def test_the_suite_of_the_vocabulary_has_a_spec_for_each_shape(
@@ -87,7 +87,7 @@ def test_the_suite_of_the_vocabulary_has_a_spec_for_each_shape(
     for device in ("cuda", "cpu"):
         for group in cells.vocabulary(device):
             rank = pipeline.derive(group.spec).layout.rank
-            assert rank in (0, 2 + len(group.behind)), group.title
+            assert rank in (0, 2 + len(group.trailing)), group.title
     titles = [g.title for g in cells.vocabulary("cuda", ["float16"])]
     assert "tail channel_softmax float16 64x256x56x56" in titles
 

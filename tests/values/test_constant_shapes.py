@@ -132,4 +132,4 @@ def test_the_shape_that_a_package_states_is_that_of_the_constant(tmp_path: Path)
     path.write_text(text)
     (segment,) = pipeline.derive(path).segments
     assert segment.outline == "keepdim"
-    assert segment.behind((5, 7)) == (5, 1)
+    assert segment.shape_after((5, 7)) == (5, 1)

@@ -37,7 +37,7 @@ MEANS: dict[str, tuple[str, tuple[int, ...], Callable[..., Tensor]]] = {
         lambda x, t, w: F.cross_entropy(x, t, w, label_smoothing=0.1),
     ),
     "mean_image": (f"{IMAGES}  - cross_entropy: {GIVEN}\n", (2, 5, 3, 4), F.cross_entropy),
-    "mean_behind_gelu": (
+    "mean_after_gelu": (
         f"{CLASSES}  - gelu\n  - cross_entropy: target\n",
         (5, 7),
         lambda x, t: F.cross_entropy(F.gelu(x), t),

@@ -20,7 +20,7 @@ class GpuForm:
     kernel: Kernel
 
     @property
-    def holds_columns(self) -> bool:
+    def live_columns(self) -> bool:
         """Whether a thread keeps the operands of its columns from row to row.
 
         What several of them take of the first-level cache is more than a row's own elements. More than 24
@@ -39,13 +39,13 @@ class GpuForm:
     def singly(self) -> bool:
         """Whether threads may take one row and no other: rows share no state."""
         results = self.kernel.results
-        return not (results.column_sums or results.totals or self.holds_columns)
+        return not (results.column_sums or results.totals or self.live_columns)
 
     @property
     def has_policy(self) -> bool:
         """Whether it reads tensors under a policy of the second-level cache."""
         kernel = self.kernel
-        copies = kernel.form in ("rows", "along") or kernel.across  # which takes no registers
+        copies = kernel.form in ("rows", "along") or kernel.outer  # which takes no registers
         return bool(kernel.inputs.full) and (copies or self.loads_by_policy)
 
     @property
@@ -57,7 +57,7 @@ class GpuForm:
         return not self.kernel.results.column_sums
 
     @property
-    def held_sums(self) -> int:
+    def live_sums(self) -> int:
         """How many sums of columns a thread may have in registers, where it has the room."""
         return len(self.kernel.results.col_sums) if self._holds_little else 0
 

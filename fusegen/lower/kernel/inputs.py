@@ -19,7 +19,7 @@ class Inputs:
         aside: the tensor inputs that are read so alone.
         saved: statistics that the forward pass saved or a kernel before left, in the type computed in.
         attributes: numbers that the call passes.
-        random: inputs that are drawn, not loaded.
+        rng: random numbers, which are drawn, not loaded.
         extents: the activation's extents that the mathematics uses ("rows", "cols", "sample").
         indices: "column", where the mathematics uses the number of the column.
     """
@@ -33,7 +33,7 @@ class Inputs:
     aside: tuple[KernelOperand, ...] = ()
     saved: tuple[KernelOperand, ...] = ()
     attributes: tuple[KernelOperand, ...] = ()
-    random: tuple[KernelOperand, ...] = ()
+    rng: tuple[KernelOperand, ...] = ()
     extents: tuple[str, ...] = ()
     indices: tuple[str, ...] = ()
 

@@ -34,16 +34,16 @@ def join_shifts(stages: tuple[Stage, ...], plan: Schedule) -> tuple[Stage, ...]:
         relative = {
             v for v in plan.at(second.index, Kind.FULL) if _relative(v, maximum, plan, second)
         }
-        kept = plan.kept(second.index)
-        free = [v for v in kept if not _depends(v, maximum)]
+        live = plan.live(second.index)
+        free = [v for v in live if not _depends(v, maximum)]
         if not all(t in relative for t in terms) or not all(
-            v in relative or v in free for v in kept
+            v in relative or v in free for v in live
         ):
             continue
         marked = list(stages)
         marked[first.index] = replace(first, provisional=True)
         marked[second.index] = replace(second, shifted_by=maximum.name, row_lines=())
-        waiting = [v.name for v in kept if v in relative]
+        waiting = [v.name for v in live if v in relative]
         for stage in stages[second.index + 1 :]:
             now = tuple(n for n in waiting if n in stage.reads)
             waiting = [n for n in waiting if n not in now]

@@ -34,7 +34,7 @@ class Kernel:
         fitted: functions that the stages call.
         comment: the program, a line a node.
         signature, returns: its inputs and outputs in words.
-        strided: whether the columns of a row may lie apart in memory.
+        apart: whether the columns of a row may lie apart in memory.
         sampled: whether it runs over the rows of a sample alone.
         before: the kernels that leave what this one reads of columns and sums over rows, in order.
     """
@@ -50,7 +50,7 @@ class Kernel:
     total_lines: tuple[Line, ...] = ()
     fitted: tuple[FittedFunction, ...] = ()
     comment: tuple[str, ...] = ()
-    strided: bool = False
+    apart: bool = False
     sampled: bool = False
     before: tuple[Kernel, ...] = ()
 
@@ -96,9 +96,9 @@ class Kernel:
         return "flat" if self.flat and not self.halved else "pointwise"
 
     @property
-    def across(self) -> bool:
+    def outer(self) -> bool:
         """Whether it needs loops for rows whose columns lie apart, beside those over a row as a whole."""
-        return self.strided and not self.flat
+        return self.apart and not self.flat
 
     @property
     def memory_format(self) -> MemoryFormat:
@@ -114,7 +114,7 @@ class Kernel:
             return "any"
         if any(k.sampled for k in parts):  # whole matrices of a contiguous tensor
             return "packed"
-        return "strided" if all(k.flat or k.across for k in parts) else "packed"
+        return "strided" if all(k.flat or k.outer for k in parts) else "packed"
 
     def extent(self, name: str) -> str:
         """Return the argument that holds an extent: a sample's kernel has other rows than the activation."""
@@ -148,12 +148,12 @@ class Kernel:
         return () if apart else tuple(statistics)
 
     @property
-    def kept_draws(self) -> tuple[KernelOperand, ...]:
+    def shared_rng(self) -> tuple[KernelOperand, ...]:
         """The draws that several stages over a row read: made once, for the whole row."""
-        if self.across:  # drawn anew for each element
+        if self.outer:  # drawn anew for each element
             return ()
         return tuple(
-            f for f in self.inputs.random if sum(f.name in s.full_reads for s in self.stages) > 1
+            f for f in self.inputs.rng if sum(f.name in s.full_reads for s in self.stages) > 1
         )
 
     @property
@@ -177,14 +177,14 @@ class Kernel:
     @property
     def halved(self) -> bool:
         """Whether it reads or writes halves of a tensor, so that there always are gaps."""
-        return any(item.half for item in self.gapped)
+        return any(item.half for item in self.strided)
 
     @property
-    def gapped(self) -> tuple[KernelOperand | Result, ...]:
+    def strided(self) -> tuple[KernelOperand | Result, ...]:
         """The inputs and results between whose rows there may be gaps: of two halves one, which lie alike."""
         items: tuple[KernelOperand | Result, ...] = (
             *self.inputs.full,
             *self.inputs.aside,
             *self.results.stores,
         )
-        return tuple({item.tensor: item for item in items if item.gapped}.values())
+        return tuple({item.tensor: item for item in items if item.strided}.values())

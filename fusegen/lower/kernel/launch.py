@@ -25,7 +25,7 @@ MEANINGS = {
     "block": "threads of a block",
     "resident": "blocks of 512 threads that a multiprocessor has registers for",
     "resident_narrow": "the same of 16-bit elements",
-    "resident_across": "the same where rows lie side by side",
+    "resident_outer": "the same where rows lie side by side",
     "full": "threads of a block at most",
     "threads": "at most so many threads of each block of a cluster",
     "cluster": "at most so many blocks hold a row together",
@@ -48,7 +48,7 @@ class Launch:
     tiles: int
     resident: int
     resident_narrow: int
-    resident_across: int
+    resident_outer: int
     full: int
     cluster: int
 
@@ -61,16 +61,16 @@ class Launch:
 def _names(kernel: Kernel) -> tuple[str, ...]:
     """Return which parameters a kernel has: those of its loops."""
     sums = bool(kernel.results.column_sums or kernel.results.totals)
-    across = ("resident_across",) if kernel.across else ()
+    outer = ("resident_outer",) if kernel.outer else ()
     if kernel.form == "columns":
         return ()
     if kernel.form in ("rows", "along"):
         resident = "resident", "resident_narrow"
-        return "elements", "threads", "cluster", "waves", *resident, "full", *across
+        return "elements", "threads", "cluster", "waves", *resident, "full", *outer
     if kernel.form == "flat":
         return ("access", "rows_in_flight", "waves") if sums else ("access", "rows_in_flight")
     shape = ("access", "rows_in_flight", "tiles", "threads_across", "block")
-    return (*shape, *(("waves", "batches") if sums else ()), *across)
+    return (*shape, *(("waves", "batches") if sums else ()), *outer)
 
 
 def _waves(kernel: Kernel) -> int:
@@ -86,7 +86,7 @@ def _waves(kernel: Kernel) -> int:
     held = len(kernel.inputs.full) + kernel.live.any_computed * (
         1 + bool(kernel.inputs.col or kernel.inputs.saved_cols)
     )
-    much = _calls(kernel) > 1 or kernel.inputs.random or held > 2
+    much = _calls(kernel) > 1 or kernel.inputs.rng or held > 2
     return 4 if much or not GpuForm(kernel).singly else 1024
 
 
@@ -109,7 +109,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     # A thread has the values of several rows where they lie side by side: then they count too.
     wide = (
         many
-        or bool(kernel.inputs.random or kernel.inputs.spread)
+        or bool(kernel.inputs.rng or kernel.inputs.spread)
         or len(kernel.results.column_sums) > 2
     )
     wide = wide or len(kernel.fields.row) + len(kernel.stages) > 7
@@ -117,11 +117,11 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
     light, arithmetic = _calls(kernel) < 2, not _calls(kernel)
     # Several sums of columns: what they are made of needs more than 64 registers, but where it is arithmetic
     # alone. In 16 bits two blocks with the sums in shared memory are faster then; else, where an element
-    # holds little, two that hold fewer elements and the sums (held_row.cuh). Rows that span channels are
+    # holds little, two that hold fewer elements and the sums (resident_row.cuh). Rows that span channels are
     # long, so that blocks share them: the more each holds, the fewer wait for each other.
     summed = kernel.form == "rows" and len(kernel.results.column_sums) > 1
     narrow = many or (summed and not (arithmetic and kernel.results.col_sums))
-    little = kernel.live.most <= 2 and GpuForm(kernel).held_sums == 2
+    little = kernel.live.most <= 2 and GpuForm(kernel).live_sums == 2
     roomy = many or (summed and not (arithmetic and little))
     chosen = Launch(
         names=_names(kernel),
@@ -136,7 +136,7 @@ def choose_launch(kernel: Kernel, wanted: Mapping[str, int] | None = None) -> La
         block=256,
         resident=1 if roomy else 2,
         resident_narrow=1 if narrow else 2,
-        resident_across=1 if wide else 2,
+        resident_outer=1 if wide else 2,
         full=512 if roomy or kernel.results.run_sums else 1024,
         cluster=16,
     )

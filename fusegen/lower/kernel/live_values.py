@@ -34,7 +34,7 @@ class LiveValues:
             values = {
                 name
                 for s in self.stages[: stage.index + 1]
-                for name in s.kept
+                for name in s.live
                 if any(name in t.reads for t in later)
             }
             found.append((inputs, len(values)))
@@ -54,7 +54,7 @@ class LiveValues:
     def recomputed(self) -> bool:
         """Whether what the stages hand on is soon computed again, so that none of it need be kept."""
         calls = any(line.code.calls for s in self.stages[:-1] for line in s.lines)
-        return not (self.inputs.random or calls)
+        return not (self.inputs.rng or calls)
 
     @property
     def full_reads(self) -> frozenset[str]:

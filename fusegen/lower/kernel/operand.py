@@ -40,7 +40,7 @@ class KernelOperand:
         return self.half.tensor if self.half else self.name
 
     @property
-    def gapped(self) -> bool:
+    def strided(self) -> bool:
         """Whether there may be gaps between its rows."""
         return self.kind == Kind.FULL and not self.per_channel
 

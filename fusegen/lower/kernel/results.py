@@ -49,7 +49,7 @@ class Result:
         return self.half.tensor if self.half else self.name
 
     @property
-    def gapped(self) -> bool:
+    def strided(self) -> bool:
         """Whether there may be gaps between its rows: another half."""
         return self.half is not None and self.kind == Kind.FULL
 

@@ -37,7 +37,7 @@ class Stage:
         index: its place, from 0.
         row_lines: what is computed once a row before the pass.
         lines: what is computed for each element.
-        kept: values that later stages read again.
+        live: values that later stages read again.
         reads: values of earlier stages that this one reads.
         reductions: what the pass reduces over the row.
         results: what each element stores or adds to a sum over the grid.
@@ -49,7 +49,7 @@ class Stage:
     index: int
     row_lines: tuple[Line, ...]
     lines: tuple[Line, ...]
-    kept: tuple[str, ...]
+    live: tuple[str, ...]
     reads: tuple[str, ...]
     reductions: tuple[RowReduction, ...]
     results: Results

@@ -71,9 +71,9 @@ class StructFields:
         return (*(r.name for r in self.results.known_totals), *_targets(self.total_lines))
 
     @property
-    def kept(self) -> tuple[str, ...]:
-        """Every field of `Kept`: what is kept from one stage to another."""
-        return tuple(name for stage in self.stages for name in stage.kept)
+    def live(self) -> tuple[str, ...]:
+        """Every field of `Live`: what is kept from one stage to another."""
+        return tuple(name for stage in self.stages for name in stage.live)
 
     @property
     def out(self) -> tuple[str, ...]:

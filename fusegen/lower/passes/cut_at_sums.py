@@ -22,9 +22,9 @@ def cut_at_sums(part: Part) -> Parts:
     depth_of = depths(program, given, _over_grid)
     sums = [v for v in depth_of if _over_grid(v) and v not in given]
     homes = {n: _home(o, depth_of, given) for n, o in program.outputs.items()}
-    kept_in = {v: depth_of[v] - (v in sums) for v in program.saved}
-    last = max([*homes.values(), *kept_in.values()], default=0)
-    awaited = _awaited(program, given, depth_of, homes, kept_in, sums)
+    saved_in = {v: depth_of[v] - (v in sums) for v in program.saved}
+    last = max([*homes.values(), *saved_in.values()], default=0)
+    awaited = _awaited(program, given, depth_of, homes, saved_in, sums)
     parts: list[Part] = []
     for depth in range(last + 1):
         known = (*given, *(v for v in sums if depth_of[v] <= depth))
@@ -34,13 +34,13 @@ def cut_at_sums(part: Part) -> Parts:
         rows = [v for v in program.saved if v not in sums and depth_of[v] == depth]
         sampled = tuple(v for v in left if isinstance(v, Reduce) and v.sample)
         outputs = {n: o for n, o in program.outputs.items() if homes[n] == depth}
-        kept = tuple(v for v in (*rows, *left) if v not in sampled)
+        saved = tuple(v for v in (*rows, *left) if v not in sampled)
         if sampled:
             name = _name(program, "sample", parts)
             parts.append(_part(part, name, {}, sampled, known))
-        if outputs or kept:
+        if outputs or saved:
             name = program.name if depth == last else _name(program, "sums", parts)
-            parts.append(_part(part, name, outputs, kept, known))
+            parts.append(_part(part, name, outputs, saved, known))
     return tuple(parts)
 
 
@@ -87,14 +87,14 @@ def _awaited(
     given: Collection[Value],
     depth_of: dict[Value, int],
     homes: dict[str, int],
-    kept_in: dict[Value, int],
+    saved_in: dict[Value, int],
     sums: list[Value],
 ) -> set[Value]:
     """Return the sums that a later part reads."""
     found: set[Value] = set()
     seen: set[tuple[Value, int]] = set()
     stack = [(o.value, homes[n]) for n, o in program.outputs.items()]
-    stack += list(kept_in.items())
+    stack += list(saved_in.items())
     while stack:
         value, part = stack.pop()
         if (value, part) in seen:

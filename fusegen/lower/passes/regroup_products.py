@@ -33,8 +33,8 @@ def regroup_products(part: Part) -> Parts:
     plain, termed = (
         _regrouped(part.program, plan, part.fixed, terms=terms) for terms in (False, True)
     )
-    held, held_of_termed = (schedule(p, part.given).most_held for p in (plain, termed))
-    return part.having(termed if held_of_termed < min(held, _LIGHT + 1) else plain)
+    live, live_of_termed = (schedule(p, part.given).most_live for p in (plain, termed))
+    return part.having(termed if live_of_termed < min(live, _LIGHT + 1) else plain)
 
 
 def _regrouped(program: Program, plan: Schedule, fixed: Collection[str], *, terms: bool) -> Program:
@@ -128,8 +128,8 @@ class _Grouping:
         rest: list[sp.Expr] = []
         for factor in self._factors(expr, depth):
             part = self.builder.value(factor) if factor.is_Symbol else None
-            held = isinstance(part, Map) and part.kind == Kind.FULL and self.depths[part] < depth
-            (early if held else rest).append(factor)
+            live = isinstance(part, Map) and part.kind == Kind.FULL and self.depths[part] < depth
+            (early if live else rest).append(factor)
         return early, rest
 
     def _named(self, product: sp.Expr, words: Sequence[str] = ()) -> sp.Expr:

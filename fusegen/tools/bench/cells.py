@@ -73,7 +73,7 @@ class Group:
         rows: the rows of the activation.
         cols: its columns.
         in_features: a model's columns of x; None for tails.
-        behind: the sizes of further dims; see `Cell`.
+        trailing: the sizes of further dims; see `Cell`.
     """
 
     kind: Kind
@@ -82,7 +82,7 @@ class Group:
     rows: int
     cols: int
     in_features: int | None = None
-    behind: tuple[int, ...] = ()
+    trailing: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -93,7 +93,7 @@ class Group:
     def title(self) -> str:
         """The group in one line."""
         between = () if self.in_features is None else (self.in_features,)
-        shape = "x".join(map(str, (self.rows, *between, self.cols, *self.behind)))
+        shape = "x".join(map(str, (self.rows, *between, self.cols, *self.trailing)))
         return f"{self.kind} {self.name} {self.dtype} {shape}"
 
     def directions(self, wanted: Sequence[str]) -> tuple[Direction, ...]:
@@ -106,7 +106,7 @@ class Group:
 
     def key(self, direction: str) -> tuple[object, ...]:
         """Return the key of one of the group's cells."""
-        shape = (self.rows, self.cols, self.in_features, *self.behind)
+        shape = (self.rows, self.cols, self.in_features, *self.trailing)
         return cell_key(self.kind, self.name, self.dtype, shape, direction)
 
 
@@ -126,7 +126,7 @@ def groups(
         specs: spec files; with none, the reference specs in specs/.
         dtypes: of tails and models; of a model also "tf32".
         shapes: rows and columns of tails, and further dims; models have their own.
-        tails: whether to measure chains behind their matmul.
+        tails: whether to measure chains after their matmul.
         models: whether to measure whole models, those that `MODELS` has a size for.
     """
     folder = Path("specs")
@@ -167,8 +167,8 @@ def vocabulary(device: str, dtypes: Sequence[str] = (), names: Sequence[str] = (
 
 
 def _tail(path: Path, dtype: str, shape: tuple[int, ...]) -> Group:
-    rows, cols, *behind = shape
-    return Group("tail", path, dtype, rows, cols, behind=tuple(behind))
+    rows, cols, *trailing = shape
+    return Group("tail", path, dtype, rows, cols, trailing=tuple(trailing))
 
 
 def shard(found: Sequence[Group], text: str) -> list[Group]:

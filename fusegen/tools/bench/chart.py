@@ -169,4 +169,4 @@ def _head(figure: Any, panel: Any, record: Record) -> None:
 
 
 def _row(cell: Cell) -> Row:
-    return cell.spec, cell.dtype, (cell.rows, cell.cols, *cell.behind)
+    return cell.spec, cell.dtype, (cell.rows, cell.cols, *cell.trailing)

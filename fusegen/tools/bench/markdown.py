@@ -30,7 +30,7 @@ def update(path: Path, record: Record) -> bool:
 
 
 def markers(record: Record) -> tuple[str, str]:
-    """Return the comments that stand before and behind a record's tables."""
+    """Return the comments that stand before and after a record's tables."""
     return f"<!-- bench:{record.device} -->", f"<!-- /bench:{record.device} -->"
 
 

@@ -149,7 +149,7 @@ def _measured(
         copy_ms=times["copy"],
         limit_ms=at_copy_rate if linear is None else linear,
         linear_ms=linear,
-        behind=group.behind,
+        trailing=group.trailing,
     )
 
 

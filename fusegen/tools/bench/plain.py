@@ -60,7 +60,7 @@ _COMPARE: dict[str, Callable[..., Any]] = {
 
 
 def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
-    """Return the chain behind its matmul as a function of x and the operands, as in training.
+    """Return the chain after its matmul as a function of x and the operands, as in training.
 
     Args:
         chain: the chain.
@@ -134,11 +134,11 @@ def _step(step: Step, numbers: Mapping[str, float], columns: tuple[int, ...]) ->
         return lambda x, operands: part({"x": x, **operands})
     assert step.op is not None
     if step.op.source:
-        if not step.held:
+        if not step.state:
             return lambda x, _: x
         bias = f"{step.label}_bias"
-        behind = [1] * max(step.op.rank - 2, 0)
-        return lambda x, operands: x + operands[bias].reshape(-1, *behind)
+        trailing = [1] * max(step.op.rank - 2, 0)
+        return lambda x, operands: x + operands[bias].reshape(-1, *trailing)
     attributes: dict[str, Any] = {
         name: numbers[value.name] if isinstance(value, Ref) else value
         for name, value in step.attributes.items()

@@ -25,7 +25,7 @@ class Cell:
     """One measured direction of one chain in one dtype and shape; times are medians in milliseconds.
 
     Args:
-        kind: "tail" (a chain behind its matmul) or "model" (the whole module).
+        kind: "tail" (a chain after its matmul) or "model" (the whole module).
         spec: the spec's name.
         dtype: of the tensors; "tf32" is float32 with matmuls in tf32.
         rows: the rows of the activation.
@@ -40,7 +40,7 @@ class Cell:
         copy_ms: a copy of one activation into another.
         limit_ms: what the tail's bytes take at the copy's rate, or a model's linear alone.
         linear_ms: a model's linear alone; None for tails.
-        behind: the sizes of further dims, where the activation has more than two; `rows` and `cols` are
+        trailing: the sizes of further dims, where the activation has more than two; `rows` and `cols` are
             then those of the first two.
     """
 
@@ -59,7 +59,7 @@ class Cell:
     copy_ms: float
     limit_ms: float
     linear_ms: float | None
-    behind: tuple[int, ...] = ()
+    trailing: tuple[int, ...] = ()
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -68,12 +68,12 @@ class Cell:
             self.kind,
             self.spec,
             self.dtype,
-            (self.rows, self.cols, self.in_features, *self.behind),
+            (self.rows, self.cols, self.in_features, *self.trailing),
             self.direction,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the cell as the file has it: `in_features` and `linear_ms` of models, `behind` if any."""
+        """Return the cell as the file has it: `in_features` and `linear_ms` of models, `trailing` if any."""
         skipped = ("in_features", "linear_ms") if self.kind == "tail" else ()
         return {k: v for k, v in asdict(self).items() if k not in skipped and v != ()}
 
@@ -155,5 +155,5 @@ def _cell(given: Mapping[str, Any]) -> Cell:
     known = {f.name for f in fields(Cell)}
     if unknown := set(given) - known:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
-    behind = tuple(given.get("behind", ()))
-    return Cell(**{"in_features": None, "linear_ms": None, **given, "behind": behind})
+    trailing = tuple(given.get("trailing", ()))
+    return Cell(**{"in_features": None, "linear_ms": None, **given, "trailing": trailing})

@@ -168,7 +168,7 @@ def _tail(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
     generator = torch.Generator().manual_seed(0)
 
     def tensors() -> Set:
-        x = _randn(group, choice, group.rows, group.cols, *group.behind)
+        x = _randn(group, choice, group.rows, group.cols, *group.trailing)
         operands = [*random_operands(chain, x, generator).values()]
         trained = [o.differentiable for o in chain.operands]
         moving = [x, *(t for t, moves in zip(operands, trained, strict=True) if moves)]

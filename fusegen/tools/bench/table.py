@@ -60,7 +60,7 @@ def means_table(record: Record) -> Table:
 def shape(cell: Cell) -> str:
     """Return a cell's shape: rows, of a model the columns of x, columns, further dims."""
     between = () if cell.in_features is None else (cell.in_features,)
-    return "x".join(map(str, (cell.rows, *between, cell.cols, *cell.behind)))
+    return "x".join(map(str, (cell.rows, *between, cell.cols, *cell.trailing)))
 
 
 def _number(value: float | None) -> str:

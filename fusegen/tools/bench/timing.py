@@ -97,7 +97,7 @@ def medians(
 ) -> dict[str, float]:
     """Return the median milliseconds of each variant.
 
-    Each round has an order of its own: a call finds more of torch in the caches behind one like it (10 of
+    Each round has an order of its own: a call finds more of torch in the caches after one like it (10 of
     60 µs of a small backward).
 
     Args:

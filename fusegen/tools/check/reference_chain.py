@@ -52,7 +52,7 @@ def run_programs(
         given = {**operands, **named, "x": x}
         names = ["x", *(o.name for o in segment.operands if o.name != "x")]
         found = _Segment.apply(call, names, *(given[n] for n in names))  # type: ignore[no-untyped-call]
-        x, named = found[0], {**named, **dict(zip(segment.span.kept, found[1:], strict=True))}
+        x, named = found[0], {**named, **dict(zip(segment.span.returned, found[1:], strict=True))}
         if not last:
             named[segment.steps[-1].label] = x
     return x
@@ -159,7 +159,9 @@ class _Call:
         found = self._run(program, self._inputs(program, given))
         values = []
         for name, out in program.outputs.items():
-            value = found[name].reshape(self.segment.layout.behind(self.form.shape, out.outline))
+            value = found[name].reshape(
+                self.segment.layout.shape_after(self.form.shape, out.outline)
+            )
             values.append(value if self.last else self.rounding.stored(value))
         return values
 

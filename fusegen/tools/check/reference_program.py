@@ -54,8 +54,8 @@ class Axes:
     def flat(self, full: Tensor) -> Tensor:
         """Return a full value as [rows, cols]."""
         places = [dim + full.dim() for dim in self.columns]
-        behind = range(full.dim() - len(places), full.dim())
-        return full.movedim(places, list(behind)).reshape(self.rows, self.cols)
+        last = range(full.dim() - len(places), full.dim())
+        return full.movedim(places, list(last)).reshape(self.rows, self.cols)
 
 
 def run_program(
@@ -133,13 +133,13 @@ def _sample(axes: Axes) -> int:
 def _taken(whole: Tensor, index: Tensor, axes: Axes) -> Tensor:
     """Return each row's element in the column that its index names, the first where it is none."""
     columns = [dim + whole.dim() for dim in axes.columns]
-    behind = list(range(whole.dim() - len(columns), whole.dim()))
-    moved = whole.movedim(columns, behind)
-    flat = moved.reshape(*moved.shape[: behind[0]], -1)
-    column = index.long().movedim(columns, behind).reshape(*moved.shape[: behind[0]], 1)
+    last = list(range(whole.dim() - len(columns), whole.dim()))
+    moved = whole.movedim(columns, last)
+    flat = moved.reshape(*moved.shape[: last[0]], -1)
+    column = index.long().movedim(columns, last).reshape(*moved.shape[: last[0]], 1)
     known = (column >= 0) & (column < flat.shape[-1])
     found = flat.gather(-1, torch.where(known, column, 0))
-    return found.reshape(*moved.shape[: behind[0]], *[1] * len(columns)).movedim(behind, columns)
+    return found.reshape(*moved.shape[: last[0]], *[1] * len(columns)).movedim(last, columns)
 
 
 def _shaped(

@@ -53,13 +53,13 @@ class ColumnSums {
 // In registers, where a thread has the room and its columns are its own in the block, which has
 // whole warps.
 template <class T, int V, int ITEMS>
-class HeldSums {
+class LiveSums {
  public:
   static constexpr int width = ColumnSums<T, V>::width;
   static constexpr int chunks = V / width;
   using Chunk = Packed<T, width>;
 
-  __device__ HeldSums(const void*, int, int) {}
+  __device__ LiveSums(const void*, int, int) {}
 
   __device__ __forceinline__ void clear(int) {}
 

@@ -167,10 +167,10 @@ struct Tiling {
 
 // Rows that lie side by side, those of matrices [cols, inner]: tasks of up to `lanes` of them, so
 // that what is kept of their columns stays in the second-level cache.
-struct AcrossTiling {
+struct OuterTiling {
   int64_t rows, inner, lanes;
 
-  static AcrossTiling of(int64_t rows, int64_t cols, int64_t inner) {
+  static OuterTiling of(int64_t rows, int64_t cols, int64_t inner) {
     const int64_t wanted = std::clamp<int64_t>(32768 / std::max<int64_t>(cols, 1), 64, 1024);
     return {rows, inner, std::min(inner, wanted / 16 * 16)};
   }

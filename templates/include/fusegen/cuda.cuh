@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "fusegen/across.cuh"
+#include "fusegen/outer.cuh"
 #include "fusegen/channels.cuh"
 #include "fusegen/chip.cuh"
 #include "fusegen/column_sums.cuh"

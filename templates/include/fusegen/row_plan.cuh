@@ -9,7 +9,7 @@
 #include <numeric>
 
 #include "fusegen/chip.cuh"
-#include "fusegen/held_row.cuh"
+#include "fusegen/resident_row.cuh"
 #include "fusegen/launch.cuh"
 
 namespace fusegen {
@@ -95,7 +95,7 @@ struct RowNeeds {
   size_t ahead;       // bytes of shared memory for each access that a thread copies ahead
   size_t sums;        // for the sums of its columns, where it has no registers for them
   size_t run_sums;    // for those by channel, which are there in any case
-  int held_sums;      // how many of these registers may hold for each of its columns
+  int live_sums;      // how many of these registers may hold for each of its columns
   double bytes;       // of registers, for what an element holds beside them
   int staged_items;   // accesses of a thread whose sums it has in registers where it keeps rows in
                       // shared memory; 0: any number, sums in shared memory too
@@ -168,7 +168,7 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
   const int most = chip().clusters ? std::min(needs.cluster, 16) : 1;
   const auto sums = [&](int threads, int blocks, int items) {
     const int elements = items * needs.width;
-    const bool held = holds_sums(threads, blocks, elements, needs.held_sums, needs.bytes);
+    const bool held = has_live_sums(threads, blocks, elements, needs.live_sums, needs.bytes);
     return (held ? 0 : needs.sums) + needs.run_sums;
   };
   const auto held = [&] {
@@ -206,12 +206,12 @@ inline RowPlan choose_rows(const RowNeeds& needs) {
     return true;
   };
   if (needs.rows <= INT32_MAX) {
-    const int blocks_held = held() ? plan.cluster : 2 * most;
+    const int resident_blocks = held() ? plan.cluster : 2 * most;
     // Half as many blocks wait for each other half as long, which is worth computing twice.
-    for (int cluster = 1; needs.staged && 2 * cluster <= blocks_held; cluster *= 2) {
+    for (int cluster = 1; needs.staged && 2 * cluster <= resident_blocks; cluster *= 2) {
       if (staged(cluster, 3) || staged(cluster, 2)) return plan;
     }
-    if (blocks_held <= most) return plan;
+    if (resident_blocks <= most) return plan;
   }
   return stream_rows(needs, most);
 }

@@ -43,7 +43,7 @@ class RunSums {
 
 // The same in registers, where all accesses of a thread are of one channel each.
 template <class T, int V, int ITEMS>
-class HeldRunSums {
+class LiveRunSums {
  public:
   __device__ __forceinline__ void add(int item, const Vector<T, V>& values) {
     sums_[item] += folded(values);

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "fusegen/across_plan.h"
+#include "fusegen/outer_plan.h"
 #include "fusegen/chip.cuh"
 #include "fusegen/team.cuh"
 #include "fusegen/vector.cuh"
@@ -17,9 +17,9 @@ namespace fusegen {
 // Tile after tile of a block: blockDim.x * V neighbouring rows of a matrix [cols, inner] each. A
 // block has every gridDim.x-th, and gets from one to the next without a division.
 template <int V>
-class AcrossTile {
+class OuterTile {
  public:
-  __device__ __forceinline__ explicit AcrossTile(const AcrossWalk& walk)
+  __device__ __forceinline__ explicit OuterTile(const OuterWalk& walk)
       : walk_(walk), matrix_(blockIdx.x / walk.tiles), part_(blockIdx.x % walk.tiles) {}
 
   __device__ __forceinline__ bool exists() const { return matrix_ < walk_.matrices; }
@@ -38,7 +38,7 @@ class AcrossTile {
   }
 
  private:
-  const AcrossWalk& walk_;
+  const OuterWalk& walk_;
   int64_t matrix_;
   uint32_t part_;
 };
@@ -49,9 +49,9 @@ class AcrossTile {
 // shared memory: their parts are read between the two barriers and the results after the second, so
 // nobody overwrites what another is still to read.
 template <class T, int V>
-class AcrossTeam {
+class OuterTeam {
  public:
-  __device__ explicit AcrossTeam(void* exchange) : exchange_(static_cast<T*>(exchange)) {}
+  __device__ explicit OuterTeam(void* exchange) : exchange_(static_cast<T*>(exchange)) {}
 
   // Every thread gets the results.
   template <class Op>
@@ -78,7 +78,7 @@ class AcrossTeam {
     for (unsigned row = thread; row < rows; row += threads) {
       T result = parts[row];
 #pragma unroll
-      for (unsigned warp = 1; warp < across_threads / 32; ++warp) {
+      for (unsigned warp = 1; warp < outer_threads / 32; ++warp) {
         if (warp < warps) result = Op::combine(result, parts[warp * rows + row]);
       }
       exchange_[row] = result;
@@ -96,7 +96,7 @@ class AcrossTeam {
 // Bytes of shared memory for what a thread reads next: of so many columns and tensors, and of so
 // many row operands and saved statistics.
 template <class S>
-size_t across_next(int width, int items, int tensors, int operands, int statistics) {
+size_t outer_next(int width, int items, int tensors, int operands, int statistics) {
   const size_t access = width * sizeof(S), computed = width * sizeof(compute_t<S>);
   const bool ahead = items && access >= 4;
   return ahead ? access * (items * tensors + operands) + computed * statistics : 0;
@@ -104,21 +104,21 @@ size_t across_next(int width, int items, int tensors, int operands, int statisti
 
 // Threads that a block's shared memory has room for, where each reads `next` bytes ahead.
 template <class S>
-int across_room(int width, size_t next) {
+int outer_room(int width, size_t next) {
   const size_t each = next + 2 * width * sizeof(compute_t<S>);  // to exchange what is reduced too
-  return int(std::min<size_t>(across_threads, (chip().shared_bytes - 1024) / each / 32 * 32));
+  return int(std::min<size_t>(outer_threads, (chip().shared_bytes - 1024) / each / 32 * 32));
 }
 
 // Bytes of shared memory of a block.
 template <class S>
-size_t across_shared(const AcrossPlan& plan, size_t next) {
+size_t outer_shared(const OuterPlan& plan, size_t next) {
   const size_t threads = plan.lanes * plan.strands, rows = plan.lanes * plan.width;
   return (plan.items ? next * threads : 0) + sizeof(compute_t<S>) * rows * (1 + threads / 32);
 }
 
 // Sets the grid: as many blocks as the chip holds at a time, each of which walks over many tiles.
 template <class Kernel>
-void place_across(AcrossPlan& plan, Kernel* kernel) {
+void place_outer(OuterPlan& plan, Kernel* kernel) {
   const dim3 threads(unsigned(plan.lanes), unsigned(plan.strands));
   const int64_t tiles = plan.walk.matrices * plan.walk.tiles;
   plan.grid = unsigned(std::min(tiles, resident_blocks(kernel, threads, plan.shared)));

@@ -8,22 +8,22 @@ from typing import Any
 from torch import Tensor
 
 
-def grown(
-    x: Tensor, growers: Sequence[Any], kinds: Sequence[str], columns: tuple[int, int]
+def broadcast(
+    x: Tensor, broadcasters: Sequence[Any], kinds: Sequence[str], columns: tuple[int, int]
 ) -> Tensor:
     """Return a tensor that has the activation's shape; that, and how it lies in memory, is all that is read.
 
-    A grower of that shape serves, so that results lie as it does; else a view of x.
+    A broadcaster of that shape serves, so that results lie as it does; else a view of x.
 
     Args:
         x: what reaches the chain, with size 1 along the columns' dims.
-        growers: the operands that say how large the activation is along them. One that cannot is left to the
-            check of the call.
+        broadcasters: the operands that say how large the activation is along them. One that cannot is
+            left to the check of the call.
         kinds: their kinds.
         columns: the first and the last of these dims, counted from the end.
     """
     shape, rank = list(x.shape), x.dim()
-    for own, kind in zip(growers, kinds, strict=True):
+    for own, kind in zip(broadcasters, kinds, strict=True):
         if not isinstance(own, Tensor) or own.dim() > rank:
             continue
         sizes = [1] * (rank - own.dim()) + list(own.shape)
@@ -31,7 +31,7 @@ def grown(
             sizes = [own.shape[0] if dim == 1 else 1 for dim in range(rank)]
         for dim in range(rank + columns[0], rank + columns[1] + 1):
             shape[dim] = shape[dim] if sizes[dim] == 1 else sizes[dim]
-    for own in growers:
+    for own in broadcasters:
         if not isinstance(own, Tensor) or (own.dtype, own.device) != (x.dtype, x.device):
             continue
         if tuple(own.shape) == tuple(shape):

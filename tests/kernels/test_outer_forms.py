@@ -20,13 +20,13 @@ from fusegen.toolchain.compilers import find_compilers
 from fusegen.tools.check import verify
 
 SOURCE = """
-#include "fusegen/across_plan.h"
+#include "fusegen/outer_plan.h"
 extern "C" void choose(const int64_t* given, int64_t* found) {
-  fusegen::AcrossNeeds needs{};
+  fusegen::OuterNeeds needs{};
   needs.rows = given[0], needs.cols = given[1], needs.inner = given[2];
   needs.width = given[3], needs.items = given[4], needs.tensors = given[5], needs.size = given[6];
   needs.threads = given[7];
-  const fusegen::AcrossPlan plan = fusegen::choose_across(needs);
+  const fusegen::OuterPlan plan = fusegen::choose_outer(needs);
   const int64_t all[] = {plan.items, plan.lanes, plan.strands, plan.walk.matrices, plan.walk.tiles};
   for (int n = 0; n < 5; ++n) found[n] = all[n];
 }
@@ -52,8 +52,8 @@ Choose = Callable[..., Plan]
 
 @pytest.fixture(scope="module")
 def choose(tmp_path_factory: pytest.TempPathFactory) -> Choose:
-    """Gives `choose_across` of across_plan.h."""
-    folder = tmp_path_factory.mktemp("across_plan")
+    """Gives `choose_outer` of outer_plan.h."""
+    folder = tmp_path_factory.mktemp("outer_plan")
     (folder / "choose.cpp").write_text(SOURCE)
     library = folder / "choose.so"
     command = [str(find_compilers().cxx), "-std=c++17", "-O1", "-Wall", "-Werror", "-shared"]
@@ -146,8 +146,8 @@ def test_every_form_at_its_boundaries(name: str, dtype: torch.dtype, shaped_pack
         # Of a single column, normalised, no gradient is left: only what rounding makes of it.
         if cols * inner <= 2**17 and (cols > 1 or name != "conv2d_scale_normalize"):
             matrices = (1, 5)[number % 2]
-            behind = (inner,) if chain.layout.rank == 4 else (1, inner)
-            shape = (matrices, cols, 1, *behind)
+            after = (inner,) if chain.layout.rank == 4 else (1, inner)
+            shape = (matrices, cols, 1, *after)
             case = verify.make_case(chain, shape, training=len(chain.modes) == 2, device="cuda")
             for error in verify.compare(package, chain, case, dtype):
                 assert error.within, f"{shape}: {error}"

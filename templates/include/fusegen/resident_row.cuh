@@ -17,7 +17,7 @@ constexpr int full_block(int elements) {
 // Elements that a thread of a full block holds where an element needs `bytes` of registers: a power
 // of two, so that they take up to half of its registers, or three eighths of 128.
 template <class S, int V>
-constexpr int elements_held(double bytes, int most) {
+constexpr int live_elements(double bytes, int most) {
   int elements = V == 1 || sizeof(S) == 8 ? std::min(most / 2, 8) : most;
   const double room = full_block<S, V>(most) == 512 && V > 1 && sizeof(S) < 8 ? 192 : 128;
   while (elements > V && elements * bytes > room) elements /= 2;
@@ -55,7 +55,7 @@ constexpr int elements_of_one_row(int most) {
 
 // Whether a thread has registers for `sums` of each column that it holds of a row, beside `bytes`
 // of each element: half of 64 in all, or, of 128, 32.
-constexpr bool holds_sums(int threads, int blocks, int elements, int sums, double bytes) {
+constexpr bool has_live_sums(int threads, int blocks, int elements, int sums, double bytes) {
   if (sums == 0) return false;
   if (threads * blocks <= 512) return elements * sums <= 32;
   return elements * (bytes + sizeof(float) * sums) <= 128;
@@ -66,7 +66,7 @@ constexpr bool holds_sums(int threads, int blocks, int elements, int sums, doubl
 // more than what is stored; `light`, whether that is soon computed; `sums`, how many sums of its
 // columns registers may hold; and `singly`, whether rows share no state.
 template <class Kernel>
-struct HeldRow {
+struct ResidentRow {
   // Whether a block takes one row alone and no thread copies a next one ahead: while it reduces,
   // the other blocks on its multiprocessor load. It must hold enough of it, of 16-bit types nothing
   // beside what is stored.
@@ -90,7 +90,7 @@ struct HeldRow {
   // Accesses that a thread holds of a row in a warp, in a block, in a cluster.
   template <class S, int V>
   static constexpr int items() {
-    return elements_held<S, V>(Kernel::template bytes<S>(), Kernel::elements) / V;
+    return live_elements<S, V>(Kernel::template bytes<S>(), Kernel::elements) / V;
   }
   template <class S, int V>
   static constexpr int warp_items() {
@@ -121,13 +121,13 @@ struct HeldRow {
     if (Kernel::sums == 0 || (sizeof(S) == 2 && !Kernel::light)) return all;
     const double bytes = Kernel::template bytes<S>();
     int some = all;
-    while (some > 1 && !holds_sums(512, 2, some * V, Kernel::sums, bytes)) some /= 2;
-    return holds_sums(512, 2, some * V, Kernel::sums, bytes) ? some : all;
+    while (some > 1 && !has_live_sums(512, 2, some * V, Kernel::sums, bytes)) some /= 2;
+    return has_live_sums(512, 2, some * V, Kernel::sums, bytes) ? some : all;
   }
 
   // Whether the sums of the columns of so many accesses are in registers.
   template <class S, int V, int THREADS, int BLOCKS, int ITEMS>
-  using HoldsSums = std::bool_constant<holds_sums(THREADS, BLOCKS, ITEMS* V, Kernel::sums,
+  using HasLiveSums = std::bool_constant<has_live_sums(THREADS, BLOCKS, ITEMS* V, Kernel::sums,
                                                   Kernel::template bytes<S>())>;
 
   // Threads of a full block.

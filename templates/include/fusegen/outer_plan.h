@@ -9,12 +9,12 @@
 
 namespace fusegen {
 
-constexpr int across_threads = 512;  // of a block at most
+constexpr int outer_threads = 512;  // of a block at most
 
 // Neighbouring rows that a thread reads in one access where it may: 16 bytes of floats and doubles,
 // 8 of 16-bit types, which take as many registers as floats once they are unpacked.
 template <class S>
-constexpr int across_width() {
+constexpr int outer_width() {
   return sizeof(S) == 8 ? 2 : 4;
 }
 
@@ -24,14 +24,14 @@ constexpr int across_width() {
 // more than 64 bytes of memory: so many are under way for each thread, and a wide store needs its
 // registers side by side.
 template <class S>
-constexpr int across_items(double bytes, int width, int resident) {
+constexpr int outer_items(double bytes, int width, int resident) {
   const double most = (resident > 1 && sizeof(S) < 8 ? 128 : 256) / (width == 1 ? 2 : 1);
   int items = (width > 1 && sizeof(S) == 2 ? 32 : 16) / width;
   while (items > 1 && items * width * bytes > most) items /= 2;
   return items;
 }
 
-struct AcrossNeeds {
+struct OuterNeeds {
   int64_t rows, cols, inner;
   int width;    // neighbouring rows of a thread
   int items;    // columns that a thread can hold of them
@@ -41,7 +41,7 @@ struct AcrossNeeds {
 };
 
 // What blocks walk over, from tile to tile: a tile is what a block has of rows at a time.
-struct AcrossWalk {
+struct OuterWalk {
   int64_t matrices;           // [cols, inner] each
   uint32_t tiles;             // of a matrix
   uint32_t matrices_further;  // from a block's tile to its next, and
@@ -50,10 +50,10 @@ struct AcrossWalk {
 
 // A block has `lanes * width` neighbouring rows. Its `strands` share their columns: strand s has
 // columns s, s + strands, …
-struct AcrossPlan {
-  int width, items;  // as in AcrossNeeds; no items: each stage reads the rows again
+struct OuterPlan {
+  int width, items;  // as in OuterNeeds; no items: each stage reads the rows again
   int lanes, strands;
-  AcrossWalk walk;
+  OuterWalk walk;
   size_t shared;           // bytes of a block
   unsigned grid;           // blocks, each of which walks over tiles
   int64_t groups, blocks;  // partial sums: one a block
@@ -65,8 +65,8 @@ struct AcrossPlan {
 
 // Of each column a block reads 128 bytes in a row if it can, 32 at least, or all that there are:
 // memory is read in pieces of 32. Fewer bytes of more columns is what holds longer rows.
-inline AcrossPlan choose_across(const AcrossNeeds& needs) {
-  AcrossPlan plan{};
+inline OuterPlan choose_outer(const OuterNeeds& needs) {
+  OuterPlan plan{};
   plan.width = needs.width;
   const int access = needs.width * needs.size;
   const int64_t accesses = (needs.inner + needs.width - 1) / needs.width;
@@ -92,7 +92,7 @@ inline AcrossPlan choose_across(const AcrossNeeds& needs) {
     int bytes = 128;
     while (bytes > 32 && bytes * needs.cols * needs.tensors > cache) bytes /= 2;
     plan.lanes = side_by_side(bytes);
-    strands = std::min<int64_t>(needs.cols, across_threads / plan.lanes);
+    strands = std::min<int64_t>(needs.cols, outer_threads / plan.lanes);
   }
   const int whole = 32 / plan.lanes;  // strands of a warp
   plan.strands = int(std::max<int64_t>(1, (strands + whole - 1) / whole) * whole);
