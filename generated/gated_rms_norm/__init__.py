@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gated_rms_norm", "ec3c50210c02")  # before anything of another version is called
+made_by("0.1.0", "gated_rms_norm", "2b01f1cd5894")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "gated_rms_norm",
     __file__,
-    "ec3c50210c02",
+    "2b01f1cd5894",
     operands=[
         Operand("weight", "col"),
     ],
@@ -88,7 +88,7 @@ torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything behind its product fused: same constructor, state_dict and results."""
+    """The model with everything after its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ struct Forward {
     T cols;
     T cols_inverse;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {
     T expr_sum;
     T y;
@@ -54,7 +54,7 @@ struct Forward {
 
   // Stage 0: the sum expr_sum.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // expr: what is reduced
     const T expr_sum_term = full.x * full.x;
     out.expr_sum = expr_sum_term;
@@ -66,7 +66,7 @@ struct Forward {
 
   // Stage 1: y.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // x * rsqrt(mean(x**2) + eps) * weight
     const T expr = full.x * row.expr_factor * col.weight;
     // x * tanh(softplus(x))
@@ -114,7 +114,7 @@ struct Backward {
     T cols;
     T cols_inverse;
   };
-  struct Kept {
+  struct Live {
     T d_expr_x_grad_expr;
   };
   struct Out {
@@ -135,7 +135,7 @@ struct Backward {
 
   // Stage 0: the sum grad_expr_sum_2, grad_weight.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     const T expr_x_product = row.d_expr_x_factor * col.weight;
     // d expr / d x
     const T d_expr_x = expr_x_product;
@@ -155,7 +155,7 @@ struct Backward {
     // d expr / d weight
     const T d_expr_weight = full.x * row.d_expr_x_factor;
     const T grad_weight = d_expr_weight * grad_expr;
-    kept.d_expr_x_grad_expr = d_expr_x_grad_expr;
+    live.d_expr_x_grad_expr = d_expr_x_grad_expr;
     out.grad_expr_sum_2 = grad_expr_sum;
     out.grad_weight = grad_weight;
   }
@@ -168,11 +168,11 @@ struct Backward {
 
   // Stage 1: grad_x.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // d expr_sum_term / d x
     const T d_expr_sum_term = T(2) * full.x;
     // sum over all uses
-    const T grad_x = Math::fma(d_expr_sum_term, row.grad_expr_sum_3, kept.d_expr_x_grad_expr);
+    const T grad_x = Math::fma(d_expr_sum_term, row.grad_expr_sum_3, live.d_expr_x_grad_expr);
     out.grad_x = grad_x;
   }
 };
@@ -246,7 +246,7 @@ struct DoubleBackward {
     T cols_inverse;
     T grad_expr_sum_6_factor;
   };
-  struct Kept {
+  struct Live {
     T d_expr_x;
     T d_expr_2;
     T grad_expr;
@@ -282,7 +282,7 @@ struct DoubleBackward {
   // Stage 0: the sum grad_grad_expr_sum_3_2, the sum grad_expr_sum_2, the sum grad_expr_sum_10, the
   // sum grad_expr_sum_5.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // d expr_sum_term / d x
     const T d_expr_sum_term = T(2) * full.x;
     const T expr_x_product = row.d_expr_x_factor * col.weight;
@@ -313,13 +313,13 @@ struct DoubleBackward {
     const T grad_expr_sum_9 = grad_d_expr_x * col.weight;
     // through d_expr_weight
     const T grad_expr_sum_4 = grad_d_expr_weight * full.x;
-    kept.d_expr_x = d_expr_x;
-    kept.d_expr_2 = d_expr_2;
-    kept.grad_expr = grad_expr;
-    kept.d_expr_sum = d_expr_sum;
-    kept.grad_d_expr_weight = grad_d_expr_weight;
-    kept.d_d_expr_2 = d_d_expr_2;
-    kept.grad_d_expr_x = grad_d_expr_x;
+    live.d_expr_x = d_expr_x;
+    live.d_expr_2 = d_expr_2;
+    live.grad_expr = grad_expr;
+    live.d_expr_sum = d_expr_sum;
+    live.grad_d_expr_weight = grad_d_expr_weight;
+    live.d_d_expr_2 = d_d_expr_2;
+    live.grad_d_expr_x = grad_d_expr_x;
     out.grad_grad_expr_sum_3_2 = grad_grad_expr_sum_3;
     out.grad_expr_sum_2 = grad_expr_sum;
     out.grad_expr_sum_10 = grad_expr_sum_9;
@@ -342,25 +342,25 @@ struct DoubleBackward {
 
   // Stage 1: the sum grad_expr_sum_8, grad_weight, grad_grad_y.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
-    const T grad_d_expr_sum = kept.grad_expr * row.grad_grad_expr_sum_2;
+                                const Scalar& scalar, Live& live, Out& out) {
+    const T grad_d_expr_sum = live.grad_expr * row.grad_grad_expr_sum_2;
     // d expr / d weight
     const T d_expr_weight = full.x * row.d_expr_x_factor;
     // sum over all uses
     const T grad_grad_expr = Math::fma(
-        kept.d_expr_x, full.grad_grad_x,
-        Math::fma(d_expr_weight, col.grad_grad_weight, kept.d_expr_sum * row.grad_grad_expr_sum_2));
+        live.d_expr_x, full.grad_grad_x,
+        Math::fma(d_expr_weight, col.grad_grad_weight, live.d_expr_sum * row.grad_grad_expr_sum_2));
     const T grad_d_expr_2 = grad_grad_expr * full.grad_y;
-    const T grad_expr_2 = kept.d_d_expr_2 * grad_d_expr_2;
+    const T grad_expr_2 = live.d_d_expr_2 * grad_d_expr_2;
     // through expr
-    const T grad_expr_sum_7 = kept.d_expr_sum * grad_expr_2;
+    const T grad_expr_sum_7 = live.d_expr_sum * grad_expr_2;
     // sum over all uses
     const T grad_weight_3 =
-        Math::fma(kept.grad_d_expr_x, row.d_expr_x_factor,
+        Math::fma(live.grad_d_expr_x, row.d_expr_x_factor,
                   Math::fma(grad_d_expr_sum, full.x, d_expr_weight * grad_expr_2));
-    const T grad_grad_y = kept.d_expr_2 * grad_grad_expr;
-    kept.grad_d_expr_sum = grad_d_expr_sum;
-    kept.grad_expr_2 = grad_expr_2;
+    const T grad_grad_y = live.d_expr_2 * grad_grad_expr;
+    live.grad_d_expr_sum = grad_d_expr_sum;
+    live.grad_expr_2 = grad_expr_2;
     out.grad_expr_sum_8 = grad_expr_sum_7;
     out.grad_weight = grad_weight_3;
     out.grad_grad_y = grad_grad_y;
@@ -380,15 +380,15 @@ struct DoubleBackward {
 
   // Stage 2: grad_x.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // d expr_sum_term / d x
     const T d_expr_sum_term = T(2) * full.x;
     const T grad_d_expr_sum_term = full.grad_grad_x * row.grad_expr_sum_3;
     // sum over all uses
     const T grad_x_2 =
-        Math::fma(kept.grad_d_expr_weight, row.d_expr_x_factor,
-                  Math::fma(kept.grad_d_expr_sum, col.weight,
-                            Math::fma(kept.d_expr_x, kept.grad_expr_2,
+        Math::fma(live.grad_d_expr_weight, row.d_expr_x_factor,
+                  Math::fma(live.grad_d_expr_sum, col.weight,
+                            Math::fma(live.d_expr_x, live.grad_expr_2,
                                       Math::fma(d_expr_sum_term, row.grad_expr_sum_11,
                                                 T(2) * grad_d_expr_sum_term))));
     out.grad_x = grad_x_2;

@@ -41,9 +41,9 @@ void forward(const ForwardArgs& args) {
     int64_t at = 0;
     int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -53,15 +53,15 @@ void forward(const ForwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(weight + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
         reduced_expr_sum += out.expr_sum;
       }
       expr_sum_blocks[block] = reduced_expr_sum;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -70,8 +70,8 @@ void forward(const ForwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(weight + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage1(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        K::stage1(full, col, row, scalar, live, out);
         store(y + at + j, out.y);
       }
     };
@@ -112,8 +112,8 @@ void backward(const BackwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_expr_x_grad_expr_memory(cols);
-    T* const kept_d_expr_x_grad_expr = kept_d_expr_x_grad_expr_memory.data();
+    const Buffer<T> live_d_expr_x_grad_expr_memory(cols);
+    T* const live_d_expr_x_grad_expr = live_d_expr_x_grad_expr_memory.data();
     T* const grad_weight_sum = grad_weight_partial + group * cols;
     std::fill_n(grad_weight_sum, cols, T(0));
     const Buffer<T> grad_expr_sum_2_blocks_memory(blocks);
@@ -124,11 +124,11 @@ void backward(const BackwardArgs& args) {
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -138,19 +138,19 @@ void backward(const BackwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(weight + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_d_expr_x_grad_expr[j] = kept.d_expr_x_grad_expr;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_d_expr_x_grad_expr[j] = live.d_expr_x_grad_expr;
         reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
         grad_weight_sum[j] += out.grad_weight;
       }
       grad_expr_sum_2_blocks[block] = reduced_grad_expr_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -159,9 +159,9 @@ void backward(const BackwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(weight + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.d_expr_x_grad_expr = kept_d_expr_x_grad_expr[j];
-        K::stage1(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.d_expr_x_grad_expr = live_d_expr_x_grad_expr[j];
+        K::stage1(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
       }
     };
@@ -207,24 +207,24 @@ void double_backward(const DoubleBackwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_expr_x_memory(cols);
-    T* const kept_d_expr_x = kept_d_expr_x_memory.data();
-    const Buffer<T> kept_d_expr_2_memory(cols);
-    T* const kept_d_expr_2 = kept_d_expr_2_memory.data();
-    const Buffer<T> kept_grad_expr_memory(cols);
-    T* const kept_grad_expr = kept_grad_expr_memory.data();
-    const Buffer<T> kept_d_expr_sum_memory(cols);
-    T* const kept_d_expr_sum = kept_d_expr_sum_memory.data();
-    const Buffer<T> kept_grad_d_expr_weight_memory(cols);
-    T* const kept_grad_d_expr_weight = kept_grad_d_expr_weight_memory.data();
-    const Buffer<T> kept_d_d_expr_2_memory(cols);
-    T* const kept_d_d_expr_2 = kept_d_d_expr_2_memory.data();
-    const Buffer<T> kept_grad_d_expr_x_memory(cols);
-    T* const kept_grad_d_expr_x = kept_grad_d_expr_x_memory.data();
-    const Buffer<T> kept_grad_d_expr_sum_memory(cols);
-    T* const kept_grad_d_expr_sum = kept_grad_d_expr_sum_memory.data();
-    const Buffer<T> kept_grad_expr_2_memory(cols);
-    T* const kept_grad_expr_2 = kept_grad_expr_2_memory.data();
+    const Buffer<T> live_d_expr_x_memory(cols);
+    T* const live_d_expr_x = live_d_expr_x_memory.data();
+    const Buffer<T> live_d_expr_2_memory(cols);
+    T* const live_d_expr_2 = live_d_expr_2_memory.data();
+    const Buffer<T> live_grad_expr_memory(cols);
+    T* const live_grad_expr = live_grad_expr_memory.data();
+    const Buffer<T> live_d_expr_sum_memory(cols);
+    T* const live_d_expr_sum = live_d_expr_sum_memory.data();
+    const Buffer<T> live_grad_d_expr_weight_memory(cols);
+    T* const live_grad_d_expr_weight = live_grad_d_expr_weight_memory.data();
+    const Buffer<T> live_d_d_expr_2_memory(cols);
+    T* const live_d_d_expr_2 = live_d_d_expr_2_memory.data();
+    const Buffer<T> live_grad_d_expr_x_memory(cols);
+    T* const live_grad_d_expr_x = live_grad_d_expr_x_memory.data();
+    const Buffer<T> live_grad_d_expr_sum_memory(cols);
+    T* const live_grad_d_expr_sum = live_grad_d_expr_sum_memory.data();
+    const Buffer<T> live_grad_expr_2_memory(cols);
+    T* const live_grad_expr_2 = live_grad_expr_2_memory.data();
     T* const grad_weight_sum = grad_weight_partial + group * cols;
     std::fill_n(grad_weight_sum, cols, T(0));
     const Buffer<T> grad_grad_expr_sum_3_2_blocks_memory(blocks);
@@ -244,12 +244,12 @@ void double_backward(const DoubleBackwardArgs& args) {
     int64_t grad_y_gap = 0;
     int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -264,15 +264,15 @@ void double_backward(const DoubleBackwardArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_d_expr_x[j] = kept.d_expr_x;
-        kept_d_expr_2[j] = kept.d_expr_2;
-        kept_grad_expr[j] = kept.grad_expr;
-        kept_d_expr_sum[j] = kept.d_expr_sum;
-        kept_grad_d_expr_weight[j] = kept.grad_d_expr_weight;
-        kept_d_d_expr_2[j] = kept.d_d_expr_2;
-        kept_grad_d_expr_x[j] = kept.grad_d_expr_x;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_d_expr_x[j] = live.d_expr_x;
+        live_d_expr_2[j] = live.d_expr_2;
+        live_grad_expr[j] = live.grad_expr;
+        live_d_expr_sum[j] = live.d_expr_sum;
+        live_grad_d_expr_weight[j] = live.grad_d_expr_weight;
+        live_d_d_expr_2[j] = live.d_d_expr_2;
+        live_grad_d_expr_x[j] = live.grad_d_expr_x;
         reduced_grad_grad_expr_sum_3_2 += out.grad_grad_expr_sum_3_2;
         reduced_grad_expr_sum_2 += out.grad_expr_sum_2;
         reduced_grad_expr_sum_10 += out.grad_expr_sum_10;
@@ -283,12 +283,12 @@ void double_backward(const DoubleBackwardArgs& args) {
       grad_expr_sum_10_blocks[block] = reduced_grad_expr_sum_10;
       grad_expr_sum_5_blocks[block] = reduced_grad_expr_sum_5;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -299,28 +299,28 @@ void double_backward(const DoubleBackwardArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.grad_expr = kept_grad_expr[j];
-        kept.d_expr_sum = kept_d_expr_sum[j];
-        kept.d_expr_x = kept_d_expr_x[j];
-        kept.d_d_expr_2 = kept_d_d_expr_2[j];
-        kept.grad_d_expr_x = kept_grad_d_expr_x[j];
-        kept.d_expr_2 = kept_d_expr_2[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_grad_d_expr_sum[j] = kept.grad_d_expr_sum;
-        kept_grad_expr_2[j] = kept.grad_expr_2;
+        typename K::Live live;
+        live.grad_expr = live_grad_expr[j];
+        live.d_expr_sum = live_d_expr_sum[j];
+        live.d_expr_x = live_d_expr_x[j];
+        live.d_d_expr_2 = live_d_d_expr_2[j];
+        live.grad_d_expr_x = live_grad_d_expr_x[j];
+        live.d_expr_2 = live_d_expr_2[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_grad_d_expr_sum[j] = live.grad_d_expr_sum;
+        live_grad_expr_2[j] = live.grad_expr_2;
         reduced_grad_expr_sum_8 += out.grad_expr_sum_8;
         store(grad_grad_y + at + j, out.grad_grad_y);
         grad_weight_sum[j] += out.grad_weight;
       }
       grad_expr_sum_8_blocks[block] = reduced_grad_expr_sum_8;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -330,12 +330,12 @@ void double_backward(const DoubleBackwardArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(weight + j), load(grad_grad_weight + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.d_expr_x = kept_d_expr_x[j];
-        kept.grad_d_expr_sum = kept_grad_d_expr_sum[j];
-        kept.grad_d_expr_weight = kept_grad_d_expr_weight[j];
-        kept.grad_expr_2 = kept_grad_expr_2[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.d_expr_x = live_d_expr_x[j];
+        live.grad_d_expr_sum = live_grad_d_expr_sum[j];
+        live.grad_d_expr_weight = live_grad_d_expr_weight[j];
+        live.grad_expr_2 = live_grad_expr_2[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
       }
     };

@@ -25,7 +25,7 @@ struct ForwardLaunch {
 };
 
 // What forward holds of a row.
-struct ForwardHolds : ForwardLaunch {
+struct ForwardLive : ForwardLaunch {
   static constexpr bool singly = true;   // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = false;  // an element holds more than what is stored
@@ -43,7 +43,7 @@ struct ForwardHolds : ForwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    forward_held(ForwardArgs args, [[maybe_unused]] uint64_t policy) {
+    forward_resident(ForwardArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     typename K::Row row{};
 
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     T reduced_expr_sum = fusegen::Sum::identity<T>();
 
 #pragma unroll
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_expr_sum = fusegen::Sum::combine(reduced_expr_sum, out.expr_sum);
         }
       }
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_vector(y_from + item * apart, y_v);
@@ -205,7 +205,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   [[maybe_unused]] Team team(*fusegen::settled(&exchange));
-  [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  [[maybe_unused]] typename K::Live live[ITEMS * V];
   T reduced_expr_sum = fusegen::Sum::identity<T>();
 
 #pragma unroll
@@ -222,7 +222,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_expr_sum = fusegen::Sum::combine(reduced_expr_sum, out.expr_sum);
       }
     }
@@ -253,7 +253,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
         y_v.value[v] = out.y;
       }
       fusegen::store_vector(y_from + item * apart, y_v);
@@ -345,9 +345,9 @@ __global__ void __launch_bounds__(fusegen::staged_threads / 2, 2)
           }
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            typename K::Kept kept;
+            typename K::Live live;
             typename K::Out out;
-            K::stage0(full[v], col[v], row, scalar, kept, out);
+            K::stage0(full[v], col[v], row, scalar, live, out);
             reduced_expr_sum = fusegen::Sum::combine(reduced_expr_sum, out.expr_sum);
           }
         }
@@ -380,10 +380,10 @@ __global__ void __launch_bounds__(fusegen::staged_threads / 2, 2)
           fusegen::Vector<T, V> y_v;
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            typename K::Kept kept;
+            typename K::Live live;
             typename K::Out out;
-            K::stage0(full[v], col[v], row, scalar, kept, out);
-            K::stage1(full[v], col[v], row, scalar, kept, out);
+            K::stage0(full[v], col[v], row, scalar, live, out);
+            K::stage1(full[v], col[v], row, scalar, live, out);
             y_v.value[v] = out.y;
           }
           fusegen::store_at_once(y_from + item * apart, y_v);
@@ -481,7 +481,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -489,7 +489,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_expr_sum = fusegen::Sum::combine(reduced_expr_sum, out.expr_sum);
         }
       }
@@ -520,7 +520,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -529,8 +529,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_at_once(y + at, y_v);
@@ -548,25 +548,28 @@ struct ForwardRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<ForwardHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<ForwardLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_single<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_single<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(forward_single<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        if constexpr (Held::single<S, V>())
-          return f(forward_single<S, V, Held::block_items<S, V>(), 512,
-                                  Held::resident_single<S, V>(), Holders::block>);
+        if constexpr (Resident::single<S, V>())
+          return f(forward_single<S, V, Resident::block_items<S, V>(), 512,
+                                  Resident::single_blocks<S, V>(), Holders::block>);
         else
-          return f(forward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+          return f(
+              forward_resident<S, V, Resident::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(forward_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(forward_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                  Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(
+            forward_resident<S, V, Resident::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::staged:
         if constexpr (fusegen::stages<S, V>) return f(forward_staged<S, V, Holders::block>);
       case fusegen::RowForm::staged_cluster:
@@ -595,7 +598,7 @@ struct ForwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardPlan sized(const ForwardArgs& args) {
-    using Held = fusegen::HeldRow<ForwardHolds>;
+    using Resident = fusegen::ResidentRow<ForwardLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -603,19 +606,19 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = ForwardHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = ForwardLive::singly;
     needs.staged = fusegen::stages<S, V>;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
     needs.preferred = std::min(ForwardLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -660,7 +663,7 @@ struct BackwardLaunch {
 };
 
 // What backward holds of a row.
-struct BackwardHolds : BackwardLaunch {
+struct BackwardLive : BackwardLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 1;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -678,8 +681,8 @@ struct BackwardHolds : BackwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_held(BackwardArgs args, [[maybe_unused]] uint64_t policy,
-                  fusegen::compute_t<S>* grad_weight_partial) {
+    backward_resident(BackwardArgs args, [[maybe_unused]] uint64_t policy,
+                      fusegen::compute_t<S>* grad_weight_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -713,14 +716,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<BackwardHolds>::template HoldsSums<S, V, THREADS, BLOCKS, ITEMS>::value;
+      fusegen::ResidentRow<BackwardLive>::template HasLiveSums<S, V, THREADS, BLOCKS, ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_weight_sum(place, thread, threads);
   grad_weight_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T expr_sum_next{};
@@ -759,7 +762,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const grad_y_from = grad_y + fusegen::opaque(grad_y_gap + row_at);
     typename K::Row row{};
     row.expr_sum = expr_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
 
@@ -789,7 +792,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_expr_sum_2 =
               fusegen::Sum::combine(reduced_grad_expr_sum_2, out.grad_expr_sum_2);
           grad_weight_v.value[v] = out.grad_weight;
@@ -819,7 +822,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
         }
         fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
@@ -941,7 +944,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -950,7 +953,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_expr_sum_2 =
               fusegen::Sum::combine(reduced_grad_expr_sum_2, out.grad_expr_sum_2);
           grad_weight_v.value[v] = out.grad_weight;
@@ -986,7 +989,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -995,8 +998,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
         }
         fusegen::store_at_once(grad_x + at, grad_x_v);
@@ -1010,24 +1013,27 @@ struct BackwardRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<BackwardHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<BackwardLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(backward_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(backward_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(backward_resident<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+        return f(
+            backward_resident<S, V, Resident::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(backward_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::full_block:
-        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
-          return f(backward_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Resident::items<S, V>() > Resident::large_items<S, V>())
+          return f(backward_resident<S, V, Resident::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(backward_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                   Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(
+            backward_resident<S, V, Resident::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1054,7 +1060,7 @@ struct BackwardPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardPlan sized(const BackwardArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<BackwardHolds>;
+    using Resident = fusegen::ResidentRow<BackwardLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1062,24 +1068,24 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = BackwardHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = BackwardLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
     needs.preferred = std::min(BackwardLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = BackwardHolds::sums;
-    needs.bytes = BackwardHolds::bytes<S>();
+    needs.live_sums = BackwardLive::sums;
+    needs.bytes = BackwardLive::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1133,7 +1139,7 @@ struct DoubleBackwardLaunch {
 };
 
 // What double_backward holds of a row.
-struct DoubleBackwardHolds : DoubleBackwardLaunch {
+struct DoubleBackwardLive : DoubleBackwardLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -1152,8 +1158,8 @@ struct DoubleBackwardHolds : DoubleBackwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_held(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy,
-                         fusegen::compute_t<S>* grad_weight_partial) {
+    double_backward_resident(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy,
+                             fusegen::compute_t<S>* grad_weight_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -1192,15 +1198,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<DoubleBackwardHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
-                                                                ITEMS>::value;
+      fusegen::ResidentRow<DoubleBackwardLive>::template HasLiveSums<S, V, THREADS, BLOCKS,
+                                                                     ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_weight_sum(place, thread, threads);
   grad_weight_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T expr_sum_next{};
@@ -1250,7 +1256,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
         grad_grad_x + fusegen::opaque(grad_grad_x_gap + row_at);
     typename K::Row row{};
     row.expr_sum = expr_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_grad_expr_sum_3_2 = fusegen::Sum::identity<T>();
     T reduced_grad_expr_sum_2 = fusegen::Sum::identity<T>();
@@ -1288,7 +1294,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_grad_expr_sum_3_2 =
               fusegen::Sum::combine(reduced_grad_grad_expr_sum_3_2, out.grad_grad_expr_sum_3_2);
           reduced_grad_expr_sum_2 =
@@ -1341,7 +1347,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_expr_sum_8 =
               fusegen::Sum::combine(reduced_grad_expr_sum_8, out.grad_expr_sum_8);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -1382,7 +1388,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
         }
         fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
@@ -1522,7 +1528,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1530,7 +1536,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_grad_expr_sum_3_2 =
               fusegen::Sum::combine(reduced_grad_grad_expr_sum_3_2, out.grad_grad_expr_sum_3_2);
           reduced_grad_expr_sum_2 =
@@ -1579,7 +1585,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1589,8 +1595,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_expr_sum_8 =
               fusegen::Sum::combine(reduced_grad_expr_sum_8, out.grad_expr_sum_8);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -1632,7 +1638,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1641,9 +1647,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
         }
         fusegen::store_at_once(grad_x + at, grad_x_v);
@@ -1657,24 +1663,26 @@ struct DoubleBackwardRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<DoubleBackwardHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<DoubleBackwardLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(double_backward_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(double_backward_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(
+            double_backward_resident<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(
-            double_backward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+        return f(double_backward_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                          Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
-      case fusegen::RowForm::cluster:
-        return f(double_backward_held<S, V, Held::cluster_items<S, V>(), 512, resident,
-                                      Holders::cluster>);
-      case fusegen::RowForm::large_cluster:
         return f(
-            double_backward_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+            double_backward_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(double_backward_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                          Holders::cluster>);
+      case fusegen::RowForm::large_cluster:
+        return f(double_backward_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                          Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1705,7 +1713,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardPlan sized(const DoubleBackwardArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<DoubleBackwardHolds>;
+    using Resident = fusegen::ResidentRow<DoubleBackwardLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1713,24 +1721,24 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = DoubleBackwardHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = DoubleBackwardLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = DoubleBackwardHolds::sums;
-    needs.bytes = DoubleBackwardHolds::bytes<S>();
+    needs.live_sums = DoubleBackwardLive::sums;
+    needs.bytes = DoubleBackwardLive::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

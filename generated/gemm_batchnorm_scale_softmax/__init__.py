@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "gemm_batchnorm_scale_softmax", "f124ce2587ee")  # before anything of another version is called
+made_by("0.1.0", "gemm_batchnorm_scale_softmax", "1c757209028e")  # before anything of another version is called
 
 from fusegen.runtime import Average, Chain, FusedModule, Mode, Operand, Operator, batch_weight, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
@@ -43,7 +43,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "gemm_batchnorm_scale_softmax",
     __file__,
-    "f124ce2587ee",
+    "1c757209028e",
     operands=[
         Operand("gemm_bias", "col"),
         Operand("bn_running_mean", "col"),
@@ -160,7 +160,7 @@ torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything behind its product fused: same constructor, state_dict and results."""
+    """The model with everything after its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

@@ -35,14 +35,14 @@ struct ForwardTrainSample {
   };
   struct Row {};
   struct Scalar {};
-  struct Kept {};
+  struct Live {};
   struct Out {
     T bn_sample_sum;
   };
 
   // Stage 0: bn_sample_sum.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     out.bn_sample_sum = gemm;
@@ -75,7 +75,7 @@ struct ForwardTrainSums {
     T sample;
     T sample_inverse;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {
     T bn_column_sum;
     T bn_column_sum_2;
@@ -93,7 +93,7 @@ struct ForwardTrainSums {
 
   // Stage 0: bn_column_sum, bn_column_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     // bn: near
@@ -132,7 +132,7 @@ struct ForwardTrainColumns {
     T rows_inverse;
     T sample_inverse;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {};
 
   // Once a call.
@@ -191,7 +191,7 @@ struct ForwardTrain {
     T rows_inverse;
     T sample_inverse;
   };
-  struct Kept {
+  struct Live {
     T mul;
     T softmax_exp;
   };
@@ -209,22 +209,22 @@ struct ForwardTrain {
 
   // Stage 0: the largest softmax_max.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
     const T bn = Math::fma(gemm - col.bn_mean, col.bn_factor, col.bn_bias);
     // mul: x other
     const T mul = bn * scalar.scale;
-    kept.mul = mul;
+    live.mul = mul;
     out.softmax_max = mul;
   }
   // Stage 1: the sum softmax_sum.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp_difference(kept.mul, row.softmax_max);
-    kept.softmax_exp = softmax_exp;
+    const T softmax_exp = Math::exp_difference(live.mul, row.softmax_max);
+    live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
@@ -234,9 +234,9 @@ struct ForwardTrain {
 
   // Stage 2: y.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp(x - max) / sum exp(x - max)
-    const T softmax = kept.softmax_exp * row.softmax_sum_inverse;
+    const T softmax = live.softmax_exp * row.softmax_sum_inverse;
     out.y = softmax;
   }
 };
@@ -259,7 +259,7 @@ struct BackwardTrainSumsColumns {
   struct Scalar {
     T bn_eps;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {};
 
   // Once a column.
@@ -314,7 +314,7 @@ struct BackwardTrainSums {
     T scale;
     T bn_eps;
   };
-  struct Kept {
+  struct Live {
     T d_bn_weight;
     T bn;
     T softmax_exp;
@@ -333,7 +333,7 @@ struct BackwardTrainSums {
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     // d bn / d bn_weight
@@ -346,9 +346,9 @@ struct BackwardTrainSums {
     const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.d_bn_weight = d_bn_weight;
-    kept.bn = bn;
-    kept.softmax_exp = softmax_exp;
+    live.d_bn_weight = d_bn_weight;
+    live.bn = bn;
+    live.softmax_exp = softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
@@ -358,14 +358,14 @@ struct BackwardTrainSums {
 
   // Stage 1: grad_bn_weight, grad_bn_bias, grad_scale, grad_bn_bias_sum, grad_bn_weight_2.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    const T grad_mul = grad_softmax_exp * live.softmax_exp;
     const T grad_bn = grad_mul * scalar.scale;
-    const T grad_bn_weight = kept.d_bn_weight * grad_bn;
-    const T grad_scale = kept.bn * grad_mul;
+    const T grad_bn_weight = live.d_bn_weight * grad_bn;
+    const T grad_scale = live.bn * grad_mul;
     out.grad_bn_weight = grad_bn_weight;
     out.grad_bn_bias = grad_bn;
     out.grad_scale = grad_scale;
@@ -404,7 +404,7 @@ struct BackwardTrainColumns {
     T rows_inverse;
     T sample_inverse;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {};
 
   // Once a call.
@@ -483,7 +483,7 @@ struct BackwardTrain {
     T rows_inverse;
     T sample_inverse;
   };
-  struct Kept {
+  struct Live {
     T softmax_exp;
     T grad_bn_near;
   };
@@ -506,7 +506,7 @@ struct BackwardTrain {
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
@@ -524,8 +524,8 @@ struct BackwardTrain {
     // sum over all uses
     const T grad_bn_near =
         Math::fma(d_bn_column_sum_term, col.grad_bn_column_sum_2, col.grad_bn_column_sum);
-    kept.softmax_exp = softmax_exp;
-    kept.grad_bn_near = grad_bn_near;
+    live.softmax_exp = softmax_exp;
+    live.grad_bn_near = grad_bn_near;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
@@ -535,14 +535,14 @@ struct BackwardTrain {
 
   // Stage 1: grad_x, grad_gemm_bias.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    const T grad_mul = grad_softmax_exp * live.softmax_exp;
     const T grad_bn = grad_mul * scalar.scale;
     // sum over all uses
-    const T grad_gemm = Math::fma(grad_bn, col.bn_factor, kept.grad_bn_near);
+    const T grad_gemm = Math::fma(grad_bn, col.bn_factor, live.grad_bn_near);
     out.grad_x = grad_gemm;
     out.grad_gemm_bias = grad_gemm;
   }
@@ -571,7 +571,7 @@ struct DoubleBackwardTrainSumsColumns {
     T sample;
     T sample_inverse;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {};
 
   // Once a call.
@@ -639,7 +639,7 @@ struct DoubleBackwardTrainSums {
     T sample;
     T sample_inverse;
   };
-  struct Kept {
+  struct Live {
     T d_bn_var_softmax_exp;
   };
   struct Out {
@@ -661,7 +661,7 @@ struct DoubleBackwardTrainSums {
 
   // Stage 0: the sum grad_softmax_sum_2, grad_grad_bn_column_sum, grad_grad_bn_column_sum_2_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_grad_gemm = full.grad_grad_x + col.grad_grad_gemm_bias;
     // gemm: x W^T + bias
@@ -683,7 +683,7 @@ struct DoubleBackwardTrainSums {
     const T d_bn_var_softmax_exp = d_bn_var * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.d_bn_var_softmax_exp = d_bn_var_softmax_exp;
+    live.d_bn_var_softmax_exp = d_bn_var_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
     out.grad_grad_bn_column_sum = grad_grad_gemm;
     out.grad_grad_bn_column_sum_2_2 = grad_grad_bn_column_sum_2;
@@ -695,8 +695,8 @@ struct DoubleBackwardTrainSums {
 
   // Stage 1: grad_bn_var_2.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
-    const T grad_bn_var = kept.d_bn_var_softmax_exp * (full.grad_y + row.grad_bn_var_factor) *
+                                const Scalar& scalar, Live& live, Out& out) {
+    const T grad_bn_var = live.d_bn_var_softmax_exp * (full.grad_y + row.grad_bn_var_factor) *
                           row.grad_bn_var_factor2;
     out.grad_bn_var_2 = grad_bn_var;
   }
@@ -732,7 +732,7 @@ struct DoubleBackwardTrainSums2Columns {
     T rows;
     T rows_inverse;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {};
 
   // Once a call.
@@ -851,7 +851,7 @@ struct DoubleBackwardTrainSums2 {
     T rows;
     T rows_inverse;
   };
-  struct Kept {
+  struct Live {
     T d_bn_weight;
     T d_d_bn_weight_bn_var;
     T bn;
@@ -895,7 +895,7 @@ struct DoubleBackwardTrainSums2 {
 
   // Stage 0: the sum grad_softmax_sum_2, the sum grad_grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     const T bn_weight_sum = gemm - col.bn_mean;
@@ -926,16 +926,16 @@ struct DoubleBackwardTrainSums2 {
     const T grad_grad_softmax_exp = grad_grad_mul * softmax_exp;
     // d d_bn_var / d bn_var
     const T d_d_bn_var_bn_var = T(0.75) * bn_weight_sum * col.d_d_bn_var_bn_var_factor;
-    kept.d_bn_weight = d_bn_weight;
-    kept.d_d_bn_weight_bn_var = d_d_bn_weight_bn_var;
-    kept.bn = bn;
-    kept.softmax_exp = softmax_exp;
-    kept.d_bn_var = d_bn_var;
-    kept.grad_grad_gemm = grad_grad_gemm;
-    kept.grad_grad_bn = grad_grad_bn;
-    kept.grad_grad_mul = grad_grad_mul;
-    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
-    kept.d_d_bn_var_bn_var = d_d_bn_var_bn_var;
+    live.d_bn_weight = d_bn_weight;
+    live.d_d_bn_weight_bn_var = d_d_bn_weight_bn_var;
+    live.bn = bn;
+    live.softmax_exp = softmax_exp;
+    live.d_bn_var = d_bn_var;
+    live.grad_grad_gemm = grad_grad_gemm;
+    live.grad_grad_bn = grad_grad_bn;
+    live.grad_grad_mul = grad_grad_mul;
+    live.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    live.d_d_bn_var_bn_var = d_d_bn_var_bn_var;
     out.grad_softmax_sum_2 = grad_softmax_sum;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
   }
@@ -949,11 +949,11 @@ struct DoubleBackwardTrainSums2 {
 
   // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    const T grad_mul = grad_softmax_exp * live.softmax_exp;
     const T grad_bn = grad_mul * scalar.scale;
     const T grad_bn_mean_bn_weight_product = grad_bn * col.d_bn_weight_factor;
     // d grad_bn_mean / d bn_weight
@@ -964,25 +964,25 @@ struct DoubleBackwardTrainSums2 {
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
     // through grad_softmax_exp
-    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * live.grad_grad_softmax_exp;
     const T grad_d_bn_var = grad_bn * col.grad_grad_bn_var_2;
     // sum over all uses
-    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
-                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
+    const T grad_grad_y = Math::fma(live.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    live.grad_grad_softmax_exp * row.softmax_sum_inverse);
     const T grad_bn_mean_bn_var_product = T(0.5) * grad_bn * col.d_bn_var_factor;
     // d grad_bn_mean / d bn_var
     const T d_grad_bn_mean_bn_var = grad_bn_mean_bn_var_product;
     // d grad_gemm / d bn_var
     const T d_grad_gemm_bn_var = -grad_bn_mean_bn_var_product;
     const T grad_d_bn_weight = grad_bn * col.grad_grad_bn_weight;
-    kept.grad_softmax_exp = grad_softmax_exp;
-    kept.grad_mul = grad_mul;
-    kept.d_grad_bn_mean_bn_weight = d_grad_bn_mean_bn_weight;
-    kept.d_grad_gemm_bn_weight = d_grad_gemm_bn_weight;
-    kept.grad_d_bn_var = grad_d_bn_var;
-    kept.d_grad_bn_mean_bn_var = d_grad_bn_mean_bn_var;
-    kept.d_grad_gemm_bn_var = d_grad_gemm_bn_var;
-    kept.grad_d_bn_weight = grad_d_bn_weight;
+    live.grad_softmax_exp = grad_softmax_exp;
+    live.grad_mul = grad_mul;
+    live.d_grad_bn_mean_bn_weight = d_grad_bn_mean_bn_weight;
+    live.d_grad_gemm_bn_weight = d_grad_gemm_bn_weight;
+    live.grad_d_bn_var = grad_d_bn_var;
+    live.d_grad_bn_mean_bn_var = d_grad_bn_mean_bn_var;
+    live.d_grad_gemm_bn_var = d_grad_gemm_bn_var;
+    live.grad_d_bn_weight = grad_d_bn_weight;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
   }
@@ -994,34 +994,34 @@ struct DoubleBackwardTrainSums2 {
 
   // Stage 2: grad_bn_weight, grad_bn_bias, grad_scale, grad_bn_var_4, grad_bn_mean_4.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
-                                           kept.grad_grad_mul * kept.grad_softmax_exp) +
+                                           live.grad_grad_mul * live.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
-    const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    const T grad_mul_2 = grad_softmax_exp_2 * live.softmax_exp;
     // sum over all uses
-    const T grad_bn_2 = Math::fma(grad_mul_2, scalar.scale, kept.grad_mul * scalar.grad_grad_scale);
+    const T grad_bn_2 = Math::fma(grad_mul_2, scalar.scale, live.grad_mul * scalar.grad_grad_scale);
     // sum over all uses
     const T grad_bn_weight_3 =
-        Math::fma(kept.d_grad_gemm_bn_weight, kept.grad_grad_gemm,
-                  Math::fma(kept.d_grad_bn_mean_bn_weight, col.grad_grad_bn_offset,
-                            Math::fma(kept.d_d_bn_weight_bn_var, kept.grad_d_bn_var,
-                                      kept.d_bn_weight * grad_bn_2)));
+        Math::fma(live.d_grad_gemm_bn_weight, live.grad_grad_gemm,
+                  Math::fma(live.d_grad_bn_mean_bn_weight, col.grad_grad_bn_offset,
+                            Math::fma(live.d_d_bn_weight_bn_var, live.grad_d_bn_var,
+                                      live.d_bn_weight * grad_bn_2)));
     // sum over all uses
-    const T grad_scale_3 = Math::fma(kept.grad_grad_bn, kept.grad_mul, kept.bn * grad_mul_2);
+    const T grad_scale_3 = Math::fma(live.grad_grad_bn, live.grad_mul, live.bn * grad_mul_2);
     // sum over all uses
     const T grad_bn_var_3 =
-        Math::fma(kept.d_grad_gemm_bn_var, kept.grad_grad_gemm,
-                  Math::fma(kept.d_grad_bn_mean_bn_var, col.grad_grad_bn_offset,
-                            Math::fma(kept.d_d_bn_weight_bn_var, kept.grad_d_bn_weight,
-                                      Math::fma(kept.d_d_bn_var_bn_var, kept.grad_d_bn_var,
-                                                kept.d_bn_var * grad_bn_2))));
+        Math::fma(live.d_grad_gemm_bn_var, live.grad_grad_gemm,
+                  Math::fma(live.d_grad_bn_mean_bn_var, col.grad_grad_bn_offset,
+                            Math::fma(live.d_d_bn_weight_bn_var, live.grad_d_bn_weight,
+                                      Math::fma(live.d_d_bn_var_bn_var, live.grad_d_bn_var,
+                                                live.d_bn_var * grad_bn_2))));
     // sum over all uses
     const T grad_bn_mean_3 =
         Math::fma(-grad_bn_2, col.bn_weight,
-                  Math::fma(T(0.5) * kept.grad_d_bn_var, col.grad_bn_mean_3_factor,
-                            -kept.grad_d_bn_weight)) *
+                  Math::fma(T(0.5) * live.grad_d_bn_var, col.grad_bn_mean_3_factor,
+                            -live.grad_d_bn_weight)) *
         col.d_bn_weight_factor;
     out.grad_bn_weight = grad_bn_weight_3;
     out.grad_bn_bias = grad_bn_2;
@@ -1058,7 +1058,7 @@ struct DoubleBackwardTrainColumns {
     T rows;
     T rows_inverse;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {};
 
   // Once a call.
@@ -1169,7 +1169,7 @@ struct DoubleBackwardTrain {
     T rows_inverse;
     T sample_inverse;
   };
-  struct Kept {
+  struct Live {
     T softmax_exp;
     T grad_grad_mul;
     T grad_grad_softmax_exp;
@@ -1200,7 +1200,7 @@ struct DoubleBackwardTrain {
 
   // Stage 0: the sum grad_softmax_sum_2, the sum grad_grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
@@ -1235,10 +1235,10 @@ struct DoubleBackwardTrain {
     const T grad_bn_near_2 = Math::fma(d_bn_column_sum_term, col.grad_bn_column_sum_2_2,
                                        T(2) * grad_d_bn_column_sum_term) +
                              col.grad_bn_column_sum_3;
-    kept.softmax_exp = softmax_exp;
-    kept.grad_grad_mul = grad_grad_mul;
-    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
-    kept.grad_bn_near_2 = grad_bn_near_2;
+    live.softmax_exp = softmax_exp;
+    live.grad_grad_mul = grad_grad_mul;
+    live.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    live.grad_bn_near_2 = grad_bn_near_2;
     out.grad_softmax_sum_2 = grad_softmax_sum;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
   }
@@ -1252,23 +1252,23 @@ struct DoubleBackwardTrain {
 
   // Stage 1: the sum grad_softmax_sum_4.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    const T grad_mul = grad_softmax_exp * live.softmax_exp;
     // d grad_softmax_exp / d softmax_sum
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
     // through grad_softmax_exp
-    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * live.grad_grad_softmax_exp;
     const T grad_bn = grad_mul * scalar.scale;
     const T grad_d_bn_var = grad_bn * col.grad_grad_bn_var_2;
     const T grad_d_bn_weight = grad_bn * col.grad_grad_bn_weight;
-    kept.grad_softmax_exp = grad_softmax_exp;
-    kept.grad_mul = grad_mul;
-    kept.grad_d_bn_var = grad_d_bn_var;
-    kept.grad_d_bn_weight = grad_d_bn_weight;
+    live.grad_softmax_exp = grad_softmax_exp;
+    live.grad_mul = grad_mul;
+    live.grad_d_bn_var = grad_d_bn_var;
+    live.grad_d_bn_weight = grad_d_bn_weight;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
   }
   // Once a row, before stage 2.
@@ -1279,19 +1279,19 @@ struct DoubleBackwardTrain {
 
   // Stage 2: grad_x, grad_gemm_bias.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
-                                           kept.grad_grad_mul * kept.grad_softmax_exp) +
+                                           live.grad_grad_mul * live.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
-    const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    const T grad_mul_2 = grad_softmax_exp_2 * live.softmax_exp;
     // sum over all uses
-    const T grad_bn_2 = Math::fma(grad_mul_2, scalar.scale, kept.grad_mul * scalar.grad_grad_scale);
+    const T grad_bn_2 = Math::fma(grad_mul_2, scalar.scale, live.grad_mul * scalar.grad_grad_scale);
     // sum over all uses
     const T grad_gemm_2 =
-        Math::fma(-T(0.5) * kept.grad_d_bn_var, col.d_bn_var_factor,
-                  Math::fma(kept.grad_d_bn_weight, col.d_bn_weight_factor,
-                            Math::fma(grad_bn_2, col.bn_factor, kept.grad_bn_near_2)));
+        Math::fma(-T(0.5) * live.grad_d_bn_var, col.d_bn_var_factor,
+                  Math::fma(live.grad_d_bn_weight, col.d_bn_weight_factor,
+                            Math::fma(grad_bn_2, col.bn_factor, live.grad_bn_near_2)));
     out.grad_x = grad_gemm_2;
     out.grad_gemm_bias = grad_gemm_2;
   }
@@ -1314,7 +1314,7 @@ struct ForwardEvalColumns {
   struct Scalar {
     T bn_eps;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {};
 
   // Once a column.
@@ -1356,7 +1356,7 @@ struct ForwardEval {
     T scale;
     T bn_eps;
   };
-  struct Kept {
+  struct Live {
     T mul;
     T softmax_exp;
   };
@@ -1368,22 +1368,22 @@ struct ForwardEval {
 
   // Stage 0: the largest softmax_max.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
     const T bn = Math::fma(gemm - col.bn_running_mean, col.bn_factor, col.bn_bias);
     // mul: x other
     const T mul = bn * scalar.scale;
-    kept.mul = mul;
+    live.mul = mul;
     out.softmax_max = mul;
   }
   // Stage 1: the sum softmax_sum.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp_difference(kept.mul, row.softmax_max);
-    kept.softmax_exp = softmax_exp;
+    const T softmax_exp = Math::exp_difference(live.mul, row.softmax_max);
+    live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
@@ -1393,9 +1393,9 @@ struct ForwardEval {
 
   // Stage 2: y.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp(x - max) / sum exp(x - max)
-    const T softmax = kept.softmax_exp * row.softmax_sum_inverse;
+    const T softmax = live.softmax_exp * row.softmax_sum_inverse;
     out.y = softmax;
   }
 };
@@ -1418,7 +1418,7 @@ struct BackwardEvalColumns {
   struct Scalar {
     T bn_eps;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {};
 
   // Once a column.
@@ -1475,7 +1475,7 @@ struct BackwardEval {
     T scale;
     T bn_eps;
   };
-  struct Kept {
+  struct Live {
     T bn;
     T softmax_exp;
     T d_bn_weight;
@@ -1496,7 +1496,7 @@ struct BackwardEval {
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
@@ -1509,9 +1509,9 @@ struct BackwardEval {
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // d bn / d bn_weight
     const T d_bn_weight = (gemm - col.bn_running_mean) * col.d_bn_weight_factor;
-    kept.bn = bn;
-    kept.softmax_exp = softmax_exp;
-    kept.d_bn_weight = d_bn_weight;
+    live.bn = bn;
+    live.softmax_exp = softmax_exp;
+    live.d_bn_weight = d_bn_weight;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
@@ -1521,15 +1521,15 @@ struct BackwardEval {
 
   // Stage 1: grad_x, grad_gemm_bias, grad_bn_weight, grad_bn_bias, grad_scale.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    const T grad_mul = grad_softmax_exp * live.softmax_exp;
     const T grad_bn = grad_mul * scalar.scale;
     const T grad_gemm = grad_bn * col.bn_factor;
-    const T grad_bn_weight = kept.d_bn_weight * grad_bn;
-    const T grad_scale = kept.bn * grad_mul;
+    const T grad_bn_weight = live.d_bn_weight * grad_bn;
+    const T grad_scale = live.bn * grad_mul;
     out.grad_x = grad_gemm;
     out.grad_gemm_bias = grad_gemm;
     out.grad_bn_weight = grad_bn_weight;
@@ -1556,7 +1556,7 @@ struct DoubleBackwardEvalColumns {
   struct Scalar {
     T bn_eps;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {};
 
   // Once a column.
@@ -1641,7 +1641,7 @@ struct DoubleBackwardEval {
     T grad_grad_scale;
     T bn_eps;
   };
-  struct Kept {
+  struct Live {
     T bn;
     T softmax_exp;
     T d_bn_weight;
@@ -1673,7 +1673,7 @@ struct DoubleBackwardEval {
 
   // Stage 0: the sum grad_softmax_sum_2, the sum grad_grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // gemm: x W^T + bias
     const T gemm = full.x + col.gemm_bias;
     // bn: (x - running_mean) rsqrt(running_var + eps) weight + bias
@@ -1695,13 +1695,13 @@ struct DoubleBackwardEval {
     // sum over all uses
     const T grad_grad_mul = Math::fma(grad_grad_bn, scalar.scale, bn * scalar.grad_grad_scale);
     const T grad_grad_softmax_exp = grad_grad_mul * softmax_exp;
-    kept.bn = bn;
-    kept.softmax_exp = softmax_exp;
-    kept.d_bn_weight = d_bn_weight;
-    kept.grad_grad_gemm = grad_grad_gemm;
-    kept.grad_grad_bn = grad_grad_bn;
-    kept.grad_grad_mul = grad_grad_mul;
-    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    live.bn = bn;
+    live.softmax_exp = softmax_exp;
+    live.d_bn_weight = d_bn_weight;
+    live.grad_grad_gemm = grad_grad_gemm;
+    live.grad_grad_bn = grad_grad_bn;
+    live.grad_grad_mul = grad_grad_mul;
+    live.grad_grad_softmax_exp = grad_grad_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
   }
@@ -1715,27 +1715,27 @@ struct DoubleBackwardEval {
 
   // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    const T grad_mul = grad_softmax_exp * live.softmax_exp;
     // d grad_softmax_exp / d softmax_sum
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
     // through grad_softmax_exp
-    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * live.grad_grad_softmax_exp;
     const T grad_bn = grad_mul * scalar.scale;
     const T grad_d_bn_weight = grad_bn * col.grad_grad_bn_weight;
     // d grad_gemm / d bn_weight
     const T d_grad_gemm_bn_weight = grad_bn * col.d_bn_weight_factor;
     // sum over all uses
-    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
-                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
-    kept.grad_softmax_exp = grad_softmax_exp;
-    kept.grad_mul = grad_mul;
-    kept.grad_d_bn_weight = grad_d_bn_weight;
-    kept.d_grad_gemm_bn_weight = d_grad_gemm_bn_weight;
+    const T grad_grad_y = Math::fma(live.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    live.grad_grad_softmax_exp * row.softmax_sum_inverse);
+    live.grad_softmax_exp = grad_softmax_exp;
+    live.grad_mul = grad_mul;
+    live.grad_d_bn_weight = grad_d_bn_weight;
+    live.d_grad_gemm_bn_weight = d_grad_gemm_bn_weight;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
   }
@@ -1747,22 +1747,22 @@ struct DoubleBackwardEval {
 
   // Stage 2: grad_x, grad_gemm_bias, grad_bn_weight, grad_bn_bias, grad_scale.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
-                                           kept.grad_grad_mul * kept.grad_softmax_exp) +
+                                           live.grad_grad_mul * live.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
-    const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    const T grad_mul_2 = grad_softmax_exp_2 * live.softmax_exp;
     // sum over all uses
-    const T grad_bn_2 = Math::fma(grad_mul_2, scalar.scale, kept.grad_mul * scalar.grad_grad_scale);
+    const T grad_bn_2 = Math::fma(grad_mul_2, scalar.scale, live.grad_mul * scalar.grad_grad_scale);
     // sum over all uses
     const T grad_gemm_2 =
-        Math::fma(grad_bn_2, col.bn_weight, kept.grad_d_bn_weight) * col.d_bn_weight_factor;
+        Math::fma(grad_bn_2, col.bn_weight, live.grad_d_bn_weight) * col.d_bn_weight_factor;
     // sum over all uses
     const T grad_bn_weight_3 =
-        Math::fma(kept.d_grad_gemm_bn_weight, kept.grad_grad_gemm, kept.d_bn_weight * grad_bn_2);
+        Math::fma(live.d_grad_gemm_bn_weight, live.grad_grad_gemm, live.d_bn_weight * grad_bn_2);
     // sum over all uses
-    const T grad_scale_3 = Math::fma(kept.grad_grad_bn, kept.grad_mul, kept.bn * grad_mul_2);
+    const T grad_scale_3 = Math::fma(live.grad_grad_bn, live.grad_mul, live.bn * grad_mul_2);
     out.grad_x = grad_gemm_2;
     out.grad_gemm_bias = grad_gemm_2;
     out.grad_bn_weight = grad_bn_weight_3;

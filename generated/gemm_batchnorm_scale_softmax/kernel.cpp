@@ -54,8 +54,8 @@ void forward_train_sample(const ForwardTrainSampleArgs& args) {
           const typename K::Full full{load(x + x_gap + at + j)};
           const typename K::Col col{load(gemm_bias + begin + j)};
           typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
+          typename K::Live live;
+          K::stage0(full, col, row, scalar, live, out);
           bn_sample_sum_sum[j] += out.bn_sample_sum;
         }
       }
@@ -120,8 +120,8 @@ void forward_train_sums(const ForwardTrainSumsArgs& args) {
           const typename K::Col col{load(gemm_bias + begin + j), bn_sample_sum[begin + j],
                                     bn_near_factor[j]};
           typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
+          typename K::Live live;
+          K::stage0(full, col, row, scalar, live, out);
           bn_column_sum_sum[j] += out.bn_column_sum;
           bn_column_sum_2_sum[j] += out.bn_column_sum_2;
         }
@@ -189,10 +189,10 @@ void forward_train(const ForwardTrainArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_mul_memory(cols);
-    T* const kept_mul = kept_mul_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> live_mul_memory(cols);
+    T* const live_mul = live_mul_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
     const Buffer<T> softmax_max_blocks_memory(blocks);
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
@@ -202,9 +202,9 @@ void forward_train(const ForwardTrainArgs& args) {
     int64_t at = 0;
     int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -214,17 +214,17 @@ void forward_train(const ForwardTrainArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j], bn_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_mul[j] = kept.mul;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_mul[j] = live.mul;
         reduced_softmax_max =
             fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
       }
       softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -234,17 +234,17 @@ void forward_train(const ForwardTrainArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j], bn_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.mul = kept_mul[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
+        typename K::Live live;
+        live.mul = live_mul[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_softmax_exp[j] = live.softmax_exp;
         reduced_softmax_sum += out.softmax_sum;
       }
       softmax_sum_blocks[block] = reduced_softmax_sum;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -253,9 +253,9 @@ void forward_train(const ForwardTrainArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j], bn_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(y + at + j, out.y);
       }
     };
@@ -333,12 +333,12 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_bn_weight_memory(cols);
-    T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
-    const Buffer<T> kept_bn_memory(cols);
-    T* const kept_bn = kept_bn_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> live_d_bn_weight_memory(cols);
+    T* const live_d_bn_weight = live_d_bn_weight_memory.data();
+    const Buffer<T> live_bn_memory(cols);
+    T* const live_bn = live_bn_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
     T* const grad_bn_weight_sum = grad_bn_weight_partial + group * cols;
     std::fill_n(grad_bn_weight_sum, cols, T(0));
     T* const grad_bn_bias_sum = grad_bn_bias_partial + group * cols;
@@ -354,11 +354,11 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -369,20 +369,20 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
         const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j],
                                   d_bn_weight_factor[j], bn_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_d_bn_weight[j] = kept.d_bn_weight;
-        kept_bn[j] = kept.bn;
-        kept_softmax_exp[j] = kept.softmax_exp;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_d_bn_weight[j] = live.d_bn_weight;
+        live_bn[j] = live.bn;
+        live_softmax_exp[j] = live.softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -393,11 +393,11 @@ void backward_train_sums(const BackwardTrainSumsArgs& args) {
         const typename K::Col col{load(gemm_bias + j), load(bn_bias + j), bn_mean[j],
                                   d_bn_weight_factor[j], bn_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        kept.d_bn_weight = kept_d_bn_weight[j];
-        kept.bn = kept_bn[j];
-        K::stage1(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        live.d_bn_weight = live_d_bn_weight[j];
+        live.bn = live_bn[j];
+        K::stage1(full, col, row, scalar, live, out);
         grad_bn_weight_sum[j] += out.grad_bn_weight;
         grad_bn_bias_sum[j] += out.grad_bn_bias;
         grad_scale_row += out.grad_scale;
@@ -495,10 +495,10 @@ void backward_train(const BackwardTrainArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_bn_near_memory(cols);
-    T* const kept_grad_bn_near = kept_grad_bn_near_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
+    const Buffer<T> live_grad_bn_near_memory(cols);
+    T* const live_grad_bn_near = live_grad_bn_near_memory.data();
     T* const grad_gemm_bias_sum = grad_gemm_bias_partial + group * cols;
     std::fill_n(grad_gemm_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
@@ -509,11 +509,11 @@ void backward_train(const BackwardTrainArgs& args) {
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -525,19 +525,19 @@ void backward_train(const BackwardTrainArgs& args) {
                                   grad_bn_column_sum[j], grad_bn_column_sum_2[j], bn_factor[j],
                                   bn_near_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
-        kept_grad_bn_near[j] = kept.grad_bn_near;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_softmax_exp[j] = live.softmax_exp;
+        live_grad_bn_near[j] = live.grad_bn_near;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -548,10 +548,10 @@ void backward_train(const BackwardTrainArgs& args) {
                                   grad_bn_column_sum[j], grad_bn_column_sum_2[j], bn_factor[j],
                                   bn_near_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        kept.grad_bn_near = kept_grad_bn_near[j];
-        K::stage1(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        live.grad_bn_near = live_grad_bn_near[j];
+        K::stage1(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
         grad_gemm_bias_sum[j] += out.grad_gemm_bias;
       }
@@ -640,8 +640,8 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_bn_var_softmax_exp_memory(cols);
-    T* const kept_d_bn_var_softmax_exp = kept_d_bn_var_softmax_exp_memory.data();
+    const Buffer<T> live_d_bn_var_softmax_exp_memory(cols);
+    T* const live_d_bn_var_softmax_exp = live_d_bn_var_softmax_exp_memory.data();
     T* const grad_grad_bn_column_sum_sum = grad_grad_bn_column_sum_partial + group * cols;
     std::fill_n(grad_grad_bn_column_sum_sum, cols, T(0));
     T* const grad_grad_bn_column_sum_2_2_sum = grad_grad_bn_column_sum_2_2_partial + group * cols;
@@ -657,12 +657,12 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
     int64_t grad_y_gap = 0;
     int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -676,21 +676,21 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
             bn_mean[j],          bn_near_factor[j], d_bn_var_factor[j],
             bn_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_d_bn_var_softmax_exp[j] = kept.d_bn_var_softmax_exp;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_d_bn_var_softmax_exp[j] = live.d_bn_var_softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         grad_grad_bn_column_sum_sum[j] += out.grad_grad_bn_column_sum;
         grad_grad_bn_column_sum_2_2_sum[j] += out.grad_grad_bn_column_sum_2_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -703,9 +703,9 @@ void double_backward_train_sums(const DoubleBackwardTrainSumsArgs& args) {
             bn_mean[j],          bn_near_factor[j], d_bn_var_factor[j],
             bn_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.d_bn_var_softmax_exp = kept_d_bn_var_softmax_exp[j];
-        K::stage1(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.d_bn_var_softmax_exp = live_d_bn_var_softmax_exp[j];
+        K::stage1(full, col, row, scalar, live, out);
         grad_bn_var_2_sum[j] += out.grad_bn_var_2;
       }
     };
@@ -830,42 +830,42 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_bn_weight_memory(cols);
-    T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
-    const Buffer<T> kept_d_d_bn_weight_bn_var_memory(cols);
-    T* const kept_d_d_bn_weight_bn_var = kept_d_d_bn_weight_bn_var_memory.data();
-    const Buffer<T> kept_bn_memory(cols);
-    T* const kept_bn = kept_bn_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_d_bn_var_memory(cols);
-    T* const kept_d_bn_var = kept_d_bn_var_memory.data();
-    const Buffer<T> kept_grad_grad_gemm_memory(cols);
-    T* const kept_grad_grad_gemm = kept_grad_grad_gemm_memory.data();
-    const Buffer<T> kept_grad_grad_bn_memory(cols);
-    T* const kept_grad_grad_bn = kept_grad_grad_bn_memory.data();
-    const Buffer<T> kept_grad_grad_mul_memory(cols);
-    T* const kept_grad_grad_mul = kept_grad_grad_mul_memory.data();
-    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
-    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_d_d_bn_var_bn_var_memory(cols);
-    T* const kept_d_d_bn_var_bn_var = kept_d_d_bn_var_bn_var_memory.data();
-    const Buffer<T> kept_grad_softmax_exp_memory(cols);
-    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_mul_memory(cols);
-    T* const kept_grad_mul = kept_grad_mul_memory.data();
-    const Buffer<T> kept_d_grad_bn_mean_bn_weight_memory(cols);
-    T* const kept_d_grad_bn_mean_bn_weight = kept_d_grad_bn_mean_bn_weight_memory.data();
-    const Buffer<T> kept_d_grad_gemm_bn_weight_memory(cols);
-    T* const kept_d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight_memory.data();
-    const Buffer<T> kept_grad_d_bn_var_memory(cols);
-    T* const kept_grad_d_bn_var = kept_grad_d_bn_var_memory.data();
-    const Buffer<T> kept_d_grad_bn_mean_bn_var_memory(cols);
-    T* const kept_d_grad_bn_mean_bn_var = kept_d_grad_bn_mean_bn_var_memory.data();
-    const Buffer<T> kept_d_grad_gemm_bn_var_memory(cols);
-    T* const kept_d_grad_gemm_bn_var = kept_d_grad_gemm_bn_var_memory.data();
-    const Buffer<T> kept_grad_d_bn_weight_memory(cols);
-    T* const kept_grad_d_bn_weight = kept_grad_d_bn_weight_memory.data();
+    const Buffer<T> live_d_bn_weight_memory(cols);
+    T* const live_d_bn_weight = live_d_bn_weight_memory.data();
+    const Buffer<T> live_d_d_bn_weight_bn_var_memory(cols);
+    T* const live_d_d_bn_weight_bn_var = live_d_d_bn_weight_bn_var_memory.data();
+    const Buffer<T> live_bn_memory(cols);
+    T* const live_bn = live_bn_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
+    const Buffer<T> live_d_bn_var_memory(cols);
+    T* const live_d_bn_var = live_d_bn_var_memory.data();
+    const Buffer<T> live_grad_grad_gemm_memory(cols);
+    T* const live_grad_grad_gemm = live_grad_grad_gemm_memory.data();
+    const Buffer<T> live_grad_grad_bn_memory(cols);
+    T* const live_grad_grad_bn = live_grad_grad_bn_memory.data();
+    const Buffer<T> live_grad_grad_mul_memory(cols);
+    T* const live_grad_grad_mul = live_grad_grad_mul_memory.data();
+    const Buffer<T> live_grad_grad_softmax_exp_memory(cols);
+    T* const live_grad_grad_softmax_exp = live_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> live_d_d_bn_var_bn_var_memory(cols);
+    T* const live_d_d_bn_var_bn_var = live_d_d_bn_var_bn_var_memory.data();
+    const Buffer<T> live_grad_softmax_exp_memory(cols);
+    T* const live_grad_softmax_exp = live_grad_softmax_exp_memory.data();
+    const Buffer<T> live_grad_mul_memory(cols);
+    T* const live_grad_mul = live_grad_mul_memory.data();
+    const Buffer<T> live_d_grad_bn_mean_bn_weight_memory(cols);
+    T* const live_d_grad_bn_mean_bn_weight = live_d_grad_bn_mean_bn_weight_memory.data();
+    const Buffer<T> live_d_grad_gemm_bn_weight_memory(cols);
+    T* const live_d_grad_gemm_bn_weight = live_d_grad_gemm_bn_weight_memory.data();
+    const Buffer<T> live_grad_d_bn_var_memory(cols);
+    T* const live_grad_d_bn_var = live_grad_d_bn_var_memory.data();
+    const Buffer<T> live_d_grad_bn_mean_bn_var_memory(cols);
+    T* const live_d_grad_bn_mean_bn_var = live_d_grad_bn_mean_bn_var_memory.data();
+    const Buffer<T> live_d_grad_gemm_bn_var_memory(cols);
+    T* const live_d_grad_gemm_bn_var = live_d_grad_gemm_bn_var_memory.data();
+    const Buffer<T> live_grad_d_bn_weight_memory(cols);
+    T* const live_grad_d_bn_weight = live_grad_d_bn_weight_memory.data();
     T* const grad_bn_weight_sum = grad_bn_weight_partial + group * cols;
     std::fill_n(grad_bn_weight_sum, cols, T(0));
     T* const grad_bn_bias_sum = grad_bn_bias_partial + group * cols;
@@ -890,12 +890,12 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
     int64_t grad_y_gap = 0;
     int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -922,30 +922,30 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
                                   d_d_bn_var_bn_var_factor[j],
                                   grad_bn_mean_3_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_d_bn_weight[j] = kept.d_bn_weight;
-        kept_d_d_bn_weight_bn_var[j] = kept.d_d_bn_weight_bn_var;
-        kept_bn[j] = kept.bn;
-        kept_softmax_exp[j] = kept.softmax_exp;
-        kept_d_bn_var[j] = kept.d_bn_var;
-        kept_grad_grad_gemm[j] = kept.grad_grad_gemm;
-        kept_grad_grad_bn[j] = kept.grad_grad_bn;
-        kept_grad_grad_mul[j] = kept.grad_grad_mul;
-        kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
-        kept_d_d_bn_var_bn_var[j] = kept.d_d_bn_var_bn_var;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_d_bn_weight[j] = live.d_bn_weight;
+        live_d_d_bn_weight_bn_var[j] = live.d_d_bn_weight_bn_var;
+        live_bn[j] = live.bn;
+        live_softmax_exp[j] = live.softmax_exp;
+        live_d_bn_var[j] = live.d_bn_var;
+        live_grad_grad_gemm[j] = live.grad_grad_gemm;
+        live_grad_grad_bn[j] = live.grad_grad_bn;
+        live_grad_grad_mul[j] = live.grad_grad_mul;
+        live_grad_grad_softmax_exp[j] = live.grad_grad_softmax_exp;
+        live_d_d_bn_var_bn_var[j] = live.d_d_bn_var_bn_var;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -971,29 +971,29 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
                                   d_d_bn_var_bn_var_factor[j],
                                   grad_bn_mean_3_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
-        kept_grad_mul[j] = kept.grad_mul;
-        kept_d_grad_bn_mean_bn_weight[j] = kept.d_grad_bn_mean_bn_weight;
-        kept_d_grad_gemm_bn_weight[j] = kept.d_grad_gemm_bn_weight;
-        kept_grad_d_bn_var[j] = kept.grad_d_bn_var;
-        kept_d_grad_bn_mean_bn_var[j] = kept.d_grad_bn_mean_bn_var;
-        kept_d_grad_gemm_bn_var[j] = kept.d_grad_gemm_bn_var;
-        kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        live.grad_grad_softmax_exp = live_grad_grad_softmax_exp[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_grad_softmax_exp[j] = live.grad_softmax_exp;
+        live_grad_mul[j] = live.grad_mul;
+        live_d_grad_bn_mean_bn_weight[j] = live.d_grad_bn_mean_bn_weight;
+        live_d_grad_gemm_bn_weight[j] = live.d_grad_gemm_bn_weight;
+        live_grad_d_bn_var[j] = live.grad_d_bn_var;
+        live_d_grad_bn_mean_bn_var[j] = live.d_grad_bn_mean_bn_var;
+        live_d_grad_gemm_bn_var[j] = live.d_grad_gemm_bn_var;
+        live_grad_d_bn_weight[j] = live.grad_d_bn_weight;
         reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
         store(grad_grad_y + at + j, out.grad_grad_y);
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1019,25 +1019,25 @@ void double_backward_train_sums2(const DoubleBackwardTrainSums2Args& args) {
                                   d_d_bn_var_bn_var_factor[j],
                                   grad_bn_mean_3_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.grad_grad_mul = kept_grad_grad_mul[j];
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
-        kept.softmax_exp = kept_softmax_exp[j];
-        kept.grad_mul = kept_grad_mul[j];
-        kept.d_bn_weight = kept_d_bn_weight[j];
-        kept.d_d_bn_weight_bn_var = kept_d_d_bn_weight_bn_var[j];
-        kept.d_grad_bn_mean_bn_weight = kept_d_grad_bn_mean_bn_weight[j];
-        kept.d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight[j];
-        kept.grad_d_bn_var = kept_grad_d_bn_var[j];
-        kept.grad_grad_gemm = kept_grad_grad_gemm[j];
-        kept.bn = kept_bn[j];
-        kept.grad_grad_bn = kept_grad_grad_bn[j];
-        kept.d_bn_var = kept_d_bn_var[j];
-        kept.d_d_bn_var_bn_var = kept_d_d_bn_var_bn_var[j];
-        kept.d_grad_bn_mean_bn_var = kept_d_grad_bn_mean_bn_var[j];
-        kept.d_grad_gemm_bn_var = kept_d_grad_gemm_bn_var[j];
-        kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.grad_grad_mul = live_grad_grad_mul[j];
+        live.grad_softmax_exp = live_grad_softmax_exp[j];
+        live.softmax_exp = live_softmax_exp[j];
+        live.grad_mul = live_grad_mul[j];
+        live.d_bn_weight = live_d_bn_weight[j];
+        live.d_d_bn_weight_bn_var = live_d_d_bn_weight_bn_var[j];
+        live.d_grad_bn_mean_bn_weight = live_d_grad_bn_mean_bn_weight[j];
+        live.d_grad_gemm_bn_weight = live_d_grad_gemm_bn_weight[j];
+        live.grad_d_bn_var = live_grad_d_bn_var[j];
+        live.grad_grad_gemm = live_grad_grad_gemm[j];
+        live.bn = live_bn[j];
+        live.grad_grad_bn = live_grad_grad_bn[j];
+        live.d_bn_var = live_d_bn_var[j];
+        live.d_d_bn_var_bn_var = live_d_d_bn_var_bn_var[j];
+        live.d_grad_bn_mean_bn_var = live_d_grad_bn_mean_bn_var[j];
+        live.d_grad_gemm_bn_var = live_d_grad_gemm_bn_var[j];
+        live.grad_d_bn_weight = live_grad_d_bn_weight[j];
+        K::stage2(full, col, row, scalar, live, out);
         grad_bn_weight_sum[j] += out.grad_bn_weight;
         grad_bn_bias_sum[j] += out.grad_bn_bias;
         grad_bn_var_4_sum[j] += out.grad_bn_var_4;
@@ -1149,22 +1149,22 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_grad_mul_memory(cols);
-    T* const kept_grad_grad_mul = kept_grad_grad_mul_memory.data();
-    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
-    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_bn_near_2_memory(cols);
-    T* const kept_grad_bn_near_2 = kept_grad_bn_near_2_memory.data();
-    const Buffer<T> kept_grad_softmax_exp_memory(cols);
-    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_mul_memory(cols);
-    T* const kept_grad_mul = kept_grad_mul_memory.data();
-    const Buffer<T> kept_grad_d_bn_var_memory(cols);
-    T* const kept_grad_d_bn_var = kept_grad_d_bn_var_memory.data();
-    const Buffer<T> kept_grad_d_bn_weight_memory(cols);
-    T* const kept_grad_d_bn_weight = kept_grad_d_bn_weight_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
+    const Buffer<T> live_grad_grad_mul_memory(cols);
+    T* const live_grad_grad_mul = live_grad_grad_mul_memory.data();
+    const Buffer<T> live_grad_grad_softmax_exp_memory(cols);
+    T* const live_grad_grad_softmax_exp = live_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> live_grad_bn_near_2_memory(cols);
+    T* const live_grad_bn_near_2 = live_grad_bn_near_2_memory.data();
+    const Buffer<T> live_grad_softmax_exp_memory(cols);
+    T* const live_grad_softmax_exp = live_grad_softmax_exp_memory.data();
+    const Buffer<T> live_grad_mul_memory(cols);
+    T* const live_grad_mul = live_grad_mul_memory.data();
+    const Buffer<T> live_grad_d_bn_var_memory(cols);
+    T* const live_grad_d_bn_var = live_grad_d_bn_var_memory.data();
+    const Buffer<T> live_grad_d_bn_weight_memory(cols);
+    T* const live_grad_d_bn_weight = live_grad_d_bn_weight_memory.data();
     T* const grad_gemm_bias_sum = grad_gemm_bias_partial + group * cols;
     std::fill_n(grad_gemm_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
@@ -1180,12 +1180,12 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     int64_t grad_y_gap = 0;
     int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1211,24 +1211,24 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
                                   grad_grad_bn_factor[j],
                                   bn_near_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
-        kept_grad_grad_mul[j] = kept.grad_grad_mul;
-        kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
-        kept_grad_bn_near_2[j] = kept.grad_bn_near_2;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_softmax_exp[j] = live.softmax_exp;
+        live_grad_grad_mul[j] = live.grad_grad_mul;
+        live_grad_grad_softmax_exp[j] = live.grad_grad_softmax_exp;
+        live_grad_bn_near_2[j] = live.grad_bn_near_2;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1253,24 +1253,24 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
                                   grad_grad_bn_factor[j],
                                   bn_near_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
-        kept_grad_mul[j] = kept.grad_mul;
-        kept_grad_d_bn_var[j] = kept.grad_d_bn_var;
-        kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        live.grad_grad_softmax_exp = live_grad_grad_softmax_exp[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_grad_softmax_exp[j] = live.grad_softmax_exp;
+        live_grad_mul[j] = live.grad_mul;
+        live_grad_d_bn_var[j] = live.grad_d_bn_var;
+        live_grad_d_bn_weight[j] = live.grad_d_bn_weight;
         reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1294,15 +1294,15 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
                                   grad_grad_bn_factor[j],
                                   bn_near_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.grad_grad_mul = kept_grad_grad_mul[j];
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
-        kept.softmax_exp = kept_softmax_exp[j];
-        kept.grad_mul = kept_grad_mul[j];
-        kept.grad_bn_near_2 = kept_grad_bn_near_2[j];
-        kept.grad_d_bn_var = kept_grad_d_bn_var[j];
-        kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.grad_grad_mul = live_grad_grad_mul[j];
+        live.grad_softmax_exp = live_grad_softmax_exp[j];
+        live.softmax_exp = live_softmax_exp[j];
+        live.grad_mul = live_grad_mul[j];
+        live.grad_bn_near_2 = live_grad_bn_near_2[j];
+        live.grad_d_bn_var = live_grad_d_bn_var[j];
+        live.grad_d_bn_weight = live_grad_d_bn_weight[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
         grad_gemm_bias_sum[j] += out.grad_gemm_bias;
       }
@@ -1372,10 +1372,10 @@ void forward_eval(const ForwardEvalArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_mul_memory(cols);
-    T* const kept_mul = kept_mul_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> live_mul_memory(cols);
+    T* const live_mul = live_mul_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
     const Buffer<T> softmax_max_blocks_memory(blocks);
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
@@ -1385,9 +1385,9 @@ void forward_eval(const ForwardEvalArgs& args) {
     int64_t at = 0;
     int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1398,17 +1398,17 @@ void forward_eval(const ForwardEvalArgs& args) {
         const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
                                   bn_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_mul[j] = kept.mul;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_mul[j] = live.mul;
         reduced_softmax_max =
             fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
       }
       softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1419,17 +1419,17 @@ void forward_eval(const ForwardEvalArgs& args) {
         const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
                                   bn_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.mul = kept_mul[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
+        typename K::Live live;
+        live.mul = live_mul[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_softmax_exp[j] = live.softmax_exp;
         reduced_softmax_sum += out.softmax_sum;
       }
       softmax_sum_blocks[block] = reduced_softmax_sum;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1439,9 +1439,9 @@ void forward_eval(const ForwardEvalArgs& args) {
         const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
                                   bn_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(y + at + j, out.y);
       }
     };
@@ -1521,12 +1521,12 @@ void backward_eval(const BackwardEvalArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_bn_memory(cols);
-    T* const kept_bn = kept_bn_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_d_bn_weight_memory(cols);
-    T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
+    const Buffer<T> live_bn_memory(cols);
+    T* const live_bn = live_bn_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
+    const Buffer<T> live_d_bn_weight_memory(cols);
+    T* const live_d_bn_weight = live_d_bn_weight_memory.data();
     T* const grad_gemm_bias_sum = grad_gemm_bias_partial + group * cols;
     std::fill_n(grad_gemm_bias_sum, cols, T(0));
     T* const grad_bn_weight_sum = grad_bn_weight_partial + group * cols;
@@ -1544,11 +1544,11 @@ void backward_eval(const BackwardEvalArgs& args) {
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1559,20 +1559,20 @@ void backward_eval(const BackwardEvalArgs& args) {
         const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
                                   bn_factor[j], d_bn_weight_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_bn[j] = kept.bn;
-        kept_softmax_exp[j] = kept.softmax_exp;
-        kept_d_bn_weight[j] = kept.d_bn_weight;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_bn[j] = live.bn;
+        live_softmax_exp[j] = live.softmax_exp;
+        live_d_bn_weight[j] = live.d_bn_weight;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1583,11 +1583,11 @@ void backward_eval(const BackwardEvalArgs& args) {
         const typename K::Col col{load(gemm_bias + j), load(bn_running_mean + j), load(bn_bias + j),
                                   bn_factor[j], d_bn_weight_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        kept.d_bn_weight = kept_d_bn_weight[j];
-        kept.bn = kept_bn[j];
-        K::stage1(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        live.d_bn_weight = live_d_bn_weight[j];
+        live.bn = live_bn[j];
+        K::stage1(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
         grad_gemm_bias_sum[j] += out.grad_gemm_bias;
         grad_bn_weight_sum[j] += out.grad_bn_weight;
@@ -1685,28 +1685,28 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_bn_memory(cols);
-    T* const kept_bn = kept_bn_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_d_bn_weight_memory(cols);
-    T* const kept_d_bn_weight = kept_d_bn_weight_memory.data();
-    const Buffer<T> kept_grad_grad_gemm_memory(cols);
-    T* const kept_grad_grad_gemm = kept_grad_grad_gemm_memory.data();
-    const Buffer<T> kept_grad_grad_bn_memory(cols);
-    T* const kept_grad_grad_bn = kept_grad_grad_bn_memory.data();
-    const Buffer<T> kept_grad_grad_mul_memory(cols);
-    T* const kept_grad_grad_mul = kept_grad_grad_mul_memory.data();
-    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
-    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_softmax_exp_memory(cols);
-    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_mul_memory(cols);
-    T* const kept_grad_mul = kept_grad_mul_memory.data();
-    const Buffer<T> kept_grad_d_bn_weight_memory(cols);
-    T* const kept_grad_d_bn_weight = kept_grad_d_bn_weight_memory.data();
-    const Buffer<T> kept_d_grad_gemm_bn_weight_memory(cols);
-    T* const kept_d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight_memory.data();
+    const Buffer<T> live_bn_memory(cols);
+    T* const live_bn = live_bn_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
+    const Buffer<T> live_d_bn_weight_memory(cols);
+    T* const live_d_bn_weight = live_d_bn_weight_memory.data();
+    const Buffer<T> live_grad_grad_gemm_memory(cols);
+    T* const live_grad_grad_gemm = live_grad_grad_gemm_memory.data();
+    const Buffer<T> live_grad_grad_bn_memory(cols);
+    T* const live_grad_grad_bn = live_grad_grad_bn_memory.data();
+    const Buffer<T> live_grad_grad_mul_memory(cols);
+    T* const live_grad_grad_mul = live_grad_grad_mul_memory.data();
+    const Buffer<T> live_grad_grad_softmax_exp_memory(cols);
+    T* const live_grad_grad_softmax_exp = live_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> live_grad_softmax_exp_memory(cols);
+    T* const live_grad_softmax_exp = live_grad_softmax_exp_memory.data();
+    const Buffer<T> live_grad_mul_memory(cols);
+    T* const live_grad_mul = live_grad_mul_memory.data();
+    const Buffer<T> live_grad_d_bn_weight_memory(cols);
+    T* const live_grad_d_bn_weight = live_grad_d_bn_weight_memory.data();
+    const Buffer<T> live_d_grad_gemm_bn_weight_memory(cols);
+    T* const live_d_grad_gemm_bn_weight = live_d_grad_gemm_bn_weight_memory.data();
     T* const grad_gemm_bias_sum = grad_gemm_bias_partial + group * cols;
     std::fill_n(grad_gemm_bias_sum, cols, T(0));
     T* const grad_bn_weight_sum = grad_bn_weight_partial + group * cols;
@@ -1729,12 +1729,12 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     int64_t grad_y_gap = 0;
     int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1750,27 +1750,27 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
                                   load(grad_grad_bn_bias + j),   bn_factor[j],
                                   d_bn_weight_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_bn[j] = kept.bn;
-        kept_softmax_exp[j] = kept.softmax_exp;
-        kept_d_bn_weight[j] = kept.d_bn_weight;
-        kept_grad_grad_gemm[j] = kept.grad_grad_gemm;
-        kept_grad_grad_bn[j] = kept.grad_grad_bn;
-        kept_grad_grad_mul[j] = kept.grad_grad_mul;
-        kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_bn[j] = live.bn;
+        live_softmax_exp[j] = live.softmax_exp;
+        live_d_bn_weight[j] = live.d_bn_weight;
+        live_grad_grad_gemm[j] = live.grad_grad_gemm;
+        live_grad_grad_bn[j] = live.grad_grad_bn;
+        live_grad_grad_mul[j] = live.grad_grad_mul;
+        live_grad_grad_softmax_exp[j] = live.grad_grad_softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1785,25 +1785,25 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
                                   load(grad_grad_bn_bias + j),   bn_factor[j],
                                   d_bn_weight_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
-        kept_grad_mul[j] = kept.grad_mul;
-        kept_grad_d_bn_weight[j] = kept.grad_d_bn_weight;
-        kept_d_grad_gemm_bn_weight[j] = kept.d_grad_gemm_bn_weight;
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        live.grad_grad_softmax_exp = live_grad_grad_softmax_exp[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_grad_softmax_exp[j] = live.grad_softmax_exp;
+        live_grad_mul[j] = live.grad_mul;
+        live_grad_d_bn_weight[j] = live.grad_d_bn_weight;
+        live_d_grad_gemm_bn_weight[j] = live.d_grad_gemm_bn_weight;
         reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
         store(grad_grad_y + at + j, out.grad_grad_y);
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -1818,18 +1818,18 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
                                   load(grad_grad_bn_bias + j),   bn_factor[j],
                                   d_bn_weight_factor[j]};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.grad_grad_mul = kept_grad_grad_mul[j];
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
-        kept.softmax_exp = kept_softmax_exp[j];
-        kept.grad_mul = kept_grad_mul[j];
-        kept.grad_d_bn_weight = kept_grad_d_bn_weight[j];
-        kept.d_bn_weight = kept_d_bn_weight[j];
-        kept.d_grad_gemm_bn_weight = kept_d_grad_gemm_bn_weight[j];
-        kept.grad_grad_gemm = kept_grad_grad_gemm[j];
-        kept.bn = kept_bn[j];
-        kept.grad_grad_bn = kept_grad_grad_bn[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.grad_grad_mul = live_grad_grad_mul[j];
+        live.grad_softmax_exp = live_grad_softmax_exp[j];
+        live.softmax_exp = live_softmax_exp[j];
+        live.grad_mul = live_grad_mul[j];
+        live.grad_d_bn_weight = live_grad_d_bn_weight[j];
+        live.d_bn_weight = live_d_bn_weight[j];
+        live.d_grad_gemm_bn_weight = live_d_grad_gemm_bn_weight[j];
+        live.grad_grad_gemm = live_grad_grad_gemm[j];
+        live.bn = live_bn[j];
+        live.grad_grad_bn = live_grad_grad_bn[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
         grad_gemm_bias_sum[j] += out.grad_gemm_bias;
         grad_bn_weight_sum[j] += out.grad_bn_weight;

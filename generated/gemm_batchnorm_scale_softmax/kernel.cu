@@ -76,9 +76,9 @@ __global__ void __launch_bounds__(ForwardTrainSampleLaunch::block)
           }
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            typename K::Kept kept;
+            typename K::Live live;
             typename K::Out out;
-            K::stage0(full[v], col[v], row, scalar, kept, out);
+            K::stage0(full[v], col[v], row, scalar, live, out);
 
             bn_sample_sum_sum[v] += out.bn_sample_sum;
           }
@@ -245,9 +245,9 @@ __global__ void __launch_bounds__(ForwardTrainSumsLaunch::block)
           }
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            typename K::Kept kept;
+            typename K::Live live;
             typename K::Out out;
-            K::stage0(full[v], col[v], row, scalar, kept, out);
+            K::stage0(full[v], col[v], row, scalar, live, out);
 
             bn_column_sum_sum[v] += out.bn_column_sum;
             bn_column_sum_2_sum[v] += out.bn_column_sum_2;
@@ -427,7 +427,7 @@ struct ForwardTrainLaunch {
 };
 
 // What forward_train holds of a row.
-struct ForwardTrainHolds : ForwardTrainLaunch {
+struct ForwardTrainLive : ForwardTrainLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -446,7 +446,7 @@ struct ForwardTrainHolds : ForwardTrainLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    forward_train_held(ForwardTrainArgs args, [[maybe_unused]] uint64_t policy) {
+    forward_train_resident(ForwardTrainArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -503,17 +503,17 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   };
   fetch(begin + int(threadIdx.y));
   // A thread's columns are the same in every row, and too many bytes to be read again.
-  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_mean_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
+  fusegen::Packed<S, V> gemm_bias_live[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_live[ITEMS]{};
+  fusegen::Packed<T, V> bn_mean_live[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_live[ITEMS]{};
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     if (column(item) < int(cols)) {
-      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
-      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
-      bn_mean_held[item] = fusegen::load_packed<V>(bn_mean + column(item));
-      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
+      gemm_bias_live[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_bias_live[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      bn_mean_live[item] = fusegen::load_packed<V>(bn_mean + column(item));
+      bn_factor_live[item] = fusegen::load_packed<V>(bn_factor + column(item));
     }
   }
 
@@ -528,7 +528,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     typename K::Row row{};
 
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 
 #pragma unroll
@@ -544,14 +544,14 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].x = x_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(gemm_bias_live[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_live[item]);
+        fusegen::forget(bn_bias_live[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_live[item]);
+        fusegen::forget(bn_mean_live[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_live[item]);
+        fusegen::forget(bn_factor_live[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_live[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -562,7 +562,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
@@ -581,7 +581,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
@@ -601,7 +601,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if (c < end) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          kept[item * V + v].softmax_exp *= rescale;
+          live[item * V + v].softmax_exp *= rescale;
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
@@ -609,7 +609,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_vector(y_from + item * apart, y_v);
@@ -717,7 +717,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
       // The maximum of what the thread has seen, and its sums relative to that.
       const T known = reduced_softmax_max;
 #pragma unroll
@@ -725,7 +725,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
@@ -741,7 +741,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
@@ -787,7 +787,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -796,9 +796,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_at_once(y + at, y_v);
@@ -817,23 +817,26 @@ struct ForwardTrainRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<ForwardTrainHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<ForwardTrainLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(forward_train_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(forward_train_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_train_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(
+            forward_train_resident<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(
-            forward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+        return f(forward_train_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                        Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
-      case fusegen::RowForm::cluster:
         return f(
-            forward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
+            forward_train_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(forward_train_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                        Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_train_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(forward_train_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                        Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -861,7 +864,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardTrainPlan sized(const ForwardTrainArgs& args) {
-    using Held = fusegen::HeldRow<ForwardTrainHolds>;
+    using Resident = fusegen::ResidentRow<ForwardTrainLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -869,19 +872,19 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = ForwardTrainHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = ForwardTrainLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = std::min(ForwardTrainLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -967,7 +970,7 @@ struct BackwardTrainSumsLaunch {
 };
 
 // What backward_train_sums holds of a row.
-struct BackwardTrainSumsHolds : BackwardTrainSumsLaunch {
+struct BackwardTrainSumsLive : BackwardTrainSumsLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 2;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -985,10 +988,10 @@ struct BackwardTrainSumsHolds : BackwardTrainSumsLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_train_sums_held(BackwardTrainSumsArgs args, [[maybe_unused]] uint64_t policy,
-                             fusegen::compute_t<S>* grad_bn_weight_partial,
-                             fusegen::compute_t<S>* grad_bn_bias_partial,
-                             fusegen::compute_t<S>* grad_scale_partial) {
+    backward_train_sums_resident(BackwardTrainSumsArgs args, [[maybe_unused]] uint64_t policy,
+                                 fusegen::compute_t<S>* grad_bn_weight_partial,
+                                 fusegen::compute_t<S>* grad_bn_bias_partial,
+                                 fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrainSums<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -1025,18 +1028,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<BackwardTrainSumsHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
-                                                                   ITEMS>::value;
+      fusegen::ResidentRow<BackwardTrainSumsLive>::template HasLiveSums<S, V, THREADS, BLOCKS,
+                                                                        ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_bn_weight_sum(place, thread, threads);
   grad_bn_weight_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   Sums grad_bn_bias_sum(place, thread, threads);
   grad_bn_bias_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -1063,19 +1066,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   };
   fetch(begin + int(threadIdx.y));
   // A thread's columns are the same in every row, and too many bytes to be read again.
-  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_mean_held[ITEMS]{};
-  fusegen::Packed<T, V> d_bn_weight_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
+  fusegen::Packed<S, V> gemm_bias_live[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_live[ITEMS]{};
+  fusegen::Packed<T, V> bn_mean_live[ITEMS]{};
+  fusegen::Packed<T, V> d_bn_weight_factor_live[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_live[ITEMS]{};
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     if (column(item) < int(cols)) {
-      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
-      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
-      bn_mean_held[item] = fusegen::load_packed<V>(bn_mean + column(item));
-      d_bn_weight_factor_held[item] = fusegen::load_packed<V>(d_bn_weight_factor + column(item));
-      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
+      gemm_bias_live[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_bias_live[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      bn_mean_live[item] = fusegen::load_packed<V>(bn_mean + column(item));
+      d_bn_weight_factor_live[item] = fusegen::load_packed<V>(d_bn_weight_factor + column(item));
+      bn_factor_live[item] = fusegen::load_packed<V>(bn_factor + column(item));
     }
   }
 
@@ -1094,7 +1097,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
 
@@ -1115,16 +1118,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(gemm_bias_live[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_live[item]);
+        fusegen::forget(bn_bias_live[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_live[item]);
+        fusegen::forget(bn_mean_live[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_live[item]);
+        fusegen::forget(d_bn_weight_factor_live[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_live[item]);
+        fusegen::forget(bn_factor_live[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_live[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -1136,7 +1139,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -1165,7 +1168,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_scale_total += out.grad_scale;
           grad_bn_weight_v.value[v] = out.grad_bn_weight;
           grad_bn_bias_v.value[v] = out.grad_bn_bias;
@@ -1311,7 +1314,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1319,7 +1322,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -1361,7 +1364,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1371,8 +1374,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_scale_total += out.grad_scale;
           grad_bn_weight_v.value[v] = out.grad_bn_weight;
           grad_bn_bias_v.value[v] = out.grad_bn_bias;
@@ -1392,28 +1395,30 @@ struct BackwardTrainSumsRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<BackwardTrainSumsHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<BackwardTrainSumsLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(backward_train_sums_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(backward_train_sums_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_train_sums_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(backward_train_sums_resident<S, V, Resident::warp_items<S, V>(), 256, 1,
+                                              Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_train_sums_held<S, V, Held::block_items<S, V>(), 512, resident,
-                                          Holders::block>);
+        return f(backward_train_sums_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                              Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(
-            backward_train_sums_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(backward_train_sums_resident<S, V, Resident::large_items<S, V>(), full, 1,
+                                              Holders::block>);
       case fusegen::RowForm::full_block:
-        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
-          return f(backward_train_sums_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Resident::items<S, V>() > Resident::large_items<S, V>())
+          return f(
+              backward_train_sums_resident<S, V, Resident::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_train_sums_held<S, V, Held::cluster_items<S, V>(), 512, resident,
-                                          Holders::cluster>);
+        return f(backward_train_sums_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                              Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(
-            backward_train_sums_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(backward_train_sums_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                              Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_train_sums_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1443,7 +1448,7 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardTrainSumsPlan sized(const BackwardTrainSumsArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<BackwardTrainSumsHolds>;
+    using Resident = fusegen::ResidentRow<BackwardTrainSumsLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1451,24 +1456,24 @@ struct BackwardTrainSumsPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = BackwardTrainSumsHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = BackwardTrainSumsLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardTrainSumsLaunch::cluster;
     needs.preferred = std::min(BackwardTrainSumsLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 2;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = BackwardTrainSumsHolds::sums;
-    needs.bytes = BackwardTrainSumsHolds::bytes<S>();
+    needs.live_sums = BackwardTrainSumsLive::sums;
+    needs.bytes = BackwardTrainSumsLive::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     BackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1589,7 +1594,7 @@ struct BackwardTrainLaunch {
 };
 
 // What backward_train holds of a row.
-struct BackwardTrainHolds : BackwardTrainLaunch {
+struct BackwardTrainLive : BackwardTrainLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 1;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -1607,8 +1612,8 @@ struct BackwardTrainHolds : BackwardTrainLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_train_held(BackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
-                        fusegen::compute_t<S>* grad_gemm_bias_partial) {
+    backward_train_resident(BackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
+                            fusegen::compute_t<S>* grad_gemm_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -1652,14 +1657,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<BackwardTrainHolds>::template HoldsSums<S, V, THREADS, BLOCKS, ITEMS>::value;
+      fusegen::ResidentRow<BackwardTrainLive>::template HasLiveSums<S, V, THREADS, BLOCKS,
+                                                                    ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_gemm_bias_sum(place, thread, threads);
   grad_gemm_bias_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -1686,24 +1692,24 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   };
   fetch(begin + int(threadIdx.y));
   // A thread's columns are the same in every row, and too many bytes to be read again.
-  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_mean_held[ITEMS]{};
-  fusegen::Packed<T, V> grad_bn_column_sum_held[ITEMS]{};
-  fusegen::Packed<T, V> grad_bn_column_sum_2_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_near_factor_held[ITEMS]{};
+  fusegen::Packed<S, V> gemm_bias_live[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_live[ITEMS]{};
+  fusegen::Packed<T, V> bn_mean_live[ITEMS]{};
+  fusegen::Packed<T, V> grad_bn_column_sum_live[ITEMS]{};
+  fusegen::Packed<T, V> grad_bn_column_sum_2_live[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_live[ITEMS]{};
+  fusegen::Packed<T, V> bn_near_factor_live[ITEMS]{};
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     if (column(item) < int(cols)) {
-      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
-      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
-      bn_mean_held[item] = fusegen::load_packed<V>(bn_mean + column(item));
-      grad_bn_column_sum_held[item] = fusegen::load_packed<V>(grad_bn_column_sum + column(item));
-      grad_bn_column_sum_2_held[item] =
+      gemm_bias_live[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_bias_live[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      bn_mean_live[item] = fusegen::load_packed<V>(bn_mean + column(item));
+      grad_bn_column_sum_live[item] = fusegen::load_packed<V>(grad_bn_column_sum + column(item));
+      grad_bn_column_sum_2_live[item] =
           fusegen::load_packed<V>(grad_bn_column_sum_2 + column(item));
-      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
-      bn_near_factor_held[item] = fusegen::load_packed<V>(bn_near_factor + column(item));
+      bn_factor_live[item] = fusegen::load_packed<V>(bn_factor + column(item));
+      bn_near_factor_live[item] = fusegen::load_packed<V>(bn_near_factor + column(item));
     }
   }
 
@@ -1722,7 +1728,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
 
@@ -1743,20 +1749,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(grad_bn_column_sum_held[item]);
-        const auto grad_bn_column_sum_v = fusegen::unpack(grad_bn_column_sum_held[item]);
-        fusegen::forget(grad_bn_column_sum_2_held[item]);
-        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(bn_near_factor_held[item]);
-        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
+        fusegen::forget(gemm_bias_live[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_live[item]);
+        fusegen::forget(bn_bias_live[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_live[item]);
+        fusegen::forget(bn_mean_live[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_live[item]);
+        fusegen::forget(grad_bn_column_sum_live[item]);
+        const auto grad_bn_column_sum_v = fusegen::unpack(grad_bn_column_sum_live[item]);
+        fusegen::forget(grad_bn_column_sum_2_live[item]);
+        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_live[item]);
+        fusegen::forget(bn_factor_live[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_live[item]);
+        fusegen::forget(bn_near_factor_live[item]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_live[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -1770,7 +1776,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -1794,20 +1800,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(grad_bn_column_sum_held[item]);
-        const auto grad_bn_column_sum_v = fusegen::unpack(grad_bn_column_sum_held[item]);
-        fusegen::forget(grad_bn_column_sum_2_held[item]);
-        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(bn_near_factor_held[item]);
-        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
+        fusegen::forget(gemm_bias_live[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_live[item]);
+        fusegen::forget(bn_bias_live[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_live[item]);
+        fusegen::forget(bn_mean_live[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_live[item]);
+        fusegen::forget(grad_bn_column_sum_live[item]);
+        const auto grad_bn_column_sum_v = fusegen::unpack(grad_bn_column_sum_live[item]);
+        fusegen::forget(grad_bn_column_sum_2_live[item]);
+        const auto grad_bn_column_sum_2_v = fusegen::unpack(grad_bn_column_sum_2_live[item]);
+        fusegen::forget(bn_factor_live[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_live[item]);
+        fusegen::forget(bn_near_factor_live[item]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_live[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -1823,7 +1829,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
         }
@@ -1972,7 +1978,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1980,7 +1986,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -2026,7 +2032,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -2036,8 +2042,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
         }
@@ -2053,26 +2059,29 @@ struct BackwardTrainRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<BackwardTrainHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<BackwardTrainLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(backward_train_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_train_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
-      case fusegen::RowForm::block:
         return f(
-            backward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+            backward_train_resident<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
+      case fusegen::RowForm::block:
+        return f(backward_train_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                         Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(
+            backward_train_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::full_block:
-        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
-          return f(backward_train_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Resident::items<S, V>() > Resident::large_items<S, V>())
+          return f(backward_train_resident<S, V, Resident::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
-                                     Holders::cluster>);
+        return f(backward_train_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                         Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_train_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(backward_train_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                         Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -2105,7 +2114,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardTrainPlan sized(const BackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<BackwardTrainHolds>;
+    using Resident = fusegen::ResidentRow<BackwardTrainLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -2113,24 +2122,24 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = BackwardTrainHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = BackwardTrainLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = std::min(BackwardTrainLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = BackwardTrainHolds::sums;
-    needs.bytes = BackwardTrainHolds::bytes<S>();
+    needs.live_sums = BackwardTrainLive::sums;
+    needs.bytes = BackwardTrainLive::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -2235,7 +2244,7 @@ struct DoubleBackwardTrainSumsLaunch {
 };
 
 // What double_backward_train_sums holds of a row.
-struct DoubleBackwardTrainSumsHolds : DoubleBackwardTrainSumsLaunch {
+struct DoubleBackwardTrainSumsLive : DoubleBackwardTrainSumsLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 3;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -2253,11 +2262,11 @@ struct DoubleBackwardTrainSumsHolds : DoubleBackwardTrainSumsLaunch {
 // write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_train_sums_held(DoubleBackwardTrainSumsArgs args,
-                                    [[maybe_unused]] uint64_t policy,
-                                    fusegen::compute_t<S>* grad_grad_bn_column_sum_partial,
-                                    fusegen::compute_t<S>* grad_grad_bn_column_sum_2_2_partial,
-                                    fusegen::compute_t<S>* grad_bn_var_2_partial) {
+    double_backward_train_sums_resident(DoubleBackwardTrainSumsArgs args,
+                                        [[maybe_unused]] uint64_t policy,
+                                        fusegen::compute_t<S>* grad_grad_bn_column_sum_partial,
+                                        fusegen::compute_t<S>* grad_grad_bn_column_sum_2_2_partial,
+                                        fusegen::compute_t<S>* grad_bn_var_2_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrainSums<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -2301,21 +2310,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<DoubleBackwardTrainSumsHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
-                                                                         ITEMS>::value;
+      fusegen::ResidentRow<DoubleBackwardTrainSumsLive>::template HasLiveSums<S, V, THREADS, BLOCKS,
+                                                                              ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_grad_bn_column_sum_sum(place, thread, threads);
   grad_grad_bn_column_sum_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   Sums grad_grad_bn_column_sum_2_2_sum(place, thread, threads);
   grad_grad_bn_column_sum_2_2_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   Sums grad_bn_var_2_sum(place, thread, threads);
   grad_bn_var_2_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -2348,23 +2357,23 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   };
   fetch(begin + int(threadIdx.y));
   // A thread's columns are the same in every row, and too many bytes to be read again.
-  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> grad_grad_gemm_bias_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_mean_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_near_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> d_bn_var_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
+  fusegen::Packed<S, V> gemm_bias_live[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_live[ITEMS]{};
+  fusegen::Packed<S, V> grad_grad_gemm_bias_live[ITEMS]{};
+  fusegen::Packed<T, V> bn_mean_live[ITEMS]{};
+  fusegen::Packed<T, V> bn_near_factor_live[ITEMS]{};
+  fusegen::Packed<T, V> d_bn_var_factor_live[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_live[ITEMS]{};
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     if (column(item) < int(cols)) {
-      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
-      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
-      grad_grad_gemm_bias_held[item] = fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
-      bn_mean_held[item] = fusegen::load_packed<V>(bn_mean + column(item));
-      bn_near_factor_held[item] = fusegen::load_packed<V>(bn_near_factor + column(item));
-      d_bn_var_factor_held[item] = fusegen::load_packed<V>(d_bn_var_factor + column(item));
-      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
+      gemm_bias_live[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_bias_live[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      grad_grad_gemm_bias_live[item] = fusegen::load_packed<V>(grad_grad_gemm_bias + column(item));
+      bn_mean_live[item] = fusegen::load_packed<V>(bn_mean + column(item));
+      bn_near_factor_live[item] = fusegen::load_packed<V>(bn_near_factor + column(item));
+      d_bn_var_factor_live[item] = fusegen::load_packed<V>(d_bn_var_factor + column(item));
+      bn_factor_live[item] = fusegen::load_packed<V>(bn_factor + column(item));
     }
   }
 
@@ -2388,7 +2397,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
 
@@ -2413,20 +2422,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_grad_x = grad_grad_x_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(grad_grad_gemm_bias_held[item]);
-        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_held[item]);
-        fusegen::forget(bn_mean_held[item]);
-        const auto bn_mean_v = fusegen::unpack(bn_mean_held[item]);
-        fusegen::forget(bn_near_factor_held[item]);
-        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_held[item]);
-        fusegen::forget(d_bn_var_factor_held[item]);
-        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
+        fusegen::forget(gemm_bias_live[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_live[item]);
+        fusegen::forget(bn_bias_live[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_live[item]);
+        fusegen::forget(grad_grad_gemm_bias_live[item]);
+        const auto grad_grad_gemm_bias_v = fusegen::unpack(grad_grad_gemm_bias_live[item]);
+        fusegen::forget(bn_mean_live[item]);
+        const auto bn_mean_v = fusegen::unpack(bn_mean_live[item]);
+        fusegen::forget(bn_near_factor_live[item]);
+        const auto bn_near_factor_v = fusegen::unpack(bn_near_factor_live[item]);
+        fusegen::forget(d_bn_var_factor_live[item]);
+        const auto d_bn_var_factor_v = fusegen::unpack(d_bn_var_factor_live[item]);
+        fusegen::forget(bn_factor_live[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_live[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -2442,7 +2451,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           grad_grad_bn_column_sum_v.value[v] = out.grad_grad_bn_column_sum;
@@ -2474,7 +2483,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
 
           grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
         }
@@ -2639,7 +2648,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -2649,7 +2658,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           grad_grad_bn_column_sum_v.value[v] = out.grad_grad_bn_column_sum;
@@ -2703,7 +2712,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -2712,8 +2721,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
 
           grad_bn_var_2_v.value[v] = out.grad_bn_var_2;
         }
@@ -2728,30 +2737,30 @@ struct DoubleBackwardTrainSumsRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<DoubleBackwardTrainSumsHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<DoubleBackwardTrainSumsLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(double_backward_train_sums_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(double_backward_train_sums_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_train_sums_held<S, V, Held::warp_items<S, V>(), 256, 1,
-                                                 Holders::lanes>);
+        return f(double_backward_train_sums_resident<S, V, Resident::warp_items<S, V>(), 256, 1,
+                                                     Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_train_sums_held<S, V, Held::block_items<S, V>(), 512, resident,
-                                                 Holders::block>);
+        return f(double_backward_train_sums_resident<S, V, Resident::block_items<S, V>(), 512,
+                                                     resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_train_sums_held<S, V, Held::large_items<S, V>(), full, 1,
-                                                 Holders::block>);
+        return f(double_backward_train_sums_resident<S, V, Resident::large_items<S, V>(), full, 1,
+                                                     Holders::block>);
       case fusegen::RowForm::full_block:
-        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
-          return f(
-              double_backward_train_sums_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Resident::items<S, V>() > Resident::large_items<S, V>())
+          return f(double_backward_train_sums_resident<S, V, Resident::items<S, V>(), full, 1,
+                                                       Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_sums_held<S, V, Held::cluster_items<S, V>(), 512, resident,
-                                                 Holders::cluster>);
+        return f(double_backward_train_sums_resident<S, V, Resident::cluster_items<S, V>(), 512,
+                                                     resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_sums_held<S, V, Held::cluster_items<S, V>(), full, 1,
-                                                 Holders::cluster>);
+        return f(double_backward_train_sums_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                                     Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_train_sums_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -2785,7 +2794,7 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainSumsPlan sized(const DoubleBackwardTrainSumsArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<DoubleBackwardTrainSumsHolds>;
+    using Resident = fusegen::ResidentRow<DoubleBackwardTrainSumsLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -2793,24 +2802,24 @@ struct DoubleBackwardTrainSumsPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = DoubleBackwardTrainSumsHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = DoubleBackwardTrainSumsLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSumsLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainSumsLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 3;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = DoubleBackwardTrainSumsHolds::sums;
-    needs.bytes = DoubleBackwardTrainSumsHolds::bytes<S>();
+    needs.live_sums = DoubleBackwardTrainSumsLive::sums;
+    needs.bytes = DoubleBackwardTrainSumsLive::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     DoubleBackwardTrainSumsPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -2949,7 +2958,7 @@ struct DoubleBackwardTrainSums2Launch {
 };
 
 // What double_backward_train_sums2 holds of a row.
-struct DoubleBackwardTrainSums2Holds : DoubleBackwardTrainSums2Launch {
+struct DoubleBackwardTrainSums2Live : DoubleBackwardTrainSums2Launch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -2968,13 +2977,13 @@ struct DoubleBackwardTrainSums2Holds : DoubleBackwardTrainSums2Launch {
 // write. A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_train_sums2_held(DoubleBackwardTrainSums2Args args,
-                                     [[maybe_unused]] uint64_t policy,
-                                     fusegen::compute_t<S>* grad_bn_weight_partial,
-                                     fusegen::compute_t<S>* grad_bn_bias_partial,
-                                     fusegen::compute_t<S>* grad_bn_var_4_partial,
-                                     fusegen::compute_t<S>* grad_bn_mean_4_partial,
-                                     fusegen::compute_t<S>* grad_scale_partial) {
+    double_backward_train_sums2_resident(DoubleBackwardTrainSums2Args args,
+                                         [[maybe_unused]] uint64_t policy,
+                                         fusegen::compute_t<S>* grad_bn_weight_partial,
+                                         fusegen::compute_t<S>* grad_bn_bias_partial,
+                                         fusegen::compute_t<S>* grad_bn_var_4_partial,
+                                         fusegen::compute_t<S>* grad_bn_mean_4_partial,
+                                         fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrainSums2<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -3032,24 +3041,24 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<DoubleBackwardTrainSums2Holds>::template HoldsSums<S, V, THREADS, BLOCKS,
-                                                                          ITEMS>::value;
+      fusegen::ResidentRow<DoubleBackwardTrainSums2Live>::template HasLiveSums<
+          S, V, THREADS, BLOCKS, ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_bn_weight_sum(place, thread, threads);
   grad_bn_weight_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   Sums grad_bn_bias_sum(place, thread, threads);
   grad_bn_bias_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   Sums grad_bn_var_4_sum(place, thread, threads);
   grad_bn_var_4_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   Sums grad_bn_mean_4_sum(place, thread, threads);
   grad_bn_mean_4_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -3102,7 +3111,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -3168,7 +3177,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           reduced_grad_grad_softmax_sum_2 =
@@ -3237,7 +3246,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -3306,7 +3315,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_scale_total += out.grad_scale;
           grad_bn_weight_v.value[v] = out.grad_bn_weight;
           grad_bn_bias_v.value[v] = out.grad_bn_bias;
@@ -3517,7 +3526,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -3525,7 +3534,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           reduced_grad_grad_softmax_sum_2 =
@@ -3597,7 +3606,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -3606,8 +3615,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -3677,7 +3686,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -3689,9 +3698,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_scale_total += out.grad_scale;
           grad_bn_weight_v.value[v] = out.grad_bn_weight;
           grad_bn_bias_v.value[v] = out.grad_bn_bias;
@@ -3715,26 +3724,26 @@ struct DoubleBackwardTrainSums2Rows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<DoubleBackwardTrainSums2Holds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<DoubleBackwardTrainSums2Live>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(double_backward_train_sums2_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(double_backward_train_sums2_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_train_sums2_held<S, V, Held::warp_items<S, V>(), 256, 1,
-                                                  Holders::lanes>);
+        return f(double_backward_train_sums2_resident<S, V, Resident::warp_items<S, V>(), 256, 1,
+                                                      Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_train_sums2_held<S, V, Held::block_items<S, V>(), 512, resident,
-                                                  Holders::block>);
+        return f(double_backward_train_sums2_resident<S, V, Resident::block_items<S, V>(), 512,
+                                                      resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_train_sums2_held<S, V, Held::large_items<S, V>(), full, 1,
-                                                  Holders::block>);
+        return f(double_backward_train_sums2_resident<S, V, Resident::large_items<S, V>(), full, 1,
+                                                      Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_sums2_held<S, V, Held::cluster_items<S, V>(), 512, resident,
-                                                  Holders::cluster>);
+        return f(double_backward_train_sums2_resident<S, V, Resident::cluster_items<S, V>(), 512,
+                                                      resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_sums2_held<S, V, Held::cluster_items<S, V>(), full, 1,
-                                                  Holders::cluster>);
+        return f(double_backward_train_sums2_resident<S, V, Resident::cluster_items<S, V>(), full,
+                                                      1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_train_sums2_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -3779,7 +3788,7 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainSums2Plan sized(const DoubleBackwardTrainSums2Args& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<DoubleBackwardTrainSums2Holds>;
+    using Resident = fusegen::ResidentRow<DoubleBackwardTrainSums2Live>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -3787,24 +3796,24 @@ struct DoubleBackwardTrainSums2Plan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = DoubleBackwardTrainSums2Holds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = DoubleBackwardTrainSums2Live::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardTrainSums2Launch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainSums2Launch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 4;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = DoubleBackwardTrainSums2Holds::sums;
-    needs.bytes = DoubleBackwardTrainSums2Holds::bytes<S>();
+    needs.live_sums = DoubleBackwardTrainSums2Live::sums;
+    needs.bytes = DoubleBackwardTrainSums2Live::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     DoubleBackwardTrainSums2Plan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -3936,7 +3945,7 @@ struct DoubleBackwardTrainLaunch {
 };
 
 // What double_backward_train holds of a row.
-struct DoubleBackwardTrainHolds : DoubleBackwardTrainLaunch {
+struct DoubleBackwardTrainLive : DoubleBackwardTrainLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -3955,8 +3964,8 @@ struct DoubleBackwardTrainHolds : DoubleBackwardTrainLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_train_held(DoubleBackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
-                               fusegen::compute_t<S>* grad_gemm_bias_partial) {
+    double_backward_train_resident(DoubleBackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
+                                   fusegen::compute_t<S>* grad_gemm_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -4014,15 +4023,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<DoubleBackwardTrainHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
-                                                                     ITEMS>::value;
+      fusegen::ResidentRow<DoubleBackwardTrainLive>::template HasLiveSums<S, V, THREADS, BLOCKS,
+                                                                          ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_gemm_bias_sum(place, thread, threads);
   grad_gemm_bias_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -4075,7 +4084,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -4137,7 +4146,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           reduced_grad_grad_softmax_sum_2 =
@@ -4201,7 +4210,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
         }
@@ -4262,7 +4271,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
         }
@@ -4450,7 +4459,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -4458,7 +4467,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           reduced_grad_grad_softmax_sum_2 =
@@ -4526,7 +4535,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -4534,8 +4543,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
         }
@@ -4599,7 +4608,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -4609,9 +4618,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
         }
@@ -4627,26 +4636,26 @@ struct DoubleBackwardTrainRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<DoubleBackwardTrainHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<DoubleBackwardTrainLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(double_backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(double_backward_train_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(
-            double_backward_train_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(double_backward_train_resident<S, V, Resident::warp_items<S, V>(), 256, 1,
+                                                Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_train_held<S, V, Held::block_items<S, V>(), 512, resident,
-                                            Holders::block>);
+        return f(double_backward_train_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                                Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(
-            double_backward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(double_backward_train_resident<S, V, Resident::large_items<S, V>(), full, 1,
+                                                Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
-                                            Holders::cluster>);
+        return f(double_backward_train_resident<S, V, Resident::cluster_items<S, V>(), 512,
+                                                resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_held<S, V, Held::cluster_items<S, V>(), full, 1,
-                                            Holders::cluster>);
+        return f(double_backward_train_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                                Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -4689,7 +4698,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainPlan sized(const DoubleBackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<DoubleBackwardTrainHolds>;
+    using Resident = fusegen::ResidentRow<DoubleBackwardTrainLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -4697,24 +4706,24 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = DoubleBackwardTrainHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = DoubleBackwardTrainLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = DoubleBackwardTrainHolds::sums;
-    needs.bytes = DoubleBackwardTrainHolds::bytes<S>();
+    needs.live_sums = DoubleBackwardTrainLive::sums;
+    needs.bytes = DoubleBackwardTrainLive::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -4808,7 +4817,7 @@ struct ForwardEvalLaunch {
 };
 
 // What forward_eval holds of a row.
-struct ForwardEvalHolds : ForwardEvalLaunch {
+struct ForwardEvalLive : ForwardEvalLaunch {
   static constexpr bool singly = true;  // rows share no state
   static constexpr int sums = 0;        // of its columns, in registers where there is room
   static constexpr bool beside = true;  // an element holds more than what is stored
@@ -4827,7 +4836,7 @@ struct ForwardEvalHolds : ForwardEvalLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    forward_eval_held(ForwardEvalArgs args, [[maybe_unused]] uint64_t policy) {
+    forward_eval_resident(ForwardEvalArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -4892,7 +4901,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     typename K::Row row{};
 
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 
 #pragma unroll
@@ -4922,7 +4931,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
@@ -4941,7 +4950,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
@@ -4961,7 +4970,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if (c < end) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          kept[item * V + v].softmax_exp *= rescale;
+          live[item * V + v].softmax_exp *= rescale;
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
@@ -4969,7 +4978,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_vector(y_from + item * apart, y_v);
@@ -5022,7 +5031,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   [[maybe_unused]] Team team(*fusegen::settled(&exchange));
-  [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  [[maybe_unused]] typename K::Live live[ITEMS * V];
   T reduced_softmax_max = fusegen::Maximum::identity<T>();
 
 #pragma unroll
@@ -5050,7 +5059,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
       }
     }
@@ -5068,7 +5077,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
       }
     }
@@ -5088,7 +5097,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     if (c < end) {
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        kept[item * V + v].softmax_exp *= rescale;
+        live[item * V + v].softmax_exp *= rescale;
       }
       typename K::Full full[V];
       typename K::Col col[V] = {};
@@ -5096,7 +5105,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
         y_v.value[v] = out.y;
       }
       fusegen::store_vector(y_from + item * apart, y_v);
@@ -5200,7 +5209,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
       // The maximum of what the thread has seen, and its sums relative to that.
       const T known = reduced_softmax_max;
 #pragma unroll
@@ -5208,7 +5217,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
@@ -5224,7 +5233,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
@@ -5270,7 +5279,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -5279,9 +5288,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_at_once(y + at, y_v);
@@ -5300,27 +5309,29 @@ struct ForwardEvalRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<ForwardEvalHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<ForwardEvalLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_eval_single<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_eval_single<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(forward_eval_single<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        if constexpr (Held::single<S, V>())
-          return f(forward_eval_single<S, V, Held::block_items<S, V>(), 512,
-                                       Held::resident_single<S, V>(), Holders::block>);
+        if constexpr (Resident::single<S, V>())
+          return f(forward_eval_single<S, V, Resident::block_items<S, V>(), 512,
+                                       Resident::single_blocks<S, V>(), Holders::block>);
         else
-          return f(
-              forward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+          return f(forward_eval_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                         Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
-      case fusegen::RowForm::cluster:
         return f(
-            forward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
+            forward_eval_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(forward_eval_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                       Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_eval_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(forward_eval_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                       Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -5348,7 +5359,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardEvalPlan sized(const ForwardEvalArgs& args) {
-    using Held = fusegen::HeldRow<ForwardEvalHolds>;
+    using Resident = fusegen::ResidentRow<ForwardEvalLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -5356,19 +5367,19 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = ForwardEvalHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = ForwardEvalLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = std::min(ForwardEvalLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -5452,7 +5463,7 @@ struct BackwardEvalLaunch {
 };
 
 // What backward_eval holds of a row.
-struct BackwardEvalHolds : BackwardEvalLaunch {
+struct BackwardEvalLive : BackwardEvalLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 3;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -5470,11 +5481,11 @@ struct BackwardEvalHolds : BackwardEvalLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_eval_held(BackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
-                       fusegen::compute_t<S>* grad_gemm_bias_partial,
-                       fusegen::compute_t<S>* grad_bn_weight_partial,
-                       fusegen::compute_t<S>* grad_bn_bias_partial,
-                       fusegen::compute_t<S>* grad_scale_partial) {
+    backward_eval_resident(BackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
+                           fusegen::compute_t<S>* grad_gemm_bias_partial,
+                           fusegen::compute_t<S>* grad_bn_weight_partial,
+                           fusegen::compute_t<S>* grad_bn_bias_partial,
+                           fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -5512,20 +5523,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<BackwardEvalHolds>::template HoldsSums<S, V, THREADS, BLOCKS, ITEMS>::value;
+      fusegen::ResidentRow<BackwardEvalLive>::template HasLiveSums<S, V, THREADS, BLOCKS,
+                                                                   ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_gemm_bias_sum(place, thread, threads);
   grad_gemm_bias_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   Sums grad_bn_weight_sum(place, thread, threads);
   grad_bn_weight_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   Sums grad_bn_bias_sum(place, thread, threads);
   grad_bn_bias_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -5552,19 +5564,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   };
   fetch(begin + int(threadIdx.y));
   // A thread's columns are the same in every row, and too many bytes to be read again.
-  fusegen::Packed<S, V> gemm_bias_held[ITEMS]{};
-  fusegen::Packed<S, V> bn_running_mean_held[ITEMS]{};
-  fusegen::Packed<S, V> bn_bias_held[ITEMS]{};
-  fusegen::Packed<T, V> bn_factor_held[ITEMS]{};
-  fusegen::Packed<T, V> d_bn_weight_factor_held[ITEMS]{};
+  fusegen::Packed<S, V> gemm_bias_live[ITEMS]{};
+  fusegen::Packed<S, V> bn_running_mean_live[ITEMS]{};
+  fusegen::Packed<S, V> bn_bias_live[ITEMS]{};
+  fusegen::Packed<T, V> bn_factor_live[ITEMS]{};
+  fusegen::Packed<T, V> d_bn_weight_factor_live[ITEMS]{};
 #pragma unroll
   for (int item = 0; item < ITEMS; ++item) {
     if (column(item) < int(cols)) {
-      gemm_bias_held[item] = fusegen::load_packed<V>(gemm_bias + column(item));
-      bn_running_mean_held[item] = fusegen::load_packed<V>(bn_running_mean + column(item));
-      bn_bias_held[item] = fusegen::load_packed<V>(bn_bias + column(item));
-      bn_factor_held[item] = fusegen::load_packed<V>(bn_factor + column(item));
-      d_bn_weight_factor_held[item] = fusegen::load_packed<V>(d_bn_weight_factor + column(item));
+      gemm_bias_live[item] = fusegen::load_packed<V>(gemm_bias + column(item));
+      bn_running_mean_live[item] = fusegen::load_packed<V>(bn_running_mean + column(item));
+      bn_bias_live[item] = fusegen::load_packed<V>(bn_bias + column(item));
+      bn_factor_live[item] = fusegen::load_packed<V>(bn_factor + column(item));
+      d_bn_weight_factor_live[item] = fusegen::load_packed<V>(d_bn_weight_factor + column(item));
     }
   }
 
@@ -5583,7 +5595,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
 
@@ -5604,16 +5616,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_running_mean_held[item]);
-        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        fusegen::forget(gemm_bias_live[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_live[item]);
+        fusegen::forget(bn_running_mean_live[item]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_live[item]);
+        fusegen::forget(bn_bias_live[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_live[item]);
+        fusegen::forget(bn_factor_live[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_live[item]);
+        fusegen::forget(d_bn_weight_factor_live[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_live[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -5625,7 +5637,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -5649,16 +5661,16 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
           full[v].grad_y = grad_y_v.value[v];
         }
         typename K::Col col[V] = {};
-        fusegen::forget(gemm_bias_held[item]);
-        const auto gemm_bias_v = fusegen::unpack(gemm_bias_held[item]);
-        fusegen::forget(bn_running_mean_held[item]);
-        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_held[item]);
-        fusegen::forget(bn_bias_held[item]);
-        const auto bn_bias_v = fusegen::unpack(bn_bias_held[item]);
-        fusegen::forget(bn_factor_held[item]);
-        const auto bn_factor_v = fusegen::unpack(bn_factor_held[item]);
-        fusegen::forget(d_bn_weight_factor_held[item]);
-        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_held[item]);
+        fusegen::forget(gemm_bias_live[item]);
+        const auto gemm_bias_v = fusegen::unpack(gemm_bias_live[item]);
+        fusegen::forget(bn_running_mean_live[item]);
+        const auto bn_running_mean_v = fusegen::unpack(bn_running_mean_live[item]);
+        fusegen::forget(bn_bias_live[item]);
+        const auto bn_bias_v = fusegen::unpack(bn_bias_live[item]);
+        fusegen::forget(bn_factor_live[item]);
+        const auto bn_factor_v = fusegen::unpack(bn_factor_live[item]);
+        fusegen::forget(d_bn_weight_factor_live[item]);
+        const auto d_bn_weight_factor_v = fusegen::unpack(d_bn_weight_factor_live[item]);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           col[v].gemm_bias = gemm_bias_v.value[v];
@@ -5674,7 +5686,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
@@ -5828,7 +5840,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -5836,7 +5848,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -5878,7 +5890,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -5890,8 +5902,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
@@ -5915,26 +5927,29 @@ struct BackwardEvalRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<BackwardEvalHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<BackwardEvalLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(backward_eval_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_eval_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(
+            backward_eval_resident<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(
-            backward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+        return f(backward_eval_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                        Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
-      case fusegen::RowForm::full_block:
-        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
-          return f(backward_eval_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
-      case fusegen::RowForm::cluster:
         return f(
-            backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
+            backward_eval_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::full_block:
+        if constexpr (Resident::items<S, V>() > Resident::large_items<S, V>())
+          return f(backward_eval_resident<S, V, Resident::items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(backward_eval_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                        Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_eval_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(backward_eval_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                        Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -5965,7 +5980,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardEvalPlan sized(const BackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<BackwardEvalHolds>;
+    using Resident = fusegen::ResidentRow<BackwardEvalLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -5973,24 +5988,24 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = BackwardEvalHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = BackwardEvalLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = std::min(BackwardEvalLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 3;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = BackwardEvalHolds::sums;
-    needs.bytes = BackwardEvalHolds::bytes<S>();
+    needs.live_sums = BackwardEvalLive::sums;
+    needs.bytes = BackwardEvalLive::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -6101,7 +6116,7 @@ struct DoubleBackwardEvalLaunch {
 };
 
 // What double_backward_eval holds of a row.
-struct DoubleBackwardEvalHolds : DoubleBackwardEvalLaunch {
+struct DoubleBackwardEvalLive : DoubleBackwardEvalLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -6120,11 +6135,11 @@ struct DoubleBackwardEvalHolds : DoubleBackwardEvalLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_eval_held(DoubleBackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
-                              fusegen::compute_t<S>* grad_gemm_bias_partial,
-                              fusegen::compute_t<S>* grad_bn_weight_partial,
-                              fusegen::compute_t<S>* grad_bn_bias_partial,
-                              fusegen::compute_t<S>* grad_scale_partial) {
+    double_backward_eval_resident(DoubleBackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
+                                  fusegen::compute_t<S>* grad_gemm_bias_partial,
+                                  fusegen::compute_t<S>* grad_bn_weight_partial,
+                                  fusegen::compute_t<S>* grad_bn_bias_partial,
+                                  fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -6171,21 +6186,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<DoubleBackwardEvalHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
-                                                                    ITEMS>::value;
+      fusegen::ResidentRow<DoubleBackwardEvalLive>::template HasLiveSums<S, V, THREADS, BLOCKS,
+                                                                         ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_gemm_bias_sum(place, thread, threads);
   grad_gemm_bias_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   Sums grad_bn_weight_sum(place, thread, threads);
   grad_bn_weight_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   Sums grad_bn_bias_sum(place, thread, threads);
   grad_bn_bias_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
   T grad_scale_total = T(0);
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -6238,7 +6253,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -6288,7 +6303,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           reduced_grad_grad_softmax_sum_2 =
@@ -6341,7 +6356,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -6394,7 +6409,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
@@ -6574,7 +6589,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -6582,7 +6597,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           reduced_grad_grad_softmax_sum_2 =
@@ -6638,7 +6653,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -6647,8 +6662,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -6702,7 +6717,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -6714,9 +6729,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
           grad_gemm_bias_v.value[v] = out.grad_gemm_bias;
@@ -6740,25 +6755,26 @@ struct DoubleBackwardEvalRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<DoubleBackwardEvalHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<DoubleBackwardEvalLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(double_backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(double_backward_eval_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_eval_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(double_backward_eval_resident<S, V, Resident::warp_items<S, V>(), 256, 1,
+                                               Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_eval_held<S, V, Held::block_items<S, V>(), 512, resident,
-                                           Holders::block>);
+        return f(double_backward_eval_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                               Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(
-            double_backward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(double_backward_eval_resident<S, V, Resident::large_items<S, V>(), full, 1,
+                                               Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident,
-                                           Holders::cluster>);
+        return f(double_backward_eval_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                               Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_eval_held<S, V, Held::cluster_items<S, V>(), full, 1,
-                                           Holders::cluster>);
+        return f(double_backward_eval_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                               Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -6796,7 +6812,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardEvalPlan sized(const DoubleBackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<DoubleBackwardEvalHolds>;
+    using Resident = fusegen::ResidentRow<DoubleBackwardEvalLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -6804,24 +6820,24 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = DoubleBackwardEvalHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = DoubleBackwardEvalLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardEvalLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 3;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = DoubleBackwardEvalHolds::sums;
-    needs.bytes = DoubleBackwardEvalHolds::bytes<S>();
+    needs.live_sums = DoubleBackwardEvalLive::sums;
+    needs.bytes = DoubleBackwardEvalLive::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

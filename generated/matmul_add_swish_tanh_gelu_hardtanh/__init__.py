@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "0152a3df1260")  # before anything of another version is called
+made_by("0.1.0", "matmul_add_swish_tanh_gelu_hardtanh", "3d4a9aa28445")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
@@ -39,7 +39,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_add_swish_tanh_gelu_hardtanh",
     __file__,
-    "0152a3df1260",
+    "3d4a9aa28445",
     operands=[
         Operand("matmul_bias", "col"),
         Operand("add_value", "col"),
@@ -99,7 +99,7 @@ torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything behind its product fused: same constructor, state_dict and results."""
+    """The model with everything after its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

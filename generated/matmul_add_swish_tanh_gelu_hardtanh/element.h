@@ -41,7 +41,7 @@ struct Forward {
   };
   struct Row {};
   struct Scalar {};
-  struct Kept {};
+  struct Live {};
   struct Out {
     T y;
   };
@@ -67,7 +67,7 @@ struct Forward {
 
   // Stage 0: y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // add: x + alpha other
@@ -110,7 +110,7 @@ struct Backward {
   };
   struct Row {};
   struct Scalar {};
-  struct Kept {};
+  struct Live {};
   struct Out {
     T grad_x;
     T grad_matmul_bias;
@@ -138,7 +138,7 @@ struct Backward {
 
   // Stage 0: grad_x, grad_matmul_bias, grad_add_value.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // add: x + alpha other
@@ -208,7 +208,7 @@ struct DoubleBackward {
   };
   struct Row {};
   struct Scalar {};
-  struct Kept {};
+  struct Live {};
   struct Out {
     T grad_x;
     T grad_matmul_bias;
@@ -259,7 +259,7 @@ struct DoubleBackward {
 
   // Stage 0: grad_x, grad_matmul_bias, grad_add_value, grad_grad_y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // add: x + alpha other

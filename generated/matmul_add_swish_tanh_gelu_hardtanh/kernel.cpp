@@ -46,8 +46,8 @@ void forward(const ForwardArgs& args) {
           const typename K::Full full{load(x + x_gap + at + j)};
           const typename K::Col col{load(matmul_bias + begin + j), load(add_value + begin + j)};
           typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
+          typename K::Live live;
+          K::stage0(full, col, row, scalar, live, out);
           store(y + at + j, out.y);
         }
       }
@@ -102,8 +102,8 @@ void backward(const BackwardArgs& args) {
           const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
           const typename K::Col col{load(matmul_bias + begin + j), load(add_value + begin + j)};
           typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
+          typename K::Live live;
+          K::stage0(full, col, row, scalar, live, out);
           store(grad_x + at + j, out.grad_x);
           grad_matmul_bias_sum[j] += out.grad_matmul_bias;
         }
@@ -183,8 +183,8 @@ void double_backward(const DoubleBackwardArgs& args) {
                                     load(grad_grad_add_value + begin + j),
                                     grad_grad_matmul_bias_2[j]};
           typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
+          typename K::Live live;
+          K::stage0(full, col, row, scalar, live, out);
           store(grad_x + at + j, out.grad_x);
           store(grad_grad_y + at + j, out.grad_grad_y);
           grad_matmul_bias_sum[j] += out.grad_matmul_bias;

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_dropout_softmax", "d875055f24a9")  # before anything of another version is called
+made_by("0.1.0", "matmul_dropout_softmax", "0725cb42e34d")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator, refuse_proxy
 from fusegen.runtime.submodules import no_bias, plain
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_dropout_softmax",
     __file__,
-    "d875055f24a9",
+    "0725cb42e34d",
     operands=[
         Operand("matmul_bias", "col"),
     ],
@@ -105,7 +105,7 @@ torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything behind its product fused: same constructor, state_dict and results."""
+    """The model with everything after its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

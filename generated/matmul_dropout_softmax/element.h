@@ -45,7 +45,7 @@ struct ForwardTrain {
     T dropout_p;
     T dropout_factor;
   };
-  struct Kept {
+  struct Live {
     T dropout;
     T softmax_exp;
   };
@@ -62,20 +62,20 @@ struct ForwardTrain {
 
   // Stage 0: the largest softmax_max.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // dropout: 0 with probability p, else x / (1 - p)
     const T dropout = (scalar.dropout_p > full.dropout_u ? T(0) : matmul * scalar.dropout_factor);
-    kept.dropout = dropout;
+    live.dropout = dropout;
     out.softmax_max = dropout;
   }
   // Stage 1: the sum softmax_sum.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp_difference(kept.dropout, row.softmax_max);
-    kept.softmax_exp = softmax_exp;
+    const T softmax_exp = Math::exp_difference(live.dropout, row.softmax_max);
+    live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
@@ -85,9 +85,9 @@ struct ForwardTrain {
 
   // Stage 2: y.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp(x - max) / sum exp(x - max)
-    const T softmax = kept.softmax_exp * row.softmax_sum_inverse;
+    const T softmax = live.softmax_exp * row.softmax_sum_inverse;
     out.y = softmax;
   }
 };
@@ -126,7 +126,7 @@ struct BackwardTrain {
     T dropout_p;
     T dropout_factor;
   };
-  struct Kept {
+  struct Live {
     T softmax_exp_masked;
   };
   struct Out {
@@ -147,7 +147,7 @@ struct BackwardTrain {
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // dropout: 0 with probability p, else x / (1 - p)
@@ -158,7 +158,7 @@ struct BackwardTrain {
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // known before the row's sums are
     const T softmax_exp_masked = (scalar.dropout_p > full.dropout_u ? T(0) : softmax_exp);
-    kept.softmax_exp_masked = softmax_exp_masked;
+    live.softmax_exp_masked = softmax_exp_masked;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
@@ -168,10 +168,10 @@ struct BackwardTrain {
 
   // Stage 1: grad_x, grad_matmul_bias.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
-    const T grad_matmul = (kept.softmax_exp_masked == T(0)
+                                const Scalar& scalar, Live& live, Out& out) {
+    const T grad_matmul = (live.softmax_exp_masked == T(0)
                                ? T(0)
-                               : kept.softmax_exp_masked * (full.grad_y + row.grad_matmul_factor) *
+                               : live.softmax_exp_masked * (full.grad_y + row.grad_matmul_factor) *
                                      row.grad_matmul_factor2);
     out.grad_x = grad_matmul;
     out.grad_matmul_bias = grad_matmul;
@@ -231,7 +231,7 @@ struct DoubleBackwardTrain {
     T dropout_p;
     T grad_grad_dropout_factor;
   };
-  struct Kept {
+  struct Live {
     T grad_grad_dropout;
     T softmax_exp;
     T grad_grad_softmax_exp;
@@ -259,7 +259,7 @@ struct DoubleBackwardTrain {
 
   // Stage 0: the sum grad_grad_softmax_sum_2, the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_grad_matmul = full.grad_grad_x + col.grad_grad_matmul_bias;
     const T grad_grad_dropout =
@@ -277,10 +277,10 @@ struct DoubleBackwardTrain {
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     // known before the row's sums are
     const T softmax_exp_masked = (scalar.dropout_p > full.dropout_u ? T(0) : softmax_exp);
-    kept.grad_grad_dropout = grad_grad_dropout;
-    kept.softmax_exp = softmax_exp;
-    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
-    kept.softmax_exp_masked = softmax_exp_masked;
+    live.grad_grad_dropout = grad_grad_dropout;
+    live.softmax_exp = softmax_exp;
+    live.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    live.softmax_exp_masked = softmax_exp_masked;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
@@ -294,7 +294,7 @@ struct DoubleBackwardTrain {
 
   // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
@@ -302,11 +302,11 @@ struct DoubleBackwardTrain {
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
     // through grad_softmax_exp
-    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * live.grad_grad_softmax_exp;
     // sum over all uses
-    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
-                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
-    kept.grad_softmax_exp = grad_softmax_exp;
+    const T grad_grad_y = Math::fma(live.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    live.grad_grad_softmax_exp * row.softmax_sum_inverse);
+    live.grad_softmax_exp = grad_softmax_exp;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
   }
@@ -318,15 +318,15 @@ struct DoubleBackwardTrain {
 
   // Stage 2: grad_x, grad_matmul_bias.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
-                                           kept.grad_grad_dropout * kept.grad_softmax_exp) +
+                                           live.grad_grad_dropout * live.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
     const T grad_matmul_2 =
-        (kept.softmax_exp_masked == T(0)
+        (live.softmax_exp_masked == T(0)
              ? T(0)
-             : grad_softmax_exp_2 * kept.softmax_exp_masked * scalar.grad_grad_dropout_factor);
+             : grad_softmax_exp_2 * live.softmax_exp_masked * scalar.grad_grad_dropout_factor);
     out.grad_x = grad_matmul_2;
     out.grad_matmul_bias = grad_matmul_2;
   }
@@ -356,7 +356,7 @@ struct ForwardEval {
     T softmax_sum_inverse;
   };
   struct Scalar {};
-  struct Kept {
+  struct Live {
     T matmul;
     T softmax_exp;
   };
@@ -368,18 +368,18 @@ struct ForwardEval {
 
   // Stage 0: the largest softmax_max.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
-    kept.matmul = matmul;
+    live.matmul = matmul;
     out.softmax_max = matmul;
   }
   // Stage 1: the sum softmax_sum.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp_difference(kept.matmul, row.softmax_max);
-    kept.softmax_exp = softmax_exp;
+    const T softmax_exp = Math::exp_difference(live.matmul, row.softmax_max);
+    live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
@@ -389,9 +389,9 @@ struct ForwardEval {
 
   // Stage 2: y.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp(x - max) / sum exp(x - max)
-    const T softmax = kept.softmax_exp * row.softmax_sum_inverse;
+    const T softmax = live.softmax_exp * row.softmax_sum_inverse;
     out.y = softmax;
   }
 };
@@ -425,7 +425,7 @@ struct BackwardEval {
     T grad_softmax_exp_factor;
   };
   struct Scalar {};
-  struct Kept {
+  struct Live {
     T softmax_exp;
   };
   struct Out {
@@ -441,14 +441,14 @@ struct BackwardEval {
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // softmax: exp
     const T softmax_exp = Math::exp_difference(matmul, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.softmax_exp = softmax_exp;
+    live.softmax_exp = softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
@@ -458,11 +458,11 @@ struct BackwardEval {
 
   // Stage 1: grad_x, grad_matmul_bias.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_matmul = grad_softmax_exp * kept.softmax_exp;
+    const T grad_matmul = grad_softmax_exp * live.softmax_exp;
     out.grad_x = grad_matmul;
     out.grad_matmul_bias = grad_matmul;
   }
@@ -514,7 +514,7 @@ struct DoubleBackwardEval {
     T grad_softmax_exp_2_factor;
   };
   struct Scalar {};
-  struct Kept {
+  struct Live {
     T grad_grad_matmul;
     T softmax_exp;
     T grad_grad_softmax_exp;
@@ -536,7 +536,7 @@ struct DoubleBackwardEval {
 
   // Stage 0: the sum grad_grad_softmax_sum_2, the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_grad_matmul = full.grad_grad_x + col.grad_grad_matmul_bias;
     // matmul: x W^T + bias
@@ -546,9 +546,9 @@ struct DoubleBackwardEval {
     const T grad_grad_softmax_exp = grad_grad_matmul * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.grad_grad_matmul = grad_grad_matmul;
-    kept.softmax_exp = softmax_exp;
-    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    live.grad_grad_matmul = grad_grad_matmul;
+    live.softmax_exp = softmax_exp;
+    live.grad_grad_softmax_exp = grad_grad_softmax_exp;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
@@ -562,7 +562,7 @@ struct DoubleBackwardEval {
 
   // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
@@ -570,11 +570,11 @@ struct DoubleBackwardEval {
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
     // through grad_softmax_exp
-    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * live.grad_grad_softmax_exp;
     // sum over all uses
-    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
-                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
-    kept.grad_softmax_exp = grad_softmax_exp;
+    const T grad_grad_y = Math::fma(live.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    live.grad_grad_softmax_exp * row.softmax_sum_inverse);
+    live.grad_softmax_exp = grad_softmax_exp;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
   }
@@ -586,12 +586,12 @@ struct DoubleBackwardEval {
 
   // Stage 2: grad_x, grad_matmul_bias.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
-                                           kept.grad_grad_matmul * kept.grad_softmax_exp) +
+                                           live.grad_grad_matmul * live.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
-    const T grad_matmul_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    const T grad_matmul_2 = grad_softmax_exp_2 * live.softmax_exp;
     out.grad_x = grad_matmul_2;
     out.grad_matmul_bias = grad_matmul_2;
   }

@@ -35,10 +35,10 @@ void forward_train(const ForwardTrainArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_dropout_memory(cols);
-    T* const kept_dropout = kept_dropout_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> live_dropout_memory(cols);
+    T* const live_dropout = live_dropout_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
     const Buffer<T> softmax_max_blocks_memory(blocks);
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
@@ -48,9 +48,9 @@ void forward_train(const ForwardTrainArgs& args) {
     int64_t at = 0;
     int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -62,17 +62,17 @@ void forward_train(const ForwardTrainArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j), dropout_u[j - begin]};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_dropout[j] = kept.dropout;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_dropout[j] = live.dropout;
         reduced_softmax_max =
             fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
       }
       softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -82,17 +82,17 @@ void forward_train(const ForwardTrainArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j), T()};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.dropout = kept_dropout[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
+        typename K::Live live;
+        live.dropout = live_dropout[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_softmax_exp[j] = live.softmax_exp;
         reduced_softmax_sum += out.softmax_sum;
       }
       softmax_sum_blocks[block] = reduced_softmax_sum;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -101,9 +101,9 @@ void forward_train(const ForwardTrainArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j), T()};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(y + at + j, out.y);
       }
     };
@@ -148,8 +148,8 @@ void backward_train(const BackwardTrainArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_softmax_exp_masked_memory(cols);
-    T* const kept_softmax_exp_masked = kept_softmax_exp_masked_memory.data();
+    const Buffer<T> live_softmax_exp_masked_memory(cols);
+    T* const live_softmax_exp_masked = live_softmax_exp_masked_memory.data();
     T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
@@ -160,11 +160,11 @@ void backward_train(const BackwardTrainArgs& args) {
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -177,18 +177,18 @@ void backward_train(const BackwardTrainArgs& args) {
                                     dropout_u[j - begin]};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_softmax_exp_masked[j] = kept.softmax_exp_masked;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_softmax_exp_masked[j] = live.softmax_exp_masked;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -198,9 +198,9 @@ void backward_train(const BackwardTrainArgs& args) {
                                     T()};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp_masked = kept_softmax_exp_masked[j];
-        K::stage1(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.softmax_exp_masked = live_softmax_exp_masked[j];
+        K::stage1(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
         grad_matmul_bias_sum[j] += out.grad_matmul_bias;
       }
@@ -249,16 +249,16 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_grad_grad_dropout_memory(cols);
-    T* const kept_grad_grad_dropout = kept_grad_grad_dropout_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
-    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_softmax_exp_masked_memory(cols);
-    T* const kept_softmax_exp_masked = kept_softmax_exp_masked_memory.data();
-    const Buffer<T> kept_grad_softmax_exp_memory(cols);
-    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    const Buffer<T> live_grad_grad_dropout_memory(cols);
+    T* const live_grad_grad_dropout = live_grad_grad_dropout_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
+    const Buffer<T> live_grad_grad_softmax_exp_memory(cols);
+    T* const live_grad_grad_softmax_exp = live_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> live_softmax_exp_masked_memory(cols);
+    T* const live_softmax_exp_masked = live_softmax_exp_masked_memory.data();
+    const Buffer<T> live_grad_softmax_exp_memory(cols);
+    T* const live_grad_softmax_exp = live_grad_softmax_exp_memory.data();
     T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
     const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
@@ -274,12 +274,12 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
     int64_t grad_y_gap = 0;
     int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -294,24 +294,24 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
                                     dropout_u[j - begin]};
         const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_grad_grad_dropout[j] = kept.grad_grad_dropout;
-        kept_softmax_exp[j] = kept.softmax_exp;
-        kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
-        kept_softmax_exp_masked[j] = kept.softmax_exp_masked;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_grad_grad_dropout[j] = live.grad_grad_dropout;
+        live_softmax_exp[j] = live.softmax_exp;
+        live_grad_grad_softmax_exp[j] = live.grad_grad_softmax_exp;
+        live_softmax_exp_masked[j] = live.softmax_exp_masked;
         reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -322,22 +322,22 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j), T()};
         const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+        typename K::Live live;
+        live.grad_grad_softmax_exp = live_grad_grad_softmax_exp[j];
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_grad_softmax_exp[j] = live.grad_softmax_exp;
         reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
         store(grad_grad_y + at + j, out.grad_grad_y);
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -347,11 +347,11 @@ void double_backward_train(const DoubleBackwardTrainArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j), T()};
         const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.grad_grad_dropout = kept_grad_grad_dropout[j];
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
-        kept.softmax_exp_masked = kept_softmax_exp_masked[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.grad_grad_dropout = live_grad_grad_dropout[j];
+        live.grad_softmax_exp = live_grad_softmax_exp[j];
+        live.softmax_exp_masked = live_softmax_exp_masked[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
         grad_matmul_bias_sum[j] += out.grad_matmul_bias;
       }
@@ -395,10 +395,10 @@ void forward_eval(const ForwardEvalArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_matmul_memory(cols);
-    T* const kept_matmul = kept_matmul_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> live_matmul_memory(cols);
+    T* const live_matmul = live_matmul_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
     const Buffer<T> softmax_max_blocks_memory(blocks);
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
@@ -408,9 +408,9 @@ void forward_eval(const ForwardEvalArgs& args) {
     int64_t at = 0;
     int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -420,17 +420,17 @@ void forward_eval(const ForwardEvalArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_matmul[j] = kept.matmul;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_matmul[j] = live.matmul;
         reduced_softmax_max =
             fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
       }
       softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -440,17 +440,17 @@ void forward_eval(const ForwardEvalArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.matmul = kept_matmul[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
+        typename K::Live live;
+        live.matmul = live_matmul[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_softmax_exp[j] = live.softmax_exp;
         reduced_softmax_sum += out.softmax_sum;
       }
       softmax_sum_blocks[block] = reduced_softmax_sum;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -459,9 +459,9 @@ void forward_eval(const ForwardEvalArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(y + at + j, out.y);
       }
     };
@@ -503,8 +503,8 @@ void backward_eval(const BackwardEvalArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
     T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
@@ -515,11 +515,11 @@ void backward_eval(const BackwardEvalArgs& args) {
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -529,18 +529,18 @@ void backward_eval(const BackwardEvalArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_softmax_exp[j] = live.softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -549,9 +549,9 @@ void backward_eval(const BackwardEvalArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage1(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage1(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
         grad_matmul_bias_sum[j] += out.grad_matmul_bias;
       }
@@ -597,14 +597,14 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_grad_grad_matmul_memory(cols);
-    T* const kept_grad_grad_matmul = kept_grad_grad_matmul_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
-    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_softmax_exp_memory(cols);
-    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    const Buffer<T> live_grad_grad_matmul_memory(cols);
+    T* const live_grad_grad_matmul = live_grad_grad_matmul_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
+    const Buffer<T> live_grad_grad_softmax_exp_memory(cols);
+    T* const live_grad_grad_softmax_exp = live_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> live_grad_softmax_exp_memory(cols);
+    T* const live_grad_softmax_exp = live_grad_softmax_exp_memory.data();
     T* const grad_matmul_bias_sum = grad_matmul_bias_partial + group * cols;
     std::fill_n(grad_matmul_bias_sum, cols, T(0));
     const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
@@ -620,12 +620,12 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
     int64_t grad_y_gap = 0;
     int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -637,23 +637,23 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_grad_grad_matmul[j] = kept.grad_grad_matmul;
-        kept_softmax_exp[j] = kept.softmax_exp;
-        kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_grad_grad_matmul[j] = live.grad_grad_matmul;
+        live_softmax_exp[j] = live.softmax_exp;
+        live_grad_grad_softmax_exp[j] = live.grad_grad_softmax_exp;
         reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -664,22 +664,22 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+        typename K::Live live;
+        live.grad_grad_softmax_exp = live_grad_grad_softmax_exp[j];
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_grad_softmax_exp[j] = live.grad_softmax_exp;
         reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
         store(grad_grad_y + at + j, out.grad_grad_y);
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -689,11 +689,11 @@ void double_backward_eval(const DoubleBackwardEvalArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(matmul_bias + j), load(grad_grad_matmul_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.grad_grad_matmul = kept_grad_grad_matmul[j];
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.grad_grad_matmul = live_grad_grad_matmul[j];
+        live.grad_softmax_exp = live_grad_softmax_exp[j];
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
         grad_matmul_bias_sum[j] += out.grad_matmul_bias;
       }

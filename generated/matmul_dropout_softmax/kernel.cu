@@ -25,7 +25,7 @@ struct ForwardTrainLaunch {
 };
 
 // What forward_train holds of a row.
-struct ForwardTrainHolds : ForwardTrainLaunch {
+struct ForwardTrainLive : ForwardTrainLaunch {
   static constexpr bool singly = true;  // rows share no state
   static constexpr int sums = 0;        // of its columns, in registers where there is room
   static constexpr bool beside = true;  // an element holds more than what is stored
@@ -44,7 +44,7 @@ struct ForwardTrainHolds : ForwardTrainLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    forward_train_held(ForwardTrainArgs args, [[maybe_unused]] uint64_t policy) {
+    forward_train_resident(ForwardTrainArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = ForwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     typename K::Row row{};
 
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 
 #pragma unroll
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if (c < end) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          kept[item * V + v].softmax_exp *= rescale;
+          live[item * V + v].softmax_exp *= rescale;
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_vector(y_from + item * apart, y_v);
@@ -229,7 +229,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   [[maybe_unused]] Team team(*fusegen::settled(&exchange));
-  [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  [[maybe_unused]] typename K::Live live[ITEMS * V];
   T reduced_softmax_max = fusegen::Maximum::identity<T>();
 
 #pragma unroll
@@ -253,7 +253,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
       }
     }
@@ -271,7 +271,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
       }
     }
@@ -291,7 +291,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     if (c < end) {
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        kept[item * V + v].softmax_exp *= rescale;
+        live[item * V + v].softmax_exp *= rescale;
       }
       typename K::Full full[V];
       typename K::Col col[V] = {};
@@ -299,7 +299,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
         y_v.value[v] = out.y;
       }
       fusegen::store_vector(y_from + item * apart, y_v);
@@ -396,7 +396,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
       // The maximum of what the thread has seen, and its sums relative to that.
       const T known = reduced_softmax_max;
 #pragma unroll
@@ -404,7 +404,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
@@ -420,7 +420,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
@@ -462,7 +462,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -471,9 +471,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_at_once(y + at, y_v);
@@ -492,27 +492,29 @@ struct ForwardTrainRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<ForwardTrainHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<ForwardTrainLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_train_single<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_train_single<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(forward_train_single<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        if constexpr (Held::single<S, V>())
-          return f(forward_train_single<S, V, Held::block_items<S, V>(), 512,
-                                        Held::resident_single<S, V>(), Holders::block>);
+        if constexpr (Resident::single<S, V>())
+          return f(forward_train_single<S, V, Resident::block_items<S, V>(), 512,
+                                        Resident::single_blocks<S, V>(), Holders::block>);
         else
-          return f(
-              forward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+          return f(forward_train_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                          Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
-      case fusegen::RowForm::cluster:
         return f(
-            forward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
+            forward_train_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(forward_train_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                        Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_train_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(forward_train_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                        Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -537,7 +539,7 @@ struct ForwardTrainPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardTrainPlan sized(const ForwardTrainArgs& args) {
-    using Held = fusegen::HeldRow<ForwardTrainHolds>;
+    using Resident = fusegen::ResidentRow<ForwardTrainLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -545,19 +547,19 @@ struct ForwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = ForwardTrainHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = ForwardTrainLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = ForwardTrainLaunch::cluster;
     needs.preferred = std::min(ForwardTrainLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     ForwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -602,7 +604,7 @@ struct BackwardTrainLaunch {
 };
 
 // What backward_train holds of a row.
-struct BackwardTrainHolds : BackwardTrainLaunch {
+struct BackwardTrainLive : BackwardTrainLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 1;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -620,8 +622,8 @@ struct BackwardTrainHolds : BackwardTrainLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_train_held(BackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
-                        fusegen::compute_t<S>* grad_matmul_bias_partial) {
+    backward_train_resident(BackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
+                            fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -655,14 +657,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<BackwardTrainHolds>::template HoldsSums<S, V, THREADS, BLOCKS, ITEMS>::value;
+      fusegen::ResidentRow<BackwardTrainLive>::template HasLiveSums<S, V, THREADS, BLOCKS,
+                                                                    ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_matmul_bias_sum(place, thread, threads);
   grad_matmul_bias_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -704,7 +707,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
 
@@ -735,7 +738,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -764,7 +767,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
@@ -893,7 +896,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -901,7 +904,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -937,7 +940,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -947,8 +950,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
@@ -964,26 +967,29 @@ struct BackwardTrainRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<BackwardTrainHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<BackwardTrainLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(backward_train_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_train_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
-      case fusegen::RowForm::block:
         return f(
-            backward_train_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+            backward_train_resident<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
+      case fusegen::RowForm::block:
+        return f(backward_train_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                         Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(
+            backward_train_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::full_block:
-        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
-          return f(backward_train_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Resident::items<S, V>() > Resident::large_items<S, V>())
+          return f(backward_train_resident<S, V, Resident::items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
-                                     Holders::cluster>);
+        return f(backward_train_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                         Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_train_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(backward_train_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                         Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1010,7 +1016,7 @@ struct BackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardTrainPlan sized(const BackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<BackwardTrainHolds>;
+    using Resident = fusegen::ResidentRow<BackwardTrainLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1018,24 +1024,24 @@ struct BackwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = BackwardTrainHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = BackwardTrainLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardTrainLaunch::cluster;
     needs.preferred = std::min(BackwardTrainLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = BackwardTrainHolds::sums;
-    needs.bytes = BackwardTrainHolds::bytes<S>();
+    needs.live_sums = BackwardTrainLive::sums;
+    needs.bytes = BackwardTrainLive::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     BackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1089,7 +1095,7 @@ struct DoubleBackwardTrainLaunch {
 };
 
 // What double_backward_train holds of a row.
-struct DoubleBackwardTrainHolds : DoubleBackwardTrainLaunch {
+struct DoubleBackwardTrainLive : DoubleBackwardTrainLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -1108,8 +1114,8 @@ struct DoubleBackwardTrainHolds : DoubleBackwardTrainLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_train_held(DoubleBackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
-                               fusegen::compute_t<S>* grad_matmul_bias_partial) {
+    double_backward_train_resident(DoubleBackwardTrainArgs args, [[maybe_unused]] uint64_t policy,
+                                   fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardTrain<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -1149,15 +1155,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<DoubleBackwardTrainHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
-                                                                     ITEMS>::value;
+      fusegen::ResidentRow<DoubleBackwardTrainLive>::template HasLiveSums<S, V, THREADS, BLOCKS,
+                                                                          ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_matmul_bias_sum(place, thread, threads);
   grad_matmul_bias_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -1210,7 +1216,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1248,7 +1254,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
           reduced_grad_softmax_sum_2 =
@@ -1280,7 +1286,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -1310,7 +1316,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
@@ -1456,7 +1462,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1464,7 +1470,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
           reduced_grad_softmax_sum_2 =
@@ -1508,7 +1514,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1517,8 +1523,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -1560,7 +1566,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1570,9 +1576,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
@@ -1588,26 +1594,26 @@ struct DoubleBackwardTrainRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<DoubleBackwardTrainHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<DoubleBackwardTrainLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(double_backward_train_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(double_backward_train_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(
-            double_backward_train_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(double_backward_train_resident<S, V, Resident::warp_items<S, V>(), 256, 1,
+                                                Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_train_held<S, V, Held::block_items<S, V>(), 512, resident,
-                                            Holders::block>);
+        return f(double_backward_train_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                                Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(
-            double_backward_train_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(double_backward_train_resident<S, V, Resident::large_items<S, V>(), full, 1,
+                                                Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_train_held<S, V, Held::cluster_items<S, V>(), 512, resident,
-                                            Holders::cluster>);
+        return f(double_backward_train_resident<S, V, Resident::cluster_items<S, V>(), 512,
+                                                resident, Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_train_held<S, V, Held::cluster_items<S, V>(), full, 1,
-                                            Holders::cluster>);
+        return f(double_backward_train_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                                Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_train_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1638,7 +1644,7 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardTrainPlan sized(const DoubleBackwardTrainArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<DoubleBackwardTrainHolds>;
+    using Resident = fusegen::ResidentRow<DoubleBackwardTrainLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1646,24 +1652,24 @@ struct DoubleBackwardTrainPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = DoubleBackwardTrainHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = DoubleBackwardTrainLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardTrainLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardTrainLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = DoubleBackwardTrainHolds::sums;
-    needs.bytes = DoubleBackwardTrainHolds::bytes<S>();
+    needs.live_sums = DoubleBackwardTrainLive::sums;
+    needs.bytes = DoubleBackwardTrainLive::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     DoubleBackwardTrainPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1720,7 +1726,7 @@ struct ForwardEvalLaunch {
 };
 
 // What forward_eval holds of a row.
-struct ForwardEvalHolds : ForwardEvalLaunch {
+struct ForwardEvalLive : ForwardEvalLaunch {
   static constexpr bool singly = true;  // rows share no state
   static constexpr int sums = 0;        // of its columns, in registers where there is room
   static constexpr bool beside = true;  // an element holds more than what is stored
@@ -1739,7 +1745,7 @@ struct ForwardEvalHolds : ForwardEvalLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    forward_eval_held(ForwardEvalArgs args, [[maybe_unused]] uint64_t policy) {
+    forward_eval_resident(ForwardEvalArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = ForwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -1799,7 +1805,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     typename K::Row row{};
 
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 
 #pragma unroll
@@ -1823,7 +1829,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
@@ -1842,7 +1848,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
@@ -1862,7 +1868,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if (c < end) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          kept[item * V + v].softmax_exp *= rescale;
+          live[item * V + v].softmax_exp *= rescale;
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
@@ -1870,7 +1876,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_vector(y_from + item * apart, y_v);
@@ -1918,7 +1924,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   [[maybe_unused]] Team team(*fusegen::settled(&exchange));
-  [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  [[maybe_unused]] typename K::Live live[ITEMS * V];
   T reduced_softmax_max = fusegen::Maximum::identity<T>();
 
 #pragma unroll
@@ -1940,7 +1946,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
       }
     }
@@ -1958,7 +1964,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
       }
     }
@@ -1978,7 +1984,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     if (c < end) {
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        kept[item * V + v].softmax_exp *= rescale;
+        live[item * V + v].softmax_exp *= rescale;
       }
       typename K::Full full[V];
       typename K::Col col[V] = {};
@@ -1986,7 +1992,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
         y_v.value[v] = out.y;
       }
       fusegen::store_vector(y_from + item * apart, y_v);
@@ -2079,7 +2085,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
       // The maximum of what the thread has seen, and its sums relative to that.
       const T known = reduced_softmax_max;
 #pragma unroll
@@ -2087,7 +2093,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
@@ -2103,7 +2109,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
@@ -2143,7 +2149,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -2152,9 +2158,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_at_once(y + at, y_v);
@@ -2173,27 +2179,29 @@ struct ForwardEvalRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<ForwardEvalHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<ForwardEvalLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_eval_single<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_eval_single<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(forward_eval_single<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        if constexpr (Held::single<S, V>())
-          return f(forward_eval_single<S, V, Held::block_items<S, V>(), 512,
-                                       Held::resident_single<S, V>(), Holders::block>);
+        if constexpr (Resident::single<S, V>())
+          return f(forward_eval_single<S, V, Resident::block_items<S, V>(), 512,
+                                       Resident::single_blocks<S, V>(), Holders::block>);
         else
-          return f(
-              forward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+          return f(forward_eval_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                         Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
-      case fusegen::RowForm::cluster:
         return f(
-            forward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
+            forward_eval_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(forward_eval_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                       Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_eval_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(forward_eval_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                       Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -2218,7 +2226,7 @@ struct ForwardEvalPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardEvalPlan sized(const ForwardEvalArgs& args) {
-    using Held = fusegen::HeldRow<ForwardEvalHolds>;
+    using Resident = fusegen::ResidentRow<ForwardEvalLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -2226,19 +2234,19 @@ struct ForwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = ForwardEvalHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = ForwardEvalLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = ForwardEvalLaunch::cluster;
     needs.preferred = std::min(ForwardEvalLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     ForwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -2283,7 +2291,7 @@ struct BackwardEvalLaunch {
 };
 
 // What backward_eval holds of a row.
-struct BackwardEvalHolds : BackwardEvalLaunch {
+struct BackwardEvalLive : BackwardEvalLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 1;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -2301,8 +2309,8 @@ struct BackwardEvalHolds : BackwardEvalLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_eval_held(BackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
-                       fusegen::compute_t<S>* grad_matmul_bias_partial) {
+    backward_eval_resident(BackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
+                           fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = BackwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -2334,14 +2342,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_y_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<BackwardEvalHolds>::template HoldsSums<S, V, THREADS, BLOCKS, ITEMS>::value;
+      fusegen::ResidentRow<BackwardEvalLive>::template HasLiveSums<S, V, THREADS, BLOCKS,
+                                                                   ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_matmul_bias_sum(place, thread, threads);
   grad_matmul_bias_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -2383,7 +2392,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
 
@@ -2412,7 +2421,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -2441,7 +2450,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
@@ -2566,7 +2575,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -2574,7 +2583,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -2608,7 +2617,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -2618,8 +2627,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
@@ -2635,26 +2644,29 @@ struct BackwardEvalRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<BackwardEvalHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<BackwardEvalLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(backward_eval_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_eval_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(
+            backward_eval_resident<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(
-            backward_eval_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+        return f(backward_eval_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                        Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
-      case fusegen::RowForm::full_block:
-        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
-          return f(backward_eval_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
-      case fusegen::RowForm::cluster:
         return f(
-            backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
+            backward_eval_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::full_block:
+        if constexpr (Resident::items<S, V>() > Resident::large_items<S, V>())
+          return f(backward_eval_resident<S, V, Resident::items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(backward_eval_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                        Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_eval_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(backward_eval_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                        Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -2681,7 +2693,7 @@ struct BackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static BackwardEvalPlan sized(const BackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<BackwardEvalHolds>;
+    using Resident = fusegen::ResidentRow<BackwardEvalLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -2689,24 +2701,24 @@ struct BackwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = BackwardEvalHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = BackwardEvalLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardEvalLaunch::cluster;
     needs.preferred = std::min(BackwardEvalLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = BackwardEvalHolds::sums;
-    needs.bytes = BackwardEvalHolds::bytes<S>();
+    needs.live_sums = BackwardEvalLive::sums;
+    needs.bytes = BackwardEvalLive::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     BackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -2760,7 +2772,7 @@ struct DoubleBackwardEvalLaunch {
 };
 
 // What double_backward_eval holds of a row.
-struct DoubleBackwardEvalHolds : DoubleBackwardEvalLaunch {
+struct DoubleBackwardEvalLive : DoubleBackwardEvalLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 1;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -2779,8 +2791,8 @@ struct DoubleBackwardEvalHolds : DoubleBackwardEvalLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_eval_held(DoubleBackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
-                              fusegen::compute_t<S>* grad_matmul_bias_partial) {
+    double_backward_eval_resident(DoubleBackwardEvalArgs args, [[maybe_unused]] uint64_t policy,
+                                  fusegen::compute_t<S>* grad_matmul_bias_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackwardEval<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -2818,15 +2830,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
   Pack* const grad_grad_x_next = fusegen::settled(reinterpret_cast<Pack*>(place) + thread);
   place += ahead ? sizeof(Pack) * ITEMS * threads : 0;
-  constexpr bool held_sums =
+  constexpr bool live_sums =
       HOLDERS != fusegen::Holders::lanes &&
-      fusegen::HeldRow<DoubleBackwardEvalHolds>::template HoldsSums<S, V, THREADS, BLOCKS,
-                                                                    ITEMS>::value;
+      fusegen::ResidentRow<DoubleBackwardEvalLive>::template HasLiveSums<S, V, THREADS, BLOCKS,
+                                                                         ITEMS>::value;
   using Sums =
-      std::conditional_t<held_sums, fusegen::HeldSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
+      std::conditional_t<live_sums, fusegen::LiveSums<T, V, ITEMS>, fusegen::ColumnSums<T, V>>;
   Sums grad_matmul_bias_sum(place, thread, threads);
   grad_matmul_bias_sum.clear(ITEMS);
-  place += held_sums ? 0 : sizeof(T) * V * ITEMS * threads;
+  place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;
 
   const int begin = int(blockIdx.x) / team.blocks() * int(blockDim.y);
   T softmax_max_next{};
@@ -2879,7 +2891,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -2915,7 +2927,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
           reduced_grad_softmax_sum_2 =
@@ -2947,7 +2959,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -2977,7 +2989,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
@@ -3119,7 +3131,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -3127,7 +3139,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
           reduced_grad_softmax_sum_2 =
@@ -3169,7 +3181,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -3178,8 +3190,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -3219,7 +3231,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -3229,9 +3241,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_matmul_bias_v.value[v] = out.grad_matmul_bias;
         }
@@ -3247,28 +3259,30 @@ struct DoubleBackwardEvalRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<DoubleBackwardEvalHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<DoubleBackwardEvalLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(double_backward_eval_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(double_backward_eval_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_eval_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(double_backward_eval_resident<S, V, Resident::warp_items<S, V>(), 256, 1,
+                                               Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(double_backward_eval_held<S, V, Held::block_items<S, V>(), 512, resident,
-                                           Holders::block>);
+        return f(double_backward_eval_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                               Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(
-            double_backward_eval_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(double_backward_eval_resident<S, V, Resident::large_items<S, V>(), full, 1,
+                                               Holders::block>);
       case fusegen::RowForm::full_block:
-        if constexpr (Held::items<S, V>() > Held::large_items<S, V>())
-          return f(double_backward_eval_held<S, V, Held::items<S, V>(), full, 1, Holders::block>);
+        if constexpr (Resident::items<S, V>() > Resident::large_items<S, V>())
+          return f(double_backward_eval_resident<S, V, Resident::items<S, V>(), full, 1,
+                                                 Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(double_backward_eval_held<S, V, Held::cluster_items<S, V>(), 512, resident,
-                                           Holders::cluster>);
+        return f(double_backward_eval_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                               Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(double_backward_eval_held<S, V, Held::cluster_items<S, V>(), full, 1,
-                                           Holders::cluster>);
+        return f(double_backward_eval_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                               Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_eval_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -3299,7 +3313,7 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
   template <class S, int V>
   static DoubleBackwardEvalPlan sized(const DoubleBackwardEvalArgs& args) {
     using T = fusegen::compute_t<S>;
-    using Held = fusegen::HeldRow<DoubleBackwardEvalHolds>;
+    using Resident = fusegen::ResidentRow<DoubleBackwardEvalLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -3307,24 +3321,24 @@ struct DoubleBackwardEvalPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = DoubleBackwardEvalHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = DoubleBackwardEvalLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardEvalLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardEvalLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
     needs.sums = sizeof(T) * V * 1;
     needs.run_sums = sizeof(T) * (V / needs.fold) * 0;
-    needs.held_sums = DoubleBackwardEvalHolds::sums;
-    needs.bytes = DoubleBackwardEvalHolds::bytes<S>();
+    needs.live_sums = DoubleBackwardEvalLive::sums;
+    needs.bytes = DoubleBackwardEvalLive::bytes<S>();
     needs.staged_items = 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     DoubleBackwardEvalPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

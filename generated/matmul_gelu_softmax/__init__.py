@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_gelu_softmax", "2165c388c3a2")  # before anything of another version is called
+made_by("0.1.0", "matmul_gelu_softmax", "c914709e0a2f")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_gelu_softmax",
     __file__,
-    "2165c388c3a2",
+    "c914709e0a2f",
     operands=[
         Operand("linear_bias", "col"),
     ],
@@ -86,7 +86,7 @@ torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything behind its product fused: same constructor, state_dict and results."""
+    """The model with everything after its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ struct Forward {
     T softmax_sum_inverse;
   };
   struct Scalar {};
-  struct Kept {
+  struct Live {
     T gelu;
     T softmax_exp;
   };
@@ -53,20 +53,20 @@ struct Forward {
 
   // Stage 0: the largest softmax_max.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // linear: x W^T + bias
     const T linear = full.x + col.linear_bias;
     // gelu: x normcdf(x), or its tanh approximation
     const T gelu = linear * Math::normcdf(linear);
-    kept.gelu = gelu;
+    live.gelu = gelu;
     out.softmax_max = gelu;
   }
   // Stage 1: the sum softmax_sum.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp_difference(kept.gelu, row.softmax_max);
-    kept.softmax_exp = softmax_exp;
+    const T softmax_exp = Math::exp_difference(live.gelu, row.softmax_max);
+    live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
@@ -76,9 +76,9 @@ struct Forward {
 
   // Stage 2: y.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp(x - max) / sum exp(x - max)
-    const T softmax = kept.softmax_exp * row.softmax_sum_inverse;
+    const T softmax = live.softmax_exp * row.softmax_sum_inverse;
     out.y = softmax;
   }
 };
@@ -114,7 +114,7 @@ struct Backward {
     T grad_linear_factor;
   };
   struct Scalar {};
-  struct Kept {
+  struct Live {
     T d_gelu_softmax_exp;
   };
   struct Out {
@@ -130,7 +130,7 @@ struct Backward {
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // linear: x W^T + bias
     const T linear = full.x + col.linear_bias;
     const T gelu_normcdf = Math::normcdf(linear);
@@ -144,7 +144,7 @@ struct Backward {
     const T d_gelu_softmax_exp = d_gelu * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.d_gelu_softmax_exp = d_gelu_softmax_exp;
+    live.d_gelu_softmax_exp = d_gelu_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
@@ -154,9 +154,9 @@ struct Backward {
 
   // Stage 1: grad_x, grad_linear_bias.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     const T grad_linear =
-        kept.d_gelu_softmax_exp * (full.grad_y + row.grad_linear_factor) * row.softmax_sum_inverse;
+        live.d_gelu_softmax_exp * (full.grad_y + row.grad_linear_factor) * row.softmax_sum_inverse;
     out.grad_x = grad_linear;
     out.grad_linear_bias = grad_linear;
   }
@@ -215,7 +215,7 @@ struct DoubleBackward {
     T grad_softmax_exp_2_factor;
   };
   struct Scalar {};
-  struct Kept {
+  struct Live {
     T d_d_gelu;
     T d_gelu;
     T softmax_exp;
@@ -241,7 +241,7 @@ struct DoubleBackward {
 
   // Stage 0: the sum grad_softmax_sum_2, the sum grad_grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // linear: x W^T + bias
     const T linear = full.x + col.linear_bias;
     const T d_gelu_normpdf = Math::normpdf(linear);
@@ -262,12 +262,12 @@ struct DoubleBackward {
     const T grad_softmax_sum = full.grad_y * softmax_exp;
     const T grad_grad_gelu = d_gelu * grad_grad_linear;
     const T grad_grad_softmax_exp = grad_grad_gelu * softmax_exp;
-    kept.d_d_gelu = d_d_gelu;
-    kept.d_gelu = d_gelu;
-    kept.softmax_exp = softmax_exp;
-    kept.grad_grad_linear_softmax_exp = grad_grad_linear_softmax_exp;
-    kept.grad_grad_gelu = grad_grad_gelu;
-    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    live.d_d_gelu = d_d_gelu;
+    live.d_gelu = d_gelu;
+    live.softmax_exp = softmax_exp;
+    live.grad_grad_linear_softmax_exp = grad_grad_linear_softmax_exp;
+    live.grad_grad_gelu = grad_grad_gelu;
+    live.grad_grad_softmax_exp = grad_grad_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
   }
@@ -281,21 +281,21 @@ struct DoubleBackward {
 
   // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_d_gelu = kept.grad_grad_linear_softmax_exp * grad_softmax_exp;
+    const T grad_d_gelu = live.grad_grad_linear_softmax_exp * grad_softmax_exp;
     // d grad_softmax_exp / d softmax_sum
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
     // through grad_softmax_exp
-    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * live.grad_grad_softmax_exp;
     // sum over all uses
-    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
-                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
-    kept.grad_softmax_exp = grad_softmax_exp;
-    kept.grad_d_gelu = grad_d_gelu;
+    const T grad_grad_y = Math::fma(live.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    live.grad_grad_softmax_exp * row.softmax_sum_inverse);
+    live.grad_softmax_exp = grad_softmax_exp;
+    live.grad_d_gelu = grad_d_gelu;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
   }
@@ -307,14 +307,14 @@ struct DoubleBackward {
 
   // Stage 2: grad_x, grad_linear_bias.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
-                                           kept.grad_grad_gelu * kept.grad_softmax_exp) +
+                                           live.grad_grad_gelu * live.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
-    const T grad_gelu_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    const T grad_gelu_2 = grad_softmax_exp_2 * live.softmax_exp;
     // sum over all uses
-    const T grad_linear_2 = Math::fma(kept.d_gelu, grad_gelu_2, kept.d_d_gelu * kept.grad_d_gelu);
+    const T grad_linear_2 = Math::fma(live.d_gelu, grad_gelu_2, live.d_d_gelu * live.grad_d_gelu);
     out.grad_x = grad_linear_2;
     out.grad_linear_bias = grad_linear_2;
   }

@@ -32,10 +32,10 @@ void forward(const ForwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_gelu_memory(cols);
-    T* const kept_gelu = kept_gelu_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> live_gelu_memory(cols);
+    T* const live_gelu = live_gelu_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
     const Buffer<T> softmax_max_blocks_memory(blocks);
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
@@ -45,9 +45,9 @@ void forward(const ForwardArgs& args) {
     int64_t at = 0;
     int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -57,17 +57,17 @@ void forward(const ForwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(linear_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_gelu[j] = kept.gelu;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_gelu[j] = live.gelu;
         reduced_softmax_max =
             fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
       }
       softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -77,17 +77,17 @@ void forward(const ForwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(linear_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.gelu = kept_gelu[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
+        typename K::Live live;
+        live.gelu = live_gelu[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_softmax_exp[j] = live.softmax_exp;
         reduced_softmax_sum += out.softmax_sum;
       }
       softmax_sum_blocks[block] = reduced_softmax_sum;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -96,9 +96,9 @@ void forward(const ForwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{load(linear_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(y + at + j, out.y);
       }
     };
@@ -140,8 +140,8 @@ void backward(const BackwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_gelu_softmax_exp_memory(cols);
-    T* const kept_d_gelu_softmax_exp = kept_d_gelu_softmax_exp_memory.data();
+    const Buffer<T> live_d_gelu_softmax_exp_memory(cols);
+    T* const live_d_gelu_softmax_exp = live_d_gelu_softmax_exp_memory.data();
     T* const grad_linear_bias_sum = grad_linear_bias_partial + group * cols;
     std::fill_n(grad_linear_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
@@ -152,11 +152,11 @@ void backward(const BackwardArgs& args) {
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -166,18 +166,18 @@ void backward(const BackwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(linear_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_d_gelu_softmax_exp[j] = kept.d_gelu_softmax_exp;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_d_gelu_softmax_exp[j] = live.d_gelu_softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -186,9 +186,9 @@ void backward(const BackwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{load(linear_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.d_gelu_softmax_exp = kept_d_gelu_softmax_exp[j];
-        K::stage1(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.d_gelu_softmax_exp = live_d_gelu_softmax_exp[j];
+        K::stage1(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
         grad_linear_bias_sum[j] += out.grad_linear_bias;
       }
@@ -234,22 +234,22 @@ void double_backward(const DoubleBackwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_d_d_gelu_memory(cols);
-    T* const kept_d_d_gelu = kept_d_d_gelu_memory.data();
-    const Buffer<T> kept_d_gelu_memory(cols);
-    T* const kept_d_gelu = kept_d_gelu_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_grad_linear_softmax_exp_memory(cols);
-    T* const kept_grad_grad_linear_softmax_exp = kept_grad_grad_linear_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_grad_gelu_memory(cols);
-    T* const kept_grad_grad_gelu = kept_grad_grad_gelu_memory.data();
-    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
-    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_softmax_exp_memory(cols);
-    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_d_gelu_memory(cols);
-    T* const kept_grad_d_gelu = kept_grad_d_gelu_memory.data();
+    const Buffer<T> live_d_d_gelu_memory(cols);
+    T* const live_d_d_gelu = live_d_d_gelu_memory.data();
+    const Buffer<T> live_d_gelu_memory(cols);
+    T* const live_d_gelu = live_d_gelu_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
+    const Buffer<T> live_grad_grad_linear_softmax_exp_memory(cols);
+    T* const live_grad_grad_linear_softmax_exp = live_grad_grad_linear_softmax_exp_memory.data();
+    const Buffer<T> live_grad_grad_gelu_memory(cols);
+    T* const live_grad_grad_gelu = live_grad_grad_gelu_memory.data();
+    const Buffer<T> live_grad_grad_softmax_exp_memory(cols);
+    T* const live_grad_grad_softmax_exp = live_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> live_grad_softmax_exp_memory(cols);
+    T* const live_grad_softmax_exp = live_grad_softmax_exp_memory.data();
+    const Buffer<T> live_grad_d_gelu_memory(cols);
+    T* const live_grad_d_gelu = live_grad_d_gelu_memory.data();
     T* const grad_linear_bias_sum = grad_linear_bias_partial + group * cols;
     std::fill_n(grad_linear_bias_sum, cols, T(0));
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
@@ -265,12 +265,12 @@ void double_backward(const DoubleBackwardArgs& args) {
     int64_t grad_y_gap = 0;
     int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -282,26 +282,26 @@ void double_backward(const DoubleBackwardArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(linear_bias + j), load(grad_grad_linear_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_d_d_gelu[j] = kept.d_d_gelu;
-        kept_d_gelu[j] = kept.d_gelu;
-        kept_softmax_exp[j] = kept.softmax_exp;
-        kept_grad_grad_linear_softmax_exp[j] = kept.grad_grad_linear_softmax_exp;
-        kept_grad_grad_gelu[j] = kept.grad_grad_gelu;
-        kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_d_d_gelu[j] = live.d_d_gelu;
+        live_d_gelu[j] = live.d_gelu;
+        live_softmax_exp[j] = live.softmax_exp;
+        live_grad_grad_linear_softmax_exp[j] = live.grad_grad_linear_softmax_exp;
+        live_grad_grad_gelu[j] = live.grad_grad_gelu;
+        live_grad_grad_softmax_exp[j] = live.grad_grad_softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
         reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -312,24 +312,24 @@ void double_backward(const DoubleBackwardArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(linear_bias + j), load(grad_grad_linear_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.grad_grad_linear_softmax_exp = kept_grad_grad_linear_softmax_exp[j];
-        kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
-        kept_grad_d_gelu[j] = kept.grad_d_gelu;
+        typename K::Live live;
+        live.grad_grad_linear_softmax_exp = live_grad_grad_linear_softmax_exp[j];
+        live.grad_grad_softmax_exp = live_grad_grad_softmax_exp[j];
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_grad_softmax_exp[j] = live.grad_softmax_exp;
+        live_grad_d_gelu[j] = live.grad_d_gelu;
         reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
         store(grad_grad_y + at + j, out.grad_grad_y);
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -339,14 +339,14 @@ void double_backward(const DoubleBackwardArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{load(linear_bias + j), load(grad_grad_linear_bias + j)};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.grad_grad_gelu = kept_grad_grad_gelu[j];
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
-        kept.softmax_exp = kept_softmax_exp[j];
-        kept.d_d_gelu = kept_d_d_gelu[j];
-        kept.d_gelu = kept_d_gelu[j];
-        kept.grad_d_gelu = kept_grad_d_gelu[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.grad_grad_gelu = live_grad_grad_gelu[j];
+        live.grad_softmax_exp = live_grad_softmax_exp[j];
+        live.softmax_exp = live_softmax_exp[j];
+        live.d_d_gelu = live_d_d_gelu[j];
+        live.d_gelu = live_d_gelu[j];
+        live.grad_d_gelu = live_grad_d_gelu[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
         grad_linear_bias_sum[j] += out.grad_linear_bias;
       }

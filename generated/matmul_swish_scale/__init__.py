@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "matmul_swish_scale", "f6990900fc6f")  # before anything of another version is called
+made_by("0.1.0", "matmul_swish_scale", "53a3fd4c288e")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 from fusegen.runtime.submodules import no_bias, plain
@@ -33,7 +33,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "matmul_swish_scale",
     __file__,
-    "f6990900fc6f",
+    "53a3fd4c288e",
     operands=[
         Operand("matmul_bias", "col"),
     ],
@@ -89,7 +89,7 @@ torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything behind its product fused: same constructor, state_dict and results."""
+    """The model with everything after its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

@@ -36,14 +36,14 @@ struct Forward {
   struct Scalar {
     T scaling_factor;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {
     T y;
   };
 
   // Stage 0: y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // swish: x sigmoid(beta x)
@@ -77,7 +77,7 @@ struct Backward {
   struct Scalar {
     T scaling_factor;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {
     T grad_x;
     T grad_matmul_bias;
@@ -85,7 +85,7 @@ struct Backward {
 
   // Stage 0: grad_x, grad_matmul_bias.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     // d swish / d matmul
@@ -128,7 +128,7 @@ struct DoubleBackward {
   struct Scalar {
     T scaling_factor;
   };
-  struct Kept {};
+  struct Live {};
   struct Out {
     T grad_x;
     T grad_matmul_bias;
@@ -137,7 +137,7 @@ struct DoubleBackward {
 
   // Stage 0: grad_x, grad_matmul_bias, grad_grad_y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // matmul: x W^T + bias
     const T matmul = full.x + col.matmul_bias;
     const T d_swish_sigmoid = Math::sigmoid(matmul);

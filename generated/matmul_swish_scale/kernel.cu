@@ -73,9 +73,9 @@ __global__ void __launch_bounds__(ForwardLaunch::block)
           fusegen::Vector<T, V> y_v;
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            typename K::Kept kept;
+            typename K::Live live;
             typename K::Out out;
-            K::stage0(full[v], col[v], row, scalar, kept, out);
+            K::stage0(full[v], col[v], row, scalar, live, out);
             y_v.value[v] = out.y;
           }
 
@@ -214,9 +214,9 @@ __global__ void __launch_bounds__(BackwardLaunch::block)
           fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            typename K::Kept kept;
+            typename K::Live live;
             typename K::Out out;
-            K::stage0(full[v], col[v], row, scalar, kept, out);
+            K::stage0(full[v], col[v], row, scalar, live, out);
             grad_x_v.value[v] = out.grad_x;
             grad_matmul_bias_sum[v] += out.grad_matmul_bias;
           }
@@ -401,9 +401,9 @@ __global__ void __launch_bounds__(DoubleBackwardLaunch::block)
           fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            typename K::Kept kept;
+            typename K::Live live;
             typename K::Out out;
-            K::stage0(full[v], col[v], row, scalar, kept, out);
+            K::stage0(full[v], col[v], row, scalar, live, out);
             grad_x_v.value[v] = out.grad_x;
             grad_grad_y_v.value[v] = out.grad_grad_y;
             grad_matmul_bias_sum[v] += out.grad_matmul_bias;

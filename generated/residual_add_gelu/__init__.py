@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "residual_add_gelu", "981449b5c223")  # before anything of another version is called
+made_by("0.1.0", "residual_add_gelu", "acf9b8d1d891")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "residual_add_gelu",
     __file__,
-    "981449b5c223",
+    "acf9b8d1d891",
     operands=[
         Operand("residual", "full"),
     ],
@@ -85,7 +85,7 @@ torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything behind its product fused: same constructor, state_dict and results."""
+    """The model with everything after its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

@@ -33,14 +33,14 @@ struct Forward {
   struct Col {};
   struct Row {};
   struct Scalar {};
-  struct Kept {};
+  struct Live {};
   struct Out {
     T y;
   };
 
   // Stage 0: y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // add: x + alpha other
     const T add = full.residual + full.x;
     // gelu: near
@@ -76,7 +76,7 @@ struct Backward {
   struct Col {};
   struct Row {};
   struct Scalar {};
-  struct Kept {};
+  struct Live {};
   struct Out {
     T grad_x;
     T grad_residual;
@@ -84,7 +84,7 @@ struct Backward {
 
   // Stage 0: grad_x, grad_residual.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // add: x + alpha other
     const T add = full.residual + full.x;
     // gelu: near
@@ -142,7 +142,7 @@ struct DoubleBackward {
   struct Col {};
   struct Row {};
   struct Scalar {};
-  struct Kept {};
+  struct Live {};
   struct Out {
     T grad_x;
     T grad_residual;
@@ -151,7 +151,7 @@ struct DoubleBackward {
 
   // Stage 0: grad_x, grad_residual, grad_grad_y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // add: x + alpha other
     const T add = full.residual + full.x;
     // gelu: near

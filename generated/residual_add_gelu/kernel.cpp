@@ -47,8 +47,8 @@ void forward(const ForwardArgs& args) {
                                       load(residual + residual_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
+          typename K::Live live;
+          K::stage0(full, col, row, scalar, live, out);
           store(y + at + j, out.y);
         }
       }
@@ -92,8 +92,8 @@ void backward(const BackwardArgs& args) {
                                       load(grad_y + grad_y_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
+          typename K::Live live;
+          K::stage0(full, col, row, scalar, live, out);
           store(grad_x + at + j, out.grad_x);
           store(grad_residual + at + j, out.grad_residual);
         }
@@ -146,8 +146,8 @@ void double_backward(const DoubleBackwardArgs& args) {
               load(grad_grad_residual + grad_grad_residual_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
+          typename K::Live live;
+          K::stage0(full, col, row, scalar, live, out);
           store(grad_x + at + j, out.grad_x);
           store(grad_residual + at + j, out.grad_residual);
           store(grad_grad_y + at + j, out.grad_grad_y);

@@ -60,9 +60,9 @@ __global__ void __launch_bounds__(256)
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
+          typename K::Live live;
           typename K::Out out;
-          K::stage0(full[v], {}, {}, scalar, kept, out);
+          K::stage0(full[v], {}, {}, scalar, live, out);
           y_v.value[v] = out.y;
         }
         fusegen::store_vector(y + at, y_v);
@@ -190,9 +190,9 @@ __global__ void __launch_bounds__(256)
         fusegen::Vector<T, V> grad_residual_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
+          typename K::Live live;
           typename K::Out out;
-          K::stage0(full[v], {}, {}, scalar, kept, out);
+          K::stage0(full[v], {}, {}, scalar, live, out);
           grad_x_v.value[v] = out.grad_x;
           grad_residual_v.value[v] = out.grad_residual;
         }
@@ -340,9 +340,9 @@ __global__ void __launch_bounds__(256)
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
+          typename K::Live live;
           typename K::Out out;
-          K::stage0(full[v], {}, {}, scalar, kept, out);
+          K::stage0(full[v], {}, {}, scalar, live, out);
           grad_x_v.value[v] = out.grad_x;
           grad_residual_v.value[v] = out.grad_residual;
           grad_grad_y_v.value[v] = out.grad_grad_y;

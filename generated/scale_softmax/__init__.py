@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "scale_softmax", "55406c527136")  # before anything of another version is called
+made_by("0.1.0", "scale_softmax", "f275c20278e8")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
@@ -34,7 +34,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "scale_softmax",
     __file__,
-    "55406c527136",
+    "f275c20278e8",
     operands=[
         Operand("scale", "scalar"),
     ],
@@ -87,7 +87,7 @@ torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything behind its product fused: same constructor, state_dict and results."""
+    """The model with everything after its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

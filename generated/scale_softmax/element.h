@@ -39,7 +39,7 @@ struct Forward {
   struct Scalar {
     T scale;
   };
-  struct Kept {
+  struct Live {
     T mul;
     T softmax_exp;
   };
@@ -51,18 +51,18 @@ struct Forward {
 
   // Stage 0: the largest softmax_max.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // mul: x other
     const T mul = full.x * scalar.scale;
-    kept.mul = mul;
+    live.mul = mul;
     out.softmax_max = mul;
   }
   // Stage 1: the sum softmax_sum.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp_difference(kept.mul, row.softmax_max);
-    kept.softmax_exp = softmax_exp;
+    const T softmax_exp = Math::exp_difference(live.mul, row.softmax_max);
+    live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
@@ -72,9 +72,9 @@ struct Forward {
 
   // Stage 2: y.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp(x - max) / sum exp(x - max)
-    const T softmax = kept.softmax_exp * row.softmax_sum_inverse;
+    const T softmax = live.softmax_exp * row.softmax_sum_inverse;
     out.y = softmax;
   }
 };
@@ -110,7 +110,7 @@ struct Backward {
   struct Scalar {
     T scale;
   };
-  struct Kept {
+  struct Live {
     T softmax_exp;
   };
   struct Out {
@@ -126,14 +126,14 @@ struct Backward {
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // mul: x other
     const T mul = full.x * scalar.scale;
     // softmax: exp
     const T softmax_exp = Math::exp_difference(mul, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.softmax_exp = softmax_exp;
+    live.softmax_exp = softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
@@ -143,11 +143,11 @@ struct Backward {
 
   // Stage 1: grad_x, grad_scale.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    const T grad_mul = grad_softmax_exp * live.softmax_exp;
     const T grad_x = grad_mul * scalar.scale;
     const T grad_scale = grad_mul * full.x;
     out.grad_x = grad_x;
@@ -204,7 +204,7 @@ struct DoubleBackward {
     T scale;
     T grad_grad_scale;
   };
-  struct Kept {
+  struct Live {
     T softmax_exp;
     T grad_grad_mul;
     T grad_grad_softmax_exp;
@@ -227,7 +227,7 @@ struct DoubleBackward {
 
   // Stage 0: the sum grad_softmax_sum_2, the sum grad_grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // mul: x other
     const T mul = full.x * scalar.scale;
     // softmax: exp
@@ -238,9 +238,9 @@ struct DoubleBackward {
     const T grad_grad_mul =
         Math::fma(full.grad_grad_x, scalar.scale, full.x * scalar.grad_grad_scale);
     const T grad_grad_softmax_exp = grad_grad_mul * softmax_exp;
-    kept.softmax_exp = softmax_exp;
-    kept.grad_grad_mul = grad_grad_mul;
-    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    live.softmax_exp = softmax_exp;
+    live.grad_grad_mul = grad_grad_mul;
+    live.grad_grad_softmax_exp = grad_grad_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
   }
@@ -254,21 +254,21 @@ struct DoubleBackward {
 
   // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_mul = grad_softmax_exp * kept.softmax_exp;
+    const T grad_mul = grad_softmax_exp * live.softmax_exp;
     // d grad_softmax_exp / d softmax_sum
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
     // through grad_softmax_exp
-    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * live.grad_grad_softmax_exp;
     // sum over all uses
-    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
-                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
-    kept.grad_softmax_exp = grad_softmax_exp;
-    kept.grad_mul = grad_mul;
+    const T grad_grad_y = Math::fma(live.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    live.grad_grad_softmax_exp * row.softmax_sum_inverse);
+    live.grad_softmax_exp = grad_softmax_exp;
+    live.grad_mul = grad_mul;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
   }
@@ -280,16 +280,16 @@ struct DoubleBackward {
 
   // Stage 2: grad_x, grad_scale.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
-                                           kept.grad_grad_mul * kept.grad_softmax_exp) +
+                                           live.grad_grad_mul * live.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
-    const T grad_mul_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    const T grad_mul_2 = grad_softmax_exp_2 * live.softmax_exp;
     // sum over all uses
-    const T grad_x_2 = Math::fma(grad_mul_2, scalar.scale, kept.grad_mul * scalar.grad_grad_scale);
+    const T grad_x_2 = Math::fma(grad_mul_2, scalar.scale, live.grad_mul * scalar.grad_grad_scale);
     // sum over all uses
-    const T grad_scale_3 = Math::fma(grad_mul_2, full.x, full.grad_grad_x * kept.grad_mul);
+    const T grad_scale_3 = Math::fma(grad_mul_2, full.x, full.grad_grad_x * live.grad_mul);
     out.grad_x = grad_x_2;
     out.grad_scale = grad_scale_3;
   }

@@ -25,7 +25,7 @@ struct ForwardLaunch {
 };
 
 // What forward holds of a row.
-struct ForwardHolds : ForwardLaunch {
+struct ForwardLive : ForwardLaunch {
   static constexpr bool singly = true;  // rows share no state
   static constexpr int sums = 0;        // of its columns, in registers where there is room
   static constexpr bool beside = true;  // an element holds more than what is stored
@@ -44,7 +44,7 @@ struct ForwardHolds : ForwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    forward_held(ForwardArgs args, [[maybe_unused]] uint64_t policy) {
+    forward_resident(ForwardArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     typename K::Row row{};
 
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 
 #pragma unroll
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if (c < end) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          kept[item * V + v].softmax_exp *= rescale;
+          live[item * V + v].softmax_exp *= rescale;
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_vector(y_from + item * apart, y_v);
@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   [[maybe_unused]] Team team(*fusegen::settled(&exchange));
-  [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  [[maybe_unused]] typename K::Live live[ITEMS * V];
   T reduced_softmax_max = fusegen::Maximum::identity<T>();
 
 #pragma unroll
@@ -235,7 +235,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
       }
     }
@@ -253,7 +253,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
       }
     }
@@ -273,7 +273,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     if (c < end) {
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        kept[item * V + v].softmax_exp *= rescale;
+        live[item * V + v].softmax_exp *= rescale;
       }
       typename K::Full full[V];
       typename K::Col col[V] = {};
@@ -281,7 +281,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
         y_v.value[v] = out.y;
       }
       fusegen::store_vector(y_from + item * apart, y_v);
@@ -369,7 +369,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
       // The maximum of what the thread has seen, and its sums relative to that.
       const T known = reduced_softmax_max;
 #pragma unroll
@@ -377,7 +377,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
@@ -393,7 +393,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
@@ -428,7 +428,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -437,9 +437,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_at_once(y + at, y_v);
@@ -458,25 +458,28 @@ struct ForwardRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<ForwardHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<ForwardLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_single<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_single<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(forward_single<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        if constexpr (Held::single<S, V>())
-          return f(forward_single<S, V, Held::block_items<S, V>(), 512,
-                                  Held::resident_single<S, V>(), Holders::block>);
+        if constexpr (Resident::single<S, V>())
+          return f(forward_single<S, V, Resident::block_items<S, V>(), 512,
+                                  Resident::single_blocks<S, V>(), Holders::block>);
         else
-          return f(forward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+          return f(
+              forward_resident<S, V, Resident::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(forward_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(forward_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                  Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(
+            forward_resident<S, V, Resident::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -500,7 +503,7 @@ struct ForwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardPlan sized(const ForwardArgs& args) {
-    using Held = fusegen::HeldRow<ForwardHolds>;
+    using Resident = fusegen::ResidentRow<ForwardLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -508,19 +511,19 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = ForwardHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = ForwardLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
     needs.preferred = std::min(ForwardLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -565,7 +568,7 @@ struct BackwardLaunch {
 };
 
 // What backward holds of a row.
-struct BackwardHolds : BackwardLaunch {
+struct BackwardLive : BackwardLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -583,8 +586,8 @@ struct BackwardHolds : BackwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_held(BackwardArgs args, [[maybe_unused]] uint64_t policy,
-                  fusegen::compute_t<S>* grad_scale_partial) {
+    backward_resident(BackwardArgs args, [[maybe_unused]] uint64_t policy,
+                      fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -657,7 +660,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
 
@@ -681,7 +684,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -712,7 +715,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
         }
@@ -825,7 +828,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -833,7 +836,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -862,7 +865,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -871,8 +874,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
         }
@@ -890,21 +893,24 @@ struct BackwardRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<BackwardHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<BackwardLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(backward_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(backward_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(backward_resident<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(backward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+        return f(
+            backward_resident<S, V, Resident::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(backward_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(backward_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                   Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(
+            backward_resident<S, V, Resident::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -929,7 +935,7 @@ struct BackwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static BackwardPlan sized(const BackwardArgs& args) {
-    using Held = fusegen::HeldRow<BackwardHolds>;
+    using Resident = fusegen::ResidentRow<BackwardLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -937,19 +943,19 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = BackwardHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = BackwardLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
     needs.preferred = std::min(BackwardLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1000,7 +1006,7 @@ struct DoubleBackwardLaunch {
 };
 
 // What double_backward holds of a row.
-struct DoubleBackwardHolds : DoubleBackwardLaunch {
+struct DoubleBackwardLive : DoubleBackwardLaunch {
   static constexpr bool singly = false;  // rows share no state
   static constexpr int sums = 0;         // of its columns, in registers where there is room
   static constexpr bool beside = true;   // an element holds more than what is stored
@@ -1019,8 +1025,8 @@ struct DoubleBackwardHolds : DoubleBackwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_held(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy,
-                         fusegen::compute_t<S>* grad_scale_partial) {
+    double_backward_resident(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy,
+                             fusegen::compute_t<S>* grad_scale_partial) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -1109,7 +1115,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1139,7 +1145,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           reduced_grad_grad_softmax_sum_2 =
@@ -1171,7 +1177,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -1206,7 +1212,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
         }
@@ -1334,7 +1340,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1342,7 +1348,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
           reduced_grad_grad_softmax_sum_2 =
@@ -1377,7 +1383,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1386,8 +1392,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -1420,7 +1426,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1429,9 +1435,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
           grad_scale_total += out.grad_scale;
         }
@@ -1449,24 +1455,26 @@ struct DoubleBackwardRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<DoubleBackwardHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<DoubleBackwardLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
-        return f(double_backward_held<S, V, 1, 256, 1, Holders::lanes>);
+        return f(double_backward_resident<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_held<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(
+            double_backward_resident<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        return f(
-            double_backward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+        return f(double_backward_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                          Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(double_backward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
-      case fusegen::RowForm::cluster:
-        return f(double_backward_held<S, V, Held::cluster_items<S, V>(), 512, resident,
-                                      Holders::cluster>);
-      case fusegen::RowForm::large_cluster:
         return f(
-            double_backward_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+            double_backward_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(double_backward_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                          Holders::cluster>);
+      case fusegen::RowForm::large_cluster:
+        return f(double_backward_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                          Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1494,7 +1502,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static DoubleBackwardPlan sized(const DoubleBackwardArgs& args) {
-    using Held = fusegen::HeldRow<DoubleBackwardHolds>;
+    using Resident = fusegen::ResidentRow<DoubleBackwardLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1502,19 +1510,19 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = DoubleBackwardHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = DoubleBackwardLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

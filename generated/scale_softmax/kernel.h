@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "fusegen/dtype.h"
-#include "fusegen/gaps.h"
+#include "fusegen/strided.h"
 
 namespace fusegen_scale_softmax {
 

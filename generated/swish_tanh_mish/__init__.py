@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from fusegen.runtime import made_by
 
-made_by("0.1.0", "swish_tanh_mish", "2b1c840ad87a")  # before anything of another version is called
+made_by("0.1.0", "swish_tanh_mish", "0c1ddff1061f")  # before anything of another version is called
 
 from fusegen.runtime import Chain, FusedModule, Mode, Operand, Operator
 
@@ -32,7 +32,7 @@ __all__ = ["Module", "apply"]
 _chain = Chain(
     "swish_tanh_mish",
     __file__,
-    "2b1c840ad87a",
+    "0c1ddff1061f",
     operands=[
     ],
     modes={
@@ -83,7 +83,7 @@ torch.fx.wrap("apply")  # one node of a symbolic trace
 
 
 class Module(FusedModule):
-    """The model with everything behind its product fused: same constructor, state_dict and results."""
+    """The model with everything after its product fused: same constructor, state_dict and results."""
 
     def __init__(
         self,

@@ -32,14 +32,14 @@ struct Forward {
   struct Col {};
   struct Row {};
   struct Scalar {};
-  struct Kept {};
+  struct Live {};
   struct Out {
     T y;
   };
 
   // Stage 0: y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // swish: x sigmoid(beta x)
     const T swish = full.x * Math::sigmoid(full.x);
     // tanh: (exp(x) - exp(-x)) / (exp(x) + exp(-x))
@@ -72,14 +72,14 @@ struct Backward {
   struct Col {};
   struct Row {};
   struct Scalar {};
-  struct Kept {};
+  struct Live {};
   struct Out {
     T grad_x;
   };
 
   // Stage 0: grad_x.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     const T swish_sigmoid = Math::sigmoid(full.x);
     // d swish / d x
     const T d_swish = swish_sigmoid * Math::fma(full.x, Math::sigmoid(-full.x), T(1));
@@ -134,7 +134,7 @@ struct DoubleBackward {
   struct Col {};
   struct Row {};
   struct Scalar {};
-  struct Kept {};
+  struct Live {};
   struct Out {
     T grad_x;
     T grad_grad_y;
@@ -142,7 +142,7 @@ struct DoubleBackward {
 
   // Stage 0: grad_x, grad_grad_y.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     const T d_swish_sigmoid = Math::sigmoid(full.x);
     const T d_swish_sigmoid2 = Math::sigmoid(-full.x);
     // d d_swish / d x
@@ -246,7 +246,7 @@ struct TripleBackward {
   struct Col {};
   struct Row {};
   struct Scalar {};
-  struct Kept {};
+  struct Live {};
   struct Out {
     T grad_x;
     T grad_grad_y;
@@ -255,7 +255,7 @@ struct TripleBackward {
 
   // Stage 0: grad_x, grad_grad_y, grad_grad_grad_x.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     const T d_d_swish_product = T(0.5) * full.x;
     const T d_d_swish_tanh = Math::tanh(d_d_swish_product);
     const T d_d_swish_sum = Math::fma(d_d_swish_tanh, full.x, -T(2));

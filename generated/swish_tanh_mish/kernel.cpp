@@ -44,8 +44,8 @@ void forward(const ForwardArgs& args) {
           const typename K::Full full{load(x + x_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
+          typename K::Live live;
+          K::stage0(full, col, row, scalar, live, out);
           store(y + at + j, out.y);
         }
       }
@@ -84,8 +84,8 @@ void backward(const BackwardArgs& args) {
           const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
+          typename K::Live live;
+          K::stage0(full, col, row, scalar, live, out);
           store(grad_x + at + j, out.grad_x);
         }
       }
@@ -129,8 +129,8 @@ void double_backward(const DoubleBackwardArgs& args) {
                                       load(grad_grad_x + grad_grad_x_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
+          typename K::Live live;
+          K::stage0(full, col, row, scalar, live, out);
           store(grad_x + at + j, out.grad_x);
           store(grad_grad_y + at + j, out.grad_grad_y);
         }
@@ -184,8 +184,8 @@ void triple_backward(const TripleBackwardArgs& args) {
                                       load(grad_grad_grad_y + grad_grad_grad_y_gap + at + j)};
           const typename K::Col col{};
           typename K::Out out;
-          typename K::Kept kept;
-          K::stage0(full, col, row, scalar, kept, out);
+          typename K::Live live;
+          K::stage0(full, col, row, scalar, live, out);
           store(grad_x + at + j, out.grad_x);
           store(grad_grad_y + at + j, out.grad_grad_y);
           store(grad_grad_grad_x + at + j, out.grad_grad_grad_x);

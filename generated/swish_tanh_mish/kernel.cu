@@ -54,9 +54,9 @@ __global__ void __launch_bounds__(256)
         fusegen::Vector<T, V> y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
+          typename K::Live live;
           typename K::Out out;
-          K::stage0(full[v], {}, {}, scalar, kept, out);
+          K::stage0(full[v], {}, {}, scalar, live, out);
           y_v.value[v] = out.y;
         }
         fusegen::store_vector(y + at, y_v);
@@ -175,9 +175,9 @@ __global__ void __launch_bounds__(256)
         fusegen::Vector<T, V> grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
+          typename K::Live live;
           typename K::Out out;
-          K::stage0(full[v], {}, {}, scalar, kept, out);
+          K::stage0(full[v], {}, {}, scalar, live, out);
           grad_x_v.value[v] = out.grad_x;
         }
         fusegen::store_vector(grad_x + at, grad_x_v);
@@ -306,9 +306,9 @@ __global__ void __launch_bounds__(256)
         fusegen::Vector<T, V> grad_grad_y_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
+          typename K::Live live;
           typename K::Out out;
-          K::stage0(full[v], {}, {}, scalar, kept, out);
+          K::stage0(full[v], {}, {}, scalar, live, out);
           grad_x_v.value[v] = out.grad_x;
           grad_grad_y_v.value[v] = out.grad_grad_y;
         }
@@ -458,9 +458,9 @@ __global__ void __launch_bounds__(256)
         fusegen::Vector<T, V> grad_grad_grad_x_v;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          typename K::Kept kept;
+          typename K::Live live;
           typename K::Out out;
-          K::stage0(full[v], {}, {}, scalar, kept, out);
+          K::stage0(full[v], {}, {}, scalar, live, out);
           grad_x_v.value[v] = out.grad_x;
           grad_grad_y_v.value[v] = out.grad_grad_y;
           grad_grad_grad_x_v.value[v] = out.grad_grad_grad_x;

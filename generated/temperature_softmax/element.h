@@ -40,7 +40,7 @@ struct Forward {
     T temperature;
     T temperature_inverse;
   };
-  struct Kept {
+  struct Live {
     T div;
     T softmax_exp;
   };
@@ -57,18 +57,18 @@ struct Forward {
 
   // Stage 0: the largest softmax_max.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // div: x / other
     const T div = full.x * scalar.temperature_inverse;
-    kept.div = div;
+    live.div = div;
     out.softmax_max = div;
   }
   // Stage 1: the sum softmax_sum.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp
-    const T softmax_exp = Math::exp_difference(kept.div, row.softmax_max);
-    kept.softmax_exp = softmax_exp;
+    const T softmax_exp = Math::exp_difference(live.div, row.softmax_max);
+    live.softmax_exp = softmax_exp;
     out.softmax_sum = softmax_exp;
   }
   // Once a row, before stage 2.
@@ -78,9 +78,9 @@ struct Forward {
 
   // Stage 2: y.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // softmax: exp(x - max) / sum exp(x - max)
-    const T softmax = kept.softmax_exp * row.softmax_sum_inverse;
+    const T softmax = live.softmax_exp * row.softmax_sum_inverse;
     out.y = softmax;
   }
 };
@@ -115,7 +115,7 @@ struct Backward {
     T temperature;
     T temperature_inverse;
   };
-  struct Kept {
+  struct Live {
     T softmax_exp;
   };
   struct Out {
@@ -135,14 +135,14 @@ struct Backward {
 
   // Stage 0: the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // div: x / other
     const T div = full.x * scalar.temperature_inverse;
     // softmax: exp
     const T softmax_exp = Math::exp_difference(div, row.softmax_max);
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.softmax_exp = softmax_exp;
+    live.softmax_exp = softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
   // Once a row, before stage 1.
@@ -152,11 +152,11 @@ struct Backward {
 
   // Stage 1: grad_x.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
-    const T grad_div = grad_softmax_exp * kept.softmax_exp;
+    const T grad_div = grad_softmax_exp * live.softmax_exp;
     const T grad_x = grad_div * scalar.temperature_inverse;
     out.grad_x = grad_x;
   }
@@ -207,7 +207,7 @@ struct DoubleBackward {
     T temperature;
     T temperature_inverse;
   };
-  struct Kept {
+  struct Live {
     T softmax_exp;
     T grad_grad_softmax_exp;
     T grad_softmax_exp;
@@ -232,7 +232,7 @@ struct DoubleBackward {
 
   // Stage 0: the sum grad_grad_softmax_sum_2, the sum grad_softmax_sum_2.
   static FUSEGEN_FN void stage0(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     const T grad_grad_div = full.grad_grad_x * scalar.temperature_inverse;
     // div: x / other
     const T div = full.x * scalar.temperature_inverse;
@@ -241,8 +241,8 @@ struct DoubleBackward {
     const T grad_grad_softmax_exp = grad_grad_div * softmax_exp;
     // through softmax
     const T grad_softmax_sum = full.grad_y * softmax_exp;
-    kept.softmax_exp = softmax_exp;
-    kept.grad_grad_softmax_exp = grad_grad_softmax_exp;
+    live.softmax_exp = softmax_exp;
+    live.grad_grad_softmax_exp = grad_grad_softmax_exp;
     out.grad_grad_softmax_sum_2 = grad_grad_softmax_exp;
     out.grad_softmax_sum_2 = grad_softmax_sum;
   }
@@ -256,7 +256,7 @@ struct DoubleBackward {
 
   // Stage 1: the sum grad_softmax_sum_4, grad_grad_y.
   static FUSEGEN_FN void stage1(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     // sum over all uses
     const T grad_softmax_exp =
         (full.grad_y + row.grad_softmax_exp_factor) * row.softmax_sum_inverse;
@@ -264,11 +264,11 @@ struct DoubleBackward {
     const T d_grad_softmax_exp_softmax_sum =
         row.d_grad_softmax_exp_softmax_sum_factor - full.grad_y;
     // through grad_softmax_exp
-    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * kept.grad_grad_softmax_exp;
+    const T grad_softmax_sum_3 = d_grad_softmax_exp_softmax_sum * live.grad_grad_softmax_exp;
     // sum over all uses
-    const T grad_grad_y = Math::fma(kept.softmax_exp, row.grad_grad_softmax_sum_2_2,
-                                    kept.grad_grad_softmax_exp * row.softmax_sum_inverse);
-    kept.grad_softmax_exp = grad_softmax_exp;
+    const T grad_grad_y = Math::fma(live.softmax_exp, row.grad_grad_softmax_sum_2_2,
+                                    live.grad_grad_softmax_exp * row.softmax_sum_inverse);
+    live.grad_softmax_exp = grad_softmax_exp;
     out.grad_softmax_sum_4 = grad_softmax_sum_3;
     out.grad_grad_y = grad_grad_y;
   }
@@ -280,13 +280,13 @@ struct DoubleBackward {
 
   // Stage 2: grad_x.
   static FUSEGEN_FN void stage2(const Full& full, const Col& col, const Row& row,
-                                const Scalar& scalar, Kept& kept, Out& out) {
+                                const Scalar& scalar, Live& live, Out& out) {
     const T grad_grad_div = full.grad_grad_x * scalar.temperature_inverse;
     // sum over all uses
     const T grad_softmax_exp_2 = Math::fma(full.grad_y, row.grad_grad_softmax_sum_2_2,
-                                           grad_grad_div * kept.grad_softmax_exp) +
+                                           grad_grad_div * live.grad_softmax_exp) +
                                  row.grad_softmax_exp_2_factor;
-    const T grad_div_2 = grad_softmax_exp_2 * kept.softmax_exp;
+    const T grad_div_2 = grad_softmax_exp_2 * live.softmax_exp;
     const T grad_x_2 = grad_div_2 * scalar.temperature_inverse;
     out.grad_x = grad_x_2;
   }

@@ -33,10 +33,10 @@ void forward(const ForwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_div_memory(cols);
-    T* const kept_div = kept_div_memory.data();
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> live_div_memory(cols);
+    T* const live_div = live_div_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
     const Buffer<T> softmax_max_blocks_memory(blocks);
     T* const softmax_max_blocks = softmax_max_blocks_memory.data();
     const Buffer<T> softmax_sum_blocks_memory(blocks);
@@ -46,9 +46,9 @@ void forward(const ForwardArgs& args) {
     int64_t at = 0;
     int64_t x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -58,17 +58,17 @@ void forward(const ForwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_div[j] = kept.div;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_div[j] = live.div;
         reduced_softmax_max =
             fusegen::larger(reduced_softmax_max, fusegen::ordinal(out.softmax_max));
       }
       softmax_max_blocks[block] = fusegen::of_ordinal(reduced_softmax_max);
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -78,17 +78,17 @@ void forward(const ForwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.div = kept_div[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
+        typename K::Live live;
+        live.div = live_div[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_softmax_exp[j] = live.softmax_exp;
         reduced_softmax_sum += out.softmax_sum;
       }
       softmax_sum_blocks[block] = reduced_softmax_sum;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -97,9 +97,9 @@ void forward(const ForwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(y + at + j, out.y);
       }
     };
@@ -139,8 +139,8 @@ void backward(const BackwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_softmax_sum_2_blocks = grad_softmax_sum_2_blocks_memory.data();
     // The stages see the row at hand through these. Each is made once: for short rows, making it
@@ -149,11 +149,11 @@ void backward(const BackwardArgs& args) {
     int64_t x_gap = 0;
     int64_t grad_y_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -163,18 +163,18 @@ void backward(const BackwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_softmax_exp[j] = live.softmax_exp;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
                          known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -183,9 +183,9 @@ void backward(const BackwardArgs& args) {
         const typename K::Full full{load(x + x_gap + at + j), load(grad_y + grad_y_gap + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage1(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage1(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
       }
     };
@@ -226,12 +226,12 @@ void double_backward(const DoubleBackwardArgs& args) {
     const int64_t first = group * tiling.tile_rows, last = std::min(rows, first + tiling.tile_rows);
     const int64_t blocks = tiling.blocks();
 
-    const Buffer<T> kept_softmax_exp_memory(cols);
-    T* const kept_softmax_exp = kept_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_grad_softmax_exp_memory(cols);
-    T* const kept_grad_grad_softmax_exp = kept_grad_grad_softmax_exp_memory.data();
-    const Buffer<T> kept_grad_softmax_exp_memory(cols);
-    T* const kept_grad_softmax_exp = kept_grad_softmax_exp_memory.data();
+    const Buffer<T> live_softmax_exp_memory(cols);
+    T* const live_softmax_exp = live_softmax_exp_memory.data();
+    const Buffer<T> live_grad_grad_softmax_exp_memory(cols);
+    T* const live_grad_grad_softmax_exp = live_grad_grad_softmax_exp_memory.data();
+    const Buffer<T> live_grad_softmax_exp_memory(cols);
+    T* const live_grad_softmax_exp = live_grad_softmax_exp_memory.data();
     const Buffer<T> grad_grad_softmax_sum_2_blocks_memory(blocks);
     T* const grad_grad_softmax_sum_2_blocks = grad_grad_softmax_sum_2_blocks_memory.data();
     const Buffer<T> grad_softmax_sum_2_blocks_memory(blocks);
@@ -245,12 +245,12 @@ void double_backward(const DoubleBackwardArgs& args) {
     int64_t grad_y_gap = 0;
     int64_t grad_grad_x_gap = 0;
     typename K::Row row{};
-    const auto stage0 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage0 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -262,22 +262,22 @@ void double_backward(const DoubleBackwardArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-        typename K::Kept kept;
-        K::stage0(full, col, row, scalar, kept, out);
-        kept_softmax_exp[j] = kept.softmax_exp;
-        kept_grad_grad_softmax_exp[j] = kept.grad_grad_softmax_exp;
+        typename K::Live live;
+        K::stage0(full, col, row, scalar, live, out);
+        live_softmax_exp[j] = live.softmax_exp;
+        live_grad_grad_softmax_exp[j] = live.grad_grad_softmax_exp;
         reduced_grad_grad_softmax_sum_2 += out.grad_grad_softmax_sum_2;
         reduced_grad_softmax_sum_2 += out.grad_softmax_sum_2;
       }
       grad_grad_softmax_sum_2_blocks[block] = reduced_grad_grad_softmax_sum_2;
       grad_softmax_sum_2_blocks[block] = reduced_grad_softmax_sum_2;
     };
-    const auto stage1 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage1 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -288,22 +288,22 @@ void double_backward(const DoubleBackwardArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.grad_grad_softmax_exp = kept_grad_grad_softmax_exp[j];
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage1(full, col, row, scalar, kept, out);
-        kept_grad_softmax_exp[j] = kept.grad_softmax_exp;
+        typename K::Live live;
+        live.grad_grad_softmax_exp = live_grad_grad_softmax_exp[j];
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage1(full, col, row, scalar, live, out);
+        live_grad_softmax_exp[j] = live.grad_softmax_exp;
         reduced_grad_softmax_sum_4 += out.grad_softmax_sum_4;
         store(grad_grad_y + at + j, out.grad_grad_y);
       }
       grad_softmax_sum_4_blocks[block] = reduced_grad_softmax_sum_4;
     };
-    const auto stage2 = [=, here = &at, x_behind = &x_gap, grad_y_behind = &grad_y_gap,
-                         grad_grad_x_behind = &grad_grad_x_gap, known = &row](int64_t block) {
+    const auto stage2 = [=, here = &at, x_place = &x_gap, grad_y_place = &grad_y_gap,
+                         grad_grad_x_place = &grad_grad_x_gap, known = &row](int64_t block) {
       [[maybe_unused]] const int64_t at = *here;
-      [[maybe_unused]] const int64_t x_gap = *x_behind;
-      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_behind;
-      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_behind;
+      [[maybe_unused]] const int64_t x_gap = *x_place;
+      [[maybe_unused]] const int64_t grad_y_gap = *grad_y_place;
+      [[maybe_unused]] const int64_t grad_grad_x_gap = *grad_grad_x_place;
       [[maybe_unused]] const typename K::Row row = *known;
       const int64_t begin = block * fusegen::block_cols,
                     end = std::min(cols, begin + fusegen::block_cols);
@@ -313,10 +313,10 @@ void double_backward(const DoubleBackwardArgs& args) {
                                     load(grad_grad_x + grad_grad_x_gap + at + j)};
         const typename K::Col col{};
         typename K::Out out;
-        typename K::Kept kept;
-        kept.grad_softmax_exp = kept_grad_softmax_exp[j];
-        kept.softmax_exp = kept_softmax_exp[j];
-        K::stage2(full, col, row, scalar, kept, out);
+        typename K::Live live;
+        live.grad_softmax_exp = live_grad_softmax_exp[j];
+        live.softmax_exp = live_softmax_exp[j];
+        K::stage2(full, col, row, scalar, live, out);
         store(grad_x + at + j, out.grad_x);
       }
     };

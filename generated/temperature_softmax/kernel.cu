@@ -25,7 +25,7 @@ struct ForwardLaunch {
 };
 
 // What forward holds of a row.
-struct ForwardHolds : ForwardLaunch {
+struct ForwardLive : ForwardLaunch {
   static constexpr bool singly = true;  // rows share no state
   static constexpr int sums = 0;        // of its columns, in registers where there is room
   static constexpr bool beside = true;  // an element holds more than what is stored
@@ -44,7 +44,7 @@ struct ForwardHolds : ForwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    forward_held(ForwardArgs args, [[maybe_unused]] uint64_t policy) {
+    forward_resident(ForwardArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = Forward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     [[maybe_unused]] auto* const x_from = x + fusegen::opaque(x_gap + row_at);
     typename K::Row row{};
 
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     T reduced_softmax_max = fusegen::Maximum::identity<T>();
 
 #pragma unroll
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
       if (c < end) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          kept[item * V + v].softmax_exp *= rescale;
+          live[item * V + v].softmax_exp *= rescale;
         }
         typename K::Full full[V];
         typename K::Col col[V] = {};
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_vector(y_from + item * apart, y_v);
@@ -220,7 +220,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   [[maybe_unused]] Team team(*fusegen::settled(&exchange));
-  [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  [[maybe_unused]] typename K::Live live[ITEMS * V];
   T reduced_softmax_max = fusegen::Maximum::identity<T>();
 
 #pragma unroll
@@ -237,7 +237,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
       }
     }
@@ -255,7 +255,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
       }
     }
@@ -275,7 +275,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     if (c < end) {
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        kept[item * V + v].softmax_exp *= rescale;
+        live[item * V + v].softmax_exp *= rescale;
       }
       typename K::Full full[V];
       typename K::Col col[V] = {};
@@ -283,7 +283,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
         y_v.value[v] = out.y;
       }
       fusegen::store_vector(y_from + item * apart, y_v);
@@ -372,7 +372,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
       // The maximum of what the thread has seen, and its sums relative to that.
       const T known = reduced_softmax_max;
 #pragma unroll
@@ -380,7 +380,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_softmax_max = fusegen::Maximum::combine(reduced_softmax_max, out.softmax_max);
         }
       }
@@ -396,7 +396,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_softmax_sum = fusegen::Sum::combine(reduced_softmax_sum, out.softmax_sum);
         }
       }
@@ -431,7 +431,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -440,9 +440,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           y_v.value[v] = out.y;
         }
         fusegen::store_at_once(y + at, y_v);
@@ -461,25 +461,28 @@ struct ForwardRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<ForwardHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<ForwardLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(forward_single<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(forward_single<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(forward_single<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        if constexpr (Held::single<S, V>())
-          return f(forward_single<S, V, Held::block_items<S, V>(), 512,
-                                  Held::resident_single<S, V>(), Holders::block>);
+        if constexpr (Resident::single<S, V>())
+          return f(forward_single<S, V, Resident::block_items<S, V>(), 512,
+                                  Resident::single_blocks<S, V>(), Holders::block>);
         else
-          return f(forward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+          return f(
+              forward_resident<S, V, Resident::block_items<S, V>(), 512, resident, Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(forward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(forward_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(forward_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(forward_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                  Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(forward_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(
+            forward_resident<S, V, Resident::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(forward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -503,7 +506,7 @@ struct ForwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static ForwardPlan sized(const ForwardArgs& args) {
-    using Held = fusegen::HeldRow<ForwardHolds>;
+    using Resident = fusegen::ResidentRow<ForwardLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -511,19 +514,19 @@ struct ForwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = ForwardHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = ForwardLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = ForwardLaunch::cluster;
     needs.preferred = std::min(ForwardLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 1 : 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     ForwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -568,7 +571,7 @@ struct BackwardLaunch {
 };
 
 // What backward holds of a row.
-struct BackwardHolds : BackwardLaunch {
+struct BackwardLive : BackwardLaunch {
   static constexpr bool singly = true;  // rows share no state
   static constexpr int sums = 0;        // of its columns, in registers where there is room
   static constexpr bool beside = true;  // an element holds more than what is stored
@@ -586,7 +589,7 @@ struct BackwardHolds : BackwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    backward_held(BackwardArgs args, [[maybe_unused]] uint64_t policy) {
+    backward_resident(BackwardArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = Backward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -660,7 +663,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
 
@@ -684,7 +687,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -712,7 +715,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
         }
         fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
@@ -765,7 +768,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using Team = fusegen::Team<T, HOLDERS, 1, THREADS>;
   __shared__ typename Team::Exchange exchange;
   [[maybe_unused]] Team team(*fusegen::settled(&exchange));
-  [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  [[maybe_unused]] typename K::Live live[ITEMS * V];
   K::row0(scalar, row);
   T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
 
@@ -785,7 +788,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_grad_softmax_sum_2 =
             fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
       }
@@ -812,7 +815,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
         grad_x_v.value[v] = out.grad_x;
       }
       fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
@@ -919,7 +922,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -927,7 +930,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_2, out.grad_softmax_sum_2);
         }
@@ -956,7 +959,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -965,8 +968,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
         }
         fusegen::store_at_once(grad_x + at, grad_x_v);
@@ -980,25 +983,28 @@ struct BackwardRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<BackwardHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<BackwardLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(backward_single<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(backward_single<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
+        return f(backward_single<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
       case fusegen::RowForm::block:
-        if constexpr (Held::single<S, V>())
-          return f(backward_single<S, V, Held::block_items<S, V>(), 512,
-                                   Held::resident_single<S, V>(), Holders::block>);
+        if constexpr (Resident::single<S, V>())
+          return f(backward_single<S, V, Resident::block_items<S, V>(), 512,
+                                   Resident::single_blocks<S, V>(), Holders::block>);
         else
-          return f(backward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
+          return f(backward_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                     Holders::block>);
       case fusegen::RowForm::large_block:
-        return f(backward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
+        return f(backward_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
       case fusegen::RowForm::cluster:
-        return f(backward_held<S, V, Held::cluster_items<S, V>(), 512, resident, Holders::cluster>);
+        return f(backward_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                   Holders::cluster>);
       case fusegen::RowForm::large_cluster:
-        return f(backward_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+        return f(
+            backward_resident<S, V, Resident::cluster_items<S, V>(), full, 1, Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(backward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1023,7 +1029,7 @@ struct BackwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static BackwardPlan sized(const BackwardArgs& args) {
-    using Held = fusegen::HeldRow<BackwardHolds>;
+    using Resident = fusegen::ResidentRow<BackwardLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1031,19 +1037,19 @@ struct BackwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = BackwardHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = BackwardLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = BackwardLaunch::cluster;
     needs.preferred = std::min(BackwardLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 2 : 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     BackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,
@@ -1087,7 +1093,7 @@ struct DoubleBackwardLaunch {
 };
 
 // What double_backward holds of a row.
-struct DoubleBackwardHolds : DoubleBackwardLaunch {
+struct DoubleBackwardLive : DoubleBackwardLaunch {
   static constexpr bool singly = true;  // rows share no state
   static constexpr int sums = 0;        // of its columns, in registers where there is room
   static constexpr bool beside = true;  // an element holds more than what is stored
@@ -1106,7 +1112,7 @@ struct DoubleBackwardHolds : DoubleBackwardLaunch {
 // A thread holds ITEMS vectors of V columns; the next row's are on their way meanwhile.
 template <class S, int V, int ITEMS, int THREADS, int BLOCKS, fusegen::Holders HOLDERS>
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    double_backward_held(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy) {
+    double_backward_resident(DoubleBackwardArgs args, [[maybe_unused]] uint64_t policy) {
   using T = fusegen::compute_t<S>;
   using K = DoubleBackward<fusegen::math_t<S>>;
   using Pack = fusegen::Packed<S, V>;
@@ -1195,7 +1201,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     typename K::Row row{};
     row.softmax_max = softmax_max_next;
     row.softmax_sum = softmax_sum_next;
-    [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+    [[maybe_unused]] typename K::Live live[ITEMS * V];
     K::row0(scalar, row);
     T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
     T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1225,7 +1231,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
           reduced_grad_softmax_sum_2 =
@@ -1257,7 +1263,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -1289,7 +1295,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+          K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
           grad_x_v.value[v] = out.grad_x;
         }
         fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
@@ -1349,7 +1355,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   using Team = fusegen::Team<T, HOLDERS, 2, THREADS>;
   __shared__ typename Team::Exchange exchange;
   [[maybe_unused]] Team team(*fusegen::settled(&exchange));
-  [[maybe_unused]] typename K::Kept kept[ITEMS * V];
+  [[maybe_unused]] typename K::Live live[ITEMS * V];
   K::row0(scalar, row);
   T reduced_grad_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
   T reduced_grad_softmax_sum_2 = fusegen::Sum::identity<T>();
@@ -1372,7 +1378,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage0(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage0(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_grad_grad_softmax_sum_2 =
             fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
         reduced_grad_softmax_sum_2 =
@@ -1403,7 +1409,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage1(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage1(full[v], col[v], row, scalar, live[item * V + v], out);
         reduced_grad_softmax_sum_4 =
             fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
         grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -1435,7 +1441,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         typename K::Out out;
-        K::stage2(full[v], col[v], row, scalar, kept[item * V + v], out);
+        K::stage2(full[v], col[v], row, scalar, live[item * V + v], out);
         grad_x_v.value[v] = out.grad_x;
       }
       fusegen::store_vector(grad_x_from + item * apart, grad_x_v);
@@ -1556,7 +1562,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1564,7 +1570,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_grad_softmax_sum_2 =
               fusegen::Sum::combine(reduced_grad_grad_softmax_sum_2, out.grad_grad_softmax_sum_2);
           reduced_grad_softmax_sum_2 =
@@ -1599,7 +1605,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(true, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1608,8 +1614,8 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
           reduced_grad_softmax_sum_4 =
               fusegen::Sum::combine(reduced_grad_softmax_sum_4, out.grad_softmax_sum_4);
           grad_grad_y_v.value[v] = out.grad_grad_y;
@@ -1642,7 +1648,7 @@ __global__ void __launch_bounds__(512, BLOCKS)
         const Index next = start + accesses * apart;
         load_next(next < end, next < end ? next : first);
       }
-      [[maybe_unused]] typename K::Kept kept[accesses][V];
+      [[maybe_unused]] typename K::Live live[accesses][V];
 #pragma unroll
       for (int n = 0; n < accesses; ++n) {
         if (n > 0 && start + n * apart >= end) break;
@@ -1651,9 +1657,9 @@ __global__ void __launch_bounds__(512, BLOCKS)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           typename K::Out out;
-          K::stage0(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage1(full[n][v], col[n][v], row, scalar, kept[n][v], out);
-          K::stage2(full[n][v], col[n][v], row, scalar, kept[n][v], out);
+          K::stage0(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage1(full[n][v], col[n][v], row, scalar, live[n][v], out);
+          K::stage2(full[n][v], col[n][v], row, scalar, live[n][v], out);
           grad_x_v.value[v] = out.grad_x;
         }
         fusegen::store_at_once(grad_x + at, grad_x_v);
@@ -1667,28 +1673,30 @@ struct DoubleBackwardRows {
   template <class S, int V, class F>
   static bool visit(const fusegen::RowPlan& plan, F&& f) {
     using fusegen::Holders;
-    using Held = fusegen::HeldRow<DoubleBackwardHolds>;
-    constexpr int full = Held::threads<S, V>(), resident = Held::resident<S, V>();
+    using Resident = fusegen::ResidentRow<DoubleBackwardLive>;
+    constexpr int full = Resident::threads<S, V>(), resident = Resident::blocks<S, V>();
     switch (plan.form) {
       case fusegen::RowForm::brief:
         return f(double_backward_single<S, V, 1, 256, 1, Holders::lanes>);
       case fusegen::RowForm::warp:
-        return f(double_backward_single<S, V, Held::warp_items<S, V>(), 256, 1, Holders::lanes>);
-      case fusegen::RowForm::block:
-        if constexpr (Held::single<S, V>())
-          return f(double_backward_single<S, V, Held::block_items<S, V>(), 512,
-                                          Held::resident_single<S, V>(), Holders::block>);
-        else
-          return f(
-              double_backward_held<S, V, Held::block_items<S, V>(), 512, resident, Holders::block>);
-      case fusegen::RowForm::large_block:
-        return f(double_backward_held<S, V, Held::large_items<S, V>(), full, 1, Holders::block>);
-      case fusegen::RowForm::cluster:
-        return f(double_backward_held<S, V, Held::cluster_items<S, V>(), 512, resident,
-                                      Holders::cluster>);
-      case fusegen::RowForm::large_cluster:
         return f(
-            double_backward_held<S, V, Held::cluster_items<S, V>(), full, 1, Holders::cluster>);
+            double_backward_single<S, V, Resident::warp_items<S, V>(), 256, 1, Holders::lanes>);
+      case fusegen::RowForm::block:
+        if constexpr (Resident::single<S, V>())
+          return f(double_backward_single<S, V, Resident::block_items<S, V>(), 512,
+                                          Resident::single_blocks<S, V>(), Holders::block>);
+        else
+          return f(double_backward_resident<S, V, Resident::block_items<S, V>(), 512, resident,
+                                            Holders::block>);
+      case fusegen::RowForm::large_block:
+        return f(
+            double_backward_resident<S, V, Resident::large_items<S, V>(), full, 1, Holders::block>);
+      case fusegen::RowForm::cluster:
+        return f(double_backward_resident<S, V, Resident::cluster_items<S, V>(), 512, resident,
+                                          Holders::cluster>);
+      case fusegen::RowForm::large_cluster:
+        return f(double_backward_resident<S, V, Resident::cluster_items<S, V>(), full, 1,
+                                          Holders::cluster>);
       case fusegen::RowForm::streamed_cluster:
         return f(double_backward_streamed<S, V, resident, Holders::cluster>);
       default:
@@ -1716,7 +1724,7 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
 
   template <class S, int V>
   static DoubleBackwardPlan sized(const DoubleBackwardArgs& args) {
-    using Held = fusegen::HeldRow<DoubleBackwardHolds>;
+    using Resident = fusegen::ResidentRow<DoubleBackwardLive>;
     fusegen::RowNeeds needs{};
     needs.rows = args.rows;
     needs.cols = args.cols;
@@ -1724,19 +1732,19 @@ struct DoubleBackwardPlan : fusegen::RowPlan {
     needs.fold = 1;
     needs.once = false;
     needs.reduces = true;
-    needs.single_block = Held::single<S, V>();
-    needs.single_warp = DoubleBackwardHolds::singly;
+    needs.single_block = Resident::single<S, V>();
+    needs.single_warp = DoubleBackwardLive::singly;
     needs.staged = false;
-    needs.threads = Held::threads<S, V>();
+    needs.threads = Resident::threads<S, V>();
     needs.cluster = DoubleBackwardLaunch::cluster;
     needs.preferred = std::min(DoubleBackwardLaunch::threads, 512);
-    needs.warp_items = Held::warp_items<S, V>();
-    needs.cluster_items = Held::cluster_items<S, V>();
-    needs.items = Held::block_items<S, V>();
-    needs.large_items = Held::large_items<S, V>();
-    needs.full_items = Held::items<S, V>();
+    needs.warp_items = Resident::warp_items<S, V>();
+    needs.cluster_items = Resident::cluster_items<S, V>();
+    needs.items = Resident::block_items<S, V>();
+    needs.large_items = Resident::large_items<S, V>();
+    needs.full_items = Resident::items<S, V>();
     needs.ahead = V * sizeof(S) == 16 ? 16 * 3 : 0;
-    needs.resident = Held::resident<S, V>();
+    needs.resident = Resident::blocks<S, V>();
     DoubleBackwardPlan plan{fusegen::choose_rows(needs)};
     const auto place = [&](auto* kernel) {
       return fusegen::place_rows(plan, kernel, args.rows,

@@ -21,7 +21,7 @@ KERNELS = """
     channel_run channels cluster_items col column columns count cycle down dtype dynamic each end
     exchange exists fetch first first_column first_of_block flight fold follow full further gap
     grid group groups held here holds i inner item items j kept kernel known lanes last launch light
-    load matrix mine more most n needs next of offset one out own part partial piece place places
+    live load matrix mine more most n needs next of offset one out own part partial piece place places
     plan policy power r register_each rescale resident row row_at row_count row_goes_on run runs
     sample scalar shared singly soon square stage start step store stored strand strands stream
     stride sums task team thread threads tile tiles tiling to total v visit walk warp whole wide
@@ -47,9 +47,9 @@ MADE = """
    
     a_ a_v a_out a_sum a_sums a_row a_total a_whole a_partial a_all a_raw a_next a_near a_warp a_thread
     a_fitted a_blocks a_memory a_spread a_terms a_half a_gap a_after a_from a_following a_place a_staged
-    a_held kept_a reduced_a lanes_a grad_a grad_x grad_y tangent_x d_x is_x a a_2 _a a__b user_a user_offset
+    a_held a_live kept_a live_a reduced_a lanes_a grad_a grad_x grad_y tangent_x d_x is_x a a_2 _a a__b user_a user_offset
     forward backward double_backward Forward ForwardArgs Backward forward_value row0 row1 stage0 stage1
-    _shared0     Full Col Row Scalar Kept Out Math Functions fusegen Tensor Module
+    _shared0     Full Col Row Scalar Kept Live Out Math Functions fusegen Tensor Module
     ValueError Chain Mode Operator Operand _chain _segment1 _segment2 weight_ unbiased_ batch_weight Sequence
 """.split()  # noqa: SIM905
 #: Names that Python takes, of other alphabets and of many lengths.

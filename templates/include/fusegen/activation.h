@@ -11,7 +11,7 @@
 
 #include "fusegen/dtype.h"
 #include "fusegen/strided.h"
-#include "fusegen/memory_format.h"
+#include "fusegen/arrangement.h"
 #include "fusegen/results.h"
 
 namespace fusegen {
@@ -76,10 +76,10 @@ class Activation {
     width_ /= layout.groups;
     together_ = numel_;
     plain_ = numel_ == 0 || (halved_ < 0 && x.is_contiguous());
-    memory_format_ = MemoryFormat(sizes());
+    arrangement_ = Arrangement(sizes());
     if (plain_ || takes(x)) return;
     if (layout.memory_format != MemoryFormat::contiguous && sorts() && takes(x)) return;
-    memory_format_.unsort();
+    arrangement_.unsort();
     inner_ = matrix_;
   }
 
@@ -134,7 +134,7 @@ class Activation {
   // The gaps of such a tensor, or of one half of it, between rows of so many elements.
   Gap gap(const Tensor& t, int64_t row) const {
     Span lies;
-    if ((plain_ && t.is_contiguous()) || !memory_format_.find(t, lies) || lies.extra == 0) return {};
+    if ((plain_ && t.is_contiguous()) || !arrangement_.find(t, lies) || lies.extra == 0) return {};
     return Gap::after(lies.together / row, lies.extra);
   }
 
@@ -199,26 +199,26 @@ class Activation {
   // Whether the kernels can take a tensor as it lies: with gaps between rows alone.
   bool takes(const Tensor& t) const {
     Span lies;
-    if (!memory_format_.find(t, lies)) return false;
-    if (lies.extra == 0 || (!memory_format_.sorted() && t.is_contiguous())) return true;
+    if (!arrangement_.find(t, lies)) return false;
+    if (lies.extra == 0 || (!arrangement_.sorted() && t.is_contiguous())) return true;
     if (numel_ >> 31) return false;  // Gap counts no further
     if (layout_.memory_format != MemoryFormat::any) return lies.together % (width_ * inner_) == 0;
     return std::gcd(together_, lies.together) >= shortest;
   }
   void note(const Tensor& t) {
     Span lies;
-    if (numel_ && memory_format_.find(t, lies)) together_ = std::gcd(together_, lies.together);
+    if (numel_ && arrangement_.find(t, lies)) together_ = std::gcd(together_, lies.together);
   }
 
   // Whether dims in the order of x's strides are in the layout's; if so, that is the order, and
   // what is after the columns is found anew.
   bool sorts() {
-    memory_format_.sort_by(x_);
+    arrangement_.sort_by(x_);
     if (layout_.memory_format == MemoryFormat::any) return true;
     int64_t inner = 1, last_column = -1, last_row = -1;
     bool left = false;  // the columns
     for (int64_t place = 0; place < x_.dim(); ++place) {
-      const int64_t dim = memory_format_.dim(place);
+      const int64_t dim = arrangement_.dim(place);
       if (size(dim) == 1) continue;
       int64_t& before = column(dim) ? last_column : last_row;
       if (dim < before || (column(dim) && left)) return false;
@@ -246,20 +246,20 @@ class Activation {
     return taken;
   }
   Tensor copied(const Tensor& t) const {
-    if (!memory_format_.sorted()) return torch::stable::contiguous(t);
-    Tensor copy = new_tensor(x_, t.sizes(), memory_format_.strides(t.sizes()), x_.scalar_type());
+    if (!arrangement_.sorted()) return torch::stable::contiguous(t);
+    Tensor copy = new_tensor(x_, t.sizes(), arrangement_.strides(t.sizes()), x_.scalar_type());
     return torch::stable::copy_(copy, t);
   }
 
   // A new tensor that lies as x does, but without gaps.
   template <class Sizes>
   Tensor beside(const Sizes& sizes) const {
-    return new_tensor(x_, sizes, memory_format_.strides(sizes), x_.scalar_type());
+    return new_tensor(x_, sizes, arrangement_.strides(sizes), x_.scalar_type());
   }
   // A new contiguous tensor.
   template <class Sizes>
   Tensor fresh(const Sizes& sizes, ScalarType dtype) const {
-    return new_tensor(x_, sizes, MemoryFormat().strides(sizes), dtype);
+    return new_tensor(x_, sizes, Arrangement().strides(sizes), dtype);
   }
 
   void check(const Tensor& t, const char* name, bool fits) const {
@@ -275,7 +275,7 @@ class Activation {
 
   const Tensor& x_;
   const Layout layout_;
-  MemoryFormat memory_format_;
+  Arrangement arrangement_;
   bool plain_ = false;  // x is contiguous, and no tensor of two halves
   int64_t halved_ = -1;
   int64_t numel_, together_ = 0, width_ = 1, height_ = 1, inner_ = 1, matrix_ = 1, channel_run_ = 1;

@@ -128,7 +128,7 @@ struct ResidentRow {
   // Whether the sums of the columns of so many accesses are in registers.
   template <class S, int V, int THREADS, int BLOCKS, int ITEMS>
   using HasLiveSums = std::bool_constant<has_live_sums(THREADS, BLOCKS, ITEMS* V, Kernel::sums,
-                                                  Kernel::template bytes<S>())>;
+                                                       Kernel::template bytes<S>())>;
 
   // Threads of a full block.
   template <class S, int V>

@@ -18,10 +18,10 @@ struct Span {
 
 // The dims of an activation from the outermost in memory to the innermost: in their own order, or
 // in that of a tensor's strides.
-class MemoryFormat {
+class Arrangement {
  public:
-  MemoryFormat() = default;
-  explicit MemoryFormat(std::vector<int64_t> sizes) : sizes_(std::move(sizes)) {}
+  Arrangement() = default;
+  explicit Arrangement(std::vector<int64_t> sizes) : sizes_(std::move(sizes)) {}
 
   // Whether the order is not the dims' own.
   bool sorted() const { return !order_.empty(); }
