@@ -11,13 +11,12 @@ import sympy as sp
 from fusegen.lower import passes
 from fusegen.lower.arithmetic import arranged
 from fusegen.lower.hoist import hoist, kind_of
+from fusegen.lower.inputs_of_part import inputs_of
 from fusegen.lower.kernel.code import Line, Variable
 from fusegen.lower.kernel.fitted_function import FittedFunction
-from fusegen.lower.kernel.inputs import Inputs
 from fusegen.lower.kernel.join_maximum import join_shifts
 from fusegen.lower.kernel.kernel import Kernel
 from fusegen.lower.kernel.kernel_of_columns import columns_apart
-from fusegen.lower.kernel.operand import Element, KernelOperand
 from fusegen.lower.kernel.results import Result, Results
 from fusegen.lower.kernel.stage import RowReduction, Stage
 from fusegen.lower.part import Part
@@ -25,7 +24,7 @@ from fusegen.lower.polynomials.of_formulas import Fitted, fit_formulas
 from fusegen.lower.print_cpp import Printer, fitted_function
 from fusegen.lower.schedule import LoweringError, schedule
 from fusegen.lower.share_parts import Named, share
-from fusegen.program import Input, Kind, Map, Program, Reduce, Take, Value, arguments, describe
+from fusegen.program import Input, Kind, Map, Program, Reduce, Value, describe
 
 __all__ = ["LoweringError", "lower"]
 
@@ -82,7 +81,7 @@ class _Lowering:
     def kernel(self) -> Kernel:
         """Lower every stage, then collect the fields."""
         plan = self.plan
-        read, taken = self._read(), self._taken()
+        inputs = inputs_of(self.program, plan)
         for stage in range(plan.stages):
             for kind in (Kind.SCALAR, Kind.COL, Kind.ROW):
                 for node in plan.at(stage, kind):
@@ -92,24 +91,7 @@ class _Lowering:
         stages = tuple(self._stage(index, lines, results) for index, lines in enumerate(bodies))
         return Kernel(
             name=self.program.name,
-            inputs=Inputs(
-                full=tuple(f for f in self._fields(Kind.FULL, read) if not f.per_channel),
-                spread=tuple(f for f in self._fields(Kind.FULL, read) if f.per_channel),
-                col=self._fields(Kind.COL, read),
-                row=self._fields(Kind.ROW),
-                scalar=self._fields(Kind.SCALAR),
-                taken=taken,
-                aside=tuple(
-                    f
-                    for f in (*self._fields(Kind.FULL), *self._fields(Kind.COL))
-                    if f.name not in read
-                ),
-                saved=tuple(KernelOperand(v.name, v.kind) for v in plan.given),
-                attributes=self._sourced("attribute"),
-                rng=self._sourced("random"),
-                extents=tuple(f.name for f in self._sourced("extent")),
-                indices=tuple(f.name for f in self._sourced("index")),
-            ),
+            inputs=inputs,
             col_lines=self._lines(Kind.COL, 0),
             scalar_lines=self._lines(Kind.SCALAR, 0),
             stages=join_shifts(stages, plan),
@@ -238,49 +220,6 @@ class _Lowering:
     def _lines(self, kind: Kind, stage: int) -> tuple[Line, ...]:
         found = self.placed.get((kind, stage), [])
         return tuple(Line(Variable(n, kind.label), self.print(e), note) for n, e, note in found)
-
-    def _read(self) -> set[str]:
-        """Return the names of the values that are read as they are, not only taken an element of."""
-        users = (
-            v for v in self.plan.needed if v not in self.plan.given and not isinstance(v, Take)
-        )
-        read = {a.name for user in users for a in arguments(user)}
-        return read | {o.value.name for o in self.program.outputs.values()}
-
-    def _taken(self) -> tuple[Element, ...]:
-        """Return the elements of rows that are loaded by their index.
-
-        Raises:
-            LoweringError: where such an element has one number a channel.
-        """
-        fields = {}
-        for kind in (Kind.FULL, Kind.COL):
-            fields.update({f.name: f for f in self._fields(kind)})
-        fields.update({f.name: f for f in self._sourced("random")})
-        found = []
-        for value in self.plan.needed:
-            if isinstance(value, Take):
-                field = fields.get(value.arg.name, KernelOperand(value.arg.name, value.arg.kind))
-                if field.per_channel:
-                    raise LoweringError(
-                        f"{self.program.name}: {describe(value)} takes of one number a channel"
-                    )
-                found.append(Element(value.name, field, value.index.name))
-        return tuple(found)
-
-    def _fields(self, kind: Kind, read: Collection[str] | None = None) -> tuple[KernelOperand, ...]:
-        """Return the tensor inputs of a kind, all or those in `read`, in the program's order."""
-        needed = {v.name for v in self.plan.needed} if read is None else read
-        inputs = (i for i in self.program.inputs if i.source == "tensor" and i.kind == kind)
-        return tuple(
-            KernelOperand(i.name, kind, integer=i.integer, per_channel=i.per_channel, half=i.half)
-            for i in inputs
-            if i.name in needed
-        )
-
-    def _sourced(self, source: str) -> tuple[KernelOperand, ...]:
-        found = (v for v in self.plan.needed if isinstance(v, Input) and v.source == source)
-        return tuple(KernelOperand(v.name, v.kind, v.stream) for v in found)
 
     def _results(self) -> Results:
         results = []

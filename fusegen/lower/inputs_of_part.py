@@ -1,0 +1,76 @@
+"""A part's inputs, as its kernel is given them: those that its schedule reads, by kind and source."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from fusegen.lower.kernel.inputs import Inputs
+from fusegen.lower.kernel.operand import Element, KernelOperand
+from fusegen.lower.schedule import LoweringError, Schedule
+from fusegen.program import Input, Kind, Program, Take, arguments, describe
+
+__all__ = ["inputs_of"]
+
+
+def inputs_of(program: Program, plan: Schedule) -> Inputs:
+    """Return the inputs that a schedule of a program reads.
+
+    Raises:
+        LoweringError: where an element is taken, by its index, of what has one number a channel.
+    """
+    needed = {v.name for v in plan.needed}
+    read = _read(program, plan)
+    full = _tensors(program, Kind.FULL, read)
+    also = (*_tensors(program, Kind.FULL, needed), *_tensors(program, Kind.COL, needed))
+    return Inputs(
+        full=tuple(f for f in full if not f.per_channel),
+        spread=tuple(f for f in full if f.per_channel),
+        col=_tensors(program, Kind.COL, read),
+        row=_tensors(program, Kind.ROW, needed),
+        scalar=_tensors(program, Kind.SCALAR, needed),
+        taken=_taken(program, plan, also),
+        aside=tuple(f for f in also if f.name not in read),
+        saved=tuple(KernelOperand(v.name, v.kind) for v in plan.given),
+        attributes=_sourced(plan, "attribute"),
+        rng=_sourced(plan, "random"),
+        extents=tuple(f.name for f in _sourced(plan, "extent")),
+        indices=tuple(f.name for f in _sourced(plan, "index")),
+    )
+
+
+def _read(program: Program, plan: Schedule) -> set[str]:
+    """Return the names of the values that are read as they are, not only taken an element of."""
+    users = (v for v in plan.needed if v not in plan.given and not isinstance(v, Take))
+    read = {a.name for user in users for a in arguments(user)}
+    return read | {o.value.name for o in program.outputs.values()}
+
+
+def _tensors(program: Program, kind: Kind, names: Collection[str]) -> tuple[KernelOperand, ...]:
+    """Return the tensor inputs of a kind that have some names, in the program's order."""
+    inputs = (i for i in program.inputs if i.source == "tensor" and i.kind == kind)
+    return tuple(
+        KernelOperand(i.name, kind, integer=i.integer, per_channel=i.per_channel, half=i.half)
+        for i in inputs
+        if i.name in names
+    )
+
+
+def _sourced(plan: Schedule, source: str) -> tuple[KernelOperand, ...]:
+    found = (v for v in plan.needed if isinstance(v, Input) and v.source == source)
+    return tuple(KernelOperand(v.name, v.kind, v.stream) for v in found)
+
+
+def _taken(
+    program: Program, plan: Schedule, tensors: Collection[KernelOperand]
+) -> tuple[Element, ...]:
+    """Return the elements of rows that are loaded by their index."""
+    operands = {f.name: f for f in (*tensors, *_sourced(plan, "random"))}
+    found = []
+    for value in plan.needed:
+        if not isinstance(value, Take):
+            continue
+        operand = operands.get(value.arg.name, KernelOperand(value.arg.name, value.arg.kind))
+        if operand.per_channel:
+            raise LoweringError(f"{program.name}: {describe(value)} takes of one number a channel")
+        found.append(Element(value.name, operand, value.index.name))
+    return tuple(found)
