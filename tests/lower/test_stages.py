@@ -1,13 +1,12 @@
-"""What is done between the operators over a row: products taken early, maxima joined with their sums."""
+"""What a thread keeps live from one stage over a row to the next."""
 
 from __future__ import annotations
 
 import pytest
-import sympy as sp
 from conftest import ROOT
 from shared.small_programs import X, program_of
 
-from fusegen.atoms import row_max, row_shift, row_sum
+from fusegen.atoms import row_sum
 from fusegen.lower import lower
 from fusegen.ops import call, find
 from fusegen.program import Kind, Output, Program, Reduce
@@ -15,36 +14,6 @@ from fusegen.program.builder import Builder
 from fusegen.program.calculus import vjp
 from fusegen.program.from_formula import formula_value
 from fusegen.toolchain.pipeline import derive
-
-
-def test_softmax_reduces_its_maximum_and_its_sum_together() -> None:
-    first, second, last = lower(program_of(call(find("softmax"), X, {}, {}))).stages
-    assert first.provisional
-    assert second.shifted_by == "op_max"
-    assert last.rescaled == ("op_exp",)
-
-
-def test_a_maximum_that_its_sum_does_not_follow_stays_alone() -> None:
-    """sum(x - max) does not scale by exp(m' - m), and neither does sum(exp(x - 2 max))."""
-    for formula in (
-        X / row_sum(X - row_max(X)),
-        X / row_sum(sp.exp(X - 2 * row_shift(X))),
-    ):
-        stages = lower(program_of(formula)).stages
-        assert not any(s.provisional or s.shifted_by for s in stages)
-
-
-def test_a_row_that_waits_for_its_maximum_does_not_keep_it_from_being_joined() -> None:
-    """Cross entropy takes the class's logit from the maximum, and adds the logarithm of the sum to that."""
-    b = Builder()
-    x, target = b.input("x", Kind.FULL), b.input("target", Kind.ROW, integer=True)
-    loss = call(find("cross_entropy"), X, {"target": target.symbol}, {"reduction": "none"})
-    program = Program("f", tuple(b.inputs), {"y": Output(formula_value(b, "op", loss), x, "row")})
-    first, second, last = lower(program).stages
-    assert first.provisional
-    assert second.shifted_by == "op_max"
-    assert [line.name for line in last.row_lines][:2] == ["row.op_margin", "row.op_log_sum"]
-    assert not (second.row_lines or last.lines or last.outs)
 
 
 def test_factors_known_before_the_sum_are_kept_as_one_product() -> None:
