@@ -112,7 +112,7 @@ class _Lowering:
             scalar_lines=self._lines(Kind.SCALAR, 0),
             stages=join_shifts(stages, plan),
             final_lines=tuple(
-                Line(f"total.{v.name}", self.print(v.expr), v.note) for v in plan.final
+                self.print.line(f"total.{v.name}", v.expr, v.note) for v in plan.final
             ),
             results=results,
             fitted=self._fitted_functions(),
@@ -163,7 +163,7 @@ class _Lowering:
         for named in share(exprs):
             self.kinds[named.symbol] = Kind.FULL
             self.names[named.symbol] = named.name
-            lines.append(Line(named.name, self.print(named.expr), named.note))
+            lines.append(self.print.line(named.name, named.expr, named.note))
         return tuple(lines)
 
     def _weight(self, expr: sp.Expr) -> int:
@@ -236,7 +236,7 @@ class _Lowering:
     def _lines(self, kind: Kind, stage: int) -> tuple[Line, ...]:
         struct = kind.label
         found = self.placed.get((kind, stage), [])
-        return tuple(Line(f"{struct}.{n}", self.print(e), note) for n, e, note in found)
+        return tuple(self.print.line(f"{struct}.{n}", e, note) for n, e, note in found)
 
     def _read(self) -> set[str]:
         """Return the names of the values that are read as they are, not only taken an element of."""

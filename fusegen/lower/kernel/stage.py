@@ -11,16 +11,19 @@ from fusegen.program import Half, Kind, Outline
 
 @dataclass(frozen=True)
 class Line:
-    """`const T name = code;`, or an assignment where the name is a field; `note` is its comment."""
+    """`const T name = code;`, or an assignment where the name is a field.
+
+    Args:
+        name: what is set.
+        code: its value.
+        note: a comment.
+        calls: how many mathematical functions it calls.
+    """
 
     name: str
     code: str
     note: str = ""
-
-    @property
-    def calls(self) -> int:
-        """How many mathematical functions it calls; `fma` is one instruction, so it does not count."""
-        return self.code.count("Math::") - self.code.count("Math::fma(")
+    calls: int = 0
 
 
 @dataclass(frozen=True)
