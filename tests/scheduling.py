@@ -46,6 +46,7 @@ SLOW = {
             "halves",
             "isas",
             "names",
+            "new_atom",
         ),
         *("packaging", "pool", "read_policy", "readme", "shapes", "signature", "vectorised"),
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import sympy as sp
 
-from fusegen.atoms.functions import where
+from fusegen.atoms.special import where
 
 __all__ = ["Choice", "choices_outside", "masked"]
 

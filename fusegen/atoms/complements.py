@@ -7,58 +7,20 @@ differences in their derivatives: sigmoid' = s (1 - s), tanh' = 1 - tanh^2, gelu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import sympy as sp
 
-from fusegen.atoms.functions import (
-    expm1,
-    log1p,
-    normcdf,
-    sech2,
-    sigmoid,
-    softplus,
-    tanh,
-    tanhshrink,
-)
+from fusegen.atoms.declare import ATOMS, Cancels
 
 __all__ = ["complemented"]
 
-_HALF = sp.Rational(1, 2)
-_ROOT = sp.sqrt(2)
-#: By function: what f(u) + number is, for the numbers that cancel it.
-_SUMS: dict[type[sp.Basic], dict[sp.Expr, Callable[[sp.Expr], sp.Expr]]] = {
-    sigmoid: {
-        sp.Integer(-1): lambda u: -sigmoid(-u),
-        -_HALF: lambda u: tanh(u / 2) / 2,
-    },
-    normcdf: {
-        sp.Integer(-1): lambda u: -normcdf(-u),
-        -_HALF: lambda u: sp.erf(u / _ROOT) / 2,
-    },
-    sp.erf: {
-        sp.Integer(-1): lambda u: -2 * normcdf(-_ROOT * u),
-        sp.Integer(1): lambda u: 2 * normcdf(_ROOT * u),
-    },
-    tanh: {
-        sp.Integer(-1): lambda u: -2 * sigmoid(-2 * u),
-        sp.Integer(1): lambda u: 2 * sigmoid(2 * u),
-    },
-    sech2: {sp.Integer(-1): lambda u: -(tanh(u) ** 2)},
-    sp.exp: {sp.Integer(-1): expm1},
-}
-#: By function: what f(u) - f(-u) is.
-_DIFFERENCES: dict[type[sp.Basic], Callable[[sp.Expr], sp.Expr]] = {
-    sigmoid: lambda u: tanh(u / 2),
-    normcdf: lambda u: sp.erf(u / _ROOT),
-    softplus: lambda u: u,
-}
-_FUNCTIONS = (*_SUMS, *_DIFFERENCES, sp.log)
+_NOTHING = Cancels()
 
 
 def complemented(expr: sp.Expr) -> sp.Expr:
     """Return an expression with each difference that cancels in a form that does not."""
-    if not expr.has(*_FUNCTIONS):
+    if not expr.has(*(f for f, atom in ATOMS.items() if atom.cancels)):
         return expr
     args = [complemented(a) if isinstance(a, sp.Expr) else a for a in expr.args]
     if isinstance(expr, sp.Piecewise):
@@ -69,10 +31,17 @@ def complemented(expr: sp.Expr) -> sp.Expr:
     walked = expr.func(*args) if changed else expr
     if walked.is_Add:
         return _sum(walked)
-    if isinstance(walked, sp.log):
+    after_one = _cancels(walked).after_one
+    if after_one:
         one, rest = walked.args[0].as_coeff_Add()
-        return log1p(rest) if one == 1 and rest != 0 else walked
+        return after_one(rest) if one == 1 and rest != 0 else walked
     return walked
+
+
+def _cancels(function: sp.Basic) -> Cancels:
+    """Return what stands for sums with a function; nothing, where that is no atom."""
+    atom = ATOMS.get(function.func)
+    return (atom and atom.cancels) or _NOTHING
 
 
 def _sum(expr: sp.Expr) -> sp.Expr:
@@ -91,26 +60,26 @@ def _replacements(term: sp.Expr, terms: set[sp.Expr]) -> Iterator[tuple[sp.Expr,
     """Yield what a term and another one are together, where they cancel: (term, other, both)."""
     for factor in sp.Mul.make_args(term):
         function = factor.base if factor.is_Pow and factor.exp == 2 else factor
-        if not isinstance(function, _FUNCTIONS) or not function.args:
+        cancels = _cancels(function)
+        if cancels is _NOTHING:
             continue
         rest, u = term / factor, function.args[0]
         if function is not factor:  # tanh(u)^2 - 1
-            if isinstance(function, tanh) and -rest in terms:
-                yield term, -rest, -rest * sech2(u)
+            if cancels.square_less_one and -rest in terms:
+                yield term, -rest, rest * cancels.square_less_one(u)
             continue
-        for number, joined in _SUMS.get(function.func, {}).items():
+        for number, joined in cancels.plus.items():
             if number * rest in terms:
                 yield term, number * rest, rest * joined(u)
-        difference = _DIFFERENCES.get(function.func)
+        difference = cancels.mirrored
         ahead = not u.could_extract_minus_sign()  # of f(u) and f(-u), the first
         if difference and ahead and -rest * function.func(-u) in terms:
             yield term, -rest * function.func(-u), rest * difference(u)
-        if isinstance(function, tanh) and -rest * u in terms:
-            yield term, -rest * u, -rest * tanhshrink(u)
-        # a softplus(u) - b softplus(-u) is (a - b) softplus(u) + b u: only what is left of it is near 0.
-        if isinstance(function, softplus) and not rest.could_extract_minus_sign():
+        if cancels.less_argument and -rest * u in terms:
+            yield term, -rest * u, rest * cancels.less_argument(u)
+        if difference and cancels.weighted and not rest.could_extract_minus_sign():
+            mirrored = function.func(-u)
             for other in terms:
-                factors = sp.Mul.make_args(other)
-                if softplus(-u) in factors and other.could_extract_minus_sign():
-                    b = -other / softplus(-u)
-                    yield term, other, (rest - b) * softplus(u) + b * u
+                if mirrored in sp.Mul.make_args(other) and other.could_extract_minus_sign():
+                    b = -other / mirrored
+                    yield term, other, (rest - b) * function + b * difference(u)

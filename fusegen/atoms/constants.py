@@ -1,15 +1,15 @@
-"""Constants of formulas: how numbers are held, functions of them, how large they may be."""
+"""Constants of formulas: how numbers are held, how large they may be."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import mpmath
 import sympy as sp
 
-__all__ = ["DIGITS", "MAX_EXPONENT", "NUMERIC", "number", "parts", "problem", "value_of"]
+__all__ = ["DIGITS", "MAX_EXPONENT", "number", "parts", "problem", "value_of"]
 
 #: The largest magnitude of a constant exponent.
 MAX_EXPONENT = 64
@@ -17,27 +17,6 @@ MAX_EXPONENT = 64
 MAX_BITS = 4096
 #: The decimal digits that constants are folded with, so that the nearest double is found.
 DIGITS = 30
-
-#: What each function is on numbers; a function of a constant is a constant.
-NUMERIC: dict[str, Callable[[Any], Any]] = {
-    "abs": abs,
-    "cos": mpmath.cos,
-    "erf": mpmath.erf,
-    "exp": mpmath.exp,
-    "expm1": mpmath.expm1,
-    "log": mpmath.log,
-    "log1p": lambda v: mpmath.log(1 + v),
-    "normcdf": mpmath.ncdf,
-    "normpdf": mpmath.npdf,
-    "rsqrt": lambda v: 1 / mpmath.sqrt(v),
-    "sigmoid": lambda v: 1 / (1 + mpmath.exp(-v)),
-    "sech2": lambda v: mpmath.sech(v) ** 2,
-    "sign": mpmath.sign,
-    "sin": mpmath.sin,
-    "softplus": lambda v: max(v, 0) + mpmath.log1p(mpmath.exp(-abs(v))),
-    "sqrt": mpmath.sqrt,
-    "tanh": mpmath.tanh,
-}
 
 
 def number(value: float) -> sp.Expr:

@@ -7,6 +7,8 @@ from typing import Any
 import sympy as sp
 from sympy.printing.str import StrPrinter
 
+from fusegen.atoms.declare import ATOMS
+
 __all__ = ["written"]
 
 
@@ -15,7 +17,7 @@ def written(expr: sp.Basic) -> str:
     return str(_Formulas().doprint(expr))
 
 
-class _Formulas(StrPrinter):  # type: ignore[misc]
+class _Formulas(StrPrinter):
     """Prints as sympy does, but for what formulas have another word for."""
 
     def _print_Piecewise(self, expr: Any) -> str:  # noqa: N802
@@ -28,8 +30,10 @@ class _Formulas(StrPrinter):  # type: ignore[misc]
     def _print_Relational(self, expr: Any) -> str:  # noqa: N802
         return f"{self._print(expr.lhs)} {expr.rel_op} {self._print(expr.rhs)}"
 
-    def _print_absolute(self, expr: Any) -> str:
-        return f"abs({self._print(expr.args[0])})"
+    def _print_Function(self, expr: Any) -> str:  # noqa: N802
+        atom = ATOMS.get(expr.func)
+        name = (atom and atom.word) or expr.func.__name__
+        return f"{name}({self.stringify(expr.args, ', ')})"
 
     def _print_Float(self, expr: Any) -> str:  # noqa: N802
         return repr(float(expr))

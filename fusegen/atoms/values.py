@@ -14,34 +14,14 @@ import mpmath
 import sympy as sp
 from sympy.core.relational import Relational
 
-from fusegen.atoms import functions as atoms
 from fusegen.atoms.constants import DIGITS, number
+from fusegen.atoms.declare import ATOMS
+from fusegen.atoms.special import Special
 
-__all__ = ["VALUES", "compiled", "constant", "evaluate", "folded"]
+__all__ = ["compiled", "constant", "evaluate", "folded"]
 
 Number = Any  # an mpmath number
 
-#: Each function of numbers, as a function of mpmath's; the precision is mpmath's own.
-VALUES: dict[type[sp.Basic], Callable[..., Number]] = {
-    atoms.absolute: abs,
-    atoms.expm1: mpmath.expm1,
-    atoms.log1p: mpmath.log1p,
-    atoms.normcdf: mpmath.ncdf,
-    atoms.normpdf: mpmath.npdf,
-    atoms.power: mpmath.power,
-    atoms.sech2: lambda x: mpmath.sech(x) ** 2,
-    atoms.sigmoid: lambda x: 1 / (1 + mpmath.exp(-x)),
-    atoms.sign: mpmath.sign,
-    atoms.softplus: lambda x: max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x))),
-    atoms.softsign: lambda x: 1 / (1 / x + mpmath.sign(x)) if x else x,
-    atoms.tanh: mpmath.tanh,
-    atoms.tanhshrink: lambda x: x - mpmath.tanh(x),
-    sp.cos: mpmath.cos,
-    sp.erf: mpmath.erf,
-    sp.exp: mpmath.exp,
-    sp.log: mpmath.log,
-    sp.sin: mpmath.sin,
-}
 _COMPARE: dict[str, Callable[[Number, Number], bool]] = {
     **{"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge},
     **{"==": operator.eq, "!=": operator.ne},
@@ -61,7 +41,7 @@ def evaluate(expr: sp.Basic, known: Mapping[sp.Symbol, Number]) -> Number:
     """
     if expr.is_Symbol:
         return known[expr]
-    if isinstance(expr, atoms.Special):
+    if isinstance(expr, Special):
         return mpmath.mpf(expr.value)
     if isinstance(expr, sp.Piecewise):
         return evaluate(next(v for v, c in expr.args if _holds(c, known)), known)
@@ -79,7 +59,7 @@ def evaluate(expr: sp.Basic, known: Mapping[sp.Symbol, Number]) -> Number:
         return mpmath.fprod(args)
     if expr.is_Pow:
         return mpmath.power(args[0], args[1])
-    return VALUES[expr.func](*args)
+    return ATOMS[expr.func].value(*args)
 
 
 def _holds(condition: sp.Basic, known: Mapping[sp.Symbol, Number]) -> bool:
@@ -109,7 +89,7 @@ def folded(expr: sp.Expr) -> sp.Expr:
     """Return an expression with each atom of a constant as its value, if that is a finite number."""
     found: dict[sp.Basic, sp.Expr] = {}
     for part in expr.atoms(sp.Function):
-        if part.func in VALUES and not part.free_symbols:
+        if part.func in ATOMS and not part.free_symbols:
             value = constant(part)
             if value is not None and abs(value) <= sys.float_info.max:
                 found[part] = number(value)
@@ -142,7 +122,7 @@ def compiled(expr: sp.Expr, symbol: sp.Symbol) -> Callable[[Number], Number]:
                 joined = mpmath.fsum if part.is_Add else mpmath.fprod
                 steps.append((lambda *values: joined(values), arguments))
             else:
-                steps.append((mpmath.power if part.is_Pow else VALUES[part.func], arguments))
+                steps.append((mpmath.power if part.is_Pow else ATOMS[part.func].value, arguments))
         place[part] = len(steps)
         return place[part]
 

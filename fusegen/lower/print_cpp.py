@@ -1,7 +1,7 @@
 """Prints a sympy expression as one line of C++.
 
-The printer knows syntax; which function computes an atom is the business of the header that
-defines `Math` (`templates/include/fusegen/elementary.h`).
+The printer knows syntax. Which function computes an atom is declared with it (`Atom.cpp`), mostly one of the
+header that defines `Math` (`templates/include/fusegen/elementary.h`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sympy as sp
 from sympy.core.relational import Relational
 
 from fusegen import atoms
+from fusegen.atoms import ATOMS
 from fusegen.lower.arithmetic import (
     Arranged,
     Difference,
@@ -34,28 +35,6 @@ from fusegen.lower.kernel.code import Code, Variable
 from fusegen.lower.kernel.fitted_function import FittedBranch, FittedFunction
 from fusegen.lower.polynomials.of_formulas import Fitted, FittedFormula
 
-#: What `Math` calls each atom.
-_FUNCTIONS: dict[type[sp.Basic], str] = {
-    atoms.absolute: "absolute",
-    atoms.expm1: "expm1",
-    atoms.log1p: "log1p",
-    atoms.normcdf: "normcdf",
-    atoms.normpdf: "normpdf",
-    atoms.power: "pow",
-    atoms.sech2: "sech2",
-    atoms.sigmoid: "sigmoid",
-    atoms.sign: "sign",
-    atoms.softplus: "softplus",
-    atoms.softsign: "softsign",
-    atoms.tanh: "tanh",
-    atoms.tanhshrink: "tanhshrink",
-    sp.cos: "cos",
-    sp.erf: "erf",
-    sp.exp: "exp",
-    sp.log: "log",
-    sp.sin: "sin",
-}
-
 _SUM, _PRODUCT, _UNARY, _ATOM = range(4)  # how tightly a piece of code binds
 #: Of each operation between two operands: its sign, how tightly it binds, and what its operands must.
 _INFIX: dict[type[Arranged], tuple[str, int, int, int]] = {
@@ -64,13 +43,13 @@ _INFIX: dict[type[Arranged], tuple[str, int, int, int]] = {
     Product: ("*", _PRODUCT, _PRODUCT, _UNARY),
     Quotient: ("/", _PRODUCT, _PRODUCT, _UNARY),
 }
-#: What `Math` calls the other operations.
+#: The functions that compute the other operations.
 _OPERATIONS: dict[type[Arranged], str] = {
-    ExpDifference: "exp_difference",
-    Fused: "fma",
-    Inverse: "inverse",
-    Rsqrt: "rsqrt",
-    Sqrt: "sqrt",
+    ExpDifference: "Math::exp_difference",
+    Fused: "Math::fma",
+    Inverse: "Math::inverse",
+    Rsqrt: "Math::rsqrt",
+    Sqrt: "Math::sqrt",
 }
 _SPECIAL: dict[int, tuple[str, int]] = {
     1: ("T(INFINITY)", _ATOM),
@@ -109,13 +88,13 @@ class Printer:
         self._text = text
         self.fitted = fitted
         self._reads: set[Variable] = set()
-        self._calls = 0
 
     def __call__(self, expr: sp.Expr) -> Code:
         """Return the code of an expression."""
-        self._reads, self._calls = set(), 0
-        text, _ = self._print(arranged(sp.sympify(expr), self._weight, self._text))
-        return Code(text, frozenset(self._reads), self._calls)
+        expr = arranged(sp.sympify(expr), self._weight, self._text)
+        self._reads = set()
+        text, _ = self._print(expr)
+        return Code(text, frozenset(self._reads), _calls(expr))
 
     def _wrapped(self, expr: sp.Expr, level: int) -> str:
         code, binding = self._print(expr)
@@ -140,13 +119,15 @@ class Printer:
         if isinstance(expr, Fitted):
             which, argument = expr.args
             return f"{self.fitted[int(which)]}({self._code(argument)})", _ATOM
-        if expr.func in _FUNCTIONS:
-            return self._call(_FUNCTIONS[expr.func], expr.args), _ATOM
+        if expr.func in ATOMS:
+            return self._call(ATOMS[expr.func].cpp, expr.args), _ATOM
         raise TypeError(f"the printer does not know {expr.func.__name__} in {expr}")
 
     def _call(self, function: str, args: Sequence[sp.Expr]) -> str:
-        self._calls += function != "fma"
-        return f"Math::{function}({', '.join(self._code(arg) for arg in args)})"
+        """Print a call of a function, or what an expression of `{0}` is for the arguments."""
+        if "{" in function:
+            return f"({function.format(*(self._wrapped(arg, _ATOM) for arg in args))})"
+        return f"{function}({', '.join(self._code(arg) for arg in args)})"
 
     def _operation(self, expr: Arranged) -> tuple[str, int]:
         """Print an operation; what stands on the right of - and / binds tighter than it."""
@@ -181,6 +162,17 @@ class Printer:
         if joint is None:
             raise TypeError(f"the printer does not know the condition {condition}")
         return joint.join(f"({self._condition(c)})" for c in sorted(condition.args, key=str))
+
+
+def _calls(expr: sp.Basic) -> int:
+    """Return how many mathematical functions an expression calls; `fma` is one instruction, so it is none."""
+    if isinstance(expr, Arranged):
+        own = int(type(expr) in _OPERATIONS and not isinstance(expr, Fused))
+    elif not expr.free_symbols:
+        return 0
+    else:
+        own = ATOMS[expr.func].calls if expr.func in ATOMS else 0
+    return own + sum(map(_calls, expr.args))
 
 
 def fitted_function(formula: FittedFormula) -> FittedFunction:

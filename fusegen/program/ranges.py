@@ -16,7 +16,8 @@ import sympy as sp
 from sympy.core.relational import Relational
 
 from fusegen import atoms
-from fusegen.atoms.values import VALUES, constant
+from fusegen.atoms.declare import ATOMS, Atom, Shape
+from fusegen.atoms.values import constant
 from fusegen.program.builder import Builder
 from fusegen.program.ir import Input, Map, Program, Reduce, Take, Value, Whole
 
@@ -46,14 +47,6 @@ class Interval:
 
 
 ALL = Interval(-_INFINITE, _INFINITE)
-
-#: Functions that grow with their argument.
-_GROWING = (
-    *(atoms.expm1, atoms.normcdf, atoms.sigmoid, atoms.softplus, atoms.softsign),
-    *(atoms.tanh, atoms.tanhshrink, sp.erf, sp.exp),
-)
-#: Functions that are largest at 0, symmetric, and fall towards 0.
-_BELLS = (atoms.normpdf, atoms.sech2)
 
 
 def ranges(program: Program) -> dict[Value, Interval]:
@@ -119,21 +112,21 @@ def _of_parts(expr: sp.Basic, known: Mapping[sp.Symbol, Interval]) -> Interval:
         return product
     if expr.is_Pow:
         return _power(args[0], expr.exp)
-    if expr.func in _GROWING:
-        function = VALUES[expr.func]
-        return Interval(_at(function, args[0].low), _at(function, args[0].high))
-    if expr.func in _BELLS:
-        bell, (arg,) = VALUES[expr.func], args
-        far = max(abs(arg.low), abs(arg.high))
-        near = 0.0 if arg.low <= 0 <= arg.high else min(abs(arg.low), abs(arg.high))
-        return Interval(_at(bell, far), _at(bell, near))
-    if isinstance(expr, atoms.absolute):
-        (arg,) = args
-        near = 0.0 if arg.low <= 0 <= arg.high else min(abs(arg.low), abs(arg.high))
-        return Interval(near, max(abs(arg.low), abs(arg.high)))
-    if isinstance(expr, (atoms.sign, sp.sin, sp.cos)):
-        return Interval(-1.0, 1.0)
-    return ALL
+    atom = ATOMS.get(expr.func)
+    if atom is None:
+        return ALL
+    return _shaped(atom, args[0]) if atom.shape else Interval(*atom.bounds)
+
+
+def _shaped(atom: Atom, arg: Interval) -> Interval:
+    """Return the interval of a function that runs in a known way, from its values at the ends."""
+    if atom.shape in (Shape.GROWING, Shape.FALLING):
+        ends = _at(atom.value, arg.low), _at(atom.value, arg.high)
+        return Interval(*(ends if atom.shape is Shape.GROWING else ends[::-1]))
+    far = max(abs(arg.low), abs(arg.high))
+    near = 0.0 if arg.low <= 0 <= arg.high else min(abs(arg.low), abs(arg.high))
+    ends = _at(atom.value, far), _at(atom.value, near)
+    return Interval(*(ends if atom.shape is Shape.BELL else ends[::-1]))
 
 
 def _product(a: Interval, b: Interval) -> Interval:

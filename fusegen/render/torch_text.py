@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import sympy as sp
 from sympy.core.relational import Relational
 
 from fusegen import atoms
+from fusegen.atoms import ATOMS, TORCH_REDUCTIONS
+from fusegen.render.call_text import call_text
 
-#: The text of functions of one value or two.
-_FUNCTIONS: dict[Any, str] = {
-    atoms.absolute: "torch.abs({0})",
-    atoms.expm1: "torch.expm1({0})",
-    atoms.log1p: "torch.log1p({0})",
-    atoms.normcdf: "torch.special.ndtr({0})",
-    atoms.normpdf: "(torch.exp(-0.5 * {0} * {0}) * 0.3989422804014327)",
-    atoms.power: "torch.pow({0}, {1})",
-    atoms.sech2: "(1 / torch.cosh({0}).square())",
-    atoms.sigmoid: "torch.sigmoid({0})",
-    atoms.sign: "torch.sign({0})",
-    atoms.softplus: "torch.logaddexp({0}, torch.zeros_like({0}))",
-    atoms.tanh: "torch.tanh({0})",
-    sp.cos: "torch.cos({0})",
-    sp.erf: "torch.erf({0})",
-    sp.exp: "torch.exp({0})",
-    sp.log: "torch.log({0})",
-    sp.sin: "torch.sin({0})",
-}
-#: Functions of a row, and of all elements.
-_REDUCTIONS: dict[Any, str] = {
-    atoms.RowSum: "{0}.sum({1}, keepdim=True)",
-    atoms.RowMax: "{0}.amax({1}, keepdim=True)",
-    atoms.RowShift: "{0}.amax({1}, keepdim=True).detach()",
-    atoms.Total: "torch.sum({0})",
-}
-_POWERS = {
-    sp.Rational(1, 2): "torch.sqrt({0})",
-    sp.Rational(-1, 2): "torch.rsqrt({0})",
-    sp.Integer(-1): "(1 / {0})",
+#: The exponents for which torch has a function of its own.
+_POWERS: dict[sp.Basic, Callable[..., Any]] = {
+    sp.Rational(1, 2): lambda torch, x: torch.sqrt(x),
+    sp.Rational(-1, 2): lambda torch, x: torch.rsqrt(x),
+    sp.Integer(-1): lambda _, x: 1 / x,
 }
 
 
@@ -74,14 +51,14 @@ class TorchText:
         if isinstance(expr, sp.Piecewise):
             return self._piecewise(expr)
         if expr.is_Pow and expr.exp in _POWERS:
-            return _POWERS[expr.exp].format(self.write(expr.base))
+            return call_text(_POWERS[expr.exp], self.write(expr.base))
         args = [self.write(arg) for arg in expr.args]
         if expr.is_Add or expr.is_Mul or expr.is_Pow:
             sign = " + " if expr.is_Add else " * " if expr.is_Mul else " ** "
             return f"({sign.join(args)})"
-        if expr.func in _REDUCTIONS:
-            return _REDUCTIONS[expr.func].format(args[0], self.columns)
-        return _FUNCTIONS[expr.func].format(*args)
+        if expr.func in TORCH_REDUCTIONS:
+            return call_text(TORCH_REDUCTIONS[expr.func], *args, dims=self.columns)
+        return call_text(ATOMS[expr.func].torch, *args)
 
     def _assign(self, expr: atoms.Let) -> str:
         if expr not in self._assigned:

@@ -48,7 +48,7 @@ def write_record(
         spec: the spec file.
         files: the text of each file of the package.
         record: where to write.
-        sources: the files of others than fusegen that declare its ops.
+        sources: the files of others than fusegen that declare its ops and atoms.
     """
     said = {
         "spec": _spec_sha(spec),

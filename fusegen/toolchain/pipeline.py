@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import sympy as sp
+
 from fusegen import chain, render, spec
+from fusegen.atoms import ATOMS
 from fusegen.base import paths
+from fusegen.program import Map
 from fusegen.toolchain import tuned
 
 
@@ -18,7 +22,7 @@ class RenderedPackage:
     Args:
         name: its name.
         files: the text of each of its files, by file name.
-        sources: the files of others than fusegen that declare ops of its chain.
+        sources: the files of others than fusegen that declare ops or atoms of its chain.
     """
 
     name: str
@@ -43,6 +47,15 @@ def render_package(path: Path) -> RenderedPackage:
     """
     derived = derive(path)
     files = render.render(derived, tuned.read(path))
-    own = {Path(s.op.formula.__code__.co_filename).resolve() for s in derived.spec.steps if s.op}
+    named = {s.op.formula.__code__.co_filename for s in derived.spec.steps if s.op}
+    named |= {ATOMS[function].source for function in _functions(derived) if function in ATOMS}
+    own = {Path(name).resolve() for name in named}
     foreign = sorted(p for p in own if paths.package() not in p.parents and p.exists())
     return RenderedPackage(derived.spec.name, files, tuple(foreign))
+
+
+def _functions(derived: chain.Chain) -> set[type[sp.Basic]]:
+    """Return the functions in a chain's programs."""
+    modes = (mode for segment in derived.segments for mode in segment.modes)
+    nodes = (node for mode in modes for program in mode.programs for node in program.nodes())
+    return {f.func for node in nodes if isinstance(node, Map) for f in node.expr.atoms(sp.Function)}

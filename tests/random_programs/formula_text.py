@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sympy as sp
 
 from fusegen.spec.formula import FormulaError, parse
-from fusegen.spec.formula.functions import FUNCTIONS
+from fusegen.spec.formula.functions import functions
 from random_programs.attributes import number
 from random_programs.formulas import names_of
 
@@ -49,7 +49,7 @@ def _share_a_factor(a: str, b: str) -> bool:
     for text in (a, b):
         try:
             expr = parse(
-                text, {n: sp.Symbol(n, real=True) for n in names_of(text) - {*FUNCTIONS, "pi"}}
+                text, {n: sp.Symbol(n, real=True) for n in names_of(text) - {*functions(), "pi"}}
             )
         except FormulaError:
             return True

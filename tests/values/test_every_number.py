@@ -23,7 +23,7 @@ from fusegen.atoms.values import evaluate
 from fusegen.chain import Chain
 from fusegen.ops import registry
 from fusegen.program import Input
-from fusegen.spec.formula.functions import FUNCTIONS
+from fusegen.spec.formula.functions import functions
 
 HALVES = [torch.bfloat16, torch.float16]
 #: An exponential may be 0 below the smallest normal float32 number (elementary.h). Results that have it as a
@@ -35,8 +35,8 @@ def texts() -> dict[str, str]:
     """Return the specs of all ops and formula functions that need x alone, with two derivatives."""
     found = {name: text for op in lone_ops() for name, text in specs_of(op).items()}
     found = {n: t for n, t in found.items() if "operands" not in t}
-    for name, (_, count) in FUNCTIONS.items():
-        if count == 1 and name not in registry():
+    for name, word in functions().items():
+        if word.arity == 1 and name not in registry():
             found[f"formula_{name}"] = f'chain:\n  - expr: "{name}(x)"\n'
     found["clamp_crossed"] = "chain:\n  - clamp: {min: 1, max: -1}\n"
     return {name: f"order: 2\n{text}" for name, text in found.items()}

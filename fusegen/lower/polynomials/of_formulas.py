@@ -14,7 +14,7 @@ from functools import lru_cache
 import mpmath
 import sympy as sp
 
-from fusegen import atoms
+from fusegen.atoms import ATOMS
 from fusegen.atoms.values import compiled
 from fusegen.base.activity import doing
 from fusegen.lower.polynomials.fit import BUDGET, Polynomial, fit, parity, single
@@ -27,20 +27,6 @@ _MOST = {"single": 9, "brief": 6}
 
 #: How many formulas of a kernel are fitted: each takes a third of a second.
 _MOST_FITTED = 12
-
-#: What makes a formula costly.
-_COSTLY = (
-    *(
-        atoms.tanh,
-        atoms.tanhshrink,
-        atoms.sech2,
-        atoms.sigmoid,
-        atoms.softplus,
-        atoms.normcdf,
-        atoms.normpdf,
-    ),
-    *(atoms.expm1, atoms.log1p, sp.erf, sp.exp, sp.log, sp.sin, sp.cos),
-)
 
 #: The variable of a formula that is fitted.
 _X = sp.Symbol("x", real=True)
@@ -83,6 +69,7 @@ class FittedFormula:
 def fit_formulas(program: Program) -> dict[Value, FittedFormula]:
     """Return the fitted formula of each node of a program that has one."""
     found = ranges(program)
+    costly = [function for function, atom in ATOMS.items() if atom.fitted]
     fitted: dict[Value, FittedFormula] = {}
     for value in program.nodes():
         if not isinstance(value, Map) or value.kind != Kind.FULL or len(value.args) != 1:
@@ -90,7 +77,7 @@ def fit_formulas(program: Program) -> dict[Value, FittedFormula]:
         if len(fitted) == _MOST_FITTED:
             break
         (arg,) = value.args
-        if not found[arg].bounded or not value.expr.has(*_COSTLY):
+        if not found[arg].bounded or not value.expr.has(*costly):
             continue
         reach = _widened(found[arg])
         if 0 < reach.high - reach.low <= _WIDEST and _smooth(value.expr, {arg.symbol: reach}):
@@ -198,16 +185,19 @@ def _smooth(expr: sp.Basic, known: Mapping[sp.Symbol, Interval]) -> bool:
     A polynomial approximates nothing else: no kink, no pole, no root of 0, no logarithm of 0.
     """
     for part in sp.preorder_traversal(expr):
-        if isinstance(part, (sp.Piecewise, atoms.power)):
+        if isinstance(part, sp.Piecewise):
             return False
-        if isinstance(part, (atoms.absolute, atoms.sign, sp.log, atoms.log1p)):
+        if part.func in ATOMS:
             inner = interval(part.args[0], known)
-            least = -1.0 if isinstance(part, atoms.log1p) else 0.0
-            kink = isinstance(part, (atoms.absolute, atoms.sign))
-            if inner.low <= least and not (kink and inner.high < 0):
+            if not any(_inside(inner, low, high) for low, high in ATOMS[part.func].smooth):
                 return False
         if part.is_Pow and not (part.exp.is_Integer and part.exp >= 0):
             inner = interval(part.base, known)
             if inner.low <= 0 and not (part.exp.is_Integer and inner.high < 0):
                 return False
     return True
+
+
+def _inside(reach: Interval, low: float, high: float) -> bool:
+    """Whether an interval is inside of an open one, of which infinity is no end."""
+    return (low < reach.low or low == -math.inf) and (reach.high < high or high == math.inf)

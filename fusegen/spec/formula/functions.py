@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import sympy as sp
 
 from fusegen import atoms
+from fusegen.atoms import ATOMS
 from fusegen.ops import call, registry
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["Word", "functions"]
 
 
 def _of_rows(name: str, **attributes: Any) -> Callable[[sp.Expr], sp.Expr]:
@@ -29,36 +31,48 @@ def _of_rows(name: str, **attributes: Any) -> Callable[[sp.Expr], sp.Expr]:
     return function
 
 
-#: Functions by the name they are called by: (function, number of arguments).
-FUNCTIONS: dict[str, tuple[Any, int]] = {
-    "abs": (atoms.absolute, 1),
-    "amax": (atoms.row_max, 1),
-    "amin": (_of_rows("amin", dim=-1), 1),
-    "cos": (sp.cos, 1),
-    "erf": (atoms.erf, 1),
-    "exp": (atoms.exp, 1),
-    "expm1": (atoms.expm1, 1),
-    "log": (atoms.log, 1),
-    "log1p": (atoms.log1p, 1),
-    "log_softmax": (_of_rows("log_softmax"), 1),
-    "logsumexp": (_of_rows("logsumexp", dim=-1), 1),
-    "max": (atoms.row_max, 1),
-    "mean": (atoms.row_mean, 1),
-    "min": (_of_rows("amin", dim=-1), 1),
-    "norm": (_of_rows("norm", dim=-1), 1),
-    "normcdf": (atoms.normcdf, 1),
-    "normpdf": (atoms.normpdf, 1),
-    "rsqrt": (atoms.rsqrt, 1),
-    "sech2": (atoms.sech2, 1),
-    "sign": (atoms.sign, 1),
-    "sigmoid": (atoms.sigmoid, 1),
-    "sin": (sp.sin, 1),
-    "softmax": (_of_rows("softmax"), 1),
-    "softplus": (atoms.softplus, 1),
-    "sqrt": (atoms.sqrt, 1),
-    "std": (_of_rows("std", dim=-1), 1),
-    "sum": (atoms.row_sum, 1),
-    "tanh": (atoms.tanh, 1),
-    "var": (_of_rows("var", dim=-1), 1),
-    "where": (atoms.where, 3),
+#: Functions of a row, of one argument each.
+_ROWS: dict[str, Any] = {
+    "amax": atoms.row_max,
+    "amin": _of_rows("amin", dim=-1),
+    "log_softmax": _of_rows("log_softmax"),
+    "logsumexp": _of_rows("logsumexp", dim=-1),
+    "max": atoms.row_max,
+    "mean": atoms.row_mean,
+    "min": _of_rows("amin", dim=-1),
+    "norm": _of_rows("norm", dim=-1),
+    "softmax": _of_rows("softmax"),
+    "std": _of_rows("std", dim=-1),
+    "sum": atoms.row_sum,
+    "var": _of_rows("var", dim=-1),
 }
+#: Powers that have a word of their own.
+_POWERS: dict[str, Any] = {"rsqrt": atoms.rsqrt, "sqrt": atoms.sqrt}
+
+
+@dataclass(frozen=True)
+class Word:
+    """A function that formulas may call.
+
+    Args:
+        function: makes an expression of the arguments.
+        arity: how many arguments it takes.
+        pointwise: whether it is an element's alone, so that of a constant it is one.
+    """
+
+    function: Callable[..., sp.Expr]
+    arity: int
+    pointwise: bool
+
+
+def functions() -> dict[str, Word]:
+    """Return what formulas may call, by name: the atoms that are declared by now, among others."""
+    found = {
+        **{name: Word(function, 1, False) for name, function in _ROWS.items()},
+        **{name: Word(function, 1, True) for name, function in _POWERS.items()},
+        "where": Word(atoms.where, 3, False),
+    }
+    for function, atom in ATOMS.items():
+        if atom.word:
+            found[atom.word] = Word(function, int(min(function.nargs)), True)
+    return dict(sorted(found.items()))

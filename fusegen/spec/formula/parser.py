@@ -16,6 +16,7 @@ import mpmath
 import sympy as sp
 
 from fusegen.atoms import (
+    ATOMS,
     Let,
     Quoted,
     RowMax,
@@ -24,14 +25,14 @@ from fusegen.atoms import (
     Special,
     absolute,
     let,
-    power,
     raised,
     where,
 )
-from fusegen.atoms.constants import DIGITS, MAX_EXPONENT, NUMERIC, number, parts, problem, value_of
+from fusegen.atoms.constants import DIGITS, MAX_EXPONENT, number, parts, problem, value_of
+from fusegen.atoms.values import evaluate
 from fusegen.base.errors import nearest
 from fusegen.ops import find
-from fusegen.spec.formula.functions import FUNCTIONS
+from fusegen.spec.formula.functions import functions
 from fusegen.spec.formula.syntax import MADE_OF, FormulaError, read_tree
 
 __all__ = ["FormulaError", "number", "parse"]
@@ -53,9 +54,10 @@ _COMPARISONS: dict[type[ast.cmpop], Any] = {
 _ALLOWED = (
     sp.Add, sp.Mul, sp.Pow, sp.Number, sp.NumberSymbol, sp.Symbol, sp.Piecewise,
     sp.functions.elementary.piecewise.ExprCondPair, sp.core.relational.Relational,
-    sp.logic.boolalg.BooleanAtom, RowSum, RowMax, RowShift, Let, Quoted, Special, power,
-    *(function for function, _ in FUNCTIONS.values() if isinstance(function, type)),
+    sp.logic.boolalg.BooleanAtom, RowSum, RowMax, RowShift, Let, Quoted, Special,
 )  # fmt: skip
+#: What stands for the arguments of a function whose value at numbers is asked for.
+_PLACES = sp.symbols("a:9", real=True)
 
 
 def parse(text: str, symbols: Mapping[str, sp.Expr]) -> sp.Expr:
@@ -63,7 +65,7 @@ def parse(text: str, symbols: Mapping[str, sp.Expr]) -> sp.Expr:
 
     Args:
         text: the formula, such as "x * tanh(softplus(x))".
-        symbols: what each name stands for; `pi` and `formula_functions.FUNCTIONS` are known besides.
+        symbols: what each name stands for; `pi` and `functions()` are known besides.
 
     Raises:
         FormulaError: the text is no formula, or a constant in it is infinite, complex or huge.
@@ -72,7 +74,7 @@ def parse(text: str, symbols: Mapping[str, sp.Expr]) -> sp.Expr:
     with mpmath.workdps(DIGITS):
         expr = _Reader(symbols, text, indent).expression(tree, 0)
     for part in parts(expr):
-        if not isinstance(part, _ALLOWED):
+        if not isinstance(part, _ALLOWED) and part.func not in ATOMS:
             raise FormulaError(f"{part} is not among the functions that fusegen knows", indent + 1)
     return expr
 
@@ -82,6 +84,7 @@ class _Reader:
 
     def __init__(self, symbols: Mapping[str, sp.Expr], text: str, indent: int) -> None:
         self._symbols = symbols
+        self._functions = functions()
         self._text = text.encode()
         self._indent = indent
 
@@ -129,7 +132,7 @@ class _Reader:
             return self._symbols[node.id]
         if node.id == "pi":
             return sp.pi
-        if node.id in FUNCTIONS:
+        if node.id in self._functions:
             raise self._error(node, f"{node.id} is a function: write {node.id}(...)")
         raise self._error(
             node, f"unknown name {node.id!r}{nearest(node.id, [*self._symbols, 'pi'])}"
@@ -177,38 +180,44 @@ class _Reader:
         return self._constant(node, mpmath.mpmathify(b) ** e, base**exponent)
 
     def _call(self, node: ast.Call, depth: int) -> sp.Expr:
-        if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS:
+        if not isinstance(node.func, ast.Name) or node.func.id not in self._functions:
             if isinstance(node.func, ast.Name) and node.func.id not in self._symbols:
                 word = node.func.id
-                near = nearest(word, FUNCTIONS)
+                near = nearest(word, self._functions)
                 if find(word):
                     near = f": it is an op, so a step of its own: - {word}"
                 raise self._error(node, f"unknown function {word!r}{near}")
             raise self._error(node, "this is no function to call: a product is written with *")
         name = node.func.id
-        function, arity = FUNCTIONS[name]
+        called = self._functions[name]
         if node.keywords:
             raise self._error(node, f"the arguments of {name} have no names")
-        if len(node.args) != arity:
+        if len(node.args) != called.arity:
             two = name in ("max", "min")
             hint = ": it reduces a row; for two values, where(a > b, a, b)" if two else ""
-            raise self._error(node, f"{name} takes {arity}, not {len(node.args)} arguments{hint}")
+            raise self._error(
+                node, f"{name} takes {called.arity}, not {len(node.args)} arguments{hint}"
+            )
         if name == "where":
             value, other = (self.expression(arg, depth) for arg in node.args[1:])
             return self._checked(node, where(self._condition(node.args[0], depth), value, other))
-        (argument,) = (self.expression(arg, depth) for arg in node.args)
-        value = value_of(argument)
-        if name not in NUMERIC and value is not None:
-            raise self._error(node, f"{name}({argument}) reduces a constant")
-        if value is None:
+        arguments = [self.expression(arg, depth) for arg in node.args]
+        values = [value_of(argument) for argument in arguments]
+        if None in values:
             if name == "exp":
-                self._check_logarithms(node, argument)
-            return self._checked(node, function(_named("argument", argument, MAX_ARGUMENT)))
+                self._check_logarithms(node, arguments[0])
+            named = (_named("argument", argument, MAX_ARGUMENT) for argument in arguments)
+            return self._checked(node, called.function(*named))
+        written = f"{name}({', '.join(map(str, arguments))})"
+        if not called.pointwise:
+            raise self._error(node, f"{written} reduces a constant")
+        given = dict(zip(_PLACES, values, strict=False))
         try:
-            result = NUMERIC[name](value)
+            result = evaluate(called.function(*given), given)
         except (ValueError, ZeroDivisionError):
-            raise self._error(node, f"{name}({argument}) is not finite") from None
-        return self._constant(node, result, None if name == "exp" else function(argument))
+            raise self._error(node, f"{written} is not finite") from None
+        exact = None if name == "exp" else called.function(*arguments)
+        return self._constant(node, result, exact)
 
     def _condition(self, node: ast.expr, depth: int) -> Any:
         if not isinstance(node, ast.Compare) or len(node.ops) != 1:

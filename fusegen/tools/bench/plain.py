@@ -11,9 +11,9 @@ import sympy as sp
 import torch
 from sympy.core.relational import Relational
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fusegen import atoms, ops
+from fusegen.atoms import ATOMS, TORCH_REDUCTIONS
 from fusegen.chain import Chain
 from fusegen.program import SECOND
 from fusegen.spec.model import INPUT, Ref, Step
@@ -25,30 +25,6 @@ Call = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 #: A part of a formula: the tensors by name, x among them.
 Part = Callable[[Mapping[str, Any]], Any]
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "absolute": torch.abs,
-    "cos": torch.cos,
-    "erf": torch.erf,
-    "exp": torch.exp,
-    "expm1": torch.expm1,
-    "log": torch.log,
-    "log1p": torch.log1p,
-    "normcdf": torch.special.ndtr,
-    "normpdf": lambda x: torch.exp(x * x * -0.5) * 0.3989422804014327,
-    "sech2": lambda x: 1 / torch.cosh(x).square(),
-    "sigmoid": torch.sigmoid,
-    "sign": torch.sign,
-    "sin": torch.sin,
-    "power": torch.pow,
-    "softplus": functional.softplus,
-    "tanh": torch.tanh,
-}
-#: Functions of a tensor and the dims that make up a row.
-_REDUCTIONS: dict[str, Callable[..., Any]] = {
-    "RowMax": lambda x, dims: x.amax(dims, keepdim=True),
-    "RowShift": lambda x, dims: x.amax(dims, keepdim=True).detach(),
-    "RowSum": lambda x, dims: x.sum(dims, keepdim=True),
-}
 _COMPARE: dict[str, Callable[..., Any]] = {
     ">": lambda a, b: a > b,
     ">=": lambda a, b: a >= b,
@@ -209,11 +185,11 @@ def _part(expr: sp.Basic, numbers: Mapping[str, float], columns: tuple[int, ...]
     if expr.is_Pow:
         base, exponent = parts
         return lambda values: base(values) ** exponent(values)
-    if expr.func.__name__ in _REDUCTIONS:
-        reduce = _REDUCTIONS[expr.func.__name__]
-        return lambda values: reduce(parts[0](values), columns)
-    function = _FUNCTIONS[expr.func.__name__]
-    return lambda values: function(*[p(values) for p in parts])
+    if expr.func in TORCH_REDUCTIONS:
+        reduce = TORCH_REDUCTIONS[expr.func]
+        return lambda values: reduce(torch, parts[0](values), columns)
+    function = ATOMS[expr.func].torch
+    return lambda values: function(torch, *[p(values) for p in parts])
 
 
 def _number(expr: sp.Basic, numbers: Mapping[str, float]) -> float:

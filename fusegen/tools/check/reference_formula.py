@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,49 +12,12 @@ from sympy.core.relational import Relational
 from torch import Tensor
 
 from fusegen import atoms
+from fusegen.atoms import ATOMS, TORCH_REDUCTIONS
 from fusegen.atoms.values import constant
 
 #: What becomes of the value of each operation, given the expression that it is and its arguments' values.
 Rounding = Callable[[sp.Basic, Any, Sequence[Any]], Any]
 
-
-def _tanhshrink(x: Tensor) -> Tensor:
-    """Return x - tanh(x), below 1 by the series of x cosh(x) - sinh(x), which does not cancel near 0."""
-    square = x * x
-    series = torch.ones_like(x)
-    for k in range(9, 1, -1):  # terms 2k x^(2k + 1) / (2k + 1)!, of one sign
-        series = 1 + square * series / ((2 * k - 2) * (2 * k + 1))
-    return torch.where(x.abs() < 1, x * square * series / (3 * torch.cosh(x)), x - torch.tanh(x))
-
-
-_FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
-    atoms.absolute: torch.abs,
-    atoms.expm1: torch.expm1,
-    atoms.log1p: torch.log1p,
-    # Not torch.special.ndtr, which loses two digits near -3.7.
-    atoms.normcdf: lambda x: torch.special.erfc(-x / math.sqrt(2)) / 2,
-    atoms.normpdf: lambda x: torch.exp(-x * x / 2) / math.sqrt(2 * math.pi),
-    atoms.sigmoid: torch.sigmoid,
-    atoms.sign: torch.sign,
-    atoms.softplus: lambda x: torch.logaddexp(x, torch.zeros_like(x)),
-    atoms.softsign: torch.nn.functional.softsign,
-    sp.cos: torch.cos,
-    sp.erf: torch.erf,
-    sp.exp: torch.exp,
-    sp.log: torch.log,
-    sp.sin: torch.sin,
-    atoms.power: torch.pow,
-    atoms.tanh: torch.tanh,
-    atoms.tanhshrink: _tanhshrink,
-    atoms.sech2: lambda x: 1 / torch.cosh(x).square(),
-    atoms.Total: torch.sum,
-}
-#: Functions of a tensor and the dims that make up a row.
-_REDUCTIONS: dict[Any, Callable[..., Tensor]] = {
-    atoms.RowSum: lambda x, dims: x.sum(dims, keepdim=True),
-    atoms.RowMax: lambda x, dims: x.amax(dims, keepdim=True),
-    atoms.RowShift: lambda x, dims: x.amax(dims, keepdim=True).detach(),
-}
 _COMPARE = {
     **{">": torch.gt, ">=": torch.ge, "<": torch.lt, "<=": torch.le},
     **{"==": torch.eq, "!=": torch.ne},
@@ -113,9 +75,10 @@ def _result(expr: sp.Basic, args: Sequence[Any], dims: tuple[int, ...]) -> Any:
         return functools.reduce(lambda a, b: a * b, args)
     if expr.is_Pow:
         return args[0] ** args[1]
-    if expr.func in _REDUCTIONS:
-        return _REDUCTIONS[expr.func](args[0], dims) if dims else args[0]  # no dims: one column
-    return _FUNCTIONS[expr.func](*args)
+    if expr.func in TORCH_REDUCTIONS:
+        one_column = not dims and not isinstance(expr, atoms.Total)
+        return args[0] if one_column else TORCH_REDUCTIONS[expr.func](torch, args[0], dims)
+    return ATOMS[expr.func].truth(torch, *args)
 
 
 def _holds(

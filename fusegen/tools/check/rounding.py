@@ -19,10 +19,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from fusegen import atoms
-
-#: Functions that are right to the last bit.
-_EXACT_FUNCTIONS = (atoms.absolute, atoms.sign)
+from fusegen.atoms import ATOMS
 
 
 class Rounding:
@@ -88,7 +85,7 @@ class RandomRounding(Rounding):
         if expr.is_Mul or (expr.is_Pow and (2 * expr.args[1]).is_integer):
             exact = expr.is_Mul and _scales(args)
             return value if exact else value * self._factors(value, self.unit)
-        if expr.func in _EXACT_FUNCTIONS:
+        if expr.func in ATOMS and ATOMS[expr.func].exact:
             return value
         factors = self._factors(value, self.function_unit)
         if expr.func is sp.exp:  # 1 at 0, so nothing is lost of a result near 1

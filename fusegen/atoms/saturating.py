@@ -1,0 +1,159 @@
+"""Functions that saturate: tanh, sigmoid, what belongs to them, and the normal distribution's.
+
+Each has its own form for the small rest in its tails: 1 - sigmoid(x) is sigmoid(-x), where it is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import mpmath
+import sympy as sp
+
+from fusegen.atoms.declare import Atom, Cancels, Pointwise, Shape
+
+__all__ = ["erf", "normcdf", "normpdf", "sech2", "sigmoid", "softplus", "tanh", "tanhshrink"]
+
+erf = sp.erf
+_HALF = sp.Rational(1, 2)
+_ROOT = sp.sqrt(2)
+
+
+@Atom(
+    word="sigmoid",
+    derivative=lambda x: sigmoid(x) * sigmoid(-x),
+    value=lambda x: 1 / (1 + mpmath.exp(-x)),
+    torch=lambda torch, x: torch.sigmoid(x),
+    cpp="Math::sigmoid",
+    shape=Shape.GROWING,
+    cancels=Cancels(
+        plus={-1: lambda u: -sigmoid(-u), -_HALF: lambda u: tanh(u / 2) / 2},
+        mirrored=lambda u: tanh(u / 2),
+    ),
+)
+class sigmoid(Pointwise):
+    """s(x) = 1 / (1 + exp(-x)); its derivative is s(x) s(-x), where 1 - s(x) would cancel for large x."""
+
+    nargs = 1
+
+
+@Atom(
+    word="tanh",
+    derivative=lambda x: sech2(x),
+    value=mpmath.tanh,
+    torch=lambda torch, x: torch.tanh(x),
+    cpp="Math::tanh",
+    shape=Shape.GROWING,
+    cancels=Cancels(
+        plus={-1: lambda u: -2 * sigmoid(-2 * u), 1: lambda u: 2 * sigmoid(2 * u)},
+        less_argument=lambda u: -tanhshrink(u),
+        square_less_one=lambda u: -sech2(u),
+    ),
+)
+class tanh(Pointwise):
+    """(exp(x) - exp(-x)) / (exp(x) + exp(-x)); its derivative is `sech2`."""
+
+    nargs = 1
+
+
+@Atom(
+    word="sech2",
+    derivative=lambda x: -2 * tanh(x) * sech2(x),
+    value=lambda x: mpmath.sech(x) ** 2,
+    torch=lambda torch, x: 1 / torch.cosh(x).square(),
+    cpp="Math::sech2",
+    shape=Shape.BELL,
+    cancels=Cancels(plus={-1: lambda u: -(tanh(u) ** 2)}),
+)
+class sech2(Pointwise):
+    """1 / cosh(x)^2, which 1 - tanh(x)^2 loses to cancellation; its derivative is -2 tanh(x) sech2(x)."""
+
+    nargs = 1
+
+
+def _precise_tanhshrink(torch: Any, x: Any) -> Any:
+    """Return x - tanh(x), below 1 by the series of x cosh(x) - sinh(x), which does not cancel near 0."""
+    square = x * x
+    series = torch.ones_like(x)
+    for k in range(9, 1, -1):  # terms 2k x^(2k + 1) / (2k + 1)!, of one sign
+        series = 1 + square * series / ((2 * k - 2) * (2 * k + 1))
+    return torch.where(x.abs() < 1, x * square * series / (3 * torch.cosh(x)), x - torch.tanh(x))
+
+
+@Atom(
+    derivative=lambda x: tanh(x) ** 2,
+    value=lambda x: x - mpmath.tanh(x),
+    torch=lambda torch, x: x - torch.tanh(x),
+    precise=_precise_tanhshrink,
+    cpp="Math::tanhshrink",
+    shape=Shape.GROWING,
+)
+class tanhshrink(Pointwise):
+    """x - tanh(x), which keeps its digits where the two are nearly equal; its derivative is tanh(x)^2."""
+
+    nargs = 1
+
+
+@Atom(
+    word="softplus",
+    derivative=lambda x: sigmoid(x),
+    value=lambda x: max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x))),
+    torch=lambda torch, x: torch.logaddexp(x, torch.zeros_like(x)),
+    cpp="Math::softplus",
+    shape=Shape.GROWING,
+    cancels=Cancels(mirrored=lambda u: u, weighted=True),  # only what is left of it is near 0
+)
+class softplus(Pointwise):
+    """log(1 + exp(x)) without overflow; softplus' = sigmoid."""
+
+    nargs = 1
+
+
+@Atom(
+    word="normcdf",
+    derivative=lambda x: normpdf(x),
+    value=mpmath.ncdf,
+    torch=lambda torch, x: torch.special.ndtr(x),
+    # ndtr loses two digits near -3.7.
+    precise=lambda torch, x: torch.special.erfc(-x / math.sqrt(2)) / 2,
+    cpp="Math::normcdf",
+    shape=Shape.GROWING,
+    cancels=Cancels(
+        plus={-1: lambda u: -normcdf(-u), -_HALF: lambda u: erf(u / _ROOT) / 2},
+        mirrored=lambda u: erf(u / _ROOT),
+    ),
+)
+class normcdf(Pointwise):
+    """The standard normal's distribution function, (1 + erf(x / sqrt 2)) / 2; its derivative is `normpdf`."""
+
+    nargs = 1
+
+
+@Atom(
+    word="normpdf",
+    derivative=lambda x: -x * normpdf(x),
+    value=mpmath.npdf,
+    torch=lambda torch, x: torch.exp(-0.5 * x * x) * 0.3989422804014327,
+    cpp="Math::normpdf",
+    shape=Shape.BELL,
+)
+class normpdf(Pointwise):
+    """The standard normal's density, exp(-x^2 / 2) / sqrt(2 pi); its derivative is -x normpdf(x)."""
+
+    nargs = 1
+
+
+Atom(
+    word="erf",
+    value=mpmath.erf,
+    torch=lambda torch, x: torch.erf(x),
+    cpp="Math::erf",
+    shape=Shape.GROWING,
+    cancels=Cancels(
+        plus={
+            -1: lambda u: -2 * normcdf(-_ROOT * u),
+            1: lambda u: 2 * normcdf(_ROOT * u),
+        }
+    ),
+)(sp.erf)
