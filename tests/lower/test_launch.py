@@ -31,9 +31,9 @@ chain:
 """
 
 
-def names(formula: sp.Expr, *, strided: bool = False) -> set[str]:
+def names(formula: sp.Expr, *, apart: bool = False) -> set[str]:
     program = program_of(formula)
-    both = (lower(program, strided=strided), lower(vjp(program, "backward"), strided=strided))
+    both = (lower(program, apart=apart), lower(vjp(program, "backward"), apart=apart))
     return {name for kernel in both for name in choose_launch(kernel).names}
 
 
@@ -41,7 +41,7 @@ def test_every_parameter_has_a_meaning_and_some_kernel_has_it() -> None:
     assert set(LAUNCH_PARAMETERS) == set(MEANINGS)
     assert set(CANDIDATES) <= set(MEANINGS)
     softmax = call(find("softmax"), X + W, {}, {})
-    used = names(tanh(X)) | names(tanh(X + W)) | names(softmax) | names(softmax, strided=True)
+    used = names(tanh(X)) | names(tanh(X + W)) | names(softmax) | names(softmax, apart=True)
     assert used == set(MEANINGS)
 
 

@@ -43,7 +43,7 @@ STREAMED = re.compile(r"_streamed")
 #: as many would cost more: the exchanges of a cluster would be twice as many
 #: (docs/notes/2026-11-22_norms.md). The fifth is a gap's, counted after a branch, which spares one in a
 #: layer norm's backward.
-SIXTEEN_FLOATS = re.compile(r"_heldIfLi4ELi4E")
+SIXTEEN_FLOATS = re.compile(r"_residentIfLi4ELi4E")
 
 
 #: Chains with a row value, and with one number: of rows in one piece, and of those that lie apart.

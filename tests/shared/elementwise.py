@@ -111,10 +111,10 @@ def _function(name: str, kernel: Kernel, dtype: torch.dtype, device: str) -> str
   typename K::Scalar scalar{{}};
   typename K::Full full{{}};
   typename K::Out out{{}};
-  typename K::Kept kept{{}};
+  typename K::Live live{{}};
   {"K::scalars(scalar);" if kernel.scalar_lines else ""}
   {" ".join(loads)}
-  K::stage0(full, {{}}, {{}}, scalar, kept, out);
+  K::stage0(full, {{}}, {{}}, scalar, live, out);
   store(y + i, {result});
 }}"""
     if device == "cpu":
