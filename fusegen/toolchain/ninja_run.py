@@ -15,8 +15,6 @@ from typing import Protocol
 from fusegen.base.errors import UserError
 from fusegen.toolchain.compile_errors import compile_error
 
-_GIB = 2**30
-
 
 class Progress(Protocol):
     """Where a build says how far it is."""
@@ -110,20 +108,6 @@ def _made(lines: set[str]) -> Iterator[tuple[str, str, float]]:
         if found:
             output = Path(found[3])
             yield output.parent.name, output.name, (int(found[2]) - int(found[1])) / 1000
-
-
-def jobs(requested: int | None) -> int:
-    """Return how many compilers run at once: as many as asked for, else MAX_JOBS, else what fits."""
-    if requested is not None:
-        if requested < 1:
-            raise UserError(f"--jobs {requested}: expected at least 1")
-        return requested
-    if limit := os.environ.get("MAX_JOBS"):
-        if not (limit.isascii() and limit.isdigit() and int(limit) >= 1):
-            raise UserError(f"MAX_JOBS={limit}: expected a whole number of at least 1")
-        return int(limit)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return max(1, min(os.cpu_count() or 1, memory // (2 * _GIB)))  # a compiler takes up to 2 GiB
 
 
 def find_ninja() -> str:

@@ -92,6 +92,8 @@ class Workshop:
         self._folder = folder
         self._monkeypatch = monkeypatch
         monkeypatch.setattr("fusegen.toolchain.pipeline.render_package", render)
+        # A process of its own would know nothing of `render`.
+        monkeypatch.setattr("fusegen.toolchain.render_pool.cores", lambda: 1)
         for variable in ("MAX_JOBS", "CXX", "FUSEGEN_LOCK_TIMEOUT"):
             monkeypatch.delenv(variable, raising=False)
         (folder / "specs").mkdir()
