@@ -174,13 +174,14 @@ def _render(files: Sequence[Path], out: Path, jobs: int | None, progress: Progre
     stale = [p for p in files if not freshness.is_fresh(p, out / p.stem, records[p])]
     if not stale:
         return set()
+    inputs = [freshness.inputs_of(path) for path in stale]
     packages = render_all(stale, jobs, progress)
-    for path, package in zip(stale, packages, strict=True):
+    for path, given, package in zip(stale, inputs, packages, strict=True):
         for file, text in package.files.items():
             if write_if_different(out / path.stem / file, text) and file.endswith(".py"):
                 # Python takes its cache for new where the source has its size and its second.
                 shutil.rmtree(out / path.stem / "__pycache__", ignore_errors=True)
-        freshness.write_record(path, package.files, records[path], package.sources)
+        freshness.write_record(given, package.files, records[path], package.sources)
     return {path.stem for path in stale}
 
 
