@@ -12,7 +12,7 @@ from typing import Literal
 from fusegen.base.errors import UserError
 from fusegen.base.files import cannot_write, write_if_different
 from fusegen.base.stamp import Stamp
-from fusegen.toolchain import freshness
+from fusegen.toolchain import ccache, freshness
 from fusegen.toolchain.compile_errors import DamagedObjectError
 from fusegen.toolchain.compilers import architectures, find_compilers, gpu_capabilities
 from fusegen.toolchain.jobs import jobs as jobs_of
@@ -99,7 +99,10 @@ def build(
         write_if_different(ninja_file, manifest)
         backends = ("cpu", "cuda") if cuda else ("cpu",)
         stamps = {name: write_stamp(out, name, [name]) for name in names}
-        ninja = Ninja(out, ninja_file, jobs_of(jobs), verbose, progress, lock)
+        launched = ccache.environment(
+            [compilers.cxx, *([compilers.nvcc] if cuda and compilers.nvcc else [])]
+        )
+        ninja = Ninja(out, ninja_file, jobs_of(jobs), verbose, progress, lock, launched)
         ran = _compile(out, stamps, backends, ninja)
         if not cuda:
             _remove_old_cuda(out, stamps, progress)

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +47,7 @@ class Ninja:
         verbose: show the commands.
         progress: where to say how far it is.
         lock: the build lock, which ninja's compilers hold on to where this process is killed.
+        variables: environment variables of the compilers.
     """
 
     out: Path
@@ -55,6 +56,7 @@ class Ninja:
     verbose: bool
     progress: Progress
     lock: int
+    variables: Mapping[str, str]
 
     def run(self, targets: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
         """Make what is not up to date; return what each package's compilers made, with seconds.
@@ -64,7 +66,7 @@ class Ninja:
         """
         command = [find_ninja(), "-C", str(self.out), "-f", str(self.file.relative_to(self.out))]
         command += ["-j", str(self.jobs), *(["-v"] if self.verbose else []), *targets]
-        environment = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
+        environment = {**os.environ, **self.variables, "NINJA_STATUS": "[%f/%t] "}
         log = self.out / ".build" / ".ninja_log"
         known = _log_lines(log)
         output: list[str] = []

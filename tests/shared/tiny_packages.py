@@ -96,6 +96,7 @@ class Workshop:
         monkeypatch.setattr("fusegen.toolchain.render_pool.cores", lambda: 1)
         for variable in ("MAX_JOBS", "CXX", "FUSEGEN_LOCK_TIMEOUT"):
             monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv("FUSEGEN_CCACHE", "0")  # tests count what compilers do
         (folder / "specs").mkdir()
 
     def spec(self, name: str, text: str) -> Path:
