@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from fusegen import chain, render, spec
 from fusegen.base import paths
 from fusegen.toolchain import tuned
-
-
-@dataclass(frozen=True)
-class RenderedPackage:
-    """A package in memory.
-
-    Args:
-        name: its name.
-        files: the text of each of its files, by file name.
-        sources: the files of others than fusegen that declare ops of its chain.
-    """
-
-    name: str
-    files: Mapping[str, str]
-    sources: tuple[Path, ...] = ()
+from fusegen.toolchain.rendered import RenderedPackage
 
 
 def derive(path: Path) -> chain.Chain:

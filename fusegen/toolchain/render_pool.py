@@ -14,16 +14,13 @@ from contextlib import ExitStack
 from multiprocessing.connection import Pipe, wait
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from fusegen.base import paths
 from fusegen.base.activity import reported
 from fusegen.base.errors import UserError
 from fusegen.toolchain.jobs import WORKER, cores, jobs
 from fusegen.toolchain.ninja_run import Progress
-
-if TYPE_CHECKING:
-    from fusegen.toolchain.pipeline import RenderedPackage
+from fusegen.toolchain.rendered import RenderedPackage
 
 _MODULE = "fusegen.toolchain.render_worker"
 

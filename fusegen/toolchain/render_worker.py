@@ -14,7 +14,8 @@ from pathlib import Path
 
 from fusegen.base.activity import reported
 from fusegen.base.errors import UserError
-from fusegen.toolchain.pipeline import RenderedPackage, render_package
+from fusegen.toolchain.pipeline import render_package
+from fusegen.toolchain.rendered import RenderedPackage
 
 
 def serve(connection: Connection) -> None:

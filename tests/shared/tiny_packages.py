@@ -23,7 +23,7 @@ from fusegen.base.errors import SpecError
 from fusegen.toolchain import builder
 from fusegen.toolchain.builder import BuildResult
 from fusegen.toolchain.compilers import cpu_isas
-from fusegen.toolchain.pipeline import RenderedPackage
+from fusegen.toolchain.rendered import RenderedPackage
 
 #: kernel.cpp is compiled for each instruction set; the linker keeps one of these.
 WEAK = "__attribute__((weak))"

@@ -28,7 +28,7 @@ from fusegen.base.files import write_if_different
 from fusegen.toolchain import builder, compilers
 from fusegen.toolchain.compile_errors import CompileError
 from fusegen.toolchain.compilers import Compilers, find_nvcc
-from fusegen.toolchain.pipeline import RenderedPackage
+from fusegen.toolchain.rendered import RenderedPackage
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from shared.tiny_packages import Workshop, kernel, render
 
 from fusegen.base.files import write_if_different
 from fusegen.toolchain import builder, freshness, pipeline
-from fusegen.toolchain.pipeline import RenderedPackage
+from fusegen.toolchain.rendered import RenderedPackage
 
 FILES = {"kernel.cpp": "a kernel", "binding.cpp": "a binding"}
 
