@@ -31,7 +31,7 @@ def build(
         out: where the packages are written.
         backend: "cpu", "cuda" (both), or "auto" (CUDA where nvcc and a GPU are).
         arch: GPU architectures, such as "90"; by default that of the present GPU.
-        jobs: compilers at once; by default as many as cores and memory allow.
+        jobs: processes at once, that render or compile; by default as many as cores and memory allow.
         verbose: show the commands.
         quiet: show nothing; otherwise what is built is shown on standard error.
 

@@ -73,7 +73,7 @@ def build(
         ),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", help="Compilers at once; MAX_JOBS is honoured.")
+        int | None, typer.Option("--jobs", "-j", help="Processes at once; MAX_JOBS is honoured.")
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the commands.")] = False,
     check: Annotated[
@@ -84,7 +84,7 @@ def build(
     """Render specs into packages and compile them."""
     paths = specs or []
     if check:
-        differences = builder.check(paths, out=out, progress=Reports(ERR))
+        differences = builder.check(paths, out=out, jobs=jobs, progress=Reports(ERR))
         for difference in differences:
             OUT.print(difference, markup=False, soft_wrap=True)
         if differences:

@@ -7,26 +7,23 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from fusegen.base.activity import reported
 from fusegen.base.errors import UserError
 from fusegen.base.files import cannot_write, write_if_different
 from fusegen.base.stamp import Stamp
-from fusegen.toolchain import freshness
+from fusegen.toolchain import ccache, freshness
 from fusegen.toolchain.compile_errors import DamagedObjectError
 from fusegen.toolchain.compilers import architectures, find_compilers, gpu_capabilities
+from fusegen.toolchain.jobs import jobs as jobs_of
 from fusegen.toolchain.lock import build_lock
 from fusegen.toolchain.ninja_file import ninja_text, packages_under
 from fusegen.toolchain.ninja_run import Ninja, Progress, Silent
-from fusegen.toolchain.ninja_run import jobs as jobs_of
+from fusegen.toolchain.render_pool import render_all
 from fusegen.toolchain.spec_files import expand
 from fusegen.toolchain.stamping import fits, write_stamp
 
 __all__ = ["BuildResult", "Progress", "Silent", "build", "check", "clean", "expand"]
-
-if TYPE_CHECKING:
-    from fusegen.toolchain.pipeline import RenderedPackage
 
 Backend = Literal["auto", "cpu", "cuda"]
 
@@ -70,7 +67,7 @@ def build(
         backend: "cpu"; "cuda" for CPU and CUDA, with or without a GPU; "auto" for CUDA too where
             nvcc and a GPU are.
         arch: GPU architectures; those of the present GPUs by default.
-        jobs: compilers at once; else MAX_JOBS, else what cores and memory allow.
+        jobs: compilers at once, and processes that render; else MAX_JOBS, else what cores and memory allow.
         verbose: show the commands.
         progress: where to say how far it is.
 
@@ -94,7 +91,7 @@ def build(
         progress.say(f"--arch {','.join(arch)} is not used: this builds for the CPU alone")
     work = out / ".build"
     with build_lock(work, progress.say) as lock:
-        rendered = _render(files, out, work, progress)
+        rendered = _render(files, out, jobs, progress)
         names = [path.stem for path in files]
         manifest = ninja_text(out, packages_under(out), compilers, codes)
         # CPU-only and CUDA builds have a file each: changing between them rebuilds nothing.
@@ -102,7 +99,10 @@ def build(
         write_if_different(ninja_file, manifest)
         backends = ("cpu", "cuda") if cuda else ("cpu",)
         stamps = {name: write_stamp(out, name, [name]) for name in names}
-        ninja = Ninja(out, ninja_file, jobs_of(jobs), verbose, progress, lock)
+        launched = ccache.environment(
+            [compilers.cxx, *([compilers.nvcc] if cuda and compilers.nvcc else [])]
+        )
+        ninja = Ninja(out, ninja_file, jobs_of(jobs), verbose, progress, lock, launched)
         ran = _compile(out, stamps, backends, ninja)
         if not cuda:
             _remove_old_cuda(out, stamps, progress)
@@ -171,57 +171,40 @@ def _remove_old_cuda(out: Path, stamps: Mapping[str, Stamp], progress: Progress)
             )
 
 
-def _render(files: Sequence[Path], out: Path, work: Path, progress: Progress) -> set[str]:
+def _render(files: Sequence[Path], out: Path, jobs: int | None, progress: Progress) -> set[str]:
     """Write the sources of the packages that are not fresh; return their names."""
-    records = {path: work / path.stem / "rendered.json" for path in files}
+    records = {path: out / ".build" / path.stem / "rendered.json" for path in files}
     stale = [p for p in files if not freshness.is_fresh(p, out / p.stem, records[p])]
     if not stale:
         return set()
-    packages = _packages(stale, progress)
-    for path, package in zip(stale, packages, strict=True):
+    inputs = [freshness.inputs_of(path) for path in stale]
+    packages = render_all(stale, jobs, progress)
+    for path, given, package in zip(stale, inputs, packages, strict=True):
         for file, text in package.files.items():
             if write_if_different(out / path.stem / file, text) and file.endswith(".py"):
                 # Python takes its cache for new where the source has its size and its second.
                 shutil.rmtree(out / path.stem / "__pycache__", ignore_errors=True)
-        freshness.write_record(path, package.files, records[path], package.sources)
+        freshness.write_record(given, package.files, records[path], package.sources)
     return {path.stem for path in stale}
 
 
-def _packages(paths: Sequence[Path], progress: Progress) -> list[RenderedPackage]:
-    """Return the packages of specs, in memory.
-
-    Raises:
-        UserError: where specs are wrong, with the mistake of each.
-    """
-    from fusegen.toolchain.pipeline import render_package
-
-    packages: list[RenderedPackage] = []
-    wrong: list[UserError] = []
-    for count, path in enumerate(paths, 1):
-        try:
-            with reported(path.stem, progress.say):
-                packages.append(render_package(path))
-            progress.step(count, len(paths), f"derived {path.stem}")
-        except UserError as error:
-            wrong.append(error)
-    if len(wrong) == 1:
-        raise wrong[0]
-    if wrong:
-        listed = "\n".join(map(str, wrong))
-        raise UserError(f"{len(wrong)} of {len(paths)} specs are wrong:\n{listed}")
-    return packages
-
-
-def check(specs: Sequence[Path], *, out: Path, progress: Progress | None = None) -> list[str]:
+def check(
+    specs: Sequence[Path],
+    *,
+    out: Path,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
     """Render in memory and return a diff for each file that differs from what lies in `out`.
 
     Args:
         specs: spec files, their names, or folders of them; those of specs/ where there are none.
         out: the folder of the packages.
+        jobs: processes that render at once; else MAX_JOBS, else what cores and memory allow.
         progress: where to say what takes long.
     """
     differences = []
-    for package in _packages(expand(specs), progress or Silent()):
+    for package in render_all(expand(specs), jobs, progress or Silent()):
         for file, text in package.files.items():
             place = out / package.name / file
             present = place.read_text(errors="replace") if place.exists() else ""

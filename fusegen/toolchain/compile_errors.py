@@ -27,6 +27,7 @@ class DamagedObjectError(CompileError):
 _DAMAGED = re.compile(
     r"file (format )?not recognized|file truncated|file too short|malformed|corrupt|bad value", re.I
 )
+_CCACHE = re.compile(r"^ccache: error: ", re.MULTILINE)
 _FULL = re.compile(r"No space left on device|Disk quota exceeded")
 
 
@@ -51,6 +52,8 @@ def compile_error(output: str, folder: Path, most: int = 3) -> CompileError:
         return CompileError(
             f"{said}\n\n{folder}: the disk is full; free some space and build again"
         )
+    if _CCACHE.search(output):
+        return CompileError(f"{said}\n\nFUSEGEN_CCACHE=0 builds without ccache")
     if _DAMAGED.search(output):
         return DamagedObjectError(
             f"{said}\n\n`fusegen clean` removes what was compiled; then build again"

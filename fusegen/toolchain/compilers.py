@@ -6,6 +6,7 @@ Nothing here imports torch: a build with nothing to do must not wait for it.
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import os
 import platform
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from fusegen.base import paths
 from fusegen.base.errors import UserError
+from fusegen.base.stamp import features
 
 #: torch 2.11, the oldest that the binaries run with (torch/csrc/stable/version.h).
 _TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000"
@@ -231,7 +233,18 @@ def cpu_isas() -> dict[str, tuple[str, ...]]:
     asked = os.environ.get("FUSEGEN_CPU")
     if asked is not None and asked not in _X86_ISAS:
         raise UserError(f"FUSEGEN_CPU={asked}: expected portable, avx2 or avx512")
-    return {"portable": (*(_X86_ISAS[asked] if asked else _NATIVE), "-DFUSEGEN_NATIVE")}
+    if asked:
+        return {"portable": (*_X86_ISAS[asked], "-DFUSEGEN_NATIVE")}
+    return {"portable": (*_NATIVE, f"-DFUSEGEN_NATIVE={_machine()}")}
+
+
+@functools.cache
+def _machine() -> str:
+    """Return a hash of what this machine's processor has, which `-march=native` does not say.
+
+    A cache of objects that several machines share, as ccache's may be, must not take one for another.
+    """
+    return hashlib.sha256(" ".join(features()).encode()).hexdigest()[:12]
 
 
 def is_native() -> bool:

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusegen.base import paths, stamp
+from fusegen.toolchain import ccache
 from fusegen.toolchain.compilers import Compilers, cpu_isas
 from fusegen.toolchain.source_hash import SourceHashes
 
 #: The libraries of torch that a device's library takes symbols from.
 _TORCH_LIBRARIES = {"cpu": ("torch_cpu",), "cuda": ("torch_cpu", "torch_cuda")}
+
+_LAUNCHER = ccache.LAUNCHER.replace("$", "$$")
 
 
 def ninja_text(
@@ -62,7 +65,8 @@ def _joined(flags: Sequence[str]) -> str:
 def _rule(name: str, compiler: str, description: str) -> list[str]:
     return [
         f"rule {name}",
-        f"  command = {compiler} -DFUSEGEN_SOURCES=$sources -MD -MF $out.d -c $in -o $out",
+        # The hash is for ninja alone: as an argument it would hide from ccache that only comments changed.
+        f"  command = FUSEGEN_SOURCES=$sources {_LAUNCHER} {compiler} -MD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         f"  description = {description}",

@@ -7,15 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from fusegen.base.errors import UserError
 from fusegen.toolchain.compile_errors import compile_error
-
-_GIB = 2**30
 
 
 class Progress(Protocol):
@@ -49,6 +47,7 @@ class Ninja:
         verbose: show the commands.
         progress: where to say how far it is.
         lock: the build lock, which ninja's compilers hold on to where this process is killed.
+        variables: environment variables of the compilers.
     """
 
     out: Path
@@ -57,6 +56,7 @@ class Ninja:
     verbose: bool
     progress: Progress
     lock: int
+    variables: Mapping[str, str]
 
     def run(self, targets: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
         """Make what is not up to date; return what each package's compilers made, with seconds.
@@ -66,7 +66,7 @@ class Ninja:
         """
         command = [find_ninja(), "-C", str(self.out), "-f", str(self.file.relative_to(self.out))]
         command += ["-j", str(self.jobs), *(["-v"] if self.verbose else []), *targets]
-        environment = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
+        environment = {**os.environ, **self.variables, "NINJA_STATUS": "[%f/%t] "}
         log = self.out / ".build" / ".ninja_log"
         known = _log_lines(log)
         output: list[str] = []
@@ -110,20 +110,6 @@ def _made(lines: set[str]) -> Iterator[tuple[str, str, float]]:
         if found:
             output = Path(found[3])
             yield output.parent.name, output.name, (int(found[2]) - int(found[1])) / 1000
-
-
-def jobs(requested: int | None) -> int:
-    """Return how many compilers run at once: as many as asked for, else MAX_JOBS, else what fits."""
-    if requested is not None:
-        if requested < 1:
-            raise UserError(f"--jobs {requested}: expected at least 1")
-        return requested
-    if limit := os.environ.get("MAX_JOBS"):
-        if not (limit.isascii() and limit.isdigit() and int(limit) >= 1):
-            raise UserError(f"MAX_JOBS={limit}: expected a whole number of at least 1")
-        return int(limit)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return max(1, min(os.cpu_count() or 1, memory // (2 * _GIB)))  # a compiler takes up to 2 GiB
 
 
 def find_ninja() -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import sympy as sp
@@ -13,21 +11,7 @@ from fusegen.atoms import ATOMS
 from fusegen.base import paths
 from fusegen.program import Map
 from fusegen.toolchain import tuned
-
-
-@dataclass(frozen=True)
-class RenderedPackage:
-    """A package in memory.
-
-    Args:
-        name: its name.
-        files: the text of each of its files, by file name.
-        sources: the files of others than fusegen that declare ops or atoms of its chain.
-    """
-
-    name: str
-    files: Mapping[str, str]
-    sources: tuple[Path, ...] = ()
+from fusegen.toolchain.rendered import RenderedPackage
 
 
 def derive(path: Path) -> chain.Chain:

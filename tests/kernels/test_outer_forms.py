@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import DTYPES, ROOT, dtype_name
+from conftest import DTYPES, ROOT, built_alone, dtype_name
 
 from fusegen import load
 from fusegen.base import paths
@@ -125,6 +125,26 @@ def test_columns_far_apart_are_read_again(choose: Choose) -> None:
     far = 2**28
     assert choose(far, 64, far, 4, 8, 1, 4).items == 0
     assert choose(far, 8, far, 4, 8, 1, 4).items == 8
+
+
+def test_a_softmax_over_channels_on_the_cpu(tmp_path: Path) -> None:
+    """The package of this form that the everyday loop builds: value and gradient beside torch in float64."""
+    text = "dims: 4\norder: 1\nchain:\n  - softmax: {dim: 1}\n"
+    package = built_alone(tmp_path, "over_channels", text)
+    torch.manual_seed(0)
+    # Fewer columns than a vector has, and more than a block; one row after them, an odd number, many.
+    for shape in [(2, 3, 4, 4), (3, 33, 5, 7), (2, 300, 9, 1), (5, 7, 1, 1)]:
+        for dtype in DTYPES:
+            x = torch.randn(shape, dtype=dtype, requires_grad=True)
+            cotangent = torch.randn(shape, dtype=dtype)
+            exact = x.detach().double().requires_grad_()
+            truth = torch.softmax(exact, 1)
+            (wanted,) = torch.autograd.grad(truth, exact, cotangent.double())
+            result = package.apply(x)
+            (gradient,) = torch.autograd.grad(result, x, cotangent)
+            near = {"rtol": 8 * torch.finfo(dtype).eps, "atol": 8 * torch.finfo(dtype).eps}
+            torch.testing.assert_close(result.double(), truth, **near)
+            torch.testing.assert_close(gradient.double(), wanted, **near)
 
 
 @pytest.mark.gpu

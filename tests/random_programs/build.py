@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 
 from fusegen.base.files import write_if_different
-from fusegen.toolchain import builder, pipeline
+from fusegen.toolchain import builder, ccache, pipeline
 from fusegen.toolchain.compilers import find_compilers
 from fusegen.toolchain.ninja_file import ninja_text
 from fusegen.toolchain.ninja_run import find_ninja
@@ -80,9 +81,13 @@ def compile_together(
             (out / package / "_cpu.so").symlink_to(f"../group_{number}/_cpu.so")
         write_stamp(out, f"group_{number}", group)
     names = [f"group_{n}" for n in range(len(groups))]
-    manifest = ninja_text(out, names, find_compilers(), ()).replace(" -O3 ", f" {optimize} ")
+    compilers = find_compilers()
+    manifest = ninja_text(out, names, compilers, ()).replace(" -O3 ", f" {optimize} ")
     write_if_different(out / ".build" / "build.ninja", manifest)
     command = [find_ninja(), "-f", ".build/build.ninja"]
-    done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **ccache.environment([compilers.cxx])}
+    done = subprocess.run(
+        command, cwd=out, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return out

@@ -86,7 +86,9 @@ def test_shared_memory_has_room_for_sums_of_both_kinds(both_sums: str) -> None:
     ]
     assert "needs.sums = sizeof(T) * V * 1;" in plan
     assert "needs.run_sums = sizeof(T) * (V / needs.fold) * 1;" in plan
-    resident = both_sums[both_sums.index("backward_resident(") : both_sums.index("backward_staged(")]
+    resident = both_sums[
+        both_sums.index("backward_resident(") : both_sums.index("backward_staged(")
+    ]
     assert resident.count("place += live_sums ? 0 : sizeof(T) * V * ITEMS * threads;") == 1
     assert resident.count("place += sizeof(T) * (V / fold) * ITEMS * threads;") == 1
 

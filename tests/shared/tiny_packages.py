@@ -23,7 +23,7 @@ from fusegen.base.errors import SpecError
 from fusegen.toolchain import builder
 from fusegen.toolchain.builder import BuildResult
 from fusegen.toolchain.compilers import cpu_isas
-from fusegen.toolchain.pipeline import RenderedPackage
+from fusegen.toolchain.rendered import RenderedPackage
 
 #: kernel.cpp is compiled for each instruction set; the linker keeps one of these.
 WEAK = "__attribute__((weak))"
@@ -92,8 +92,11 @@ class Workshop:
         self._folder = folder
         self._monkeypatch = monkeypatch
         monkeypatch.setattr("fusegen.toolchain.pipeline.render_package", render)
+        # A process of its own would know nothing of `render`.
+        monkeypatch.setattr("fusegen.toolchain.render_pool.cores", lambda: 1)
         for variable in ("MAX_JOBS", "CXX", "FUSEGEN_LOCK_TIMEOUT"):
             monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv("FUSEGEN_CCACHE", "0")  # tests count what compilers do
         (folder / "specs").mkdir()
 
     def spec(self, name: str, text: str) -> Path:

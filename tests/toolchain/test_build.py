@@ -20,7 +20,8 @@ from fusegen.base.errors import SpecError, UserError
 from fusegen.toolchain import builder
 from fusegen.toolchain.compile_errors import CompileError, compile_error
 from fusegen.toolchain.compilers import architectures, find_compilers, find_nvcc
-from fusegen.toolchain.ninja_run import find_ninja, jobs
+from fusegen.toolchain.jobs import jobs
+from fusegen.toolchain.ninja_run import find_ninja
 
 CHAIN = "chain:\n  - {op}\n"
 

@@ -25,10 +25,10 @@ from shared.tiny_packages import (
 
 from fusegen.base.errors import UserError
 from fusegen.base.files import write_if_different
-from fusegen.toolchain import builder, compilers, freshness
+from fusegen.toolchain import builder, compilers
 from fusegen.toolchain.compile_errors import CompileError
 from fusegen.toolchain.compilers import Compilers, find_nvcc
-from fusegen.toolchain.pipeline import RenderedPackage
+from fusegen.toolchain.rendered import RenderedPackage
 
 
 @pytest.fixture
@@ -67,19 +67,6 @@ def test_a_spec_written_anew_with_the_same_text_rebuilds_nothing(shop: Workshop)
     os.utime(shop.spec("a", kernel(1)), (time.time() + 5, time.time() + 5))
     result = shop.build(shop.out.parent / "specs" / "a.yaml")["a"]
     assert (result.rendered, result.compiled) == (False, ())
-
-
-@pytest.mark.parametrize("stamp", ["", "{", "{}", "[]", "null", '{"spec": "0"}'])
-def test_a_broken_stamp_means_render_again(stamp: str, shop: Workshop) -> None:
-    a = shop.spec("a", kernel(1))
-    package = render(a)
-    place = shop.out / "rendered.json"
-    for name, text in package.files.items():
-        write_if_different(shop.out / "a" / name, text)
-    freshness.write_record(a, package.files, place)
-    assert freshness.is_fresh(a, shop.out / "a", place)
-    place.write_text(stamp)
-    assert not freshness.is_fresh(a, shop.out / "a", place)
 
 
 def test_a_changed_header_rebuilds_what_includes_it(tmp_path: Path, shop: Workshop) -> None:
