@@ -14,6 +14,7 @@ from torch import Tensor
 from fusegen.atoms import ATOMS, Atom, Pointwise, Shape
 from fusegen.atoms.text import written
 from fusegen.atoms.values import evaluate
+from fusegen.lower import Variable
 from fusegen.lower.polynomials.of_formulas import _smooth
 from fusegen.lower.print_cpp import Printer
 from fusegen.program.ranges import Interval, interval
@@ -172,9 +173,9 @@ def test_what_cancels_is_the_same_value(name: str) -> None:
 def test_the_printer_writes_the_declared_function(name: str) -> None:
     function = NAMES[name]
     symbols = ARGUMENTS[: arity(function)]
-    line = Printer({X: "x", Y: "y"}, lambda _: 1).line("it", function(*symbols), "")
-    assert line.code == f"{ATOMS[function].cpp}({', '.join(map(str, symbols))})"
-    assert line.calls == ATOMS[function].calls
+    code = Printer({X: Variable("x"), Y: Variable("y")}, lambda _: 1)(function(*symbols))
+    assert code.text == f"{ATOMS[function].cpp}({', '.join(map(str, symbols))})"
+    assert code.calls == ATOMS[function].calls
 
 
 @pytest.mark.parametrize("name", NAMES)

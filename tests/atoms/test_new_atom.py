@@ -19,6 +19,7 @@ from shared.small_programs import X, program_of_steps
 import fusegen
 from fusegen.atoms import ATOMS, Atom, Pointwise, Shape
 from fusegen.atoms.text import written
+from fusegen.lower import Variable
 from fusegen.lower.polynomials.of_formulas import fit_formulas
 from fusegen.lower.print_cpp import Printer
 from fusegen.program import Map
@@ -95,9 +96,9 @@ def test_it_has_an_interval_by_which_a_clip_disappears(atan: type[sp.Function]) 
 
 
 def test_it_is_code_and_a_call(atan: type[sp.Function]) -> None:
-    line = Printer({X: "x"}, lambda _: 1).line("y", 2 * atan(X), "")
-    assert line.code == "T(2) * std::atan(x)"
-    assert line.calls == 1
+    code = Printer({X: Variable("x")}, lambda _: 1)(2 * atan(X))
+    assert code.text == "T(2) * std::atan(x)"
+    assert code.calls == 1
 
 
 def test_it_becomes_a_polynomial_on_a_short_interval(atan: type[sp.Function]) -> None:
@@ -111,11 +112,11 @@ def test_code_may_be_an_expression() -> None:
         nargs = 1
 
     try:
-        line = Printer({X: "x"}, lambda _: 1).line("y", 3 * squared(1 + X), "")
+        code = Printer({X: Variable("x")}, lambda _: 1)(3 * squared(1 + X))
     finally:
         del ATOMS[squared]
-    assert line.code == "T(3) * ((x + T(1)) * (x + T(1)))"
-    assert line.calls == 0
+    assert code.text == "T(3) * ((x + T(1)) * (x + T(1)))"
+    assert code.calls == 0
 
 
 def by_hand(x: torch.Tensor) -> torch.Tensor:
