@@ -1,8 +1,7 @@
-"""Activations: pointwise functions of the activation that follow a matmul or a convolution.
+"""Activation functions: pointwise functions of x.
 
-A kink is a `where` whose branches hold the subgradient that torch takes there, and whose last
-branch is the one that a NaN falls into, so that NaN stays NaN. It is `undefined` where torch has no gradient
-for NaN.
+A kink is a `where`. Its branches are chosen so that the derivative at the kink is torch's. A NaN takes the
+last branch, so NaN stays NaN. That branch is `undefined` if torch has no gradient for NaN.
 """
 
 from __future__ import annotations

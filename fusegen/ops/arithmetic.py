@@ -1,4 +1,4 @@
-"""Arithmetic of the activation with operands, each a tensor, a number or an argument."""
+"""Arithmetic of x with operands. An operand is a tensor, a number or a float argument of the spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses: of the activation against targets of its shape, or against a class for each row."""
+"""Losses of x: against a target of the same shape, or against one class per row."""
 
 from __future__ import annotations
 
