@@ -1,4 +1,4 @@
-"""Sources: products that a chain may start with. torch computes them, and the kernel adds the bias, if any."""
+"""Sources: products that a chain may start with. torch computes them; the kernel adds the bias, if any."""
 
 from __future__ import annotations
 
