@@ -1,7 +1,7 @@
-"""In which order the elements of an activation lie, and for which kernels that will do.
+"""The memory format of an activation, and which kernels take it without a copy.
 
-The kernels decide this by themselves (templates/include/fusegen/activation.h); here it is said again for
-those who must know a result's strides without running them.
+The kernels decide this themselves (templates/include/fusegen/activation.h). The decision is repeated here for
+fake tensors, which need a result's strides without running a kernel.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-#: Where a kernel takes whatever lies together for a row, shorter ones are copied; so is what has gaps and
-#: so many elements. activation.h has the same.
+#: If a kernel takes any contiguous run as a row, shorter runs are copied, and so are tensors with gaps and
+#: this many elements. activation.h has the same numbers.
 SHORTEST, MOST = 32, 2**31
 
 
 def keeps_order(x: Tensor, shape: Sequence[int], order: str, columns: tuple[int, int]) -> bool:
-    """Return whether kernels take the dims in the order in which x has them in memory.
+    """Return whether kernels take x's dims in the order that they have in memory.
 
-    Then results lie in that order too, without gaps; else they are contiguous.
+    Results then have the same order, without gaps; else they are contiguous.
 
     Args:
         x: the tensor of the activation.

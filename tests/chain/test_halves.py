@@ -306,7 +306,7 @@ def test_a_batch_norm_of_halves_of_the_batch(halved: Halved) -> None:
     torch.testing.assert_close(ours(x), torchs(F.glu(x, 0)))
     for got, wanted in zip(ours.buffers(), torchs.buffers(), strict=True):
         torch.testing.assert_close(got, wanted)
-    with pytest.raises(ValueError, match="more than one value a channel in training"):
+    with pytest.raises(ValueError, match="more than one value per channel in training"):
         ours(torch.randn(2, 3, 1, dtype=torch.float64))
 
 
