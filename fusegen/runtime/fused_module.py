@@ -31,6 +31,6 @@ def refuse_proxy(package: str, x: Any) -> None:
     """
     if isinstance(x, torch.fx.Proxy):
         raise TypeError(
-            f"{package}: torch.fx.symbolic_trace of a Module in training would fix it to training; call eval() "
-            "before, or make the Module a leaf of the Tracer"
+            f"{package}: torch.fx.symbolic_trace of a Module in training would fix it to training; call "
+            "eval() before, or make the Module a leaf of the Tracer"
         )
