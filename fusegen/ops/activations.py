@@ -103,7 +103,7 @@ def swish(x: sp.Expr, *, beta: float = 1.0) -> sp.Expr:
 def _gate(x: sp.Expr, beta: float) -> sp.Expr:
     """Return sigmoid(beta x).
 
-    It has a name, so that its derivative is a value of its own: 0 where x beta would overflow.
+    `let` names it, so its derivative is a separate value, which is 0 where x beta would overflow.
     """
     return sigmoid(x) if beta == 1 else let("gate", sigmoid(beta * x))
 

@@ -55,7 +55,8 @@ def maximum(x: sp.Expr, other: sp.Expr) -> sp.Expr:
 
 
 def _of_equals(x: sp.Expr, other: sp.Expr) -> sp.Expr:
-    """Return x where it equals other, half the gradient for each; NaN where either is, all of it for both."""
+    """Return x where it equals other, with half the gradient for each; NaN if either is NaN, with the full
+    gradient for both."""
     return where(sp.Eq(x, other), x / 2 + other / 2, x + other)
 
 
