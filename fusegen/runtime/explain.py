@@ -77,7 +77,6 @@ def explain(
         package: the package's name.
         x: the activation of the call.
         operands: the chain's declarations of the operands.
-
         given: the operands of the call.
         rank: the number of dims that x must have, or 0 for any.
         columns: the first and the last dim along which a row runs, counted from the end.
@@ -86,7 +85,6 @@ def explain(
 
     Raises:
         TypeError: an argument is not a tensor, or has the wrong dtype.
-
         ValueError: an argument is on the wrong device or has the wrong shape.
     """
     if not isinstance(x, Tensor):

@@ -18,7 +18,6 @@ def check_dim(name: str, dim: int, dims: int, why: str = _OVER_LAST) -> None:
         name: what the spec calls it.
         dim: the dim.
         dims: the activation's number of dims, or 0 for any.
-
         why: the reason why it can only be the last of [rows, cols].
 
     Raises:

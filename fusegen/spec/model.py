@@ -120,7 +120,6 @@ class Step:
             op with a width. A size is an int or a Ref to an int argument; one of the
             source's geometry may also be a tuple, or a Ref to a shape argument.
         line: its line in the spec.
-
         dims: the number of dims of its input, or 0 for any.
     """
 

@@ -19,7 +19,6 @@ def read_operand(step: Reading, slot: str, value: Any, example: str) -> Ref | fl
         step: the step.
         slot: the op's name for the operand.
         value: what the spec gives.
-
         example: how to write the step, for a message.
 
     Raises:

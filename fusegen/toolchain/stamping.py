@@ -30,7 +30,7 @@ def write_stamp(out: Path, library: str, packages: Sequence[str]) -> Stamp:
         headers=headers_hash(paths.include()),
         packages={name: hashes(out / name) for name in packages},
     )
-    visible = '__attribute__((visibility("default")))'  # so that a debugger can see which version was loaded
+    visible = '__attribute__((visibility("default")))'  # runtime/binaries.py looks for it
     named = "".join(
         f"extern {visible} const char fusegen_{name}_operators[];\n"
         f'const char fusegen_{name}_operators[] = "{stamp.namespace(name)}";\n'

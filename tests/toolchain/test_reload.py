@@ -1,4 +1,4 @@
-"""A package that is rebuilt in a process: `load` gives the new chain, and the old module keeps the old one."""
+"""A package that is rebuilt in a process: `load` gives the new chain, the old module keeps the old one."""
 
 from __future__ import annotations
 

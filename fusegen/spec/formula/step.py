@@ -39,7 +39,6 @@ def read_formula(
     Args:
         names: the spec's names.
         place: the step's place in the spec.
-
         given: what follows `expr:`: the formula, or a mapping with it and a `dim`.
 
     Raises:

@@ -25,9 +25,7 @@ class Run:
         choice: on which device, with which variants.
         directions: "forward", "backward" or both.
         rounds: how often each variant is timed, or None for the default.
-
         output: the record's file, or None.
-
         resume: go on with the existing record.
     """
 

@@ -35,7 +35,6 @@ class Cell:
         tensor_bytes: the bytes of one activation.
         fusegen_ms: the generated package.
         eager_ms: torch's own functions.
-
         compile_ms: the same functions under torch.compile; None if skipped.
         compile_max_autotune_ms: the same with mode="max-autotune-no-cudagraphs".
         copy_ms: a copy of one activation into another.

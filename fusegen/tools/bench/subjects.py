@@ -47,7 +47,6 @@ class Set:
         moving: the tensors with gradients: x, and operands or parameters.
         cotangent: the gradient of the result.
         out: the target of the copy.
-
         linear: the tensors with gradients if only the linear of a model is timed.
     """
 
@@ -134,7 +133,6 @@ def subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Su
 
     Raises:
         SpecError: if its spec is wrong.
-
         ImportError: if its package is not built.
     """
     chain = pipeline.derive(group.spec)
