@@ -185,7 +185,7 @@ class Op:
 
     @property
     def statement(self) -> str:
-        """The formula alone, without its source."""
+        """The formula, without its source."""
         return self.summary.split(". ", 1)[0].rstrip(".")
 
     @property

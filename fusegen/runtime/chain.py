@@ -226,8 +226,8 @@ class Chain:
                 )
         if x.is_cuda and not self._has_cuda:
             raise ValueError(
-                f"{self.package}: x: expected a tensor on cpu, for which alone the package was built, got "
-                f"one on {x.device}; run `fusegen build --backend cuda`"
+                f"{self.package}: x: expected a tensor on cpu, since the package was built only for that, "
+                f"got one on {x.device}; run `fusegen build --backend cuda`"
             )
         if self.grouped and (groups < 1 or half_shape(x.shape, self.halved)[1] % groups):
             raise ValueError(

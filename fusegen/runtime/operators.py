@@ -40,7 +40,7 @@ class Operator:
         like: for each output, the index of the input whose kind and shape it has; in a derivative that is the
             input that the gradient belongs to.
         by_column: whether no value depends on a whole row, so columns can be computed separately.
-        memory_format: how the elements of x may lie: "contiguous", "any", "packed" or "strided" (memory.py).
+        memory_format: the formats of x that it takes: "contiguous", "any", "packed" or "strided" (memory.py).
         value: whether there is a second operator, with "_value" after its name, that leaves out the
             statistics.
         outlines: of the forward pass, the shape of each output, where not all are "like" x: x's with its

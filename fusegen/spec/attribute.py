@@ -83,7 +83,7 @@ def _several(step: Reading, name: str, value: list[Any]) -> tuple[int, ...]:
 def _check_dim(step: Reading, name: str, value: int) -> None:
     halves = step.op.halves and name == "dim"
     if halves or name in step.op.dims:
-        why = ("the halves of [rows, cols] lie along the last dim",) if halves else ()
+        why = ("the halves of [rows, cols] are along the last dim",) if halves else ()
         try:
             check_dim(name, value, step.names.dims, *why)
         except DimError as error:

@@ -107,7 +107,7 @@ def _taken() -> _Taken:
 def _words(text: str) -> set[str]:
     """Return the words of a template's code, with a NUL in place of a template expression inside a word."""
     text = re.sub(r"(?s)\{#.*?#\}|//[^\n]*", " ", text)
-    # Of what the template engine works out, only what it writes as it stands.
+    # Of the template engine's expressions, only the literal text.
     text = re.sub(r"(?s)\{%(.*?)%\}", lambda m: f" {_literals(m[1])} ", text)
     text = re.sub(r"(?s)\{\{(.*?)\}\}", lambda m: f"\0 {_literals(m[1])} \0", text)
     return set(re.findall(r"\0[A-Za-z_]\w*|[A-Za-z_]\w*\0?", text))

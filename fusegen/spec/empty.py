@@ -57,6 +57,6 @@ def _message(place: Place, state: str) -> str:
     if len(place) == 1:
         return f"the section {last!r} is {state}: give what belongs into it, or leave it out"
     if len(place) == 3 and place[0] == "chain":
-        return f"nothing stands after {last!r}: give what it takes, or drop the ':'"
+        return f"there is no value after {last!r}: give one, or drop the ':'"
     owner = next((key for key in reversed(around) if isinstance(key, str)), "")
     return f"{last!r} of {owner} is {state}: give it a value, or leave it out"

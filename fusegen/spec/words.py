@@ -22,7 +22,7 @@ _PRODUCT = (
     "a chain starts from one product, and can only start from it: put linear, bmm or a convolution "
     "first, or call it in torch"
 )
-_BLOCK = "it is made of several chains: write one for what lies between its products"
+_BLOCK = "it consists of several chains: write one for the steps between its products"
 #: torch's functions of a window of elements.
 _WINDOWED = re.compile(
     "pool([123]d)?$|fold$|interpolate$|^upsample|pad([123]d)?$|pixel(un)?shuffle$"

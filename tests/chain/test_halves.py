@@ -220,7 +220,7 @@ def test_a_call_that_does_not_fit_is_refused(
         ("chain:\n  - glu\n  - swiglu\n", "put it first, or directly after the source", 3),
         (
             "chain:\n  - glu: {dim: 0}\n",
-            "the halves of .* lie along the last dim: dim is -1 or 1",
+            "the halves of .* are along the last dim: dim is -1 or 1",
             2,
         ),
         ("dims: 3\nchain:\n  - glu: {dim: 3}\n", "dim 3 does not exist", 3),

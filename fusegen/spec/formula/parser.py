@@ -109,7 +109,7 @@ class _Reader:
             case ast.Call():
                 result = self._call(node, depth + 1)
             case ast.Compare():
-                raise self._error(node, "a comparison stands only first in where(condition, a, b)")
+                raise self._error(node, "a comparison goes first in where(condition, a, b)")
             case ast.IfExp():
                 raise self._error(node, "a choice is written where(condition, value, other)")
             case _:
