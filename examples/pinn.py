@@ -1,4 +1,4 @@
-"""A small physics-informed network: its loss holds second derivatives, so a step takes the third.
+"""A small physics-informed network: its loss contains second derivatives, so a step needs the third.
 
     python examples/pinn.py [--steps 400] [--record docs/pinn.json]
 

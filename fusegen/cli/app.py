@@ -23,7 +23,7 @@ from fusegen.toolchain import builder
 from fusegen.toolchain.compile_errors import CompileError
 from fusegen.toolchain.spec_files import expand, find_spec
 
-#: What a user can mend: a full disk, a folder that may not be written or read.
+#: Errors that a user can fix: a full disk, a folder without permission to read or write.
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 app = typer.Typer(
@@ -64,7 +64,7 @@ def build(
     specs: Specs = None,
     out: Out = Path("generated"),
     backend: Annotated[
-        BackendChoice, typer.Option(help="auto: the CPU, and CUDA where nvcc and a GPU are.")
+        BackendChoice, typer.Option(help="auto: the CPU, and CUDA if there are nvcc and a GPU.")
     ] = BackendChoice.auto,
     arch: Annotated[
         list[str] | None,
@@ -78,10 +78,12 @@ def build(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the commands.")] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Only compare what would be rendered with what is there."),
+        typer.Option(
+            "--check", help="Only compare the sources with what their specs would generate."
+        ),
     ] = False,
 ) -> None:
-    """Render specs into packages and compile them."""
+    """Generate packages from specs and compile them."""
     paths = specs or []
     if check:
         differences = builder.check(paths, out=out, jobs=jobs, progress=Reports(ERR))
@@ -113,7 +115,7 @@ def ops(
         Path | None, typer.Option(help="Write the manual of the ops into this folder instead.")
     ] = None,
 ) -> None:
-    """List the ops that a chain can name."""
+    """List the ops that a chain can use."""
     from fusegen.ops import registry
 
     if docs is not None:
@@ -133,7 +135,7 @@ def ops(
             name + known_as,
             ", ".join(op.operands),
             attributes,
-            Text(op.statement),  # its [brackets] are no markup
+            Text(op.statement),  # its [brackets] are not markup
             f"torch.{op.torch}",
         )
     OUT.print(table)
@@ -144,14 +146,15 @@ def show(
     name: Annotated[str, typer.Argument(help="A spec file, or the name of one here or in specs/.")],
     out: Out = Path("generated"),
     passes: Annotated[
-        bool, typer.Option("--passes", help="Show instead what each pass did to each program.")
+        bool,
+        typer.Option("--passes", help="Show instead what each compiler pass did to each program."),
     ] = False,
     after: Annotated[
         str | None,
         typer.Option("--after", metavar="PASS", help="Show instead the programs after a pass."),
     ] = None,
 ) -> None:
-    """Show a chain's programs, its derivatives, and the files they became."""
+    """Show a chain's programs, its derivatives, and the generated files."""
     from fusegen.lower.show_passes import changes, programs_after
     from fusegen.toolchain.pipeline import derive
 
@@ -186,7 +189,7 @@ def show(
 
 @app.command()
 def check(specs: Specs = None, out: Out = Path("generated")) -> None:
-    """Gradcheck built packages in float64 and compare them with eager torch in every dtype."""
+    """Run gradcheck on built packages, and compare every dtype with a float64 reference."""
     from fusegen.tools.check import verify
 
     try:
@@ -208,7 +211,7 @@ def check(specs: Specs = None, out: Out = Path("generated")) -> None:
 
 @app.command()
 def clean(out: Out = Path("generated")) -> None:
-    """Remove what was compiled; the generated sources stay."""
+    """Remove compiled files; the generated sources stay."""
     for path in builder.clean(out):
         OUT.print(f"removed {path}", markup=False, soft_wrap=True)
 

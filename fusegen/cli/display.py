@@ -1,4 +1,4 @@
-"""How a build looks on a terminal: a bar while it works, a table when it ends; plain lines elsewhere."""
+"""How a build looks: on a terminal a bar, then a table at the end; elsewhere plain lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fusegen.toolchain.builder import BuildResult, Silent
 
 
 class Reports(Silent):
-    """Says on `console` what takes long, and nothing else."""
+    """Reports on `console` only what takes long."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -63,7 +63,7 @@ class BuildDisplay:
 
 
 def results_table(results: Sequence[BuildResult], seconds: float) -> Table:
-    """Return a table of what a build did, a row a package."""
+    """Return a table of what a build did, one row per package."""
     table = Table(title=f"{len(results)} packages in {seconds:.1f} s", title_justify="left")
     table.add_column("package")
     table.add_column("for")

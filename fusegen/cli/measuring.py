@@ -20,14 +20,14 @@ def tune(
     dtype: Annotated[str, typer.Option(help="Such as bfloat16.")] = "bfloat16",
     device: Annotated[str, typer.Option(help="cuda, or cpu to try the command.")] = "cuda",
 ) -> None:
-    """Measure launch parameters on this GPU; `build` reads what is kept beside each spec."""
+    """Measure launch parameters on this GPU, and save the best beside each spec for `build`."""
     import torch
 
     from fusegen.tools.tune import Case
     from fusegen.tools.tune import tune as tune_spec
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("fusegen tune measures on a GPU, and there is none here")
+        raise UserError("fusegen tune needs a GPU, and there is none here")
     rows, cols = (int(n) for n in shape.split("x"))
     for name in specs:
         path = find_spec(name)
@@ -45,7 +45,7 @@ def bench(
         Device | None, typer.Option(help="Where to run.", show_default="cuda where there is a GPU")
     ] = None,
     dtype: Annotated[
-        list[str] | None, typer.Option(help="A dtype; of models also tf32.", show_default="all")
+        list[str] | None, typer.Option(help="A dtype; for models also tf32.", show_default="all")
     ] = None,
     shape: Annotated[
         list[str] | None,
@@ -56,13 +56,16 @@ def bench(
     ] = "reference",
     direction: Annotated[
         list[str] | None,
-        typer.Option(help="forward or backward; of models, both at once.", show_default="both"),
+        typer.Option(
+            help="forward or backward; for models, backward includes the forward.",
+            show_default="both",
+        ),
     ] = None,
     compile_: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Measure torch.compile too.")
     ] = True,
     max_autotune: Annotated[
-        bool, typer.Option("--max-autotune/--no-max-autotune", help="Also in its slowest mode.")
+        bool, typer.Option("--max-autotune/--no-max-autotune", help="Also with max-autotune.")
     ] = True,
     tails: Annotated[
         bool, typer.Option("--tails/--no-tails", help="Chains without their matmul.")
@@ -73,7 +76,9 @@ def bench(
     ] = None,
     rounds: Annotated[
         int | None,
-        typer.Option(min=1, help="How often each is timed.", show_default="21, short calls 41"),
+        typer.Option(
+            min=1, help="How often each variant is timed.", show_default="21, short calls 41"
+        ),
     ] = None,
     shard: Annotated[str, typer.Option(help="i/n: every n-th group from the i-th on.")] = "1/1",
     warm: Annotated[
@@ -84,14 +89,14 @@ def bench(
         bool, typer.Option("--resume", help="Keep the record's cells, measure the others.")
     ] = False,
     render: Annotated[
-        Path | None, typer.Option(help="A record to show, in place of measuring.")
+        Path | None, typer.Option(help="A record to show instead of measuring.")
     ] = None,
     chart: Annotated[Path | None, typer.Option(help="A picture to draw, .svg or .png.")] = None,
     readme: Annotated[
-        Path | None, typer.Option(help="A file whose table between markers is written anew.")
+        Path | None, typer.Option(help="A file whose table between markers is rewritten.")
     ] = None,
 ) -> None:
-    """Time built packages beside eager torch, torch.compile and a copy."""
+    """Time built packages against eager torch, torch.compile and a copy."""
     from fusegen.tools.bench import cells, command, record
 
     if render is not None:

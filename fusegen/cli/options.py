@@ -1,4 +1,4 @@
-"""What the commands share: their options, and where they print."""
+"""Options and output that the commands share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vocabulary: one op, one declaration. Importing this package declares them all."""
+"""The ops, one declaration each. Importing this package declares them all."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Activations: pointwise functions of the activation that follow a matmul or a convolution.
+"""Activation functions: pointwise functions of x.
 
-A kink is a `where` whose branches hold the subgradient that torch takes there, and whose last
-branch is the one that a NaN falls into, so that NaN stays NaN. It is `undefined` where torch has no gradient
-for NaN.
+A kink is a `where`. Its branches are chosen so that the derivative at the kink is torch's. A NaN takes the
+last branch, so NaN stays NaN. That branch is `undefined` if torch has no gradient for NaN.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ def swish(x: sp.Expr, *, beta: float = 1.0) -> sp.Expr:
 def _gate(x: sp.Expr, beta: float) -> sp.Expr:
     """Return sigmoid(beta x).
 
-    It has a name, so that its derivative is a value of its own: 0 where x beta would overflow.
+    `let` names it, so its derivative is a separate value, which is 0 where x beta would overflow.
     """
     return sigmoid(x) if beta == 1 else let("gate", sigmoid(beta * x))
 

@@ -1,4 +1,4 @@
-"""Arithmetic of the activation with operands, each a tensor, a number or an argument."""
+"""Arithmetic of x with operands. An operand is a tensor, a number or a float argument of the spec."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def maximum(x: sp.Expr, other: sp.Expr) -> sp.Expr:
 
 
 def _of_equals(x: sp.Expr, other: sp.Expr) -> sp.Expr:
-    """Return x where it equals other, half the gradient for each; NaN where either is, all of it for both."""
+    """Return x where it equals other, with half the gradient for each; NaN if either is NaN, with the full
+    gradient for both."""
     return where(sp.Eq(x, other), x / 2 + other / 2, x + other)
 
 

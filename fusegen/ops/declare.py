@@ -19,11 +19,11 @@ import sympy as sp
 from fusegen.atoms.constants import number
 from fusegen.program import Kind
 
-#: What an attribute may be.
+#: The types of attributes.
 Attribute = float | int | bool | str
-#: What becomes of an op in eval mode: the same formula, or nothing at all.
+#: An op in evaluation: the same formula, or the identity.
 EvalMode = Literal["same", "identity"]
-#: The dims that an op reduces over where no attribute names them: the last, those after the channel, or the
+#: The dims that an op reduces over if no attribute names them: the last, those after the channel, or the
 #: channel, which is dropped.
 Over = Literal["last", "inner", "channel"]
 
@@ -44,31 +44,31 @@ _ALIASES: dict[str, str] = {}
 
 
 class RefusedError(ValueError):
-    """Attributes that a formula cannot have together; the message goes on from the op's name."""
+    """Attributes that do not go together. The message continues after the op's name."""
 
 
 @dataclass(frozen=True)
 class Submodule:
-    """The `torch.nn` module that holds an op's parameters and buffers.
+    """The `torch.nn` module with an op's parameters and buffers.
 
     Args:
         module: its name in torch, such as "nn.BatchNorm1d".
         sized_by: its leading constructor parameters: attributes of the op, or sizes known from the chain,
             "in_features", "out_features" or "features" (the width of the activation there).
         keywords: the op's attributes that its constructor takes.
-        geometry: further constructor parameters with their defaults: sizes, or one a dim. A source's
+        geometry: further constructor parameters with their defaults: a size, or one per dim. A source's
             function takes those whose names are attributes of the module.
         operands: the module's attribute for each operand of the op, in the op's order.
-        buffers: those of them that are buffers, so take no gradient.
-        flag: the constructor parameter that says whether the module has the operands, if it has one;
-            where it has not, each is what the formula's parameters have for a default.
+        buffers: those operands that are buffers and get no gradient.
+        flag: the constructor parameter that switches the operands on, if the constructor has one. Without the
+            operands the formula uses its parameters' defaults.
         flagged: the flag's default.
-        channels: the constructor parameter that says how many numbers the operands hold: one a channel, where
-            it is not 1.
-        fixed: attributes of the module that the kernels stand for only where they have this value, beside the
-            keywords.
+        channels: the constructor parameter with the number of elements of the operands: one per channel,
+            unless it is 1.
+        fixed: attributes of the module, beside the keywords, that must have this value if the kernels replace
+            the module.
 
-    `module` may hold `{n}`, which is the number of the activation's dims after the channel.
+    `module` may contain `{n}`, the number of the activation's dims after the channel.
     """
 
     module: str
@@ -83,13 +83,13 @@ class Submodule:
     fixed: Mapping[str, str | bool | None] = field(default_factory=dict)
 
     def module_for(self, dims: int) -> str:
-        """Return the module's name for an activation of so many dims, or of any (0)."""
+        """Return the module's name for an activation with `dims` dims, or any number (0)."""
         return self.module.format(n=max(dims - 2, 1))
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that torch takes for an attribute; `above` leaves the least one out."""
+    """The numbers that torch takes for an attribute; `above` excludes the least one."""
 
     least: float
     most: float = math.inf
@@ -111,42 +111,42 @@ class Range:
 
 @dataclass(frozen=True)
 class Op:
-    """An op: its formula and what torch calls it.
+    """An op: its formula, its declaration and its name in torch.
 
     Args:
-        name: what a spec calls it.
+        name: its name in a spec.
         formula: the declared function.
-        operands: its operands by name, each with the kind it has where the op fixes one.
+        operands: its operands by name, each with its kind if the op fixes it.
         attributes: its attributes by name with their defaults.
-        required: those that have no default.
-        torch: the torch function it equals, as a dotted name below `torch`; none where torch has none.
-        own: attributes that the torch function lacks; it is meant only where they are the default.
+        required: the attributes without a default.
+        torch: the torch function that it equals, as a dotted name below `torch`; empty if torch has none.
+        own: attributes that the torch function lacks; the op equals it only with their defaults.
         constant: operands that get no gradient.
-        optional: operands that may be left out, each with what the formula gets in its place.
-        classes: the operand that holds a class, or another column's number, for each row, as int64.
-        eval_mode: what it is in eval mode.
+        optional: operands that may be left out, each with the formula's default for it.
+        classes: the operand that has the class, or another column number, of each row, as int64.
+        eval_mode: what it does in evaluation.
         submodule: the module that a generated `Module` keeps for it, if any.
-        trained: its formula in training, where that is another.
-        tracked: the buffers that in training follow a part of that formula, one number a channel, and which:
-            running averages, to which a batch adds with the weight of the attribute `momentum`.
-        source: whether it is what the chain starts from (a matmul that torch runs).
-        rank: the number of dims that a source's product has; 0 for any, the channel then the last.
-        inputs: what a source takes beside x, as inputs of `Module.forward`.
+        trained: its formula in training, if that is different.
+        tracked: the running averages, one number per channel, each with the part of that formula that it
+            averages. The attribute `momentum` is the weight of a batch.
+        source: whether it is a source: a matmul that torch runs, at the start of a chain.
+        rank: the number of dims of a source's product; 0 for any number, with the channel last.
+        inputs: the source's other inputs in `Module.forward`, beside x.
         dims: the attributes that name a dim.
-        several: whether they may name several neighbouring ones.
-        over: the dims that it reduces over where no attribute names them.
-        groups: the attribute that says into how many groups the channel is cut: a row is then the channels of
-            a group with all dims after them.
-        several_values: whether torch refuses statistics of one value: those of a row, or with `groups` of a
+        several: whether they may name several neighbouring dims.
+        over: the dims that it reduces over if no attribute names them.
+        groups: the attribute with the number of groups of channels. A row is then the channels of a group
+            with all dims after them.
+        several_values: whether torch refuses statistics of a single value: of a row, or, with `groups`, of a
             group in the whole batch.
-        halves: the operand in whose place may be the second half of one tensor, x being its first; the
-            attribute `dim` says along which dim.
-        coarse: whether torch's function on CUDA has constants rounded to float32 in float64 too, so that the
-            formula is the truth there.
+        halves: the operand that may be left out, so that one tensor gives x as its first half and the operand
+            as its second; the attribute `dim` says along which dim.
+        coarse: whether torch's function on CUDA rounds constants to float32 in float64 too. The formula is
+            then the reference.
         choices: the valid values of string attributes.
-        ranges: those of numbers, where torch does not take all.
-        refused: parameters of the torch function that it does not take, beside `REFUSED`, each with
-            what to do instead.
+        ranges: the valid numbers, for attributes that torch limits.
+        refused: parameters of the torch function that it does not take, beside `REFUSED`, each with what to
+            do instead.
     """
 
     name: str
@@ -185,7 +185,7 @@ class Op:
 
     @property
     def statement(self) -> str:
-        """The formula alone, without its source."""
+        """The formula, without its source."""
         return self.summary.split(". ", 1)[0].rstrip(".")
 
     @property
@@ -195,11 +195,11 @@ class Op:
 
     @property
     def takes_tensors(self) -> bool:
-        """Whether its torch function takes tensors alone for operands, no numbers."""
+        """Whether its torch function takes only tensors as operands, no numbers."""
         return self.torch in ("minimum", "maximum", "lerp", "addcmul")
 
     def refusal(self, parameter: str) -> str | None:
-        """Return why a parameter of the torch function is not taken, and what to do; None if unknown."""
+        """Return why a parameter of the torch function is refused, and what to do; None if unknown."""
         return self.refused.get(parameter) or REFUSED.get(parameter)
 
 
@@ -232,7 +232,7 @@ def op(
     """Declare the decorated function as an op under its own name; see `Op` for the arguments.
 
     Raises:
-        ValueError: `over` is no word that it can be, or there is an op of the name.
+        ValueError: if `over` is not valid, or an op of the name exists.
     """
 
     if over is not None and over not in get_args(Over):
@@ -299,12 +299,12 @@ def registered() -> Mapping[str, Op]:
 
 
 def aliases() -> Mapping[str, str]:
-    """Return the other names of ops, each with the op's own name."""
+    """Return the aliases of ops, each with the op's name."""
     return _ALIASES
 
 
 def find(name: str) -> Op | None:
-    """Return the op of that name or alias."""
+    """Return the op with a name or alias."""
     return _REGISTRY.get(_ALIASES.get(name, name))
 
 

@@ -1,4 +1,4 @@
-"""Dropout: random zeros that the backward draws again."""
+"""Dropout: zeros at random places. The backward draws the same random numbers again, so nothing is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Elementary functions of the activation: roots, powers, exponentials, logarithms, signs."""
+"""Elementary functions of x: roots, powers, exponentials, logarithms, signs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Gated linear units: the activation times a function of the gate.
+"""Gated linear units: x times a function of a gate.
 
-Without a gate of its own, an op takes the two halves of one tensor along `dim`: the value, then the gate.
+The gate is an operand. Without it, an op uses the two halves of one tensor along `dim`: the value, then the
+gate.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Losses: of the activation against targets of its shape, or against a class for each row."""
+"""Losses of x: against a target of the same shape, or against one class per row."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WEIGHT = {"weight": "take reduction: none, and `- mul: weight` and `- sum` afte
 
 
 def _reduced(loss: sp.Expr, reduction: str) -> sp.Expr:
-    """Return an element's loss, or the mean or sum over all elements."""
+    """Return the loss of each element, or the mean or sum over all elements."""
     if reduction == "none":
         return loss
     return total(loss) / (ROWS * COLS) if reduction == "mean" else total(loss)
@@ -112,7 +112,8 @@ def _share(weight: sp.Expr | None, target: sp.Expr) -> sp.Expr:
 def _of_rows(
     loss: sp.Expr, share: sp.Expr, target: sp.Expr, ignore: int, reduction: str
 ) -> sp.Expr:
-    """Return a row's loss, or the sum over the rows, or that divided by the sum of their shares."""
+    """Return the loss of each row, the sum over the rows, or that sum divided by the sum of the rows'
+    weights."""
 
     def counted(value: sp.Expr) -> sp.Expr:
         known = where(target < 0, undefined, where(target < COLS, value, undefined))

@@ -1,4 +1,4 @@
-"""What a chain may start from: products that torch computes, whose bias the kernel adds."""
+"""Sources: products that a chain may start with. torch computes them; the kernel adds the bias, if any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Normalisations: of a row by its own statistics, of a column by running ones."""
+"""Norms: of a row by its own statistics, or of a column by statistics of the batch or running ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reductions: a row becomes one value, or the whole tensor one number where there is no `dim`."""
+"""Reductions: of each row to one value, or, without `dim`, of the whole tensor to one number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Softmax, its logarithm and the logarithm of its denominator, over a row; a mask before them."""
+"""Softmax over a row, its logarithm, the logarithm of its denominator, and a causal mask for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a generated package needs when it runs: torch and this folder, nothing else of fusegen."""
+"""Runtime: what a generated package needs to run. It imports torch, and of fusegen only `base`."""
 
 from __future__ import annotations
 

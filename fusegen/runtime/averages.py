@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 
 def batch_weight(norm: nn.Module) -> float:
-    """Count a batch, and return the weight that it has in the running averages.
+    """Count a batch, and return its weight in the running averages.
 
     Args:
-        norm: a batch norm of torch. Without momentum every batch counts the same, and where nobody counts
-            them, as in torch, none.
+        norm: a batch norm of torch. Without momentum every batch has the same weight; if it does not count
+            batches either, the weight is 0, as in torch.
     """
     batches: Any = norm.num_batches_tracked
     momentum: Any = norm.momentum
@@ -26,13 +26,13 @@ def batch_weight(norm: nn.Module) -> float:
 
 
 class Average(NamedTuple):
-    """A running average with what it follows.
+    """A running average, and the statistic that updates it.
 
     Attributes:
         running: the average, [channels].
-        statistic: the place of the batch's statistic among those that the forward pass saves.
-        weight: that of the batch, from 0 to 1.
-        unbiased: whether torch divides the statistic, a variance, by one less than the number of values.
+        statistic: the index of the batch's statistic among those that the forward saves.
+        weight: that of the batch, from 0 to 1. unbiased: whether torch divides the statistic, a variance, by
+        one less than the number of values.
     """
 
     running: Tensor

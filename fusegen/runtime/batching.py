@@ -1,8 +1,9 @@
-"""`torch.func.vmap` over an operator: the batch becomes rows where the kinds allow it, else a loop.
+"""`torch.func.vmap` over an operator: the batch becomes rows if the kinds allow it, else a loop.
 
-Rows do not know of one another, so a batch of activations is an activation of more rows. What is shared by
-all rows (a bias) must then be shared by the batch, and nothing may be summed over rows: the gradient of a
-bias is a sum for each member of the batch. Draws depend on an element's place, so they do not fold either.
+Rows are independent, so a batch of activations is one activation with more rows. This needs two things. An
+operand that all rows share (a bias) must be shared by the batch. And the operator may not sum over rows: the
+gradient of a bias is one sum per member of the batch. Operators that draw random numbers loop too, because a
+draw depends on an element's place.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def _folds(dims: Sequence[int | None], operator: BoundOperator, args: tuple[Any,
 
 
 def _merges(dims: Sequence[int | None], operator: BoundOperator, args: tuple[Any, ...]) -> bool:
-    """Whether the first dim of an activation is of its rows, and of one half of x, so that the batch can join
-    it."""
+    """Whether the batch can join the first dim of an activation: that dim must belong to its rows, and to one
+    half of x."""
     return bool(args[0].dim() - (dims[0] is not None) > max(-operator.columns[0], -operator.halved))
 
 
@@ -77,7 +78,7 @@ def _fold(
     operator: BoundOperator,
     args: tuple[Any, ...],
 ) -> Any:
-    """Run the batch as rows of one call: [B, rows, …, cols] as [B rows, …, cols], [B, cols] as it is."""
+    """Run the batch as rows of one call: [B, rows, …, cols] becomes [B rows, …, cols]; [B, cols] stays."""
     merges = _merges(dims, operator, args)
     tensors = operator.count + (operator.statistics if operator.order else 0)
 

@@ -13,25 +13,25 @@ import torch
 from fusegen.base import paths, stamp
 from fusegen.base.version import __version__
 
-#: What FUSEGEN_CPU may say (fusegen/isa.h).
+#: The values of FUSEGEN_CPU (fusegen/isa.h).
 _ISAS = ("portable", "avx2", "avx512")
 
 #: Held while a package is imported.
 LOADING = threading.RLock()
 
-#: How often a library was loaded, by its path.
+#: How often each library was loaded, by its path.
 _loaded: dict[Path, int] = {}
-#: The namespaces that have operators, each with the name of a library that gave it some.
+#: The namespaces that have operators, each with the name of a library that registered some.
 _registered: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """The libraries of a package, whole and compiled from what lies beside them.
+    """The libraries of a package, which are complete and match the sources beside them.
 
     Args:
-        namespace: what has the package's operators below `torch.ops`.
-        cpu, cuda: the libraries; None where CUDA's is not built or not usable.
+        namespace: the namespace of the package's operators below `torch.ops`.
+        cpu, cuda: the libraries; `cuda` is None if it is not built or not usable.
         digests: a hash of each of them.
     """
 
@@ -47,15 +47,17 @@ def find_binaries(package: str, directory: Path, made_of: str) -> Binaries:
     Args:
         package: the package's name.
         directory: its folder.
-        made_of: what the Python side that is running was rendered with. It was read a while ago, as importing
-            torch takes seconds, and another process may build meanwhile.
+        made_of: a hash of the files that the running Python code was generated with. Another process may have
+            built since that code was read, because importing torch takes seconds.
 
     Raises:
-        ImportError: where nothing was built, or what was built is damaged, foreign or of other sources.
+        ImportError: if nothing was built, or a library is damaged, foreign or of other sources.
     """
     python = directory / "__init__.py"
     if python.exists() and f'"{made_of}"' not in python.read_text(errors="replace"):
-        raise ImportError(f"{package}: {python} was written anew meanwhile; import it again")
+        raise ImportError(
+            f"{package}: {python} was rewritten while it was imported; import it again"
+        )
     cpu = directory / "_cpu.so"
     namespace, digest = _checked(package, cpu, "cpu")
     cuda = directory / "_cuda.so"
@@ -65,11 +67,11 @@ def find_binaries(package: str, directory: Path, made_of: str) -> Binaries:
 
 
 def load_binaries(package: str, directory: Path, made_of: str) -> Binaries:
-    """Load a package's operators: those of the CPU, and those of CUDA where they are built and usable.
+    """Load a package's operators: those of the CPU, and those of CUDA if they are built and usable.
 
     Raises:
-        ImportError: as `find_binaries` does, and where the system does not load a library.
-        ValueError: where FUSEGEN_CPU names no instruction set, or FUSEGEN_POOL_MB no size.
+        ImportError: as in `find_binaries`, or if the system does not load a library.
+        ValueError: if FUSEGEN_CPU is not an instruction set, or FUSEGEN_POOL_MB not a size.
     """
     isa = os.environ.get("FUSEGEN_CPU")
     if isa is not None and isa not in _ISAS:
@@ -79,8 +81,8 @@ def load_binaries(package: str, directory: Path, made_of: str) -> Binaries:
         raise ValueError(f"FUSEGEN_POOL_MB={pool}: expected whole MiB, such as 256, or 0 for none")
     with LOADING:
         found = find_binaries(package, directory, made_of)
-        # Operators of the same sources are the same, wherever their library lies: registering them again
-        # would end the process.
+        # Libraries of the same sources register the same operators, wherever the files are. Registering them
+        # twice would end the process.
         for library in (found.cpu, found.cuda):
             if library is not None and (found.namespace, library.name) not in _registered:
                 if library != found.cpu or not _loaded_by_others(found.namespace):
@@ -96,13 +98,15 @@ def remedy(directory: Path) -> str:
 
 
 def _checked(package: str, library: Path, device: str) -> tuple[str, str]:
-    """Return the namespace that a library's operators have, and its digest."""
+    """Return the namespace of a library's operators, and the library's digest."""
     folder = library.parent
     build = remedy(folder)
     try:
         found = stamp.read(library)
     except FileNotFoundError:
-        raise ImportError(f"{package}: {library} is not there; run {build} to compile it") from None
+        raise ImportError(
+            f"{package}: {library} does not exist; run {build} to compile it"
+        ) from None
     except OSError as error:
         raise ImportError(f"{package}: {library} cannot be read ({error.strerror})") from None
     except stamp.StampError as error:
@@ -114,9 +118,9 @@ def _checked(package: str, library: Path, device: str) -> tuple[str, str]:
 
 
 def _difference(found: stamp.Stamp, package: str, folder: Path) -> str | None:
-    """Return how a library differs from what lies beside it, or None.
+    """Return how a library differs from the files beside it, or None.
 
-    A package may be shipped without its C++ sources; what is not there is not compared.
+    A package may be shipped without its C++ sources; missing files are not compared.
     """
     compiled = found.packages.get(package)
     if compiled is None:
@@ -136,7 +140,7 @@ def headers() -> str:
 
 
 def _loaded_by_others(namespace: str) -> bool:
-    """Return whether operators are there that this module did not load, as `torch.ops.load_library` does."""
+    """Return whether something else loaded the operators already, such as `torch.ops.load_library`."""
     if not torch.ops.loaded_libraries:
         return False
     names = torch._C._dispatch_get_all_op_names()
@@ -144,8 +148,8 @@ def _loaded_by_others(namespace: str) -> bool:
 
 
 def _load(package: str, library: Path, namespace: str) -> None:
-    # The system gives the library that it loaded before to whoever asks for the same path again, whatever the
-    # file is now; so each version has another spelling of the path.
+    # The system returns an already loaded library for the same path, even if the file has changed. So each
+    # version is loaded by another spelling of the path.
     real = library.resolve()
     place = os.path.join(real.parent, *["."] * _loaded.get(real, 0), real.name)
     try:
@@ -159,4 +163,4 @@ def _load(package: str, library: Path, namespace: str) -> None:
         ) from error
     _loaded[real] = _loaded.get(real, 0) + 1
     if symbol.value.decode() != namespace:
-        raise ImportError(f"{package}: {library} was built anew while it was loaded; load it again")
+        raise ImportError(f"{package}: {library} was rebuilt while it was loaded; load it again")

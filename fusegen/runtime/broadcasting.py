@@ -1,4 +1,4 @@
-"""How large an activation is where what reaches a chain is smaller: an operand is added to a mean of rows."""
+"""The activation's shape if x is smaller, for example if an operand is added to a mean of rows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 def broadcast(
     x: Tensor, broadcasters: Sequence[Any], kinds: Sequence[str], columns: tuple[int, int]
 ) -> Tensor:
-    """Return a tensor that has the activation's shape; that, and how it lies in memory, is all that is read.
+    """Return a tensor with the activation's shape. Only its shape and strides are read.
 
-    A broadcaster of that shape serves, so that results lie as it does; else a view of x.
+    That is a broadcaster if one has this shape, so that results get its strides; else a view of x.
 
     Args:
-        x: what reaches the chain, with size 1 along the columns' dims.
-        broadcasters: the operands that say how large the activation is along them. One that cannot is
+        x: the chain's input, with size 1 along the columns' dims.
+        broadcasters: the operands that determine the activation's size along these dims. One with a wrong shape is
             left to the check of the call.
         kinds: their kinds.
         columns: the first and the last of these dims, counted from the end.

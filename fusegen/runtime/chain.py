@@ -1,4 +1,5 @@
-"""A generated chain as a function of tensors: checks the call, draws the seed, runs the mode's operators."""
+"""A generated chain as a function of tensors. It checks the call, draws the seed and runs the mode's
+operators."""
 
 from __future__ import annotations
 
@@ -25,14 +26,14 @@ _registered: set[str] = set()
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor that the chain names.
+    """An operand of the chain.
 
     Args:
         name: its name in `apply`.
         kind: "full" (x's shape), "col" ([cols]), "row" (x's shape with ones for the row's dims) or
-            "scalar" (one element); "channel": one number a channel, [C, 1, 1] or [C].
-        integer: whether it holds int64 numbers: one a row, in x's shape without the row's dims.
-        halves: whether it has a half for each of x's, one after the other.
+            "scalar" (one element); "channel": one number per channel, [C, 1, 1] or [C].
+        integer: whether it has int64 numbers: one per row, in x's shape without the row's dims.
+        halves: whether it consists of two halves, one for each half of x.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Operand:
 
     @property
     def kind_in_passes(self) -> str:
-        """Its kind as passes know it, by which it is batched and sharded."""
+        """Its kind for the operators, which decides how it is batched and sharded."""
         return "dropped" if self.integer else self.kind
 
 
@@ -51,12 +52,12 @@ class Mode:
     """The chain as it runs in training or in evaluation.
 
     Args:
-        operands: the operands it takes, by their place in the chain's.
-        attributes: the attributes it takes, by their place in the chain's.
-        operators: the forward pass and its derivatives, by order.
-        saved: the kinds of the statistics that the forward pass saves for the derivatives: "row", "col" or
-            "scalar". Those of columns say that rows know of one another.
-        random: whether it draws random numbers, so takes a seed.
+        operands: the operands it takes, by their index in the chain's operands.
+        attributes: the attributes it takes, by their index in the chain's attributes.
+        operators: the forward and its derivatives, by order.
+        saved: the kinds of the statistics that the forward saves for the derivatives: "row", "col" or
+            "scalar". With statistics of columns, rows depend on one another.
+        random: whether it draws random numbers, and so takes a seed.
     """
 
     operands: tuple[int, ...]
@@ -71,22 +72,22 @@ class Chain:
 
     Args:
         package: the package's name, for messages.
-        file: the package's `__init__.py`, beside which the binaries lie.
-        made_of: a hash of what the package was rendered to, of which its `__init__.py` has the same.
-        operands: every tensor the chain names, in order.
+        file: the package's `__init__.py`; the libraries are beside it.
+        made_of: a hash of the package's generated files, which its `__init__.py` contains.
+        operands: every operand of the chain, in order.
         modes: "same", or "train" and "eval".
         rank: the number of dims that x must have, or 0 for any.
         columns: the first and the last dim along which a row runs, counted from the end.
-        grouped: whether a row is only one of several groups that these dims are cut into.
-        halved: the dim along which x has two halves, counted from the end; 0 where it has none. What else
-            varies along that dim is as long as one half.
-        reaching: what messages call the activation, where the chain is a segment of a longer one.
-        broadcasters: where the activation is larger than x, the operands that say how large, by their
-            place; x itself then is the first operand, of kind "row".
-        several_values: whether a row of one value is refused, or a whole batch that has one value a group.
+        grouped: whether these dims are cut into groups, and a row is one of them.
+        halved: the dim along which x has two halves, counted from the end; 0 if it has none. Operands that
+            vary along that dim are as long as one half.
+        reaching: what messages call the activation; a segment of a longer chain has another word than x.
+        broadcasters: the operands whose shape x is broadcast to, by their index, if the activation is larger than
+            x. x itself then is the first operand, of kind "row".
+        several_values: whether a row of one value is refused, or a batch with one value per group.
 
     Raises:
-        ImportError: where the libraries were not built, or do not fit the package.
+        ImportError: if the libraries were not built, or do not match the package.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class Chain:
         seed: int | Tensor | None = None,
         groups: int = 1,
     ) -> tuple[Tensor, ...]:
-        """Return the same as a call, and after it the values that the chain hands on beside it.
+        """Return the chain's value, and after it the values that later segments use.
 
         Raises:
             TypeError, ValueError: as a call does.
@@ -181,10 +182,10 @@ class Chain:
         *,
         averages: Sequence[Average],
     ) -> tuple[Tensor, ...]:
-        """Return the same as `with_values`, and move the running averages towards the batch's statistics.
+        """Return the same as `with_values`, and update the running averages with the batch's statistics.
 
         Raises:
-            TypeError, ValueError: as a call does, and where a channel has one value alone.
+            TypeError, ValueError: as a call does, and if a channel has only one value.
         """
         bound = self._modes[mode]
         args = self._arguments(bound, x, operands, attributes, seed, groups)
@@ -192,7 +193,7 @@ class Chain:
         values = math.prod((shape[0], *shape[2:]))
         if values == 1:
             raise ValueError(
-                f"{self.package}: {self.reaching}: expected more than one value a channel in training, "
+                f"{self.package}: {self.reaching}: expected more than one value per channel in training, "
                 f"got shape {tuple(x.shape)}"
             )
         own = len(bound.forward.like)
@@ -208,7 +209,7 @@ class Chain:
         seed: int | Tensor | None,
         groups: int,
     ) -> tuple[Any, ...]:
-        """Return the arguments of the forward pass's operator."""
+        """Return the arguments of the forward operator."""
         if self.broadcasters:
             kinds = [self.operands[place].kind for place in self.broadcasters]
             operands = (x, *operands)
@@ -229,8 +230,8 @@ class Chain:
                 )
         if x.is_cuda and not self._has_cuda:
             raise ValueError(
-                f"{self.package}: x: expected a tensor on cpu, for which alone the package was built, got "
-                f"one on {x.device}; run `fusegen build --backend cuda`"
+                f"{self.package}: x: expected a tensor on cpu, since the package was built only for that, "
+                f"got one on {x.device}; run `fusegen build --backend cuda`"
             )
         if self.grouped and (groups < 1 or half_shape(x.shape, self.halved)[1] % groups):
             raise ValueError(
@@ -251,19 +252,20 @@ class Chain:
         return (*args, groups) if self.grouped else args
 
     def _values(self, x: Tensor, groups: int) -> int:
-        """Return of how many values a statistic is; torch counts those of a group in the whole batch."""
+        """Return how many values a statistic is computed from; torch counts those of a group in the whole
+        batch."""
         if self.grouped:
             return math.prod(half_shape(x.shape, self.halved)) // groups
         first, last = self.columns
         return math.prod(half_shape(x.shape, self.halved)[first : last + 1 or None])
 
     def operators(self, mode: str) -> tuple[BoundOperator, ...]:
-        """Return the operators of a mode: the forward pass and its derivatives, by order."""
+        """Return the operators of a mode: the forward and its derivatives, by order."""
         return self._modes[mode].operators
 
 
 def _autocast(x: Any, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the operands in x's dtype where autocast is on: after a matmul x comes in its dtype."""
+    """Return the operands, under autocast in x's dtype, which is that of the matmul before."""
     if not isinstance(x, Tensor) or x.device.type not in {"cpu", "cuda"}:
         return operands
     if not torch.is_autocast_enabled(x.device.type):

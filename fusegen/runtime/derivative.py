@@ -1,8 +1,8 @@
-"""An operator as a differentiable function: in plain eager, and under transforms and forward mode.
+"""An operator as a differentiable function: in plain eager, under transforms, and in forward mode.
 
-The backward of operator k is operator k + 1, called like any other, so that a derivative of any order is
-exact or refused. Inputs alone are saved, and the row statistics that are functions of them: the derived
-programs differentiate through those symbolically.
+The backward of operator k is operator k + 1, called like any other. So a derivative of any order is exact or
+refused. Only the inputs are saved, and the row statistics computed from them. The derived programs
+differentiate through the statistics symbolically.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def call(
     value_alone: bool = False,
     seen: Callable[[Any], None] | None = None,
 ) -> Any:
-    """Return what an operator returns, differentiable in its tensors by whoever asks.
+    """Call an operator, differentiably in its tensors, and return its outputs.
 
-    With `value_alone` that may be the forward pass's outputs without its statistics, which are not stored
-    where nobody takes a gradient. `seen` is called with the outputs.
+    With `value_alone` the outputs of the forward may lack its statistics, which are not stored if no gradient
+    is needed. `seen` is called with the outputs.
 
-    Plain eager takes the short way (8 µs), a transform of torch.func or a level of forward mode the Function
-    that has all rules (22 µs); all else (compilers, tensor subclasses, dispatch modes) sees the operator,
-    which has rules of its own (registration.py).
+    Plain eager takes a short Function (8 µs). Under a transform of torch.func, or in forward mode, a Function
+    with all rules is used (22 µs). Everything else (compilers, tensor subclasses, dispatch modes) sees the
+    operator, which has its own rules (registration.py).
     """
     if seen is not None:
         return _called_and_seen(operator, args, seen)
@@ -56,7 +56,7 @@ def call(
 
 
 def _functionalized() -> bool:
-    """Whether `torch.func.functionalize` is the innermost transform, which has no rule for Functions."""
+    """Whether the innermost transform is `torch.func.functionalize`, which has no rule for Functions."""
     if not _is_transformed():
         return False
     functorch = torch._C._functorch
@@ -67,10 +67,10 @@ def _functionalized() -> bool:
 def _called_and_seen(
     operator: BoundOperator, args: tuple[Any, ...], seen: Callable[[Any], None]
 ) -> Any:
-    """Call an operator, and hand its outputs to `seen` before autograd saves what it needs.
+    """Call an operator, and pass its outputs to `seen` before autograd saves tensors.
 
-    A checkpoint that computes the call again stops where the last tensor is saved: what came after that would
-    happen in the first call alone.
+    A checkpoint recomputes a call only up to the last saved tensor. Anything after that would happen in the
+    first call only.
     """
     recorded = not (_is_compiling() or _is_transformed() or forward_ad._current_level >= 0)
     if recorded and _is_grad_enabled() and operator.is_plain(args):
@@ -81,7 +81,7 @@ def _called_and_seen(
 
 
 def remember(ctx: Any, operator: BoundOperator, args: Sequence[Any], out: Any) -> Sequence[Tensor]:
-    """Save what the derivatives of a call need; return the tensors of it."""
+    """Save what the derivatives of a call need, and return its tensors."""
     statistics, extras = operator.saved(args, out)
     seed = extras[: operator.random]
     ctx.numbers = extras[operator.random :]
@@ -91,8 +91,8 @@ def remember(ctx: Any, operator: BoundOperator, args: Sequence[Any], out: Any) -
 
 
 def mark_statistics(ctx: Any, operator: BoundOperator, out: Any) -> None:
-    """Say that no gradient comes to the statistics of a forward pass, and that None stands for zeros: torch
-    would fill a tensor for each of them, in a kernel of its own."""
+    """Tell autograd that the statistics of a forward get no gradient, and that None means zeros. Otherwise
+    torch would fill a tensor of zeros for each of them, in a separate kernel."""
     if operator.order == 0 and operator.statistics:
         ctx.mark_non_differentiable(*out[len(operator.like) :])
         ctx.set_materialize_grads(False)
@@ -101,7 +101,7 @@ def mark_statistics(ctx: Any, operator: BoundOperator, out: Any) -> None:
 def pull(
     ctx: Any, operator: BoundOperator, cotangents: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
-    """Return the gradient of each argument of a call, by the derivative of its pass."""
+    """Return the gradient of each argument of a call, computed by the next operator."""
     given = cotangents[: len(operator.like)]  # the others are those of statistics
     if all(cotangent is None for cotangent in given):  # for zeros; see mark_statistics
         return [None] * (operator.given_tensors + len(ctx.numbers))
@@ -124,11 +124,11 @@ def pull(
 def push(ctx: Any, operator: BoundOperator, tangents: Sequence[Tensor | None]) -> Any:
     """Return the tangent of each output of a call.
 
-    The forward pass y = f(x): its backward J'c is linear in c, so the derivative of that by c, along v, is
-    J v, which the double backward returns. A derivative is the gradient of a scalar: operator k + 1 is the
-    gradient, by all that operator k takes, of s = <operator k, u>. Its own derivative along v is the Hessian
-    of s times v. A Hessian is symmetric, so operator k + 2 computes that as the gradient of
-    <operator k + 1, v>. s is linear in u, so a tangent of u goes in u's place.
+    For the forward y = f(x), the backward J'c is linear in c. Its derivative by c, along v, is J v, which the
+    double backward returns. For a derivative, operator k + 1 is the gradient of the scalar s = <operator k,
+    u> by the inputs of operator k. The derivative of this gradient along v is the Hessian of s times v. A
+    Hessian is symmetric, so operator k + 2 computes it as the gradient of <operator k + 1, v>. s is linear in
+    u, so a tangent of u replaces u.
     """
     tensors, statistics, extras = _recall(ctx, operator)
     following = operator.following
@@ -164,7 +164,7 @@ def _call(
     statistics: Sequence[Tensor],
     extras: Sequence[Any],
 ) -> dict[int, Tensor]:
-    """Return the outputs of a derivative by the place of the input that each belongs to."""
+    """Return the outputs of a derivative, by the index of the input that each belongs to."""
     found = call(operator, operator.arguments(tensors, statistics, extras))
     return dict(zip(operator.like, _several(found), strict=True))
 
@@ -181,7 +181,7 @@ def _recall(
     ctx: Any, operator: BoundOperator
 ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Any]]:
     """Return what `remember` saved: tensors, statistics, and the seed with the numbers."""
-    saved = ctx.saved_tensors  # once: checkpointing computes them again at each access
+    saved = ctx.saved_tensors  # read once: checkpointing recomputes them at each access
     after = operator.count + operator.statistics
     return saved[: operator.count], saved[operator.count : after], (*saved[after:], *ctx.numbers)
 
@@ -201,7 +201,7 @@ class _Eager(torch.autograd.Function):
 
 
 class _Value(_Eager):
-    """The forward pass in plain eager where nobody asks for its statistics: an output takes a microsecond."""
+    """The forward in plain eager if its statistics are not needed: each output costs a microsecond."""
 
     @staticmethod
     def forward(ctx: Any, operator: BoundOperator, *args: Any) -> Any:
@@ -210,7 +210,7 @@ class _Value(_Eager):
 
 
 class _Seen(_Eager):
-    """The forward pass in plain eager where somebody wants its outputs before they are saved."""
+    """The forward in plain eager if `seen` wants its outputs before they are saved."""
 
     @staticmethod
     def forward(ctx: Any, operator: BoundOperator, seen: Callable[[Any], None], *args: Any) -> Any:
@@ -233,7 +233,7 @@ def _recorded(ctx: Any, operator: BoundOperator, args: tuple[Any, ...]) -> Any:
 
 
 class _Transformable(torch.autograd.Function):
-    """An operator under torch.func and forward mode, at 22 µs a call."""
+    """An operator under torch.func and in forward mode, at 22 µs per call."""
 
     @staticmethod
     def forward(operator: BoundOperator, *args: Any) -> Any:

@@ -1,7 +1,7 @@
 """Checks a call before it reaches the operators, and says what is wrong with it.
 
-The check comes first because an exception that a stable-ABI operator throws ends the process in
-torch 2.11; it is a few comparisons, and only a call that fails it pays for the words.
+The check comes first because in torch 2.11 an exception in a stable-ABI operator ends the process. It is a
+few comparisons; only a call that fails it pays for the message.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def fits(
     columns: tuple[int, int],
     halved: int = 0,
 ) -> bool:
-    """Return whether a call is one that the operators take; see `explain` for the arguments."""
+    """Return whether the operators take a call; see `explain` for the arguments."""
     if not isinstance(x, Tensor) or x.is_nested or (rank and x.dim() != rank):
         return False
-    dtype, on_cpu = x.dtype, x.is_cpu  # a device takes longer to ask for and to compare
+    dtype, on_cpu = x.dtype, x.is_cpu  # comparing devices takes longer
     if dtype not in _DTYPES or not (on_cpu or x.is_cuda or x.is_meta):
         return False
     whole = x.shape
@@ -71,21 +71,21 @@ def explain(
     *,
     reaching: str = "x",
 ) -> NoReturn:
-    """Raise an error that names the argument at fault.
+    """Raise an error that names the wrong argument.
 
     Args:
         package: the package's name.
         x: the activation of the call.
-        operands: what the chain says of the operands of the call.
-        given: these operands.
+        operands: the chain's declarations of the operands.
+        given: the operands of the call.
         rank: the number of dims that x must have, or 0 for any.
         columns: the first and the last dim along which a row runs, counted from the end.
-        halved: the dim along which x has two halves, counted from the end; 0 where it has none.
+        halved: the dim along which x has two halves, counted from the end; 0 if it has none.
         reaching: what to call x.
 
     Raises:
-        TypeError: an argument that is no tensor, or of the wrong dtype.
-        ValueError: an argument on the wrong device or of the wrong shape.
+        TypeError: an argument is not a tensor, or has the wrong dtype.
+        ValueError: an argument is on the wrong device or has the wrong shape.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{package}: {reaching}: expected a tensor, got {type(x).__name__}")
@@ -137,7 +137,7 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def _shape(kind: str, x: Sequence[int], columns: tuple[int, int]) -> tuple[int, ...]:
-    """Return the shape of an operand that broadcasts with an activation's; ones in front may be missing."""
+    """Return the shape of an operand that broadcasts with an activation; leading ones may be missing."""
     if kind == "full" or not x:
         return tuple(x)
     first, last = columns[0] % len(x), columns[1] % len(x)
@@ -163,7 +163,7 @@ def _fits(operand: _Operand, tensor: Tensor, x: Sequence[int], columns: tuple[in
     if tensor.dim() == 1 and x and kind == "channel":  # as torch's own modules hold it
         return tensor.shape[0] == x[1]
     if tensor.dim() == 1 and x and kind == "col" and columns == (-1, -1):
-        return tensor.shape[0] == x[-1]  # the most common, and there is no faster way
+        return tensor.shape[0] == x[-1]  # the most common case, by the fastest way
     shape = _shape(kind, x, columns)
     if kind == "row":
         return tensor.shape == shape

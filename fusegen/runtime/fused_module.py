@@ -1,4 +1,4 @@
-"""What generated Modules have in common: which tracers of torch they refuse, and with what words."""
+"""The base class of generated Modules, which refuses some of torch's tracers with a message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class FusedModule(nn.Module):
     """A generated `Module`."""
 
     def __prepare_scriptable__(self) -> NoReturn:
-        """Refuse `torch.jit.script`, which asks every module first.
+        """Refuse `torch.jit.script`, which calls this method of every module first.
 
         Raises:
             TypeError: always.
@@ -24,13 +24,13 @@ class FusedModule(nn.Module):
 
 
 def refuse_proxy(package: str, x: Any) -> None:
-    """Refuse a symbolic trace of torch.fx in training: its graph would stay in training for good.
+    """Refuse a symbolic trace of torch.fx in training: its graph could never leave training.
 
     Raises:
-        TypeError: where `x` stands for a value of such a trace.
+        TypeError: if `x` is a value of such a trace.
     """
     if isinstance(x, torch.fx.Proxy):
         raise TypeError(
-            f"{package}: torch.fx.symbolic_trace of a Module in training would keep it there; call eval() "
-            "before, or make the Module a leaf of the Tracer"
+            f"{package}: torch.fx.symbolic_trace of a Module in training would fix it to training; call "
+            "eval() before, or make the Module a leaf of the Tracer"
         )

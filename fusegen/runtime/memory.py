@@ -1,7 +1,7 @@
-"""In which order the elements of an activation lie, and for which kernels that will do.
+"""The memory format of an activation, and which kernels take it without a copy.
 
-The kernels decide this by themselves (templates/include/fusegen/activation.h); here it is said again for
-those who must know a result's strides without running them.
+The kernels decide this themselves (templates/include/fusegen/activation.h). The decision is repeated here for
+fake tensors, which need a result's strides without running a kernel.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-#: Where a kernel takes whatever lies together for a row, shorter ones are copied; so is what has gaps and
-#: so many elements. activation.h has the same.
+#: If a kernel takes any contiguous run as a row, shorter runs are copied, and so are tensors with gaps and
+#: this many elements. activation.h has the same numbers.
 SHORTEST, MOST = 32, 2**31
 
 
 def keeps_order(x: Tensor, shape: Sequence[int], order: str, columns: tuple[int, int]) -> bool:
-    """Return whether kernels take the dims in the order in which x has them in memory.
+    """Return whether kernels take x's dims in the order that they have in memory.
 
-    Then results lie in that order too, without gaps; else they are contiguous.
+    Results then have the same order, without gaps; else they are contiguous.
 
     Args:
         x: the tensor of the activation.
         shape: the activation's: x's, or that of one of its halves.
-        order: in which order the dims may lie for the kernels. "contiguous": their own; else in another one
-            too: "any", or, for "packed" and "strided", one in which columns lie together and in their own
-            order, and so do rows; for "packed" nothing lies after the columns. With any of them there may
-            be gaps between rows; for "any" a row is whatever lies together.
+        order: the memory formats that the kernels take. "contiguous": the dims in their own order. "any": in
+            any order; a row is then any contiguous run. "packed" and "strided": in an order in which columns
+            are neighbours and in their own order, and so are rows; for "packed" no dim comes after the
+            columns. All of them allow gaps between rows.
         columns: the first and the last dim along which a row runs, counted from the end.
     """
     if order == "contiguous" or x.is_contiguous() or not x.numel():
@@ -54,8 +54,10 @@ def keeps_order(x: Tensor, shape: Sequence[int], order: str, columns: tuple[int,
 
 
 def _lies(x: Tensor, shape: Sequence[int], dims: Sequence[int], row: int) -> bool:
-    """Whether x lies in an order of its dims with gaps at one of them at most, and those between rows of so
-    many elements, or, where that is 0, between any that are long enough."""
+    """Whether x has its dims in a given order in memory, with gaps at one dim at most.
+
+    The gaps must be between rows with a given number of elements, or, if that is 0, between long enough runs.
+    """
     count = apart = 1
     gaps = 0
     for dim in reversed(dims):

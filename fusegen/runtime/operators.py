@@ -1,7 +1,7 @@
-"""The operators of a mode: what goes in, what comes out, and which operator differentiates which.
+"""The operators of a mode: their inputs and outputs, and which operator differentiates which.
 
-Operator k + 1 is the vector-Jacobian product of operator k, so it takes what operator k takes and a cotangent
-for each of its outputs. Where the mathematics is: fusegen/program/calculus.py.
+Operator k + 1 is the vector-Jacobian product of operator k. It takes the inputs of operator k and a cotangent
+for each of its outputs. The mathematics is in fusegen/program/calculus.py.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _traced = torch._C._get_tracing_state
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of a mode: the forward pass or the derivative of the operator before.
+    """One operator of a mode: the forward, or the derivative of the operator before.
 
     Args:
         name: its name below `torch.ops.fusegen_<package>_<hash>`.
-        like: for each output, the place of the input whose kind and shape it has; of a derivative, that is
-            the input of the operator before to which the gradient belongs.
-        by_column: whether no value depends on a whole row, so that columns can be computed apart.
-        memory_format: how the elements of x may lie: "contiguous", "any", "packed" or "strided" (memory.py).
-        value: whether there is an operator of the same name with "_value" after it, which leaves out the
+        like: for each output, the index of the input whose kind and shape it has; in a derivative that is the
+            input that the gradient belongs to.
+        by_column: whether no value depends on a whole row, so columns can be computed separately.
+        memory_format: the formats of x that it takes: "contiguous", "any", "packed" or "strided" (memory.py).
+        value: whether there is a second operator, with "_value" after its name, that leaves out the
             statistics.
         outlines: of the forward pass, the shape of each output, where not all are "like" x: x's with its
             columns reduced, "keepdim" with size 1, "row" dropped; "scalar" is one number, "half" is one half
@@ -57,26 +57,26 @@ class Operator:
 
 
 class BoundOperator:
-    """An operator that torch has, which takes `(*tensors, *statistics, *seed, *numbers, *groups)`.
+    """An operator registered in torch, which takes `(*tensors, *statistics, *seed, *numbers, *groups)`.
 
     Args:
         package: the package's name, for messages.
         order: 0 for the forward pass, 1 for the backward, …
         overload: the operator, as torch has it.
         value: the operator that leaves out the statistics, or None.
-        declared: what the generated package says of the operator.
+        declared: the generated package's declaration of the operator.
         kinds: the kind of each tensor that it takes.
-        statistic_kinds: of the statistics that the forward pass saves, which are outputs of operator 0 and
-            inputs of the others.
+        statistic_kinds: the kinds of the statistics that the forward saves. They are outputs of operator 0
+            and inputs of the others.
         random: whether it takes a seed.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.
-        outlines: the shapes of the forward pass's outputs.
+        outlines: the shapes of the forward's outputs.
         halved: the dim along which x has two halves, counted from the end; 0 where it has none.
 
     Attributes:
         name: the operator's name, "fusegen_<package>_<hash>::…".
-        count: how many tensors it takes, `cotangents` of them for outputs of the operator before.
+        count: how many tensors it takes; `cotangents` of them belong to outputs of the operator before.
         statistics: how many statistics there are.
         leads: whether its outputs belong to its first inputs, in order.
         mixes_rows: whether a row's results depend on other rows.
@@ -110,7 +110,7 @@ class BoundOperator:
         self.halved = halved
         self.count, self.statistics = len(kinds), len(statistic_kinds)
         self.statistic_kinds, statistics = statistic_kinds, len(statistic_kinds)
-        # One number is of all rows, and how many those are may be in it.
+        # One number may depend on all rows, and on how many there are.
         self.mixes_rows = "col" in statistic_kinds or "scalar" in outlines
         self.cotangents = 0
         self.given_tensors = self.count + (statistics if order else 0) + random
@@ -126,7 +126,7 @@ class BoundOperator:
         """The derivative of this operator.
 
         Raises:
-            RuntimeError: where it was not generated.
+            RuntimeError: if it was not generated.
         """
         if self._next is None:
             order = self.order + 1
@@ -139,7 +139,7 @@ class BoundOperator:
         return self._next
 
     def rows_shape(self, x: Tensor) -> Sequence[int]:
-        """Return the shape of the activation whose rows the kernels see: x's, or that of one half."""
+        """Return the shape of the activation for the kernels: x's, or that of one half."""
         return half_shape(x.shape, self.halved)
 
     def shape(self, place: int, tensors: Sequence[Tensor]) -> Sequence[int]:
@@ -173,10 +173,10 @@ class BoundOperator:
         return args[self.count : after], args[after:]
 
     def run(self, args: tuple[Any, ...], *, value_alone: bool = False) -> Any:
-        """Run the kernel, without recording anything; with `value_alone` it may leave out the statistics.
+        """Run the kernel without recording anything; with `value_alone` it may leave out the statistics.
 
-        Plain tensors go straight to the kernel, below the operator's autograd, which takes 5 µs of Python;
-        whatever else takes part (a tensor subclass, a dispatch mode, a profiler) sees the operator.
+        Plain tensors go straight to the kernel, below the operator's autograd, which would take 5 µs of
+        Python. Tensor subclasses, dispatch modes and profilers see the operator.
         """
         if self.is_plain(args):
             kernel = self._value if value_alone else self._kernel
@@ -184,38 +184,38 @@ class BoundOperator:
         return self.dispatch(args)
 
     def run_plain(self, args: tuple[Any, ...]) -> Any:
-        """Run the kernel on arguments that are plain tensors, which nobody else wants to see."""
+        """Run the kernel on plain tensors, with no mode or profiler active."""
         return self._kernel(_CUDA if args[0].is_cuda else _CPU, *args)
 
     def is_plain(self, args: tuple[Any, ...]) -> bool:
-        """Return whether nothing but torch's own CPU or CUDA backend wants to see a call.
+        """Return whether only torch's CPU or CUDA backend takes part in a call.
 
-        Its tensors must be no more than numbers in memory, which a kernel may read as they are. Not plain are
-        subclasses and what has no memory or other numbers there: batched tensors of `vmap`, zero tensors of
-        autograd, views of a conjugate's imaginary part, sparse tensors, and those of the meta device.
+        Its tensors must be numbers in memory that a kernel can read directly. These are not plain:
+        subclasses, batched tensors of `vmap`, zero tensors of autograd, views of a conjugate's imaginary
+        part, sparse tensors, and meta tensors.
         """
         if not _unseen():
             return False
         count = self.count
         try:
-            for tensor in args[:count]:  # not any(): a generator costs as much as the rest
+            for tensor in args[:count]:  # not any(): a generator would cost as much as the rest
                 kind = type(tensor)
                 if kind is not Tensor and kind is not Parameter:
                     return False
                 if not tensor.data_ptr() or tensor.is_neg():
                     return False
-        except RuntimeError:  # it has no memory: torch refuses to say where it is
+        except RuntimeError:  # it has no memory, so torch raises an error
             return False
         if count == self.given_tensors:
             return True
-        # The operators made the others: their class is enough.
+        # The operators made the other tensors: their class is enough.
         return all(type(tensor) is Tensor for tensor in args[count : self.given_tensors])
 
     def dispatch(self, args: tuple[Any, ...]) -> Any:
-        """Call the operator, through all that wants to see it.
+        """Call the operator through torch's dispatcher.
 
         Raises:
-            TypeError: where a tensor is not dense.
+            TypeError: if a tensor is not dense.
         """
         for place, tensor in enumerate(args[: self.count]):
             if tensor.layout is not torch.strided:
@@ -228,26 +228,27 @@ class BoundOperator:
 
 
 def _below_autograd(overload: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what runs an operator's kernel of a given dispatch key."""
+    """Return a function that runs an operator's kernel for a dispatch key."""
     found: Callable[..., Any] = overload._handle.redispatch_boxed  # type: ignore[attr-defined] # not in the stubs
     return found
 
 
 def half_shape(shape: Sequence[int], halved: int) -> tuple[int, ...]:
-    """Return the shape of one half of a tensor, along a dim counted from the end; its own where that is 0."""
+    """Return the shape of one half of a tensor, along a dim counted from the end; its own shape if the dim is
+    0."""
     place = len(shape) + halved
     return tuple([n // 2 if d == place else n for d, n in enumerate(shape)])
 
 
 def _unseen() -> bool:
-    """Whether no mode, no profiler and no trace of torch wants to see a call."""
+    """Whether no mode, profiler or trace of torch is active."""
     if _modes_active() or _profiled() or _traced() is not None:
         return False
     return not _functions_seen() or _defaults_alone()
 
 
 def _defaults_alone() -> bool:
-    """Whether the only mode that sees functions is the one of `torch.set_default_device`."""
+    """Whether the only active function mode is that of `torch.set_default_device`."""
     from torch.overrides import _get_current_function_mode_stack
     from torch.utils._device import DeviceContext
 
@@ -270,10 +271,10 @@ def bind_operators(
 
     Args:
         package: the package's name.
-        namespace: what has the operators, `torch.ops.fusegen_<package>_<hash>`.
+        namespace: the namespace of the operators, `torch.ops.fusegen_<package>_<hash>`.
         declared: the operators, as the generated package declares them.
         kinds: the kinds of x and of the operands.
-        statistics: the kinds of the statistics that the forward pass saves.
+        statistics: the kinds of the statistics that the forward saves.
         random: whether the mode draws random numbers.
         columns: the first and the last dim along which a row runs, counted from the end.
         grouped: whether a row is only one of several groups that these dims are cut into.

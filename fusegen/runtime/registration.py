@@ -1,6 +1,6 @@
-"""What torch needs to know of an operator beyond its kernels: the shapes of its outputs, and its derivative.
+"""What torch needs beyond an operator's kernels: the shapes of its outputs, and its derivative.
 
-With these the operators stand in graphs of torch.compile, torch.export and AOTInductor, and pass
+With these the operators work in graphs of torch.compile, torch.export and AOTInductor, and pass
 `torch.library.opcheck`.
 """
 
@@ -52,7 +52,7 @@ def register(operator: BoundOperator) -> None:
 
 
 def _statistic(x: Tensor, operator: BoundOperator, kind: str, groups: int) -> Tensor:
-    """Return a statistic of each row, of each column or of all, in the type that the kernels compute in."""
+    """Return a statistic per row, per column or of everything, in the dtype that the kernels compute in."""
     first, last = (dim % x.dim() for dim in operator.columns) if x.dim() else (0, -1)
     count = groups if kind == "row" else 1
     for dim, size in enumerate(operator.rows_shape(x)):

@@ -1,4 +1,4 @@
-"""Where the random numbers of a call come from."""
+"""The seed of a call's random numbers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ _TOP = 2**63 - 1
 def seed_tensor(seed: int | Tensor | None, x: Tensor) -> Tensor:
     """Return the seed as one int64 on x's device.
 
-    Without a seed it is drawn from torch's generator of that device, so `torch.manual_seed`,
-    checkpointing and the replay of a CUDA graph mean what they mean for torch's own dropout. Each shard of
-    a DTensor gets a seed of its own.
+    Without a seed it is drawn from torch's generator of that device. So `torch.manual_seed`, checkpointing
+    and the replay of a CUDA graph work as for torch's own dropout. Each shard of a DTensor gets its own seed.
 
     Raises:
-        TypeError: where the seed is neither an int nor an int64 tensor of one element.
+        TypeError: if the seed is neither an int nor an int64 tensor of one element.
     """
     drawn = _drawn(seed, x)
     if type(x) is Tensor:
         return drawn
-    # An element's place is that in its shard: shards with one seed would all drop the same elements.
+    # An element's place counts within its shard: shards with one seed would drop the same elements.
     return drawn + shard_index(x) * 0x9E3779B97F4A7C1
 
 

@@ -1,8 +1,8 @@
-"""How an operator runs on shards of a DTensor, from the kinds of its inputs and outputs.
+"""How an operator runs on shards of a DTensor. This follows from the kinds of its inputs and outputs.
 
-Rows do not know of one another: sharded by rows, an activation stays where it is, and what is summed over
-rows (the gradient of a bias) is a partial sum of each shard. Sharded by columns, the same holds of an
-operator that reduces no row. Everything else is gathered first, by DTensor.
+Rows are independent. So an activation that is sharded by rows needs no exchange, and a sum over rows (the
+gradient of a bias) is a partial sum of each shard. The same is true of an activation that is sharded by
+columns, if the operator reduces no row. DTensor gathers everything else first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _known: set[str] = set()
 
 
 def know_shardings(operator: BoundOperator) -> None:
-    """Register sharding rules, once DTensor is imported: that takes a second, and few need it."""
+    """Register sharding rules once DTensor is imported. The import takes a second, and few programs need
+    it."""
     name = operator.name
     if name in _known or _MODULE not in sys.modules:
         return
@@ -31,7 +32,7 @@ def know_shardings(operator: BoundOperator) -> None:
 
 
 def shard_index(x: Tensor) -> int:
-    """Return which shard of a DTensor this process holds, and 0 of a plain tensor."""
+    """Return the number of this process's shard of a DTensor, or 0 for a plain tensor."""
     if _MODULE not in sys.modules:
         return 0
     from torch.distributed.tensor import DTensor
@@ -47,7 +48,7 @@ def shard_index(x: Tensor) -> int:
 
 
 def _shardings(operator: BoundOperator, args: tuple[Any, ...]) -> list[tuple[list[Any], list[Any]]]:
-    """Return the placements of outputs and inputs that need no exchange, along one dim of a mesh."""
+    """Return the placements of outputs and inputs, along one dim of a mesh, that need no exchange."""
     from torch.distributed.tensor import Replicate
 
     dims = len(args[0].shape)
@@ -63,13 +64,13 @@ def _shardings(operator: BoundOperator, args: tuple[Any, ...]) -> list[tuple[lis
     )
     for dim in range(dims):
         if operator.halved and dim == dims + operator.halved:
-            continue  # a shard would have rows of one half alone
+            continue  # a shard would have rows of one half only
         if dim in columns:
             if operator.by_column and len(columns) == 1 and not operator.grouped:
                 found.append(_split(operator, args, dim, "row"))
         elif (
             dim == 0 or not operator.statistics
-        ):  # statistics are flat: the first dim alone cuts them
+        ):  # statistics are flat: only the first dim can split them
             found.append(_split(operator, args, dim, "col"))
     return found
 
@@ -77,7 +78,7 @@ def _shardings(operator: BoundOperator, args: tuple[Any, ...]) -> list[tuple[lis
 def _split(
     operator: BoundOperator, args: tuple[Any, ...], dim: int, across: str
 ) -> tuple[list[Any], list[Any]]:
-    """Return the placements where x is split along a dim; values of kind `across` do not vary along it."""
+    """Return the placements if x is split along a dim; values of kind `across` do not vary along it."""
     from torch.distributed.tensor import Partial, Replicate, Shard
 
     dims = len(args[0].shape)
@@ -106,7 +107,7 @@ def _split(
 def _padded(
     operator: BoundOperator, args: tuple[Any, ...], placements: list[Any], statistic: Any = None
 ) -> list[Any]:
-    """Return the placements of all arguments: the tensors', the statistics', the seed's, and no more."""
+    """Return the placements of all arguments: those of the tensors, the statistics and the seed."""
     from torch.distributed.tensor import Replicate
 
     statistics = [statistic or Replicate()] * (operator.statistics if operator.order else 0)

@@ -1,4 +1,5 @@
-"""What a chain needs that runs step by step in torch: tensors beside a value that lost its columns."""
+"""Helpers for a chain that runs step by step in torch: they broadcast operands to values that lost the
+columns."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ from torch import Tensor
 
 
 def beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
-    """Return a tensor that holds one number a row as it broadcasts with `x`, which may have lost the columns.
+    """Return a tensor with one number per row in a shape that broadcasts with `x`, which may have lost the
+    columns.
 
     Args:
         x: the value.
-        tensor: what it meets; of more dims than `x`, it has size 1 along the columns.
+        tensor: the operand; if it has more dims than `x`, it has size 1 along the columns.
         columns: the dims that make up a row, counted from the end.
     """
     if tensor.dim() <= x.dim():
@@ -22,13 +24,14 @@ def beside(x: Tensor, tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
 
 
 def one_a_row(held: Tensor, x: Tensor, columns: tuple[int, ...]) -> Tensor:
-    """Return what holds one number a row, in x's shape without its columns, as it broadcasts with `x`."""
+    """Return a tensor with one number per row, in x's shape without its columns, in a shape that broadcasts
+    with `x`."""
     sizes = dict(enumerate(x.shape, -x.dim()))
     return held.reshape([1 if dim in columns else size for dim, size in sizes.items()])
 
 
 def column_numbers(x: Tensor, columns: tuple[int, ...]) -> Tensor:
-    """Return the number of each column as it broadcasts with `x`."""
+    """Return the numbers of the columns, in a shape that broadcasts with `x`."""
     sizes = [x.shape[dim] for dim in columns]
     numbers = torch.arange(math.prod(sizes), device=x.device)
     return numbers.reshape(*sizes, *[1] * (-1 - columns[-1]))

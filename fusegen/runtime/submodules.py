@@ -1,8 +1,8 @@
-"""Whether a submodule is no more than its parameters, so that a generated `Module` may leave out calling it.
+"""Whether a submodule only has parameters, so a generated `Module` need not call it.
 
-A `Module` reads the parameters of its submodules and computes with kernels of its own what they would. Hooks,
-parametrizations, adapters, subclasses and changed attributes act when a submodule is called, so each call of
-the `Module` asks first.
+A `Module` reads the parameters of its submodules, and its kernels compute the same results. But hooks,
+parametrizations, adapters, subclasses and changed attributes act only when a submodule is called. So each
+call of the `Module` checks for them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import module as _torch
 
-#: torch's own dicts of the hooks that every module has; it never replaces them.
+#: torch's dicts of global hooks; torch never replaces these dicts.
 _FORWARD, _FORWARD_PRE = _torch._global_forward_hooks, _torch._global_forward_pre_hooks
 _BACKWARD, _BACKWARD_PRE = _torch._global_backward_hooks, _torch._global_backward_pre_hooks
 
@@ -20,8 +20,8 @@ _BACKWARD, _BACKWARD_PRE = _torch._global_backward_hooks, _torch._global_backwar
 def plain(module: Any, kind: type[nn.Module]) -> bool:
     """Return whether calling a module runs the `forward` of torch's class `kind` and nothing else.
 
-    A parametrization, `fully_shard` and adapters change the class; pruning, `weight_norm` and `spectral_norm`
-    of the old style are hooks; some tools set `forward` on the instance.
+    A parametrization, `fully_shard` and adapters change the class. Pruning and the old `weight_norm` and
+    `spectral_norm` are hooks. Some tools set `forward` on the instance.
     """
     return (
         type(module) is kind
@@ -40,7 +40,7 @@ def plain(module: Any, kind: type[nn.Module]) -> bool:
 
 
 def no_bias(product: Tensor, dim: int) -> Tensor:
-    """Return a bias that changes nothing, for a product that has its bias already.
+    """Return a bias that changes nothing, for a product that already has its bias.
 
     Args:
         product: the product.

@@ -1,4 +1,4 @@
-"""An attribute of a step's op: a number, a word, a dim, or the argument that holds it."""
+"""Reads an attribute of a step's op: a number, a word, a dim, or an argument of the spec."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _WANTED = {
 def read_attribute(
     step: Reading, name: str, value: Any
 ) -> Ref | float | int | bool | str | tuple[int, ...]:
-    """Return the value of an attribute, as its type has it.
+    """Return the value of an attribute, in its type.
 
     Raises:
-        SpecError: it is of another type, or a dim that the activation does not have.
+        SpecError: if it has another type, or is a dim that the activation does not have.
     """
     if isinstance(value, list) and name in step.op.dims and step.op.several:
         return _several(step, name, value)
@@ -62,7 +62,7 @@ def read_attribute(
 
 
 def _type(op: Op, name: str) -> str:
-    """Return the type of an attribute: that of its default, else what its declaration says."""
+    """Return the type of an attribute: that of its default, else that in its declaration."""
     default = op.attributes[name]
     if default is not None:
         return type(default).__name__
@@ -83,7 +83,7 @@ def _several(step: Reading, name: str, value: list[Any]) -> tuple[int, ...]:
 def _check_dim(step: Reading, name: str, value: int) -> None:
     halves = step.op.halves and name == "dim"
     if halves or name in step.op.dims:
-        why = ("the halves of [rows, cols] lie along the last dim",) if halves else ()
+        why = ("the halves of [rows, cols] are along the last dim",) if halves else ()
         try:
             check_dim(name, value, step.names.dims, *why)
         except DimError as error:

@@ -1,4 +1,4 @@
-"""One step of a chain: what its op takes, and what the spec gives it."""
+"""One step of a chain: binds what the spec gives to the operands and attributes of the op."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Settings = Mapping[str, Setting]
 
 @dataclass
 class Bound:
-    """What a step's op was given, each in its place."""
+    """The operands, attributes and settings that a step gives its op."""
 
     text: str
     operands: dict[str, Ref | float] = field(default_factory=dict)
@@ -35,13 +35,13 @@ class Bound:
 
 
 def bind(names: Names, place: Place, op: Op, given: Any, sizes: Settings) -> Bound:
-    """Return what an op is given by a step.
+    """Return what a step gives its op.
 
     Args:
         names: the spec's names.
-        place: where the step stands; it ends in what the spec calls the op.
+        place: the step's place in the spec; it ends in the spec's word for the op.
         op: the op.
-        given: what stands after the op: nothing, one value, or a mapping.
+        given: what follows the op: nothing, one value, or a mapping.
         sizes: the sizes known from the chain's source.
 
     Raises:
@@ -112,7 +112,7 @@ class _Binder:
         return bound
 
     def _named_elsewhere(self, argument: str) -> bool:
-        """Whether another step is given an int argument, itself or so many times."""
+        """Whether another step uses an int argument, or a multiple of it."""
         chain = self._step.names.document.data["chain"]
         others = (item for index, item in enumerate(chain) if index != self._step.place[1])
         given = (v for item in others if isinstance(item, dict) for v in item.values())
@@ -133,7 +133,8 @@ class _Binder:
         raise self._step.error(key, message)
 
     def _by_name(self, given: Any) -> dict[str, Any]:
-        """Return what is given by name; a sole value is the sole operand, or the sole attribute."""
+        """Return what is given, by name; a single value is for the only operand, or else the only
+        attribute."""
         if given is None:
             return {}
         if isinstance(given, dict):

@@ -1,8 +1,8 @@
-"""Names of a spec -> names in the generated C++, another one where a spec's own would clash there.
+"""Names of a spec -> names in the generated C++, with another name if the spec's would clash there.
 
-Users name arguments, operands and steps as they like; in a kernel these names stand beside those of C++, of
-headers, and of the templates' own code. Only here is decided what a name is called there; one that clashes
-with nothing is kept. In Python (`apply`, `Module`, messages) a spec's names are always the user's own.
+Users name arguments, operands and steps as they like. A kernel also has names of C++, of headers, and of the
+templates. This module alone decides the C++ names, and keeps every name that does not clash. In Python
+(`apply`, `Module`, messages) a spec's names are always the user's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CPP_KEYWORDS = frozenset(
     xor_eq
     """.split()  # noqa: SIM905
 )
-#: Macros, and variables of CUDA, that begin with a small letter; a test asks the compilers for them.
+#: Macros, and variables of CUDA, that begin with a small letter; a test compares them with the compilers'.
 _MACROS = frozenset(
     """
     alloca assert assert_perror errno fpclassify half isascii isfinite isgreater isinf isless isnan isnormal
@@ -39,31 +39,31 @@ _MACROS = frozenset(
     stdin stdout strdupa strndupa toascii unix threadIdx blockIdx blockDim gridDim warpSize
     """.split()  # noqa: SIM905
 )
-#: What other macros look like: FUSEGEN_FN, M_PIf, N, be16toh, isalpha_l.
+#: Patterns of other macros: FUSEGEN_FN, M_PIf, N, be16toh, isalpha_l.
 _MACRO_FORMS = re.compile(
     r"[A-Z][A-Z0-9]*_\w*|[^a-z]+|cuda[A-Z]\w*|pthread_\w*|"
     r"(be|le)\d+toh|hto[bl]e\d+|is[a-z]+_l|toascii_l"
 )
-#: Words that torch's dispatcher gives a meaning in an operator's schema.
+#: Words with a meaning in the schemas of torch's dispatcher.
 _SCHEMA = frozenset(
     ("Tensor", "Scalar", "Generator", "Device", "Layout", "Stream", "str", "NoneType")
 )
-#: What the lowering puts before and after names, as the templates do.
+#: Prefixes and suffixes that the lowering adds to names, as the templates do.
 _LOWERING = ("reduced_\0", "grad_\0", "tangent_\0", "\0_row", "\0_blocks", "\0_fitted")
-#: What operators, and the structs of their kernels, begin with.
+#: Prefixes of operators and of their kernels' structs.
 _OPERATORS = ("fusegen", "user_", *(name.replace("_", "") for name in OPERATORS))
 _OWN_NAME = "user_"
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """What names in generated C++ may not be.
+    """Names that are taken in generated C++.
 
     Args:
         words: whole names.
-        before: what names begin with that the templates make of others.
-        after: what they end in.
-        numbered: what names begin with that the templates make of numbers.
+        before: prefixes that the templates add to names.
+        after: suffixes that they add.
+        numbered: prefixes that the templates add to numbers.
     """
 
     words: frozenset[str]
@@ -72,7 +72,7 @@ class _Taken:
     numbered: frozenset[str]
 
     def has(self, name: str) -> bool:
-        """Return whether a name may clash with one of generated C++."""
+        """Return whether a name may clash with one in generated C++."""
         flat = name.lower().replace("_", "")
         return (
             name in self.words
@@ -89,7 +89,7 @@ class _Taken:
 
 @cache
 def _taken() -> _Taken:
-    """Return what the templates' own code has, read from them: every word outside comments."""
+    """Return the names in the templates' code: every word outside comments."""
     found: set[str] = set(_LOWERING)
     for path in sorted(paths.templates().rglob("*")):
         if path.suffix in (".h", ".cuh"):
@@ -105,9 +105,9 @@ def _taken() -> _Taken:
 
 
 def _words(text: str) -> set[str]:
-    """Return the words of a template's code; one that an expression is glued to has a NUL there."""
+    """Return the words of a template's code, with a NUL in place of a template expression inside a word."""
     text = re.sub(r"(?s)\{#.*?#\}|//[^\n]*", " ", text)
-    # Of what the template engine works out, only what it writes as it stands.
+    # Of the template engine's expressions, only the literal text.
     text = re.sub(r"(?s)\{%(.*?)%\}", lambda m: f" {_literals(m[1])} ", text)
     text = re.sub(r"(?s)\{\{(.*?)\}\}", lambda m: f"\0 {_literals(m[1])} \0", text)
     return set(re.findall(r"\0[A-Za-z_]\w*|[A-Za-z_]\w*\0?", text))
@@ -120,11 +120,11 @@ def _literals(expression: str) -> str:
 
 
 def code_names(arguments: Iterable[str], steps: Sequence[Step]) -> dict[str, str]:
-    """Return what each name that a spec gives is called in generated C++.
+    """Return the name in generated C++ of each name of a spec.
 
     Args:
         arguments: the names of its arguments and operands.
-        steps: its steps; one that has its op's name keeps that.
+        steps: its steps; one with its op's name keeps that name.
     """
     own = [
         s.label

@@ -1,4 +1,4 @@
-"""The dims that a step names: whether the activation has them, and several as a run of neighbours."""
+"""The dims in a step: checks that the activation has them, and that several are neighbours."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ _OVER_LAST = "reductions run over the last dim for now"
 
 
 class DimError(ValueError):
-    """Dims that a step cannot reduce over; the message is a spec's."""
+    """Dims that a step cannot reduce over. The message is for the spec's author."""
 
 
 def check_dim(name: str, dim: int, dims: int, why: str = _OVER_LAST) -> None:
-    """Refuse a dim that an activation of so many dims, or of any (0), does not have.
+    """Refuse a dim that the activation does not have.
 
     Args:
         name: what the spec calls it.
         dim: the dim.
-        dims: how many there are.
-        why: why it can only be the last of [rows, cols].
+        dims: the activation's number of dims, or 0 for any.
+        why: the reason why it can only be the last of [rows, cols].
 
     Raises:
-        DimError: it has none such, or it is not the last of [rows, cols].
+        DimError: if it does not have the dim, or the dim is not the last of [rows, cols].
     """
     if dim in (-1, 1):
         return
@@ -38,7 +38,7 @@ def neighbours(name: str, given: Sequence[int], dims: int) -> tuple[int, ...]:
     """Return neighbouring dims in order, counted from the end.
 
     Raises:
-        DimError: the activation does not have them all, or another lies between them.
+        DimError: if the activation does not have them all, or there is another dim between them.
     """
     listed = list(given)
     if dims < 3:

@@ -1,4 +1,4 @@
-"""Nothing of a spec may be left empty: `approximate:` without a value is a slip, and says nothing."""
+"""Refuses keys without a value, such as `approximate:`; they are most likely mistakes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["check_given"]
 
 
 def check_given(document: Document) -> None:
-    """Refuse what is left empty, and `null` where it is no value of what it is given for.
+    """Refuse empty parts, and `null` if it is not a valid value there.
 
     Raises:
         SpecError: for the first such part.
@@ -24,7 +24,7 @@ def check_given(document: Document) -> None:
         if not empty and _takes_null(place):
             continue
         if len(place) == 3 and place[0] == "chain" and len(document.data["chain"][place[1]]) > 1:
-            continue  # a step of several keys, which is another mistake
+            continue  # a step with several keys, which is another mistake
         raise document.error(place, _message(place, "empty" if empty else "null"))
 
 
@@ -39,7 +39,7 @@ def _parts(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
 
 
 def _takes_null(place: Place) -> bool:
-    """Whether a part is what an op documents None for, such as `dim` of `sum`."""
+    """Whether a part is an attribute with None as its default, such as `dim` of `sum`."""
     if len(place) != 4 or place[0] != "chain":
         return False
     op, name = find(str(place[2])), place[3]
@@ -57,6 +57,6 @@ def _message(place: Place, state: str) -> str:
     if len(place) == 1:
         return f"the section {last!r} is {state}: give what belongs into it, or leave it out"
     if len(place) == 3 and place[0] == "chain":
-        return f"nothing stands after {last!r}: give what it takes, or drop the ':'"
+        return f"there is no value after {last!r}: give one, or drop the ':'"
     owner = next((key for key in reversed(around) if isinstance(key, str)), "")
     return f"{last!r} of {owner} is {state}: give it a value, or leave it out"

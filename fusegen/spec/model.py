@@ -1,4 +1,4 @@
-"""What a spec says, once it is read: the data that the rest of fusegen works from."""
+"""The data of a spec after it was read."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ __all__ = [
     "Type",
 ]
 
-#: What formulas and operands' places call the chain's own input: x of `Module.forward`.
+#: The name of the chain's input, x of `Module.forward`, in formulas and operands.
 INPUT = "input"
-#: What a chain calls an inline formula.
+#: The word for an inline formula in a chain.
 EXPR = "expr"
-#: What an argument may be.
+#: The types of arguments.
 Type = Literal["int", "float", "shape"]
 #: How a parameter starts: `torch.zeros`, `torch.ones` or `torch.randn`.
 Init = Literal["zeros", "ones", "randn"]
-#: A shape: sizes, or the int arguments that they are.
+#: A shape: sizes, or names of int arguments.
 Shape = tuple[int | str, ...]
 
 
@@ -46,7 +46,7 @@ class Argument:
 
     Args:
         name: its name.
-        type: what it takes.
+        type: its type.
         default: its default, or None if it must be given.
         line: where the spec declares it.
     """
@@ -67,7 +67,7 @@ class Operand:
         init: how a parameter of Module starts; None for an input of `Module.forward`.
         shape: a parameter's shape, or the shape argument that gives it; None for an input.
         line: where the spec declares it.
-        integer: whether it holds int64 numbers, such as the classes of the rows.
+        integer: whether it has int64 numbers, such as the classes of the rows.
     """
 
     name: str
@@ -80,13 +80,13 @@ class Operand:
 
 @dataclass(frozen=True)
 class Ref:
-    """What an operand's or attribute's place points to: an argument, an operand, or an earlier step's value.
+    """A reference to an argument, an operand, or the value of an earlier step.
 
     Args:
         name: its name.
         is_argument: whether it is an argument.
-        times: a size may be so many times an int argument.
-        is_step: whether it is the value of an earlier step, or, as `INPUT`, what the chain starts from.
+        times: the factor, for a size that is a multiple of an int argument.
+        is_step: whether it is the value of an earlier step, or `INPUT`, the chain's input.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Ref:
         return self.name if self.times == 1 else f"{self.times} * {self.name}"
 
 
-#: What construction needs beside operands and attributes.
+#: A value that only the constructor needs.
 Setting = Ref | int | bool | tuple[int, ...]
 
 
@@ -111,16 +111,16 @@ class Step:
         op: the op, or None for an inline formula.
         formula: an inline formula, over x and real symbols called as the operands and arguments.
         text: the step as written, in one line, such as "hardtanh(min_val=-1, max_val=1)".
-        operands: what fills each operand of the op (none for those that live in a submodule); for a
-            formula, what each of its names is, in the order of their first mention.
+        operands: the value of each operand of the op (None for those in a submodule); for a formula, the
+            value of each of its names, in the order of first mention.
         attributes: every attribute of the op, defaults included; a Ref is a float argument, or the int
             argument that says how many groups there are; a tuple names several dims, in order, from the end.
             A formula may have a `dim`, which its functions of a row reduce over.
-        settings: what only construction needs: the sizes of a source and its "bias", "features" of
-            an op that is sized by them. A size is an int or a Ref to an int argument; one of the
+        settings: what only the constructor needs: the sizes of a source and its "bias", and "features" of an
+            op with a width. A size is an int or a Ref to an int argument; one of the
             source's geometry may also be a tuple, or a Ref to a shape argument.
-        line: where the spec has it.
-        dims: the number of dims of what it starts from, or 0 for any.
+        line: its line in the spec.
+        dims: the number of dims of its input, or 0 for any.
     """
 
     label: str
@@ -135,7 +135,7 @@ class Step:
 
     @property
     def state(self) -> Mapping[str, str]:
-        """The op's operands that live in its submodule, each with the module's attribute."""
+        """The op's operands in its submodule, each with the module's attribute."""
         if self.op is None or self.op.submodule is None:
             return {}
         if self.settings.get(self.op.submodule.flag) is False:
@@ -144,30 +144,30 @@ class Step:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """The declared operands that it names."""
+        """The declared operands that it uses."""
         refs = (r for r in self.operands.values() if isinstance(r, Ref))
         return tuple(r.name for r in refs if not (r.is_argument or r.is_step))
 
     @property
     def mentions(self) -> tuple[str, ...]:
-        """The earlier steps whose values it uses, by their labels."""
+        """The labels of the earlier steps whose values it uses."""
         refs = (r for r in self.operands.values() if isinstance(r, Ref))
         return tuple(dict.fromkeys(r.name for r in refs if r.is_step))
 
     @property
     def by_channel(self) -> bool:
-        """Whether what lives in the op's submodule holds one number a channel because a setting says so."""
+        """Whether a setting says that the parameter in the op's submodule has one number per channel."""
         named = self.op.submodule.channels if self.op and self.op.submodule else ""
         return self.settings.get(named, 1) != 1
 
     @property
     def halves(self) -> str:
-        """The op's operand that is the second half of the step's tensor; none where it has its own."""
+        """The op's operand that is the second half of the step's input; empty if the step gives one."""
         return "" if self.op is None or self.op.halves in self.operands else self.op.halves
 
     @property
     def halved(self) -> int:
-        """The dim of these halves, counted from the end; 0 where it takes none."""
+        """The dim of these halves, counted from the end; 0 if there are none."""
         if not self.halves:
             return 0
         dim = self.attributes["dim"]
@@ -176,20 +176,20 @@ class Step:
 
     @property
     def halves_channels(self) -> bool:
-        """Whether these halves are of the channels."""
+        """Whether the channels are split into these halves."""
         return self.halved == (1 - self.dims if self.dims >= 3 else -1)
 
     def operand(self, name: str) -> Ref | float | None:
-        """Return what fills the place of one of the op's operands: a Ref, a number, or nothing.
+        """Return the value of one of the op's operands: a Ref, a number, or None.
 
-        What lives in the step's submodule is called as the chain calls it, such as `matmul_bias`.
+        An operand in the step's submodule has the chain's name for it, such as `matmul_bias`.
         """
         if self.op is None or self.op.submodule is None:
             return self.operands.get(name)
         return Ref(f"{self.label}_{self.state[name]}", False) if name in self.state else None
 
 
-#: What the derivative of each order is called.
+#: The name of the operator of each order.
 OPERATORS = ("forward", "backward", "double_backward", "triple_backward")
 
 #: The launch parameters that a spec may set; `fusegen.lower.kernel.launch` says what each is.
@@ -214,7 +214,7 @@ class Spec:
         dims: the number of dims of the activation, or 0 for any.
         order: how many derivatives are generated.
         launch: launch parameters of the GPU's kernels that the spec sets, by operator and name.
-        codes: what its names are called in generated C++, where they are; see `code_names`.
+        codes: the names in generated C++; see `code_names`.
     """
 
     name: str
@@ -230,15 +230,15 @@ class Spec:
     codes: Mapping[str, str] = field(default_factory=dict)
 
     def code(self, name: str) -> str:
-        """Return what an argument, operand, or step is called in generated C++."""
+        """Return the name of an argument, operand or step in generated C++."""
         return self.codes.get(name, name)
 
     @property
     def halving(self) -> Step | None:
-        """The step that takes the two halves of x or of the product after it, if there is one."""
+        """The step that takes the two halves of x or of the source's product, if there is one."""
         return next((step for step in self.steps if step.halves), None)
 
     @property
     def halved(self) -> int:
-        """The dim of these halves, counted from the end; 0 where there are none."""
+        """The dim of these halves, counted from the end; 0 if there are none."""
         return self.halving.halved if self.halving else 0

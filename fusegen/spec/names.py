@@ -1,7 +1,7 @@
-"""What names of a spec may be: any that Python takes where they stand.
+"""Which names a spec may use: any identifier of Python.
 
-They are parameters of `apply` and of `Module`, and some are attributes of that; what they are called in C++
-is the business of `fusegen.spec.code_names`.
+Names become parameters of `apply` and `Module`, and some become attributes of `Module`.
+`fusegen.spec.code_names` decides their names in C++.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _REASONS = {
 
 
 def problem(name: str, *, attribute: bool = False, argument: bool = False) -> str | None:
-    """Return what is wrong with the name of an argument, operand or step, or None if nothing is.
+    """Return what is wrong with the name of an argument, operand or step, or None.
 
     Args:
         name: the name.
@@ -72,12 +72,12 @@ def problem(name: str, *, attribute: bool = False, argument: bool = False) -> st
 
 
 def _other(name: str) -> str:
-    """Return a name like one that cannot be."""
+    """Return a valid name similar to an invalid one."""
     return f"{name.strip('_') or 'name'}_"
 
 
 def package_problem(name: str) -> str | None:
-    """Return what is wrong with the name of a spec's file, which becomes a package's, or None."""
+    """Return what is wrong with the name of a spec's file, which names the package, or None."""
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or "__" in name or name.endswith("_"):
         return (
             f"{name!r} cannot name a package: it starts with a letter a-z, then come lower-case letters, "

@@ -1,4 +1,4 @@
-"""What fills an operand's place in a step: an operand, an earlier step's value, an argument or a number."""
+"""Reads an operand of a step: an operand of the spec, an earlier step's value, an argument or a number."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["read_operand"]
 
 
 def read_operand(step: Reading, slot: str, value: Any, example: str) -> Ref | float:
-    """Return what fills an operand's place.
+    """Return the value of an op's operand.
 
     Args:
         step: the step.
         slot: the op's name for the operand.
         value: what the spec gives.
-        example: how the step is written, for a message.
+        example: how to write the step, for a message.
 
     Raises:
-        SpecError: nothing is given, or it is unknown, or of the wrong kind or type.
+        SpecError: if nothing is given, or it is unknown, or has the wrong kind or type.
     """
     if isinstance(value, int | float) and not isinstance(value, bool) and slot != step.op.classes:
         return float(value)
@@ -66,7 +66,7 @@ def _check_value(step: Reading, slot: str, name: str) -> None:
 def _check_kind(step: Reading, slot: str, operand: Operand) -> None:
     kind, fixed = step.names.kind(operand.name), step.op.operands[slot]
     wanted = kind if fixed is None else step.names.resolved(fixed)
-    # A norm over the channels has one weight a channel, which is the kind of a column only there.
+    # Only in a norm over the channels is one weight per channel of the kind col.
     if kind in wanted or (fixed is Kind.COL and kind is Kind.CHANNEL):
         return
     remedy = f": declare {operand.name}: channel" if wanted is Kind.CHANNEL else ""

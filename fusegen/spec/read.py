@@ -1,7 +1,7 @@
-"""Specs: a YAML file -> `Spec`. docs/specs.md is the language.
+"""Specs: a YAML file -> `Spec`. docs/specs.md describes the language.
 
-The text becomes data (`yaml.py`), the data's sections are checked (`sections.py`), and the
-chain is read step by step (`steps.py`). Whatever is wrong is one `SpecError` with file and line.
+`yaml.py` turns the text into data, `sections.py` checks its sections, and `steps.py` reads the chain step by
+step. Each mistake is one `SpecError` with file and line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def load(path: Path) -> Spec:
     """Return the spec in a file; its name is the file's stem.
 
     Raises:
-        SpecError: the file cannot be read, or there is a mistake in it.
+        SpecError: if the file cannot be read, or has a mistake.
     """
     try:
         content = path.read_bytes()
@@ -39,7 +39,7 @@ def load(path: Path) -> Spec:
 
 
 def parse(text: str, name: str, path: Path | None = None) -> Spec:
-    """Return the spec that a text states.
+    """Return the spec in a text.
 
     Args:
         text: the YAML.

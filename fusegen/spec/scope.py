@@ -1,4 +1,4 @@
-"""What the names of a spec stand for where a step is read, and how a mistake there is reported."""
+"""The names that a step may use, and how a mistake in a step is reported."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Names", "Reading", "shown"]
 
 @dataclass(frozen=True)
 class Names:
-    """What the names of a spec stand for where a step is read.
+    """The names that a step may use.
 
     Args:
         document: the spec.
         arguments: its arguments, by name.
         operands: its operands, by name.
-        dims: the number of dims of what the step starts from, or 0 for any.
-        values: the earlier steps whose values have a name, and `INPUT` where it is the activation.
-        unnamed: what has no value here, be it an op or a later step, each with what to do about it.
+        dims: the number of dims of the step's input, or 0 for any.
+        values: the earlier steps whose values have a name, and `INPUT` if it is the activation.
+        unnamed: names without a value here, of ops or later steps, each with what to do instead.
     """
 
     document: Document
@@ -40,11 +40,11 @@ class Names:
         return [a.name for a in self.arguments.values() if a.type == kind]
 
     def kind(self, operand: str) -> Kind:
-        """Return the kind that an operand has here."""
+        """Return the kind of an operand in this step."""
         return self.resolved(self.operands[operand].kind)
 
     def resolved(self, kind: Kind) -> Kind:
-        """Return a kind as it is here: where the channel is the last dim, that of a column."""
+        """Return a kind as this step has it: if the channel is the last dim, channel is col."""
         return Kind.COL if kind is Kind.CHANNEL and self.dims < 3 else kind
 
 
@@ -54,7 +54,7 @@ class Reading:
 
     Args:
         names: the spec's names.
-        place: where the step stands; it ends in what the spec calls the op.
+        place: the step's place in the spec; it ends in the spec's word for the op.
         op: the op.
     """
 
@@ -64,11 +64,11 @@ class Reading:
 
     @property
     def word(self) -> str:
-        """What the spec calls the op."""
+        """The spec's word for the op."""
         return str(self.place[-1])
 
     def unfit(self, key: str, wanted: str, value: Any, near: str = "") -> SpecError:
-        """Return the refusal of a value."""
+        """Return the error for an unsuitable value."""
         given = repr(value) if isinstance(value, str) and len(value) <= 60 else shown(value)
         return self.error(key, f"{key!r} of {self.word} must be {wanted}, not {given}{near}")
 

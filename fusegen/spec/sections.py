@@ -1,6 +1,6 @@
-"""The sections of a spec but the chain: what may stand in them, checked by pydantic.
+"""The sections of a spec except the chain, checked by pydantic.
 
-pydantic finds what is wrong and where; `_message` says it in the words of the spec language.
+pydantic finds each mistake and its place; `_message` puts it into the words of the spec language.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Sections", "sections"]
 _KINDS = {k.label: k for k in (Kind.FULL, Kind.COL, Kind.CHANNEL, Kind.ROW, Kind.SCALAR)}
 _MAX_DESCRIPTION = 200
 _MAX_DIMS = 8
-#: What pydantic expects, in the spec's words.
+#: Types that pydantic expects, in the spec's words.
 _EXPECTED = {
     "string_type": "must be text",
     "int_type": "must be a whole number",
@@ -59,7 +59,7 @@ def _shown(value: Any) -> str:
 
 
 def _one_line(value: Any) -> Any:
-    """Refuse a description that could not stand in a comment or a docstring."""
+    """Refuse a description that would break a comment or a docstring."""
     if isinstance(value, str):
         if not value.isprintable() or any(bad in value for bad in ("\\", '"""', "*/")):
             raise _wrong('must be one line of printable text without \\, """ and */')
@@ -124,7 +124,7 @@ def sections(document: Document) -> tuple[Sections, tuple[Argument, ...], tuple[
         found = [
             (_place(details, document), details) for details in error.errors(include_url=False)
         ]
-        # What is missing comes last: an unknown key is most often the missing one, misspelt.
+        # Missing keys come last: an unknown key is most often a missing one, misspelt.
         found.sort(key=lambda item: (item[1]["type"] == "missing", document.line(item[0])))
         place, details = found[0]
         raise document.error(place, _message(details)) from None
@@ -162,7 +162,7 @@ def _place(details: ErrorDetails, document: Document) -> Place:
 
 
 def _message(details: ErrorDetails) -> str:
-    """Return pydantic's finding in the spec's words."""
+    """Return pydantic's error in the spec's words."""
     *around, last = details["loc"]
     section: type[_Model] = Sections
     if around:
@@ -264,7 +264,7 @@ def _operands(
 def _parameter_shape(
     model: Sections, document: Document, place: Place, arguments: tuple[Argument, ...]
 ) -> str | Shape:
-    """Return the shape of the parameter at a place, by default that of its kind."""
+    """Return the shape of the parameter at a place; the default depends on its kind."""
     name = str(place[1])
     given = model.operands[name]
     kind = _KINDS[given.kind]
@@ -303,7 +303,7 @@ def _parameter_shape(
 
 
 def _check_broadcast(kind: Kind, shape: Shape, document: Document, place: Place) -> None:
-    """Refuse a shape that cannot be a value of the kind: [cols] or [1, cols], [C, 1, 1], one number."""
+    """Refuse a shape that does not fit the kind: [cols] or [1, cols], [C, 1, 1], one number."""
     leading, last = shape[:-1], shape[-1:]
     if kind is Kind.CHANNEL:
         wrong = sum(size != 1 for size in shape) > 1

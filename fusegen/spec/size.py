@@ -19,13 +19,13 @@ _PRODUCT = re.compile(r"(\d{1,9}) ?\* ?(\w+)|(\w+) ?\* ?(\d{1,9})")
 def read_size(
     step: Reading, name: str, values: Mapping[str, Any], default: int | None = None
 ) -> Ref | int | tuple[int, ...]:
-    """Return a size of a submodule: a number, or the int argument given or called like it.
+    """Return a size of a submodule: a number, the given int argument, or the int argument of the same name.
 
-    One that has a default may be 0, a list with a number for each dim, or a shape argument; so may
-    the sizes of a source's kernel.
+    A size with a default may also be 0, a list with a number per dim, or a shape argument. So may the sizes
+    of a source's kernel.
 
     Raises:
-        SpecError: it is neither, or not given and no argument is called so.
+        SpecError: if it is none of these, or not given and there is no argument of that name.
     """
     value = values.get(name, name)
     counts = step.op.submodule.channels if step.op.submodule else ""

@@ -25,9 +25,9 @@ MAX_STEPS = 256
 
 @dataclass(frozen=True)
 class _Draft:
-    """A step before it has a label: the word it was written with, its op and what it was given.
+    """A step before it has a label: its word in the spec, its op and its values.
 
-    The place ends in the word, also where the step is nothing but a word.
+    The place ends in the word, also if the step is only a word.
     """
 
     place: Place
@@ -37,7 +37,7 @@ class _Draft:
 
     @property
     def named(self) -> bool:
-        """Whether later steps can use its value: it has a name, or a Module's attribute has."""
+        """Whether later steps can use its value: it has a name, or is an attribute of Module."""
         if isinstance(self.given, dict) and "name" in self.given:
             return True
         return self.op is not None and (self.op.source or self.op.submodule is not None)
@@ -46,9 +46,9 @@ class _Draft:
 def steps(
     document: Document, arguments: tuple[Argument, ...], operands: tuple[Operand, ...], dims: int
 ) -> tuple[tuple[Step, ...], tuple[Operand, ...], int]:
-    """Return the steps of a spec's chain, its operands, and the number of the activation's dims, or 0.
+    """Return the steps of a spec's chain, its operands, and the activation's number of dims, or 0.
 
-    After a product the chain's input is an operand, where a step uses it.
+    If a step after a source uses the chain's input, the input is an operand.
 
     Args:
         document: the spec.
@@ -102,7 +102,7 @@ def steps(
 
 
 def _unnamed(drafts: Sequence[_Draft], labels: Sequence[str], count: int) -> dict[str, str]:
-    """Return words that a step after so many others may take for a value, each with what to do instead."""
+    """Return names that a step might mistake for a value, each with what to do instead."""
     found = {
         draft.word: f"to use the value of a step, give it a name: - {draft.word}: {{name: ...}}"
         for draft in drafts[:count]
@@ -114,10 +114,10 @@ def _unnamed(drafts: Sequence[_Draft], labels: Sequence[str], count: int) -> dic
 
 
 def _check_halves(document: Document, drafts: Sequence[_Draft], chain: Sequence[Step]) -> None:
-    """Refuse a value of which the chain goes on with two halves.
+    """Refuse a value that the chain then splits into two halves.
 
     Raises:
-        SpecError: a step uses one.
+        SpecError: if a step uses one.
     """
     halving = next((number for number, step in enumerate(chain) if step.halves), None)
     if halving is None:
@@ -138,10 +138,10 @@ def _check_made(
     chain: Sequence[Step],
     declared: Sequence[Argument | Operand],
 ) -> None:
-    """Refuse a name that a package makes of a step's: it would be two parameters of one function.
+    """Refuse a name that the package derives from a step's name: a function would have it twice.
 
     Raises:
-        SpecError: an argument, an operand or a step has it.
+        SpecError: if an argument, an operand or a step has it.
     """
     made = {
         f"{step.label}_{attribute}": f"apply calls the {attribute} of {step.label} so"
@@ -188,7 +188,7 @@ def _draft(document: Document, place: Place, item: Any) -> _Draft:
 
 
 def _labels(document: Document, drafts: Sequence[_Draft], taken: Sequence[str]) -> list[str]:
-    """Return each step's label: its `name`, else its op's name, with a number where that is taken.
+    """Return each step's label: its `name`, else its op's name, with a number if that is taken.
 
     A submodule's label is an attribute of the Module, so it is never changed: a clash is an error.
     """
@@ -284,7 +284,7 @@ def _dims_after(step: Step) -> int:
 
 
 def _sizes(before: Sequence[Step]) -> Mapping[str, Setting]:
-    """Return the sizes that are known from the chain's source, if it has one."""
+    """Return the sizes that the chain's source determines, if it has one."""
     source = next((step for step in before if step.op is not None and step.op.source), None)
     if source is None:
         return {}
@@ -298,7 +298,7 @@ def _sizes(before: Sequence[Step]) -> Mapping[str, Setting]:
 
 
 def _half(size: Setting | None) -> Setting | None:
-    """Return half a width, or None where that is not known to be whole."""
+    """Return half a width, or None if it may not be an integer."""
     if isinstance(size, Ref):
         return replace(size, times=size.times // 2) if size.times % 2 == 0 else None
     return size // 2 if isinstance(size, int) and size % 2 == 0 else None

@@ -1,4 +1,4 @@
-"""Words of torch that are no ops of a chain, and what was most likely meant by them."""
+"""Words of torch that are not ops of a chain, and what their author most likely meant."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _PRODUCT = (
     "a chain starts from one product, and can only start from it: put linear, bmm or a convolution "
     "first, or call it in torch"
 )
-_BLOCK = "it is made of several chains: write one for what lies between its products"
+_BLOCK = "it consists of several chains: write one for the steps between its products"
 #: torch's functions of a window of elements.
 _WINDOWED = re.compile(
     "pool([123]d)?$|fold$|interpolate$|^upsample|pad([123]d)?$|pixel(un)?shuffle$"
 )
-#: A pooling whose window is the whole image, by the op that it is.
+#: Poolings of the whole image, each with the equal op.
 _ADAPTIVE = re.compile("(?:adaptive|global)(avg|max)pool([123])d$")
 #: Words without capitals and underscores, each with what to do instead.
 _MEANT = {
@@ -61,7 +61,7 @@ _MEANT = {
     "formula": 'an inline formula is - expr: "x * sigmoid(x)"',
     "lambda": 'an inline formula is - expr: "x * sigmoid(x)"',
 }
-#: What torch's modules and operators are called where ops have another name.
+#: Names of torch's modules and operators whose op has another name.
 _OTHER_NAMES = {
     **{"bcewithlogits": "binary_cross_entropy_with_logits", "power": "pow", "negative": "neg"},
     **{"truediv": "div"},
@@ -83,7 +83,7 @@ _OTHER_NAMES = {
 
 
 def unknown_op(word: str) -> str:
-    """Return the message for a step whose word is no op, in one line."""
+    """Return the one-line message for a step whose word is not an op."""
     shown = repr(word[:64])
     plain = re.sub(r"[\W_]", "", word.rsplit(".", 1)[-1].lower())[:64]
     if whole := _ADAPTIVE.fullmatch(plain):

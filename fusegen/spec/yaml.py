@@ -1,8 +1,8 @@
-"""The YAML of a spec: text -> plain data, with the line of every part.
+"""Reads the YAML of a spec: text -> plain data, with the line of every part.
 
-This is YAML without its traps: only true and false are booleans (no, off and yes are words), 1e-5
-is a number, 010 is no octal, a key may not be given twice, and there are no tags, anchors or
-aliases. Nothing but mappings, lists, text, numbers, booleans and null comes out.
+This is a safe subset of YAML. Only true and false are booleans (no, off and yes are words), 1e-5 is a number,
+010 is not octal, a key may not be given twice, and there are no tags, anchors or aliases. The result has only
+mappings, lists, text, numbers, booleans and null.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fusegen.base.errors import SpecError
 
 __all__ = ["Document", "Place", "read"]
 
-#: Where a part stands in the data: the keys and indices that lead to it.
+#: The place of a part in the data: the keys and indices that lead to it.
 Place = tuple[str | int, ...]
 
 _MAX_DEPTH = 16
@@ -32,13 +32,13 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Document:
-    """What a spec's text says.
+    """The data of a spec's text, with lines for messages.
 
     Args:
         data: the data.
         lines: the 1-based line of each part, by its place.
         file: where the text came from, if from a file.
-        empty: the places after whose ':' or '-' nothing stands.
+        empty: the places with nothing after their ':' or '-'.
     """
 
     data: Any
@@ -65,7 +65,7 @@ def read(text: str, file: Path | None = None) -> Document:
         file: where it came from, for messages.
 
     Raises:
-        SpecError: it is no YAML, is empty, or uses what specs do without.
+        SpecError: if it is not YAML, is empty, or uses features that specs do not have.
     """
     reader = _Reader(yaml.parse(text, Loader=yaml.SafeLoader), file)
     try:
@@ -153,7 +153,7 @@ class _Reader:
         return entries
 
     def _scalar(self, event: Any) -> Any:
-        """Return what an unquoted word means."""
+        """Return the value of an unquoted word."""
         text: str = event.value
         if text in _WORDS:
             return _WORDS[text]

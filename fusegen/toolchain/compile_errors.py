@@ -1,4 +1,4 @@
-"""Shows a compiler's errors with the generated lines that they speak of."""
+"""Shows a compiler's errors together with the generated lines."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _CONTEXT = 3
 
 
 class CompileError(UserError):
-    """A compiler refused a source. The message holds what it said and the lines around it."""
+    """A compiler refused a source. The message has the compiler's error and the lines around it."""
 
 
 class DamagedObjectError(CompileError):
-    """The linker was given a file that is not whole, as a killed machine or a full disk leaves it."""
+    """The linker got an incomplete file, for example after a power failure or on a full disk."""
 
 
 _DAMAGED = re.compile(

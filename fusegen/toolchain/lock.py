@@ -21,12 +21,12 @@ _POLL = 0.05  # s
 def build_lock(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
     """Hold the folder's build lock; while another process has it, say which.
 
-    Yields the lock's file descriptor. A child that inherits it (`pass_fds`) keeps the lock while it
-    lives, so that the compilers of a build that was killed are waited for, not raced.
-    The wait ends after FUSEGEN_LOCK_TIMEOUT seconds (600 by default).
+    Yields the lock's file descriptor. A child that inherits it (`pass_fds`) keeps the lock until it ends. So
+    a new build waits for the compilers of a killed one and does not race them. The wait ends after
+    FUSEGEN_LOCK_TIMEOUT seconds (600 by default).
 
     Raises:
-        UserError: where the wait ended without the lock, or the folder cannot be written.
+        UserError: if the wait ended without the lock, or the folder cannot be written.
     """
     patience = _patience()
     try:

@@ -1,4 +1,4 @@
-"""Runs ninja: what is to be made, by how many compilers at once, and what was made in how long."""
+"""Runs ninja with a number of compilers, and returns what it built in how many seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fusegen.toolchain.compile_errors import compile_error
 
 
 class Progress(Protocol):
-    """Where a build says how far it is."""
+    """Receives the progress of a build."""
 
     def say(self, text: str) -> None:
         """Show a line."""
@@ -27,7 +27,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Says nothing."""
+    """Ignores the progress."""
 
     def say(self, text: str) -> None:
         """Show nothing."""
@@ -46,7 +46,7 @@ class Ninja:
         jobs: compilers at once.
         verbose: show the commands.
         progress: where to say how far it is.
-        lock: the build lock, which ninja's compilers hold on to where this process is killed.
+        lock: the build lock, which ninja's compilers keep if this process is killed.
         variables: environment variables of the compilers.
     """
 
@@ -59,10 +59,10 @@ class Ninja:
     variables: Mapping[str, str]
 
     def run(self, targets: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
-        """Make what is not up to date; return what each package's compilers made, with seconds.
+        """Build what is out of date; return what was compiled for each package, with seconds.
 
         Raises:
-            CompileError: where a compiler refuses a source.
+            CompileError: if a compiler refuses a source.
         """
         command = [find_ninja(), "-C", str(self.out), "-f", str(self.file.relative_to(self.out))]
         command += ["-j", str(self.jobs), *(["-v"] if self.verbose else []), *targets]
@@ -86,7 +86,7 @@ class Ninja:
                 if status:
                     self.progress.step(int(status[1]), int(status[2]), status[3])
                 elif self.verbose:
-                    self.progress.say(line.rstrip())  # what a compiler warns of
+                    self.progress.say(line.rstrip())  # a compiler's warnings
         if process.returncode:
             raise compile_error("".join(output), self.out)
         made: dict[str, list[tuple[str, float]]] = {}
@@ -96,14 +96,14 @@ class Ninja:
 
 
 def _log_lines(log: Path) -> set[str]:
-    """Return the lines of ninja's log; each holds the time of what was made, so none comes twice."""
+    """Return the lines of ninja's log. Each line has a time, so all are different."""
     return set(log.read_text(errors="replace").splitlines()[1:]) if log.exists() else set()
 
 
 def _made(lines: set[str]) -> Iterator[tuple[str, str, float]]:
     """Yield package, file and seconds of each output in lines of ninja's log.
 
-    A killed build may leave half a line, which says nothing.
+    A killed build may leave half a line, which is ignored.
     """
     for line in sorted(lines):
         found = re.fullmatch(r"(\d+)\t(\d+)\t\d+\t([^\t]+)\t[0-9a-f]+", line)
@@ -113,7 +113,7 @@ def _made(lines: set[str]) -> Iterator[tuple[str, str, float]]:
 
 
 def find_ninja() -> str:
-    """Return ninja's program, that of this environment where it has one."""
+    """Return ninja's program, preferably that of this Python environment."""
     beside = Path(sys.executable).parent / "ninja"
     found = str(beside) if beside.exists() else shutil.which("ninja")
     if found is None:

@@ -1,7 +1,8 @@
-"""A hash of all that a source is compiled from, as its command names it to ninja.
+"""A hash of a source and its headers, which its ninja command contains.
 
-ninja goes by times alone. A copied, unpacked or installed file may be older than what was compiled from the
-file that it replaces; a command that changes with the content is run again nevertheless.
+ninja compares only file times. A copied, unpacked or installed file may be older than the object compiled
+from the file that it replaces. But ninja also runs a command again if the command has changed, as it does
+with the hash.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class SourceHashes:
         self._read: dict[Path, tuple[bytes, tuple[Path, ...]]] = {}
 
     def of(self, source: Path) -> str:
-        """Return a hash of a source and of what it includes; one of nothing where it is not there."""
+        """Return a hash of a source and of what it includes; the hash of nothing if the source is missing."""
         total = hashlib.sha256()
         seen: set[Path] = set()
         waiting = [source]

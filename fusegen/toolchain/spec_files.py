@@ -1,4 +1,4 @@
-"""Which spec files a user means by files, folders and names."""
+"""Finds the spec files for files, folders and names on the command line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SUFFIXES = (".yaml", ".yml")
 
 
 def find_spec(name: str | Path) -> Path:
-    """Return the spec file that a path or a name means: NAME.yaml here, or in specs/.
+    """Return the spec file for a path or a name; a name means NAME.yaml here or in specs/.
 
     Raises:
-        UserError: where there is none, or one in both places.
+        UserError: if there is none, or one in both places.
     """
     path = Path(name)
     if path.is_file():
@@ -32,10 +32,10 @@ def find_spec(name: str | Path) -> Path:
 
 
 def expand(specs: Sequence[Path]) -> list[Path]:
-    """Return the spec files that files, names and folders of specs mean; without any, those of specs/.
+    """Return the spec files for files, names and folders; without any, those of specs/.
 
     Raises:
-        UserError: where one does not exist, a folder holds none, or two have the same name.
+        UserError: if one does not exist, a folder has none, or two have the same name.
     """
     if not specs and not Path("specs").is_dir():
         raise UserError(

@@ -1,4 +1,4 @@
-"""What the builder links into a library, and writes after it: who it is."""
+"""Writes the identity of a library: the part that is linked into it, and the stamp after it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fusegen.toolchain.compilers import is_native
 
 
 def write_stamp(out: Path, library: str, packages: Sequence[str]) -> Stamp:
-    """Write what the ninja file's `stamp` rules read, and return the stamp of the CPU's library.
+    """Write the files for the `stamp` rules in ninja's file, and return the stamp of the CPU's library.
 
     Args:
         out: the folder of the packages.
         library: the folder in it that gets the library.
-        packages: the packages whose operators the library holds; mostly `library` alone.
+        packages: the packages whose operators the library has; usually only `library`.
     """
     stamp = Stamp(
         device="cpu",
@@ -30,7 +30,7 @@ def write_stamp(out: Path, library: str, packages: Sequence[str]) -> Stamp:
         headers=headers_hash(paths.include()),
         packages={name: hashes(out / name) for name in packages},
     )
-    visible = '__attribute__((visibility("default")))'  # to whoever asks what was loaded
+    visible = '__attribute__((visibility("default")))'  # runtime/binaries.py looks for it
     named = "".join(
         f"extern {visible} const char fusegen_{name}_operators[];\n"
         f'const char fusegen_{name}_operators[] = "{stamp.namespace(name)}";\n'
@@ -43,7 +43,7 @@ def write_stamp(out: Path, library: str, packages: Sequence[str]) -> Stamp:
 
 
 def fits(library: Path, stamp: Stamp) -> bool:
-    """Return whether a library is whole and has this stamp."""
+    """Return whether a library is complete and has this stamp."""
     try:
         return read(library).describes(stamp)
     except (StampError, OSError):

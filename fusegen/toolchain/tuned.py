@@ -1,4 +1,4 @@
-"""What `fusegen tune` found for a spec: a file beside it, `NAME.tuned.json`, that `build` reads."""
+"""The results of `fusegen tune` for a spec: a file beside it, `NAME.tuned.json`, which `build` reads."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Parameters = Mapping[str, Mapping[str, int]]
 
 
 def path_of(spec: Path) -> Path:
-    """Return where what was found for a spec lies."""
+    """Return the path of a spec's results."""
     return spec.with_suffix(".tuned.json")
 
 
 def read(spec: Path) -> Parameters:
-    """Return the launch parameters found for a spec, by operator and name; nothing where none were.
+    """Return the launch parameters found for a spec, by operator and name; empty if there are none.
 
     Raises:
-        UserError: where the file is not what `fusegen tune` writes.
+        UserError: if `fusegen tune` did not write the file.
     """
     path = path_of(spec)
     if not path.exists():
@@ -38,7 +38,7 @@ def read(spec: Path) -> Parameters:
 
 
 def _sound(name: str, parameters: Mapping[str, int]) -> bool:
-    """Whether an operator and its parameters are ones that kernels have: they become code."""
+    """Whether kernels have this operator and these parameters, which become code."""
     from fusegen.spec.model import LAUNCH_PARAMETERS, OPERATORS
 
     return name in OPERATORS and all(
@@ -48,6 +48,6 @@ def _sound(name: str, parameters: Mapping[str, int]) -> bool:
 
 
 def write(spec: Path, parameters: Parameters, measured: Mapping[str, Any]) -> None:
-    """Write what was found for a spec, and on what."""
+    """Write a spec's results, and the machine they were measured on."""
     said = json.dumps({"measured": measured, "launch": parameters}, indent=1)
     write_if_different(path_of(spec), said + "\n")

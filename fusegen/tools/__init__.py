@@ -1,1 +1,1 @@
-"""Tools: what a person runs on built packages: `check`, `bench`, `tune` and the manual of the ops."""
+"""Tools for built packages: `check`, `bench`, `tune` and the manual of the ops."""

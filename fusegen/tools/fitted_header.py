@@ -1,4 +1,4 @@
-"""Writes templates/include/fusegen/fitted.h anew: `python -m fusegen.tools.fitted_header`."""
+"""Rewrites templates/include/fusegen/fitted.h: `python -m fusegen.tools.fitted_header`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`fusegen tune`: measures candidates of the launch parameters on the present GPU and keeps the best.
+"""`fusegen tune`: measures candidates for the launch parameters on the present GPU and saves the best.
 
-From the model's choice, each parameter is varied alone; those that gain are then taken together. Every
-candidate is a package of its own, built in a temporary folder, so that all are measured in one process,
+It starts from the model's choice, varies each parameter alone, and then combines those that are faster. Every
+candidate is a package of its own, built in a temporary folder. So all are measured in one process,
 interleaved.
 """
 
@@ -23,7 +23,7 @@ from fusegen.tools.bench.machine import describe
 from fusegen.tools.bench.timing import Prepare, clock, medians
 from fusegen.tools.check.random_operands import random_operands
 
-#: What is tried for each parameter.
+#: The values to try for each parameter.
 CANDIDATES = {
     "access": (16, 32),
     "rows_in_flight": (1, 2, 4),
@@ -34,7 +34,7 @@ CANDIDATES = {
     "elements": (8, 32),
     "threads": (256,),
 }
-#: A candidate counts as better by this much: less is noise.
+#: A candidate must be faster by this factor; less is noise.
 GAIN = 0.98
 
 Parameters = dict[str, int]
@@ -42,7 +42,7 @@ Parameters = dict[str, int]
 
 @dataclass(frozen=True)
 class Case:
-    """What candidates are measured on."""
+    """The shape, dtype and device to measure candidates on."""
 
     rows: int
     cols: int
@@ -56,7 +56,7 @@ def tune(spec: Path, case: Case, say: Callable[[str], None]) -> dict[str, Parame
     Args:
         spec: the spec file.
         case: the shape and dtype to measure on.
-        say: where to say how far it is.
+        say: receives the progress.
     """
     names = {p: {n for n, _, _ in launch} for p, launch in _constants(spec).items()}
     singles: list[Parameters] = [{}]

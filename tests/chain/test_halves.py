@@ -220,7 +220,7 @@ def test_a_call_that_does_not_fit_is_refused(
         ("chain:\n  - glu\n  - swiglu\n", "put it first, or directly after the source", 3),
         (
             "chain:\n  - glu: {dim: 0}\n",
-            "the halves of .* lie along the last dim: dim is -1 or 1",
+            "the halves of .* are along the last dim: dim is -1 or 1",
             2,
         ),
         ("dims: 3\nchain:\n  - glu: {dim: 3}\n", "dim 3 does not exist", 3),
@@ -306,7 +306,7 @@ def test_a_batch_norm_of_halves_of_the_batch(halved: Halved) -> None:
     torch.testing.assert_close(ours(x), torchs(F.glu(x, 0)))
     for got, wanted in zip(ours.buffers(), torchs.buffers(), strict=True):
         torch.testing.assert_close(got, wanted)
-    with pytest.raises(ValueError, match="more than one value a channel in training"):
+    with pytest.raises(ValueError, match="more than one value per channel in training"):
         ours(torch.randn(2, 3, 1, dtype=torch.float64))
 
 

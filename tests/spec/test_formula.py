@@ -86,7 +86,7 @@ def test_reads(text: str, expected: Any) -> None:
         ("x * sum(2)", "reduces a constant", 5),
         ("where(x, 1, 2)", "one comparison", 7),
         ("where(0 < x < 1, x, 0)", "one comparison", 7),
-        ("x > 0", "only first in where", 1),
+        ("x > 0", "a comparison goes first in where", 1),
         ("where(where(x > 0, 1, x) < 2, x, 0)", "cannot contain where", 7),
         ("x == 0", "a comparison is < <= >", 3),
         ("where(x != 0, x, 1)", "a comparison is < <= >", 9),

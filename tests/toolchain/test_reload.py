@@ -1,4 +1,4 @@
-"""A package that is built anew in a process: `load` gives the new chain, and the old module goes on."""
+"""A package that is rebuilt in a process: `load` gives the new chain, the old module keeps the old one."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_a_build_while_a_package_is_imported(
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "ImportError: reloaded: " in done.stderr
-    assert "__init__.py was written anew meanwhile; import it again" in done.stderr
+    assert "__init__.py was rewritten while it was imported; import it again" in done.stderr
 
 
 def test_compiled_functions_follow(built: tuple[Path, dict[str, ModuleType]]) -> None:
@@ -275,5 +275,5 @@ def test_a_package_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", ["reloaded.yaml", "generated/reloaded", "", "../reloaded"])
 def test_what_is_no_name_is_named(name: str, tmp_path: Path) -> None:
     for out in (None, tmp_path):
-        with pytest.raises(ImportError, match=r"is no package's name: .* without .yaml"):
+        with pytest.raises(ImportError, match=r"is not a package's name: .* without .yaml"):
             fusegen.load(name, out)

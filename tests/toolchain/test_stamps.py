@@ -223,7 +223,7 @@ def test_a_package_of_an_older_fusegen_says_so(package: Path) -> None:
     source = package / "__init__.py"
     lines = source.read_text().splitlines(keepends=True)
     source.write_text("".join(line for line in lines if not line.startswith("made_by(")))
-    refused(package, "this is no package of fusegen")
+    refused(package, "this is not a package of fusegen")
 
 
 def test_a_library_of_cuda_is_looked_at_where_there_is_cuda(

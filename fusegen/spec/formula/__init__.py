@@ -1,4 +1,4 @@
-"""Formulas in a spec: text becomes an expression of atoms by a grammar. Nothing is ever evaluated.
+"""Formulas in a spec: a grammar turns text into an expression of atoms. Nothing is evaluated.
 
 In: a formula's text and the names it may use. Out: a sympy expression, or an error with its column.
 """

@@ -1,4 +1,4 @@
-"""What a formula in a spec may call: pointwise functions, and functions of a whole row."""
+"""The functions of formulas: pointwise functions, and functions of a whole row."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["Word", "functions"]
 def _of_rows(name: str, **attributes: Any) -> Callable[[sp.Expr], sp.Expr]:
     """Return an op as a function of a formula's part.
 
-    The value has a name of its own: sympy would take `1 / norm(x)` into the branches of the norm,
-    one of which is 1 / 0. So has what it is of: a maximum must be taken off what it is the maximum of, and
-    sympy would take a condition on it into the branches of a `where`.
+    The value gets a name (`let`). Otherwise sympy would move `1 / norm(x)` into the branches of the norm, one
+    of which is 1 / 0. The argument gets a name too. A maximum must be subtracted from exactly its own
+    argument, and sympy would move a condition on the argument into the branches of a `where`.
     """
     op = registry()[name]
 

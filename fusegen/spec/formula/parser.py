@@ -1,8 +1,8 @@
 """Formulas of a spec: text -> sympy, by a grammar of known functions, numbers and names.
 
-The text is read by `ast.parse` and its tree is walked over an allow-list; nothing is ever
-evaluated as Python. Constants are folded as they appear, so that an overflow, a division by zero
-or a complex number is reported where it stands, and no power can grow without bound.
+`ast.parse` reads the text, and an allow-list decides which nodes its tree may have. Nothing is evaluated as
+Python. Constants are folded as they appear. So an overflow, a division by zero or a complex number is
+reported at its place, and no power can grow without bound.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ __all__ = ["FormulaError", "number", "parse"]
 
 #: How deep operations may nest; a sum or a product of many terms is one level.
 MAX_DEPTH = 50
-#: A function's longer argument, counted in parts, becomes a node: sympy asks a function's argument
-#: whether it is real, and the answer takes time exponential in the depth of products of sums.
+#: An argument of a function with more parts than this becomes a node. sympy asks whether an argument is real,
+#: and the answer takes time exponential in the depth of products of sums.
 MAX_ARGUMENT = 24
-#: A product of more factors that vary is made of shorter ones: the derivative of n factors has n products.
+#: A product of more variable factors is built from shorter products: the derivative of n factors has n
+#: products.
 MAX_FACTORS = 8
 
 _COMPARISONS: dict[type[ast.cmpop], Any] = {
@@ -61,14 +62,14 @@ _PLACES = sp.symbols("a:9", real=True)
 
 
 def parse(text: str, symbols: Mapping[str, sp.Expr]) -> sp.Expr:
-    """Return the expression that a formula states.
+    """Return the expression of a formula.
 
     Args:
         text: the formula, such as "x * tanh(softplus(x))".
-        symbols: what each name stands for; `pi` and `functions()` are known besides.
+        symbols: the symbol of each name; `pi` and `functions()` are also known.
 
     Raises:
-        FormulaError: the text is no formula, or a constant in it is infinite, complex or huge.
+        FormulaError: if the text is not a formula, or a constant in it is infinite, complex or huge.
     """
     tree, indent = read_tree(text)
     with mpmath.workdps(DIGITS):
@@ -111,7 +112,7 @@ class _Reader:
             case ast.Call():
                 result = self._call(node, depth + 1)
             case ast.Compare():
-                raise self._error(node, "a comparison stands only first in where(condition, a, b)")
+                raise self._error(node, "a comparison goes first in where(condition, a, b)")
             case ast.IfExp():
                 raise self._error(node, "a choice is written where(condition, value, other)")
             case _:
@@ -235,7 +236,7 @@ class _Reader:
         return relation(_named("compared", left, 1), _named("compared", right, 1), evaluate=False)
 
     def _constant(self, node: ast.expr, value: Any, exact: sp.Expr | None) -> sp.Expr:
-        """Return a constant, exact where it is rational, else as the nearest double."""
+        """Return a constant, exact if it is rational, else as the nearest double."""
         if isinstance(value, mpmath.mpc):
             raise self._error(node, "a constant that is no real number")
         if not abs(value) <= sys.float_info.max:
@@ -264,13 +265,13 @@ class _Reader:
 
 
 def _named(name: str, expr: sp.Expr, size: int) -> sp.Expr:
-    """Make an expression of more parts than `size` a node of its own, as reductions are anyway."""
+    """Make an expression with more parts than `size` a node of its own, like a reduction."""
     is_node = isinstance(expr, RowSum | RowMax) or value_of(expr) is not None
     return expr if is_node or len(list(parts(expr))) <= size else let(name, expr)
 
 
 def _grouped(product: sp.Expr) -> sp.Expr:
-    """Return a product of many factors as one of few, each a product of its own in turn."""
+    """Return a product of many factors as a product of few, each of which is a product too."""
     while product.is_Mul:
         longer = [f for f in product.args if not (f.is_Atom or isinstance(f, Let))]
         groups = longer if len(longer) > MAX_FACTORS else list(product.args)
@@ -286,7 +287,7 @@ def _grouped(product: sp.Expr) -> sp.Expr:
 def _spine(
     node: ast.expr, operators: tuple[type[ast.operator], ...]
 ) -> tuple[ast.expr, list[tuple[ast.operator, ast.expr]]]:
-    """Return the first operand of a chain of like operators, and what follows it."""
+    """Return the first operand of a chain of equal operators, and the rest."""
     rest: list[tuple[ast.operator, ast.expr]] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, operators):
         rest.append((node.op, node.right))

@@ -1,4 +1,4 @@
-"""The formulas of a chain, inline or an op's: what they are over, and whether they make sense."""
+"""The formulas of a chain, inline or of an op: the names in them, and whether they make sense."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ __all__ = ["check_op", "read_formula"]
 _X = sp.Symbol("x", real=True)
 
 
-#: What a formula's row functions reduce over, as a step's attribute.
+#: The attribute with the dims that a formula's row functions reduce over.
 Dims = Mapping[str, int | tuple[int, ...]]
 
 
 def read_formula(
     names: Names, place: Place, given: Any
 ) -> tuple[sp.Expr, str, Mapping[str, Ref], Dims]:
-    """Return an inline formula, its text, what its names are, in the order of first mention, and its dims.
+    """Return an inline formula, its text, its names in order of first mention, and its dims.
 
     Args:
         names: the spec's names.
-        place: where the step stands.
-        given: what stands after `expr:`: the formula, or a mapping that has it and a `dim`.
+        place: the step's place in the spec.
+        given: what follows `expr:`: the formula, or a mapping with it and a `dim`.
 
     Raises:
-        SpecError: it is no formula, or none that a chain can have as a step.
+        SpecError: if it is not a formula, or cannot be a step of a chain.
     """
     parts = given if isinstance(given, dict) else {"formula": given}
     if not isinstance(parts.get("formula"), str):
@@ -67,7 +67,10 @@ def read_formula(
         message = f"in the formula {excerpt!r}, column {error.column}: {reason}"
         raise names.document.error(place, message) from None
     used = [name for name in names_in(read_tree(text)[0]) if name in known]
-    for name in ("x", *used):  # torch's result would still have the shape of what cancels
+    for name in (
+        "x",
+        *used,
+    ):  # torch's result would still have the shape of the operand that cancels
         if symbols[name] not in expr.free_symbols:
             message = f"the formula {_short(text)!r} does not depend on {name}"
             left_out = "" if name == "x" else ": leave it out"
@@ -106,7 +109,7 @@ def check_op(names: Names, place: Place, op: Op, bound: Bound) -> None:
     """Refuse operands and attributes that make an op's formula meaningless, such as `div: 0`.
 
     Raises:
-        SpecError: the formula is infinite, or does not depend on the activation or an operand.
+        SpecError: if the formula is infinite, or does not depend on the activation or an operand.
     """
     operands: dict[str, Any] = {name: sp.Symbol(name, real=True) for name in op.operands}
     operands |= {name: _value(name, value) for name, value in bound.operands.items()}
@@ -127,7 +130,7 @@ def check_op(names: Names, place: Place, op: Op, bound: Bound) -> None:
 
 
 def _value(name: str, value: Any) -> Any:
-    """Return what stands for an operand or attribute in a formula."""
+    """Return the value of an operand or attribute in a formula."""
     if isinstance(value, Ref):
         return sp.Symbol(name, real=True)
     return number(value) if isinstance(value, float) else value
@@ -144,7 +147,7 @@ def _problem(expr: sp.Expr, kinds: Mapping[sp.Symbol, Kind]) -> str | None:
 
 
 def _kind(expr: sp.Basic, kinds: Mapping[sp.Symbol, Kind]) -> Kind:
-    """Return the axes an expression varies along; names without a kind are numbers."""
+    """Return the axes that an expression varies along; names without a kind are numbers."""
     if isinstance(expr, sp.Symbol):
         return kinds.get(expr, Kind.SCALAR)
     kind = Kind.SCALAR

@@ -1,4 +1,4 @@
-"""The syntax of formulas: text -> Python's syntax tree, or what is malformed and where."""
+"""The syntax of formulas: text -> Python's syntax tree, or an error with its column."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ __all__ = ["MADE_OF", "MAX_LENGTH", "FormulaError", "names_in", "read_tree"]
 
 #: The longest formula, in characters.
 MAX_LENGTH = 10_000
-#: The most calls, and products and quotients of what is no number, in a formula: their derivatives take time.
+#: The largest number of calls, products and quotients in a formula, numbers not counted. Derivatives of more
+#: would take too long.
 MAX_OPERATIONS = 256
-#: What a message says of anything else.
+#: The message for anything else.
 MADE_OF = "a formula is made of numbers, names, + - * / ** and calls"
 
 _HINTS = {
@@ -25,7 +26,7 @@ _HINTS = {
     "#": "a formula has no comments",
 }
 
-#: What does not belong in a formula, but for letters and digits of other alphabets, which names may have.
+#: Characters that do not belong in a formula. Names may have letters and digits of other alphabets.
 _FOREIGN = re.compile(r"[^\w\s.+\-*/(),<>=]|[^\x20-\x7e]|(?<![<>])=", re.ASCII)
 
 
@@ -33,7 +34,7 @@ class FormulaError(UserError):
     """A mistake in a formula.
 
     Args:
-        message: what is wrong and what would be right.
+        message: the mistake and how to correct it.
         column: the 1-based column of the mistake in the formula's text.
     """
 
@@ -44,7 +45,7 @@ class FormulaError(UserError):
 
 
 def _of_names(character: str) -> bool:
-    """Return whether a name can have a character, which Python takes for itself."""
+    """Return whether a name may contain a character, by Python's rules."""
     plain = unicodedata.normalize("NFKC", character) == character
     return plain and f"a{character}".isidentifier()
 
@@ -52,7 +53,7 @@ def _of_names(character: str) -> bool:
 def names_in(tree: ast.expr) -> tuple[str, ...]:
     """Return the names of values in a formula's syntax tree, each once, in the order of first mention.
 
-    A function's name is none: an operand may have it too.
+    Names of functions are left out: an operand may have the same name.
     """
     nodes = [*ast.walk(tree)]
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
@@ -64,7 +65,7 @@ def read_tree(text: str) -> tuple[ast.expr, int]:
     """Return the syntax tree of a formula, and how many columns its text is indented.
 
     Raises:
-        FormulaError: the text is too long, empty, malformed, or holds a foreign character.
+        FormulaError: if the text is too long, empty, malformed, or has a foreign character.
     """
     source = re.sub(r"[\t\r\n]", " ", text)
     if len(source) > MAX_LENGTH:

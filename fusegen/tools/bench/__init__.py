@@ -1,1 +1,1 @@
-"""Is it fast? The same chains by fusegen, by eager torch and by torch.compile, beside a plain copy."""
+"""Is it fast? Times the same chains by fusegen, eager torch and torch.compile, and a plain copy."""

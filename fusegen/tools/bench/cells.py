@@ -1,4 +1,4 @@
-"""What is measured: which chains, in which dtypes and shapes, in which directions."""
+"""The cells to measure: chains, dtypes, shapes and directions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ VOCABULARY = {
     "group_norm": _IMAGES,
 }
 VOCABULARY_DTYPES = ("float32", "bfloat16")
-#: What `--dtype` and `--direction` take.
+#: The values of `--dtype` and `--direction`.
 VALID_DTYPES = ("float64", "float32", "bfloat16", "float16", "tf32")
 VALID_DIRECTIONS = ("forward", "backward")
 SUITES = ("reference", "vocabulary")
@@ -73,7 +73,7 @@ class Group:
         rows: the rows of the activation.
         cols: its columns.
         in_features: a model's columns of x; None for tails.
-        trailing: the sizes of further dims; see `Cell`.
+        trailing: the sizes of the dims after the columns; see `Cell`.
     """
 
     kind: Kind
@@ -97,7 +97,8 @@ class Group:
         return f"{self.kind} {self.name} {self.dtype} {shape}"
 
     def directions(self, wanted: Sequence[str]) -> tuple[Direction, ...]:
-        """Return what is timed: of a model never the backward alone, since training runs both."""
+        """Return the directions to time. A model's backward is never timed alone, since training runs
+        both."""
         second: Direction = "backward" if self.kind == "tail" else "forward+backward"
         return (
             *(("forward",) if "forward" in wanted else ()),
@@ -119,15 +120,15 @@ def groups(
     tails: bool = True,
     models: bool = True,
 ) -> list[Group]:
-    """Return the groups of a run, the defaults of the device where nothing is given.
+    """Return the groups of a run; what is not given has the device's defaults.
 
     Args:
         device: "cuda" or "cpu".
         specs: spec files; with none, the reference specs in specs/.
-        dtypes: of tails and models; of a model also "tf32".
+        dtypes: of tails and models; for models also "tf32".
         shapes: rows and columns of tails, and further dims; models have their own.
-        tails: whether to measure chains after their matmul.
-        models: whether to measure whole models, those that `MODELS` has a size for.
+        tails: whether to measure chains without their matmul.
+        models: whether to measure whole models: those with a size in `MODELS`.
     """
     folder = Path("specs")
     found = []
@@ -146,7 +147,7 @@ def groups(
 
 
 def vocabulary(device: str, dtypes: Sequence[str] = (), names: Sequence[str] = ()) -> list[Group]:
-    """Return the groups of the suite "vocabulary": ops by themselves, each in shapes of its own.
+    """Return the groups of the suite "vocabulary": single ops, each at its own shapes.
 
     Args:
         device: "cuda" or "cpu".
@@ -154,7 +155,7 @@ def vocabulary(device: str, dtypes: Sequence[str] = (), names: Sequence[str] = (
         names: of the specs; with none, all.
 
     Raises:
-        UserError: where a name is not one of them.
+        UserError: if a name is not one of them.
     """
     chosen = one_of("--suite vocabulary:", names, list(VOCABULARY)) or list(VOCABULARY)
     folder = Path("benchmarks/specs")
@@ -199,7 +200,7 @@ def one_of(option: str, words: Sequence[str], valid: Sequence[str]) -> list[str]
     """Return the words, each of which must be valid for an option.
 
     Raises:
-        UserError: where one is not.
+        UserError: if one is not.
     """
     for word in words:
         if word not in valid:

@@ -13,7 +13,7 @@ from fusegen.base.errors import UserError
 from fusegen.tools.bench.record import Cell, Record
 from fusegen.tools.bench.summary import multiple, short
 
-#: The variants from the least to the most important, each with what it is called and how it looks.
+#: The variants from the least to the most important, each with its label and look.
 _MARKS: dict[str, tuple[str, dict[str, Any]]] = {
     "eager": ("eager", {"marker": "^", "facecolors": "none", "edgecolors": "#8a8f98", "s": 24}),
     "best compile": (
@@ -35,7 +35,7 @@ def draw(record: Record, path: Path) -> None:
     """Write the picture of a record's tails, as SVG or PNG by the path's ending.
 
     Raises:
-        UserError: where matplotlib is missing, the ending is another, or there is no tail.
+        UserError: if matplotlib is missing, the ending is different, or there is no tail.
     """
     try:
         import matplotlib

@@ -1,4 +1,4 @@
-"""What `fusegen bench` does, once its options are read."""
+"""Runs `fusegen bench` with its parsed options."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wanted(
     output: Path | None,
     resume: bool,
 ) -> measure.Run:
-    """Return the run that the options ask for.
+    """Return the run for the options.
 
     Args:
         groups: what is measured.
@@ -43,10 +43,10 @@ def wanted(
         modes: how many modes of torch.compile are measured, the default one first.
         rounds: how often each variant is timed, or None.
         output: the record's file, or None.
-        resume: go on with the record that is there.
+        resume: go on with the existing record.
 
     Raises:
-        UserError: where nothing is to be measured.
+        UserError: if there is nothing to measure.
     """
     if not groups:
         raise UserError("nothing to measure: no group is left by the specs, dtypes and --shard")
@@ -55,7 +55,7 @@ def wanted(
 
 
 def perform(run: measure.Run, console: Console, *, warm: bool) -> Record | None:
-    """Measure, or with `warm` only compile; say on `console` how far it is.
+    """Measure, or with `warm` only compile; report the progress on `console`.
 
     Raises:
         UserError: see `measure.run`.
@@ -71,7 +71,7 @@ def perform(run: measure.Run, console: Console, *, warm: bool) -> Record | None:
 
 
 def show(record: Record, console: Console, picture: Path | None, readme: Path | None) -> None:
-    """Print a record's tables; draw its picture and write its place in a README, where asked.
+    """Print a record's tables; if asked, draw its chart and update a README.
 
     Raises:
         UserError: see `chart.draw` and `markdown.update`.

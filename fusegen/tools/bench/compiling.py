@@ -1,4 +1,4 @@
-"""torch.compile as it is compared with: static shapes, whole graphs, and no silent way back to eager."""
+"""torch.compile for the comparison: static shapes, whole graphs, and no silent fallback to eager."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LIMIT = 1_000  # recompilations; each group starts from none
 
 
 def set_up(*, one_thread: bool = False) -> None:
-    """Set what compilation needs: its cache on disk, and limits that are never met.
+    """Configure compilation: its cache on disk, and limits that are never reached.
 
     Args:
-        one_thread: compile in this process alone, where several run at once.
+        one_thread: compile only in this process, if several processes run at once.
     """
     from torch._dynamo import config as dynamo
     from torch._inductor import config as inductor
@@ -43,7 +43,7 @@ def compiled(function: Callable[..., Any], mode: str | None) -> Callable[..., An
 def without_refused(
     calls: Mapping[str, Prepare], title: str, say: Callable[[str], None]
 ) -> dict[str, Prepare]:
-    """Return the calls but those that torch.compile cannot compile, which are said.
+    """Return the calls without those that torch.compile cannot compile; report these.
 
     Its C++ for bfloat16 declares a name twice where two biases get gradients (torch 2.11, CPU).
     """
@@ -61,13 +61,13 @@ def without_refused(
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error that says more than its kind."""
+    """Return the first line of an error that says more than its type."""
     lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
     return lines[0] if lines else str(error).partition("\n")[0]
 
 
 def forget() -> None:
-    """Drop what was compiled in this process, and the memory it held; the cache on disk stays."""
+    """Drop what was compiled in this process, and free its memory; the cache on disk stays."""
     torch._dynamo.reset()
     gc.collect()
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""What a run is measured on: the chip, the driver, the versions, the command, the commit."""
+"""Describes the machine of a run: chip, driver, versions, command and commit."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ import torch
 from fusegen.base.errors import UserError
 from fusegen.toolchain import compilers
 
-#: The folders whose changes make a commit another.
+#: Folders in which an uncommitted change marks the commit with a +.
 _CODE = ("fusegen", "templates", "specs", "generated")
 
 
 def describe(device: str) -> dict[str, str | None]:
-    """Return what this machine is, as a record has it; None for what it does not have.
+    """Return the record's description of this machine; None for what it does not have.
 
     Raises:
-        UserError: where the device is not there.
+        UserError: if the device does not exist.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device here")
@@ -48,7 +48,7 @@ def describe(device: str) -> dict[str, str | None]:
 
 
 def _said(command: list[str]) -> str | None:
-    """Return the first line that a command prints, or None where it fails."""
+    """Return the first line that a command prints, or None if it fails."""
     if shutil.which(command[0]) is None:
         return None
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -84,9 +84,9 @@ def _nvcc() -> str | None:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout that fusegen runs from, with a + where its code was changed.
+    """Return the commit of the checkout that fusegen runs from, with a + if its code has uncommitted changes.
 
-    FUSEGEN_COMMIT says it of files that were copied without their history.
+    For files that were copied without their history, FUSEGEN_COMMIT gives the commit.
     """
     if said := os.environ.get("FUSEGEN_COMMIT"):
         return said

@@ -1,4 +1,4 @@
-"""A record in the README: a compact table between two comments, which is never edited by hand."""
+"""A record in the README: a compact table between two comments. It is never edited by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def update(path: Path, record: Record) -> bool:
     """Put a record's tables between the markers of a file; return whether that changed it.
 
     Raises:
-        UserError: where the file has no markers for the record's device.
+        UserError: if the file has no markers for the record's device.
     """
     text = path.read_text()
     opening, closing = markers(record)
@@ -30,12 +30,12 @@ def update(path: Path, record: Record) -> bool:
 
 
 def markers(record: Record) -> tuple[str, str]:
-    """Return the comments that stand before and after a record's tables."""
+    """Return the comments before and after a record's tables."""
     return f"<!-- bench:{record.device} -->", f"<!-- /bench:{record.device} -->"
 
 
 def render(record: Record) -> str:
-    """Return a record's tables: for each spec and dtype the geometric means over its shapes."""
+    """Return a record's tables, with the geometric mean over the shapes for each spec and dtype."""
     tails = [cell for cell in record.cells if cell.kind == "tail"]
     models = [cell for cell in record.cells if cell.kind == "model"]
     blocks = [_machine(record)]

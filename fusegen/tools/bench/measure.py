@@ -1,4 +1,4 @@
-"""A run: group after group, each written to the record as soon as it is measured."""
+"""A run: measures group after group, and writes each to the record at once."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from fusegen.tools.bench.subjects import Choice, Subject
 
 @dataclass(frozen=True)
 class Run:
-    """What a run does.
+    """The settings of a run.
 
     Args:
         groups: what is measured.
         choice: on which device, with which variants.
         directions: "forward", "backward" or both.
-        rounds: how often each variant is timed, or None for as often as it needs.
+        rounds: how often each variant is timed, or None for the default.
         output: the record's file, or None.
-        resume: go on with the record that is there.
+        resume: go on with the existing record.
     """
 
     groups: Sequence[Group]
@@ -38,11 +38,11 @@ class Run:
 
 
 def run(wanted: Run, say: Callable[[str], None]) -> Record:
-    """Measure; return the record, with the cells that it had before.
+    """Measure; return the record, including the cells that it had before.
 
     Raises:
-        UserError: where a spec or the device is wrong, a package is not built, or the record to go
-            on with is another machine's.
+        UserError: if a spec or the device is wrong, a package is not built, or the record to go on with is
+            from another machine.
     """
     here = machine.describe(wanted.choice.device)
     record = Record(here)
@@ -63,7 +63,7 @@ def run(wanted: Run, say: Callable[[str], None]) -> Record:
 
 
 def warm(wanted: Run, say: Callable[[str], None]) -> None:
-    """Compile everything that a run would, without timing, so that the run finds it in the cache.
+    """Compile everything that a run would, without timing, so the run finds it in the cache.
 
     Raises:
         UserError: as `run`.
@@ -101,7 +101,7 @@ def _cells(
 
 @contextlib.contextmanager
 def _precision(group: Group) -> Iterator[None]:
-    """Let matmuls run as the group's dtype says."""
+    """Set the precision of matmuls for the group's dtype."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if group.dtype == "tf32" else "highest")
     try:
@@ -154,7 +154,7 @@ def _measured(
 
 
 def limit_ms(moved: int, tensor_bytes: int, copy_ms: float) -> float:
-    """Return what moving some bytes takes at the rate of a copy, which moves a tensor twice."""
+    """Return the time to move some bytes at the rate of a copy, which moves a tensor twice."""
     return copy_ms * moved / (2 * tensor_bytes)
 
 

@@ -1,4 +1,4 @@
-"""A chain as one writes it by hand in torch: a list of calls, which torch.compile can trace whole."""
+"""A chain as one would write it by hand in torch: a list of calls that torch.compile can trace whole."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _COMPARE: dict[str, Callable[..., Any]] = {
 
 
 def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
-    """Return the chain after its matmul as a function of x and the operands, as in training.
+    """Return the chain without its matmul, in training, as a function of x and the operands.
 
     Args:
         chain: the chain.
@@ -56,7 +56,9 @@ def tail(chain: Chain, numbers: Mapping[str, float]) -> Callable[..., Tensor]:
         for columns, calls in segments:
             bound, dims = whole, x.dim()
             for label, call in calls:
-                if x.dim() < dims:  # the columns are gone, also from what holds one value a row
+                if (
+                    x.dim() < dims
+                ):  # the columns are dropped, also from tensors with one value per row
                     rows = {n: t.squeeze(columns) for n, t in bound.items() if t.dim() == dims}
                     bound, dims = bound | rows, x.dim()
                 x = call(x, bound)
@@ -146,7 +148,7 @@ def _step(step: Step, numbers: Mapping[str, float], columns: tuple[int, ...]) ->
 
 
 def _operand(step: Step, name: str, numbers: Mapping[str, float]) -> str | float | None:
-    """Return what fills an operand's place: the name of a tensor, a number, or nothing."""
+    """Return the value of an operand: the name of a tensor, a number, or None."""
     value = step.operand(name)
     if isinstance(value, Ref):
         return numbers[value.name] if value.is_argument else value.name
@@ -158,11 +160,11 @@ def _value(taken: str | float | None, operands: Mapping[str, Tensor]) -> Given:
 
 
 def _part(expr: sp.Basic, numbers: Mapping[str, float], columns: tuple[int, ...] = (-1,)) -> Part:
-    """Return a formula's part as a function; what is known beforehand is worked out here."""
+    """Return a part of a formula as a function; constant parts are evaluated here."""
     names = {str(symbol) for symbol in expr.free_symbols}
     if expr.func.__name__ == "Special":
         return lambda _: expr.value
-    of_shape = expr.has(atoms.COLS, atoms.COLUMN)  # whatever numbers are called
+    of_shape = expr.has(atoms.COLS, atoms.COLUMN)  # whatever the numbers' names
     if not names or (names <= set(numbers) and not of_shape):
         value = _number(expr, {name: numbers[name] for name in names})
         return lambda _: value

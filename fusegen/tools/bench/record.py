@@ -1,4 +1,4 @@
-"""The record of a run: a machine and its cells, in a JSON file that a killed run leaves whole."""
+"""The record of a run: a machine and its cells, in a JSON file that stays complete if the run is killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fusegen.base.files import write_if_different
 Kind = Literal["tail", "model"]
 Direction = Literal["forward", "backward", "forward+backward"]
 
-#: What must be the same where a run goes on with another's record.
+#: What must be the same if a run goes on with the record of another run.
 _SAME = ("device", "chip", "torch", "triton")
 #: What may differ then; the record lists every value.
 _LISTED = ("driver", "cuda", "python", "nvcc", "cxx", "threads", "command", "date", "commit")
@@ -25,7 +25,7 @@ class Cell:
     """One measured direction of one chain in one dtype and shape; times are medians in milliseconds.
 
     Args:
-        kind: "tail" (a chain after its matmul) or "model" (the whole module).
+        kind: "tail" (a chain without its matmul) or "model" (the whole module).
         spec: the spec's name.
         dtype: of the tensors; "tf32" is float32 with matmuls in tf32.
         rows: the rows of the activation.
@@ -34,14 +34,14 @@ class Cell:
         direction: what is timed.
         tensor_bytes: the bytes of one activation.
         fusegen_ms: the generated package.
-        eager_ms: the same by torch's own functions.
-        compile_ms: those through torch.compile; None where skipped.
+        eager_ms: torch's own functions.
+        compile_ms: the same functions under torch.compile; None if skipped.
         compile_max_autotune_ms: the same with mode="max-autotune-no-cudagraphs".
         copy_ms: a copy of one activation into another.
-        limit_ms: what the tail's bytes take at the copy's rate, or a model's linear alone.
-        linear_ms: a model's linear alone; None for tails.
-        trailing: the sizes of further dims, where the activation has more than two; `rows` and `cols` are
-            then those of the first two.
+        limit_ms: the time for the tail's bytes at the copy's rate, or for only the linear of a model.
+        linear_ms: only the linear of a model; None for tails.
+        trailing: the sizes of further dims, if the activation has more than two; `rows` and `cols` are then the
+            first two.
     """
 
     kind: Kind
@@ -63,7 +63,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells the cells of a record apart."""
+        """The key that identifies the cell in a record."""
         return cell_key(
             self.kind,
             self.spec,
@@ -73,7 +73,8 @@ class Cell:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the cell as the file has it: `in_features` and `linear_ms` of models, `trailing` if any."""
+        """Return the cell for the file: `in_features` and `linear_ms` only for models, `trailing` only if
+        any."""
         skipped = ("in_features", "linear_ms") if self.kind == "tail" else ()
         return {k: v for k, v in asdict(self).items() if k not in skipped and v != ()}
 
@@ -87,7 +88,7 @@ def cell_key(
 
 @dataclass
 class Record:
-    """What a run measured, and on what."""
+    """The measurements of a run, and its machine."""
 
     machine: dict[str, str | None]
     cells: list[Cell] = field(default_factory=list)
@@ -98,11 +99,11 @@ class Record:
         return self.machine.get("device") or ("cuda" if self.machine.get("driver") else "cpu")
 
     def has(self, key: tuple[object, ...]) -> bool:
-        """Return whether a cell is there."""
+        """Return whether the record has a cell."""
         return any(cell.key == key for cell in self.cells)
 
     def write(self, path: Path) -> None:
-        """Write the record, atomically: the file is the old one or the new one, never a part."""
+        """Write the record atomically: the file is always the complete old or new one."""
         cells = [json.dumps(cell.to_json()) for cell in self.cells]  # a line each: diffs stay short
         machine = json.dumps(self.machine, indent=1)
         text = f'{{"machine": {machine},\n"cells": [\n' + ",\n".join(cells) + "\n]}\n"
@@ -113,7 +114,7 @@ def read(path: Path) -> Record:
     """Return the record in a file.
 
     Raises:
-        UserError: where there is none.
+        UserError: if there is none.
     """
     try:
         found = json.loads(path.read_text())
@@ -125,10 +126,10 @@ def read(path: Path) -> Record:
 
 
 def resumed(path: Path, machine: Mapping[str, str | None]) -> Record:
-    """Return the record in a file, to go on with on `machine`.
+    """Return the record in a file, to go on with it on `machine`.
 
     Raises:
-        UserError: where it was measured on something else.
+        UserError: if it was measured on another machine.
     """
     if not path.exists():
         return Record(dict(machine))
@@ -147,7 +148,7 @@ def resumed(path: Path, machine: Mapping[str, str | None]) -> Record:
 
 
 def rounded(value: float) -> float:
-    """Return a time to five significant digits, which is more than a median is good for."""
+    """Return a time rounded to five significant digits, which is more than a median deserves."""
     return float(f"{value:.5g}")
 
 

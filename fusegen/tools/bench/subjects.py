@@ -1,4 +1,4 @@
-"""What is timed of a group: the calls of every variant, on random data of the group's dtype and shape."""
+"""The calls to time for a group: every variant, on random data of the group's dtype and shape."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Function = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Choice:
-    """What a run measures.
+    """The device and variants of a run.
 
     Args:
         device: "cuda" or "cpu".
@@ -44,10 +44,10 @@ class Set:
 
     Args:
         given: x and the operands.
-        moving: what gradients are taken of: x, and the operands or parameters that have them.
+        moving: the tensors with gradients: x, and operands or parameters.
         cotangent: the gradient of the result.
-        out: where the copy goes.
-        linear: what gradients are taken of where a model's linear is alone.
+        out: the target of the copy.
+        linear: the tensors with gradients if only the linear of a model is timed.
     """
 
     given: tuple[Tensor, ...]
@@ -57,7 +57,7 @@ class Set:
     linear: tuple[Tensor, ...] = ()
 
     def bytes_moved(self, direction: str) -> int:
-        """Return the bytes that a tail must move: each tensor that is read or written, once."""
+        """Return the bytes that a tail must move: each tensor that it reads or writes, once."""
         read = sum(t.nbytes for t in self.given)
         if direction == "forward":
             return read + self.cotangent.nbytes
@@ -65,7 +65,7 @@ class Set:
 
 
 class Subject:
-    """A group's functions by variant, and the sets of tensors that they are called with in turn."""
+    """A group's functions by variant, and the sets of tensors that they use in turn."""
 
     def __init__(self, functions: Mapping[str, Function], sets: list[Set]) -> None:
         self._functions, self._sets = functions, itertools.cycle(sets)
@@ -73,11 +73,11 @@ class Subject:
         self.example = sets[0]
 
     def calls(self, direction: str, *, compiled_alone: bool = False) -> dict[str, Prepare]:
-        """Return what makes each variant's calls ready, the copy's among them.
+        """Return, for each variant and the copy, a function that prepares its calls.
 
         Args:
             direction: see `Cell`.
-            compiled_alone: leave out what torch.compile has no part in.
+            compiled_alone: keep only the variants under torch.compile.
         """
         preparations = {
             "forward": self._forward,
@@ -128,12 +128,12 @@ def subject(group: Group, choice: Choice, *, compiled_alone: bool = False) -> Su
     Args:
         group: the group.
         choice: what the run measures.
-        compiled_alone: only what torch.compile has a part in will be called, so that a tail's package
-            need not be built.
+        compiled_alone: only variants under torch.compile will be called, so a tail's package need not be
+            built.
 
     Raises:
-        SpecError: where its spec is wrong.
-        ImportError: where its package is not built.
+        SpecError: if its spec is wrong.
+        ImportError: if its package is not built.
     """
     chain = pipeline.derive(group.spec)
     needed = group.kind == "model" or not compiled_alone
@@ -183,7 +183,9 @@ def _tail(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
 
 def _model(group: Group, choice: Choice, chain: Chain, package: Any) -> Subject:
     assert group.in_features is not None and chain.source is not None
-    with torch.device(choice.device):  # drawn where it is used: a big weight takes the CPU a minute
+    with torch.device(
+        choice.device
+    ):  # drawn on the device: a large weight would take the CPU a minute
         fused: nn.Module = package.Module(in_features=group.in_features, out_features=group.cols)
     fused = fused.to(tensor_dtype(group))
     by_hand = plain.Model(chain, fused)

@@ -1,4 +1,4 @@
-"""What the times of a cell mean: multiples of its limit, speedups, targets, and means over cells."""
+"""Summaries of cells: multiples of the limit, speedups, missed targets, and means."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from fusegen.tools.bench.record import Cell
 
 
 def best_compile_ms(cell: Cell) -> float | None:
-    """Return the time of torch.compile in its better mode, or None where neither was measured."""
+    """Return the time of torch.compile in its faster mode, or None if neither was measured."""
     found = [ms for ms in (cell.compile_ms, cell.compile_max_autotune_ms) if ms is not None]
     return min(found, default=None)
 
 
-#: The variants, by what tables call them.
+#: The variants, by their name in tables.
 VARIANTS: dict[str, Callable[[Cell], float | None]] = {
     "fusegen": lambda cell: cell.fusegen_ms,
     "eager": lambda cell: cell.eager_ms,
@@ -23,23 +23,23 @@ VARIANTS: dict[str, Callable[[Cell], float | None]] = {
     "max-autotune": lambda cell: cell.compile_max_autotune_ms,
     "best compile": best_compile_ms,
 }
-#: How many times its limit a tail may take, where its tensors are far larger than the caches.
+#: The target for a tail as a multiple of its limit, for tensors far larger than the caches.
 TARGETS = {"forward": 1.08, "backward": 1.12}
 LARGE_BYTES = 128_000_000
-#: How many times the fastest other variant fusegen may take: the noise of two equal kernels.
+#: The target as a multiple of the fastest other variant: the noise between two equal kernels.
 NOISE = 1.03
 
 _SHORT = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 def multiple(cell: Cell, variant: str) -> float | None:
-    """Return how many times its limit a variant takes."""
+    """Return a variant's time as a multiple of the cell's limit."""
     taken = VARIANTS[variant](cell)
     return None if taken is None else taken / cell.limit_ms
 
 
 def speedup(cell: Cell, over: str) -> float | None:
-    """Return how many times as long as fusegen another variant takes."""
+    """Return another variant's time as a multiple of fusegen's."""
     taken = VARIANTS[over](cell)
     return None if taken is None else taken / cell.fusegen_ms
 
@@ -66,7 +66,7 @@ def short(dtype: str) -> str:
 
 
 def geometric_mean(values: Iterable[float | None]) -> float | None:
-    """Return the geometric mean of the values that there are, or None where there is none."""
+    """Return the geometric mean of the values that are not None, or None if there are none."""
     found = [value for value in values if value is not None]
     if not found:
         return None
@@ -74,12 +74,12 @@ def geometric_mean(values: Iterable[float | None]) -> float | None:
 
 
 def mean_multiple(cells: Iterable[Cell], variant: str) -> float | None:
-    """Return the geometric mean of how many times its limit a variant takes."""
+    """Return the geometric mean of a variant's multiples of the limit."""
     return geometric_mean(multiple(cell, variant) for cell in cells)
 
 
 def parts(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Return the cells that a mean is taken over, by title: tails and models, by direction."""
+    """Return the cells of each mean, by title: tails and models, by direction."""
     found: dict[str, list[Cell]] = {}
     directions = list(dict.fromkeys(cell.direction for cell in cells))
     for kind in ("tail", "model"):

@@ -1,4 +1,4 @@
-"""A record on a terminal: a row a cell, and the means at the end."""
+"""A record on a terminal: one row per cell, and the means at the end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def means_table(record: Record) -> Table:
 
 
 def shape(cell: Cell) -> str:
-    """Return a cell's shape: rows, of a model the columns of x, columns, further dims."""
+    """Return a cell's shape: rows, for a model the columns of x, columns, further dims."""
     between = () if cell.in_features is None else (cell.in_features,)
     return "x".join(map(str, (cell.rows, *between, cell.cols, *cell.trailing)))
 

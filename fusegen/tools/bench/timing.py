@@ -1,4 +1,4 @@
-"""How it is timed: every variant in turn, on data that comes from memory; the median of the rounds."""
+"""Timing: every variant in turn, on data that is not in a cache; the median of the rounds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 import torch
 
-#: Makes a call ready, outside of what is timed, and returns it.
+#: Prepares a call, which is not timed, and returns it.
 Prepare = Callable[[], Callable[[], object]]
 
 #: Calls of a variant that are not timed: the first compiles, the other warms up.
 WARM_CALLS = 2
-#: Rounds where the shortest variant takes at least `SHORT_MS`; else as many as the clock says.
+#: The number of rounds if the shortest variant takes at least `SHORT_MS`; else the clock decides.
 ROUNDS = 21
 SHORT_MS = 0.1
 
@@ -29,17 +29,17 @@ class Clock(Protocol):
     """Times one call.
 
     Attributes:
-        short_rounds: how many rounds make a median of short calls that stays from run to run.
+        short_rounds: the rounds that short calls need for a median that is stable from run to run.
     """
 
     short_rounds: int
 
     def __call__(self, call: Callable[[], object]) -> float | None:
-        """Return the milliseconds of a call, or None where the time is not the call's alone."""
+        """Return the milliseconds of a call, or None if the time includes something else."""
 
 
 class HostClock:
-    """Times a call on the CPU. What it returns is freed after the time is taken."""
+    """Times a call on the CPU. Its result is freed after the clock stops."""
 
     short_rounds = 401
 
@@ -53,11 +53,11 @@ class HostClock:
 
 
 class CudaClock:
-    """Times what a call does on the GPU, not the host that queues it.
+    """Times the GPU's work for a call, without the host that queues it.
 
-    The GPU is held back while the host queues the call, and writes a buffer over its L2 cache first. If it
-    was done with that before the host was, the time is not counted and the next call is held longer; while
-    the host is in time, calls are held a little less each.
+    The GPU waits while the host queues the call, and first overwrites its L2 cache. If the GPU is done before
+    the host, the time is not counted, and the wait before the next call doubles. While the host is in time,
+    the wait becomes a little shorter with each call.
     """
 
     short_rounds = 41
@@ -69,7 +69,7 @@ class CudaClock:
         self._cycles = self._least
 
     def __call__(self, call: Callable[[], object]) -> float | None:
-        """Return the milliseconds of a call, or None where the host was late."""
+        """Return the milliseconds of a call, or None if the host was late."""
         new: Any = functools.partial(torch.cuda.Event, enable_timing=True)
         begin, end = new(), new()
         self._hold(self._cycles)
@@ -97,13 +97,13 @@ def medians(
 ) -> dict[str, float]:
     """Return the median milliseconds of each variant.
 
-    Each round has an order of its own: a call finds more of torch in the caches after one like it (10 of
-    60 µs of a small backward).
+    Each round has a random order: a call after a similar one finds more of torch in the caches (10 of 60 µs
+    of a small backward).
 
     Args:
-        variants: what makes a call of each ready.
+        variants: a function for each variant that prepares its call.
         clock: times a call.
-        rounds: how often each is timed; by default as often as its shortest needs.
+        rounds: how often each is timed; the default depends on the shortest.
     """
     shortest = float("inf")
     for prepare in variants.values():
@@ -115,7 +115,8 @@ def medians(
     turn, shuffle = list(variants), random.Random(0).shuffle
     for _ in range(count):
         shuffle(turn)
-        # All are made ready before the first is timed: what one has touched, the others push from the cache.
+        # All calls are prepared before the first is timed, so that the others evict the data of each from the
+        # cache.
         calls = {label: variants[label]() for label in turn}
         for label in turn:
             times[label].append(_timed(calls.pop(label), variants[label], clock))
@@ -132,10 +133,10 @@ def _timed(call: Callable[[], object], prepare: Prepare, clock: Clock) -> float:
 
 
 def sets_beyond_caches(device: str, set_bytes: int) -> int:
-    """Return how many sets of operands to use in turn, so that no call finds its own in a cache.
+    """Return how many sets of operands to use in turn, so that no call finds its set in a cache.
 
-    A GPU's cache is flushed, so one set will do. Tiny tensors stay cached all the same: of them
-    one measures the call, not the memory.
+    A GPU's cache is flushed, so one set is enough. Tiny tensors stay in the CPU's cache anyway: their times
+    are those of the call, not of memory.
     """
     if device == "cuda":
         return 1
@@ -143,7 +144,7 @@ def sets_beyond_caches(device: str, set_bytes: int) -> int:
 
 
 def _cache_bytes() -> int:
-    """Return the size of the CPU's last cache, 64 MiB where it cannot be read."""
+    """Return the size of the CPU's last-level cache, or 64 MiB if it cannot be read."""
     sizes = []
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = path.read_text().strip()

@@ -1,5 +1,6 @@
-"""Check: is a built package right? Each element beside float64 truth, in units of what it can be.
+"""Check: is a built package right? Compares each element with a float64 reference, in units of its rounding
+error.
 
-The truth is the same chain by torch's own functions (`reference.py`), and by its own programs
+The reference is the same chain by torch's own functions (`reference.py`), and by its own programs
 (`reference_chain.py`).
 """

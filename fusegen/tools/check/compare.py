@@ -1,4 +1,4 @@
-"""A built package beside the truth: one call's value and gradients, each held against what it can be."""
+"""Compares a built package's value and gradients in one call with the reference, element by element."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fusegen.tools.check.reference import run_chain
 from fusegen.tools.check.reference_chain import run_programs
 from fusegen.tools.check.rounding import EXACT, Rounding
 
-#: How far a result may be from float64 truth, in units of its condition (`condition.py`). In 16 bits half a
-#: unit is the rounding of the result. In float32 functions err by up to 4 ulp (`elementary.h`), where a unit
-#: has half a one for each. In float64 torch's functions, of which the truth is made, are no more exact than
-#: the kernels', and vectors have half as many lanes: a sum of 2048 terms, many equal, errs by up to 30 ulp.
+#: The largest allowed error, in units of `condition.py`. In 16 bits half a unit is the rounding of the
+#: result. In float32, functions have errors of up to 4 ulp (`elementary.h`), of which a unit includes half an
+#: ulp each. In float64 the reference, torch's functions, is no more exact than the kernels. Vectors also have
+#: half as many lanes: a sum of 2048 terms, many of them equal, is off by up to 30 ulp.
 BOUND = {torch.float64: 16.0, torch.float32: 2.0, torch.bfloat16: 1.0, torch.float16: 1.0}
 
 
@@ -32,7 +32,7 @@ class Case:
         x: the activation [..., cols].
         operands: the chain's operands, by name.
         options: the keyword arguments of `apply`.
-        seed: the seed, for chains that draw.
+        seed: the seed, for chains that draw random numbers.
     """
 
     x: Tensor
@@ -58,7 +58,7 @@ def make_case(
         for a in derived.spec.arguments
         if a.name in derived.attributes
     }
-    for groups in derived.groups:  # two or more of two channels or more, if that can be
+    for groups in derived.groups:  # two or more values of two or more channels, if possible
         channels = derived.layout.half(shape)[1]
         options[groups] = next((n for n in range(2, channels) if channels % n == 0), 1)
     if derived.moded:
@@ -76,7 +76,7 @@ def gradients(
     value = function(*leaves)
     generator = torch.Generator().manual_seed(seed)
     cotangent = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
-    # The same cotangent in every dtype: of bfloat16's digits and, near 0, of float16's subnormal numbers.
+    # The same cotangent in every dtype: it has bfloat16's digits, and near 0 float16's subnormal numbers.
     rounded = cotangent.bfloat16().half().to(value.dtype)
     found = torch.autograd.grad(value, leaves, rounded, materialize_grads=True)
     return [value.detach(), *found]
@@ -84,7 +84,8 @@ def gradients(
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Have torch use one thread: on a busy machine each of many short operations waits for the others."""
+    """Make torch use one thread: on a busy machine each of many short operations would wait for other
+    threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -99,13 +100,13 @@ def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 @dataclass(frozen=True)
 class Error:
-    """How far a result is from float64 truth, and how far it may be, in units of its condition.
+    """The error of a result, and the largest allowed error, in units of `condition.py`.
 
     Args:
         name: the result.
-        worst: its element that is furthest off.
-        bound: how many units that may be.
-        given: what was given at the same place: the name of a tensor of the result's shape and its element.
+        worst: its element with the largest error.
+        bound: the largest allowed error.
+        given: the input at the same place: the name of a tensor of the result's shape, and its element.
     """
 
     name: str
@@ -115,12 +116,12 @@ class Error:
 
     @property
     def units(self) -> float:
-        """How many units the worst element is off."""
+        """The error of the worst element, in units."""
         return self.worst.units
 
     @property
     def within(self) -> bool:
-        """Whether the result is as exact as it must be."""
+        """Whether the error is within the bound."""
         return self.units <= self.bound
 
     def __str__(self) -> str:
@@ -132,12 +133,12 @@ class Error:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One call of a chain in one dtype: what is right, how far it may be off, and how far it is.
+    """One call of a chain in one dtype: the reference, the possible rounding error, and the actual error.
 
     Args:
         chain: the chain.
         case: the call.
-        dtype: the dtype; the truth starts from the tensors as it rounds them.
+        dtype: the dtype; the reference starts from tensors rounded to it.
     """
 
     chain: Chain
@@ -146,24 +147,24 @@ class Comparison:
 
     @property
     def moving(self) -> list[str]:
-        """The tensors that have a gradient, in the order of the results."""
+        """The tensors with a gradient, in the order of the results."""
         return ["x", *(o.name for o in self.chain.operands if o.differentiable)]
 
     @property
     def names(self) -> list[str]:
-        """The results: the output, and the gradients."""
+        """The names of the results: the output and the gradients."""
         return ["output", *(f"grad_{name}" for name in self.moving)]
 
     @property
     def given(self) -> dict[str, Tensor]:
-        """The tensors as the dtype rounds them."""
+        """The tensors, rounded to the dtype."""
         tensors = {"x": self.case.x, **self.case.operands}
         return {name: _cast(tensor, self.dtype) for name, tensor in tensors.items()}
 
     def results(
         self, function: Callable[[Tensor, dict[str, Tensor]], Tensor], dtype: torch.dtype
     ) -> list[Tensor]:
-        """Return a function's value and gradients, from the rounded tensors in a dtype."""
+        """Return a function's value and gradients for the rounded tensors, in a dtype."""
         start = {name: _cast(tensor, dtype) for name, tensor in self.given.items()}
         moving = self.moving
 
@@ -195,8 +196,8 @@ class Comparison:
     def truth(self) -> list[Tensor]:
         """Return the results of torch's own functions in float64.
 
-        For float64 they are no truth where they are finite: torch's derivative of tanh, 1 - tanh(x)^2,
-        cancels. There the results are those of the chain's own programs.
+        For float64 torch's finite results are not exact enough: its derivative of tanh, 1 - tanh(x)^2,
+        cancels. They are replaced by those of the chain's own programs.
         """
 
         def run(x: Tensor, operands: dict[str, Tensor]) -> Tensor:
@@ -218,7 +219,7 @@ class Comparison:
         ]
 
     def spread(self, runs: int = RUNS) -> list[Tensor]:
-        """Return the standard deviation of each result under rounding, from so many runs (`condition.py`)."""
+        """Return the standard deviation of each result under rounding, from `runs` runs (`condition.py`)."""
         return spreads(self.programs, self.dtype, seed=self.case.seed, runs=runs)
 
     def error(self, name: str, got: Tensor, truth: Tensor, spread: Tensor) -> Error:
@@ -241,9 +242,9 @@ class Comparison:
 
 
 def compare(package: Any, derived: Chain, case: Case, dtype: torch.dtype) -> list[Error]:
-    """Return the errors of a package's output and gradients against float64 truth.
+    """Return the errors of a package's output and gradients against the float64 reference.
 
-    The output is computed once more without gradients, which another operator does.
+    The output is also computed without gradients, by a separate operator.
 
     Args:
         package: the built package.

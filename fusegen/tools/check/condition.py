@@ -1,21 +1,21 @@
-"""How exact a result can be, and how many such units it is off: the measure of every comparison with float64.
+"""The unit of every comparison with float64: how exact a result can be.
 
 A unit of an element is
 
     eps |truth| + 4 spread + least
 
-with eps the spacing of the dtype's numbers at 1, and least what underflows. The first term is an ulp of
-the result itself. `spread` is what the rounding of all operations before it leaves in the result: the
-standard deviation over a few runs of the chain's own programs in float64, with a random error in each
-operation (`rounding.py`). A sum of errors that are no larger than these hardly ever exceeds four deviations.
-Eight runs tell the deviation to within a factor of two for most elements, not for one in a thousand: what is
-beyond its bound by them is held against 64 (`compare.py`).
+`eps` is the spacing of the dtype's numbers at 1, and `least` the size of what may underflow. The first term
+is an ulp of the result itself. `spread` is the rounding error from all earlier operations: the standard
+deviation over a few runs of the chain's own programs in float64, with a random error in each operation
+(`rounding.py`). A sum of such errors hardly ever exceeds four deviations. Eight runs give the deviation
+within a factor of two for most elements, but not for one in a thousand. So an element beyond its bound is
+measured again with 64 runs (`compare.py`).
 
-So an element is held against the magnitudes that were added to make it, each as far as it reaches the result.
-Where nothing cancels, as in functions, products and a softmax, the spread is of the order of an ulp of the
-element, however small it is beside its neighbours. Where something cancels, as in x - mean(x), it is eps
-times the size of what was subtracted. An error that cannot reach the result, as that of the maximum in a
-softmax, counts for nothing.
+So an element's error is compared with the magnitudes that were added to compute it, weighted by their
+influence on the result. If nothing cancels, as in functions, products and a softmax, the spread is about an
+ulp of the element, however small the element is. If something cancels, as in x - mean(x), the spread is eps
+times the size of what was subtracted. An error that does not reach the result, such as that of the maximum in
+a softmax, does not count.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from fusegen.tools.check.rounding import EXACT, RandomRounding, Rounding
 
 __all__ = ["MORE_RUNS", "RUNS", "Worst", "spreads", "units", "worst"]
 
-#: How many runs with errors a spread is estimated from, and from how many where that decides.
+#: The number of runs with errors for a first estimate of the spread, and for one that decides.
 RUNS, MORE_RUNS = 8, 64
-#: What is computed in float32 for a 16-bit result takes functions with errors up to this (precision.h).
+#: Functions in float32 have errors up to this if the result has 16 bits (precision.h).
 _BRIEF = 2.0**-11
-#: Errors smaller than this would be lost among those of float64 itself, so they are drawn larger, and the
-#: spread, which is proportional to them, is scaled back.
+#: Smaller errors would be lost among those of float64 itself. So they are drawn larger, and the spread, which
+#: is proportional to them, is scaled back.
 _LEAST = 2.0**-32
 
 
 def least(dtype: torch.dtype) -> float:
-    """Return what a result may lose to underflow: functions of float32 may be 0 below its normal numbers."""
+    """Return what a result may lose by underflow: float32 functions may be 0 below its normal numbers."""
     info = torch.finfo(dtype)
     computed = torch.finfo(torch.promote_types(dtype, torch.float32))
     return max(info.tiny * info.eps, computed.tiny)
@@ -57,10 +57,10 @@ def spreads(
     """Return the standard deviation of each result under the rounding of a dtype's kernels.
 
     Args:
-        run: evaluates the programs in float64, with what becomes of each operation's value.
+        run: evaluates the programs in float64, with a rounding of each operation's value.
         dtype: the dtype of the tensors; 16-bit types are computed in float32.
         seed: the seed of the errors.
-        runs: how many evaluations with errors it is estimated from.
+        runs: the number of evaluations with errors for the estimate.
     """
     info = torch.finfo(torch.promote_types(dtype, torch.float32))
     brief = torch.finfo(dtype).bits == 16
@@ -80,7 +80,7 @@ def spreads(
 
 @dataclass(frozen=True)
 class Worst:
-    """The element of a result that is furthest from the truth, in its units."""
+    """The element of a result with the largest error in units."""
 
     units: float
     index: tuple[int, ...]
@@ -89,7 +89,7 @@ class Worst:
 
 
 def units(got: Tensor, truth: Tensor, spread: Tensor) -> Tensor:
-    """Return how many units each element is off; infinitely many where NaN or infinity is not the truth's.
+    """Return the error of each element in units; infinite if a NaN or infinity differs from the reference's.
 
     Args:
         got: a result in any dtype.
@@ -97,7 +97,7 @@ def units(got: Tensor, truth: Tensor, spread: Tensor) -> Tensor:
         spread: its standard deviation (`spreads`).
     """
     info = torch.finfo(got.dtype)
-    rounded = truth.to(got.dtype).double()  # what overflows the dtype is infinite in it
+    rounded = truth.to(got.dtype).double()  # a value that overflows the dtype is infinite in it
     found = got.double()
     same = (found == rounded) | (found.isnan() & rounded.isnan())
     size = info.eps * truth.abs() + 4 * spread + least(got.dtype)
@@ -107,7 +107,7 @@ def units(got: Tensor, truth: Tensor, spread: Tensor) -> Tensor:
 
 
 def worst(got: Tensor, truth: Tensor, spread: Tensor) -> Worst:
-    """Return the element that is furthest off; of nothing, one without an index that is not off at all."""
+    """Return the element with the largest error; for an empty result, one without index and error."""
     off = units(got, truth, spread)
     if not off.numel():
         return Worst(0.0, (), math.nan, math.nan)

@@ -1,4 +1,4 @@
-"""The kernels' random numbers, drawn once more in Python."""
+"""The kernels' random numbers, computed in Python."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 
-# A comparison draws the same numbers twice, and they take as long as the rest.
+# A comparison draws the same numbers twice, which would take as long as the rest.
 @functools.lru_cache(maxsize=2)
 def uniform(seed: int, stream: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """Return the kernels' uniform numbers in [0, 1), float64, not to be changed: Philox4x32-7 in integer
-    arithmetic.
+    """Return the kernels' uniform numbers in [0, 1), as float64: Philox4x32-7 in integer arithmetic. The
+    tensor is cached; do not change it.
 
     Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the same as
     templates/include/fusegen/random.h.

@@ -13,7 +13,7 @@ from fusegen.chain import Chain
 def random_operands(chain: Chain, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     """Return random operands for `x`, by name, in the order of `apply`.
 
-    All are in [0.5, 1.5), as variances are positive; classes are columns.
+    All are in [0.5, 1.5), since variances are positive; classes are valid columns.
     """
     shapes = chain.operand_shapes(x.shape)
     found: dict[str, Tensor] = {}

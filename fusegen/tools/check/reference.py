@@ -1,7 +1,7 @@
 """A chain by torch's own functions, to compare with.
 
-Nothing here is used by generated code. Ops are run by their torch reference, formulas by walking the
-expression, in whatever dtype the tensors have: float64 gives the truth.
+Generated code uses nothing of this. Ops run as their torch function, and formulas by walking the expression,
+in the dtype of the tensors. float64 gives the reference.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def run_chain(
         operands: the tensors of `apply`, by name.
         attributes: the numbers of `apply`, by name.
         training: the mode.
-        seed: the seed of the draws.
-        handed: what becomes of a tensor that one segment hands on to the next.
+        seed: the seed of the random numbers.
+        handed: a function of each tensor that one segment passes to the next.
     """
     stream = 0
     named = {} if spec.steps[0].op and spec.steps[0].op.source else {INPUT: x}
@@ -53,7 +53,7 @@ def run_chain(
         given = {**operands, **named}
         dims, columns = x.dim(), span.layout.columns
         for step in span.steps:
-            if x.dim() < dims:  # the columns are gone, also from what holds one value a row
+            if x.dim() < dims:  # the columns are dropped, also from tensors with one value per row
                 given = {n: t.squeeze(columns) if t.dim() == dims else t for n, t in given.items()}
                 dims, columns = x.dim(), ()
             if step.op is not None and step.op.eval_mode == "identity":
@@ -83,7 +83,7 @@ def _run_step(
     *,
     training: bool,
 ) -> Tensor:
-    """Return the value of a step that draws nothing."""
+    """Return the value of a step without random numbers."""
     if step.op is None:
         assert step.formula is not None
         given = {"x": x, **operands, **_numbers(attributes, x)}
@@ -131,13 +131,14 @@ def _run_formula(
 
 
 def one_a_row(held: Tensor, x: Tensor, columns: tuple[int, ...]) -> Tensor:
-    """Return what holds one number a row, in x's shape without its columns, so that it broadcasts with x."""
+    """Return a tensor with one number per row, in x's shape without its columns, so that it broadcasts with
+    x."""
     sizes = dict(enumerate(x.shape, -x.dim()))
     return held.reshape([1 if dim in columns else size for dim, size in sizes.items()])
 
 
 def column_numbers(x: Tensor, columns: tuple[int, ...]) -> Tensor:
-    """Return the number of each column, so that it broadcasts with x."""
+    """Return the column numbers in a shape that broadcasts with x."""
     sizes = [x.shape[dim] for dim in columns]
     numbers = torch.arange(math.prod(sizes), device=x.device).to(x.dtype)
     return numbers.reshape(*sizes, *[1] * (-1 - columns[-1]))

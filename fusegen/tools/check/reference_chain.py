@@ -1,4 +1,5 @@
-"""A chain by its own programs, in float64 on activations of any dims: as the kernels do it, step by step."""
+"""A chain by its own programs, in float64 on activations of any dims: the computation of the kernels, step by
+step."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ def run_programs(
     seed: int = 0,
     rounding: Rounding = EXACT,
 ) -> Tensor:
-    """Return the chain's value, once differentiable: its gradient is the backward programs'.
+    """Return the chain's value, differentiable once: the backward programs compute its gradient.
 
     Args:
         chain: the chain.
@@ -37,8 +38,8 @@ def run_programs(
         operands: the tensors of `apply`, by name.
         numbers: the numbers of `apply`, by name, among them how many groups there are.
         training: the mode.
-        seed: the seed of the draws.
-        rounding: what becomes of each operation's value.
+        seed: the seed of the random numbers.
+        rounding: applied to each operation's value.
     """
     named: dict[str, Tensor] = {}
     for place, (segment, shape) in enumerate(
@@ -76,7 +77,7 @@ class _Segment(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Form:
-    """How a segment's tensors broadcast: as they are, or with the channels as [groups, channels of a group].
+    """How a segment's tensors broadcast: unchanged, or with the channels as [groups, channels of a group].
 
     Args:
         segment: the segment.
@@ -103,7 +104,7 @@ class _Form:
         return Axes(tuple(shape), self.segment.layout.columns)
 
     def unfolded(self, shape: torch.Size) -> torch.Size:
-        """Return a shape with the channels' dim, counted from the activation's front, as two."""
+        """Return a shape in which the channels' dim, counted from the activation's front, is two dims."""
         missing = len(self.segment.layout.half(self.shape)) - len(shape)
         place = CHANNEL_DIM - missing
         if place < 0:
@@ -113,7 +114,7 @@ class _Form:
         return torch.Size((*shape[:place], *parts, *shape[place + 1 :]))
 
     def spread(self, source: Input, tensor: Tensor) -> Tensor:
-        """Return a tensor that an input is, so that it broadcasts."""
+        """Return an input's tensor in a shape that broadcasts."""
         layout = self.segment.layout
         rank = len(self.shape)
         if source.integer:
@@ -140,8 +141,8 @@ class _Call:
         numbers: the numbers of the call.
         seed: the seed of the draws.
         rounding: what becomes of each operation's value.
-        later: whether another segment is before it, which its x and the gradient of that are handed to.
-        last: whether none is after it.
+        later: whether a segment comes before it, which passes it x and gets the gradient of x.
+        last: whether no segment comes after it.
     """
 
     segment: Segment
@@ -154,7 +155,7 @@ class _Call:
     last: bool
 
     def value(self, given: Mapping[str, Tensor]) -> list[Tensor]:
-        """Return the segment's value, and those that later segments use."""
+        """Return the segment's value, and the values that later segments use."""
         program = self.mode.programs[0]
         found = self._run(program, self._inputs(program, given))
         values = []
@@ -168,7 +169,7 @@ class _Call:
     def gradients(
         self, given: Mapping[str, Tensor], cotangents: tuple[Tensor, ...]
     ) -> dict[str, Tensor]:
-        """Return the gradient of each tensor of the segment that has one."""
+        """Return the gradients of the segment's tensors that have one."""
         program = self.mode.programs[1]
         along = {
             f"grad_{name}": self._along(out, cotangent)
@@ -193,11 +194,11 @@ class _Call:
         return gradients
 
     def _halved(self, tensor: Tensor) -> int:
-        """Return the dim of a tensor's halves; what holds one number a channel has that dim alone."""
+        """Return the dim of a tensor's halves; a tensor with one number per channel has only that dim."""
         return self.segment.layout.halved if tensor.dim() > 1 else -1
 
     def _along(self, out: Output, cotangent: Tensor) -> Tensor:
-        """Return the cotangent of an output, so that it broadcasts where that has lost dims."""
+        """Return the cotangent of an output, in a shape that broadcasts if the output has lost dims."""
         if out.kind == Kind.ROW:
             return cotangent.reshape(self.form.axes.of(Kind.ROW))
         return cotangent
@@ -206,7 +207,7 @@ class _Call:
         return run_program(program, inputs, self.seed, self.form.axes, self.rounding)
 
     def _inputs(self, program: Program, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a program's inputs, each so that it broadcasts."""
+        """Return a program's inputs in shapes that broadcast."""
         x = given["x"]
         found: dict[str, Tensor] = {}
         for source in program.inputs:

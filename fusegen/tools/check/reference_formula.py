@@ -15,7 +15,7 @@ from fusegen import atoms
 from fusegen.atoms import ATOMS, TORCH_REDUCTIONS
 from fusegen.atoms.values import constant
 
-#: What becomes of the value of each operation, given the expression that it is and its arguments' values.
+#: Changes the value of each operation, given its expression and its arguments' values.
 Rounding = Callable[[sp.Basic, Any, Sequence[Any]], Any]
 
 _COMPARE = {
@@ -36,9 +36,9 @@ def evaluate(
     Args:
         expr: over symbols whose names are in `values`.
         values: tensors that broadcast with one another.
-        draws: gives the uniform numbers of a stream.
+        draws: returns the uniform numbers of a stream.
         dims: the dims that make up a row.
-        rounding: what becomes of each operation's value; nothing, by default.
+        rounding: applied to each operation's value; by default the identity.
     """
     if expr.is_Symbol:
         return values[str(expr)]
@@ -104,5 +104,5 @@ def _dtype(values: Mapping[str, Tensor]) -> torch.dtype:
 
 
 def no_draws(stream: int) -> Tensor:
-    """Refuse a draw: a program's are inputs, and only steps that draw are given any."""
+    """Refuse to draw: a program's random numbers are inputs, and only steps that draw get any."""
     raise ValueError(f"stream {stream}: a program's draws are inputs")

@@ -1,4 +1,4 @@
-"""A program's outputs by torch's own functions, node by node: what derivatives are compared with."""
+"""A program's outputs by torch's own functions, node by node: the reference for derivatives."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Axes:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return torch.Size(self.of(Kind.ROW)).numel()
 
     @property
     def cols(self) -> int:
-        """How many columns there are."""
+        """The number of columns."""
         return torch.Size(self.of(Kind.COL)).numel()
 
     def dims(self, kind: Kind) -> tuple[int, ...]:
@@ -44,7 +44,7 @@ class Axes:
         return tuple(d for d in range(-len(self.shape), 0) if axis[d in self.columns] in kind)
 
     def of(self, kind: Kind) -> tuple[int, ...]:
-        """Return the shape of a value of a kind, with size 1 where it does not vary."""
+        """Return the shape of a value of a kind, with size 1 along axes that it does not vary along."""
         varies = self.dims(kind)
         return tuple(
             size if dim in varies else 1
@@ -65,15 +65,15 @@ def run_program(
     axes: Axes | None = None,
     rounding: Rounding = EXACT,
 ) -> dict[str, Tensor]:
-    """Return a program's outputs, by name; what is one a row keeps its dims, with size 1.
+    """Return a program's outputs, by name; values per row keep the columns' dims, with size 1.
 
     Args:
         program: any program.
         inputs: its inputs by name, in shapes that broadcast: for an activation of two dims full [rows, cols],
             col [cols], row [rows, 1], scalar [1].
-        seed: the seed of its draws.
-        axes: the activation's dims, by default those of x, with the last for the columns.
-        rounding: what becomes of each operation's value.
+        seed: the seed of its random numbers.
+        axes: the activation's dims, by default those of x, with the last as the columns.
+        rounding: applied to each operation's value.
     """
     axes = axes or Axes(tuple(inputs["x"].shape))
     like = next(t for t in inputs.values() if t.is_floating_point())
@@ -115,7 +115,7 @@ def _value(
 
 
 def _made(node: Input, like: Tensor, axes: Axes, seed: int) -> Tensor | float:
-    """Return an input that no tensor holds."""
+    """Return an input that is not a tensor of the call."""
     if node.source == "index":
         numbers = torch.arange(axes.cols)
         return numbers.reshape(axes.of(Kind.COL)).to(like)
@@ -131,7 +131,7 @@ def _sample(axes: Axes) -> int:
 
 
 def _taken(whole: Tensor, index: Tensor, axes: Axes) -> Tensor:
-    """Return each row's element in the column that its index names, the first where it is none."""
+    """Return each row's element at its index, or the first element if the index is not a column."""
     columns = [dim + whole.dim() for dim in axes.columns]
     last = list(range(whole.dim() - len(columns), whole.dim()))
     moved = whole.movedim(columns, last)
@@ -145,7 +145,7 @@ def _taken(whole: Tensor, index: Tensor, axes: Axes) -> Tensor:
 def _shaped(
     value: Tensor, out: Output, inputs: Mapping[str, Tensor], axes: Axes, rounding: Rounding
 ) -> Tensor:
-    """Return an output in its shape: that of the input which it is like, or that of its kind."""
+    """Return an output in its shape: that of the input that it is like, or that of its kind."""
     if out.outline == "scalar":
         return value.reshape(())
     if out.outline in ("row", "keepdim"):

@@ -1,12 +1,12 @@
-"""Rounding errors as random numbers: a program's operations, each with an error of the size that it may have.
+"""Rounding errors as random numbers: runs a program with a random error in each operation.
 
 To first order the error of a result is a sum over all operations: the operation's own error times the
 derivative of the result by it (Linnainmaa 1976, "Taylor expansion of the accumulated rounding error"; Higham
 2002, Accuracy and Stability of Numerical Algorithms, ch. 3). Evaluating the program in float64 with an error
 drawn at each operation gives one sample of that sum (Parker 1997, "Monte Carlo arithmetic"). No derivative is
-taken, and every correlation is kept: an error that two terms share, such as that of a maximum which is
-subtracted from both, cancels as it does in the kernels. Higham's running error, which adds up magnitudes on
-the way, takes such errors for independent: after a softmax of large numbers it is far too wide.
+needed, and correlations are kept: an error that two terms share, such as that of a maximum subtracted from
+both, cancels as in the kernels. Higham's running error adds magnitudes on the way and takes such errors for
+independent. After a softmax of large numbers it is far too wide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fusegen.atoms import ATOMS
 
 
 class Rounding:
-    """What becomes of the value of each operation: nothing, as it stands."""
+    """Changes the value of each operation; this base class returns it unchanged."""
 
     def operation(self, expr: sp.Basic, value: Any, args: Sequence[Any]) -> Any:
         """Return the value of an expression whose arguments have the values `args`."""
@@ -31,18 +31,18 @@ class Rounding:
         return value
 
     def sum(self, terms: Tensor, dims: Sequence[int]) -> Tensor:
-        """Return the sum over some dims, which it keeps with size 1; over none, the terms themselves."""
-        # torch 2.11 adds up everything where no dims are named.
+        """Return the sum over some dims, which stay with size 1; without dims, the terms themselves."""
+        # torch 2.11 sums over everything if dims is empty.
         return terms.sum(tuple(dims), keepdim=True) if dims else terms
 
     def stored(self, value: Tensor) -> Tensor:
-        """Return what is read of a value that one kernel stores for another."""
+        """Return a value after one kernel has stored it for another."""
         return value
 
 
 EXACT = Rounding()
 
-#: How many errors of stored values there are to choose from, and what spreads bits for the choice.
+#: The number of errors to choose from for stored values, and a factor that spreads bits for the choice.
 _STORED, _ODD = 2**16, 0x1E3779B97F4A7C15
 
 
@@ -55,12 +55,12 @@ def _scales(factors: Sequence[Any]) -> bool:
 class RandomRounding(Rounding):
     """Errors drawn from a normal distribution, whose deviation is half a unit of each operation's value.
 
-    Of a sum, the unit is relative to the magnitudes that are added: partial sums may be that large.
+    For a sum the unit is relative to the magnitudes that are added: partial sums may be that large.
 
     Args:
         unit: the unit of arithmetic, such as 2^-23 for float32, as a relative error.
-        function_unit: that of functions, such as exp.
-        stored_unit: that of a value that is stored.
+        function_unit: the unit of functions, such as exp.
+        stored_unit: the unit of stored values.
         least: below this a function may be 0.
         seed: the seed of the errors.
     """
@@ -74,11 +74,11 @@ class RandomRounding(Rounding):
         self.drawn: dict[tuple[float, torch.device], Tensor] = {}
 
     def operation(self, expr: sp.Basic, value: Any, args: Sequence[Any]) -> Any:
-        """Return a value with an error, in the function's own unit where it is one."""
+        """Return a value with an error; a function has its own unit."""
         if not isinstance(value, Tensor):
             return value if args else self._number(value)
         if expr.is_Add:
-            # Two terms take one rounding. But a number may be scaled first: x/3 + 1/2 for (2 x + 3)/6.
+            # Two terms have one rounding. But a term may be scaled first: x/3 + 1/2 for (2 x + 3)/6.
             if len(args) == 2 and all(isinstance(arg, Tensor) for arg in args):
                 return value * self._factors(value, self.unit)
             return self._near(value, sum(abs(arg) for arg in args))
@@ -88,20 +88,20 @@ class RandomRounding(Rounding):
         if expr.func in ATOMS and ATOMS[expr.func].exact:
             return value
         factors = self._factors(value, self.function_unit)
-        if expr.func is sp.exp:  # 1 at 0, so nothing is lost of a result near 1
+        if expr.func is sp.exp:  # 1 at 0, so a result near 1 loses nothing
             part = torch.as_tensor(args[0]).abs().div(self.function_unit).clamp_(max=1)
             factors = 1 + (factors - 1) * part
         below = (value.abs() < self.least) & (value != 0)
-        if below.any():  # as often 0 as what it is
+        if below.any():  # 0 as often as its value
             factors = torch.where(below & (factors < 1), 0.0, factors)
         return value * factors
 
     def sum(self, terms: Tensor, dims: Sequence[int]) -> Tensor:
         """Return the sum with an error relative to the magnitudes of its terms.
 
-        Each lane adds its terms one after another, so errors grow as the root of their number (Higham &
-        Mary 2019, "A new approach to probabilistic rounding error analysis"). They grow faster where many
-        terms are equal, as those of dropped elements are in a softmax: each is rounded the same way.
+        Each lane adds its terms one after another, so errors grow as the root of their number (Higham & Mary
+        2019, "A new approach to probabilistic rounding error analysis"). They grow faster if many terms are
+        equal, such as dropped elements in a softmax, because each is rounded the same way.
         """
         exact = super().sum(terms, dims)
         if terms.numel() == exact.numel():
@@ -110,9 +110,9 @@ class RandomRounding(Rounding):
         return self._near(exact, terms.abs().sum(tuple(dims), keepdim=True) * growth)
 
     def stored(self, value: Tensor) -> Tensor:
-        """Return a value with the error of what it is stored in, chosen by the bits of each element.
+        """Return a value with the error of its stored dtype, chosen by the bits of each element.
 
-        Equal elements, as those of a broadcast, are rounded the same way.
+        Equal elements, such as those of a broadcast, are rounded the same way.
         """
         if not self.stored_unit:
             return value
@@ -122,21 +122,22 @@ class RandomRounding(Rounding):
         return value * factors[place]
 
     def _number(self, value: float) -> float:
-        """Return a number as float32 may hold it: with an error, where that is not exact."""
+        """Return a number as float32 may store it: with an error if it is not exact."""
         if not math.isfinite(value) or float(torch.tensor(value, dtype=torch.float32)) == value:
             return value
         return value * float(self._factors(torch.tensor(value, dtype=torch.float64), self.unit))
 
     def _near(self, value: Tensor, size: Tensor) -> Tensor:
-        """Return a value with an error of half a unit of a size; infinities stay what they are."""
+        """Return a value with an error of half a unit of a size; infinities stay infinite."""
         error = (self._factors(value, self.unit) - 1) * size
         return value + torch.where(torch.isfinite(error), error, 0.0)
 
     def _factors(self, like: Tensor, unit: float) -> Tensor:
-        """Return factors in a tensor's shape, each off 1 by half a unit: a window of some drawn before."""
+        """Return factors in a tensor's shape, each half a unit away from 1: a window of numbers drawn
+        before."""
         count = like.numel()
         drawn = self.drawn.get((unit, like.device))
-        if drawn is None or len(drawn) < 2 * count + 64:  # windows that begin anywhere
+        if drawn is None or len(drawn) < 2 * count + 64:  # windows that start anywhere
             normal = torch.randn(2 * count + 4096, generator=self.generator, dtype=torch.float64)
             drawn = normal.mul_(unit / 2).add_(1).to(like.device)
             self.drawn[unit, like.device] = drawn

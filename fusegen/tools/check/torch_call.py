@@ -1,4 +1,4 @@
-"""An op as a call of torch's own function, for those who compare with it or time it."""
+"""An op as a call of torch's own function, for comparing and timing."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch import Tensor
 from fusegen.ops import Op
 from fusegen.program import Kind
 
-#: What fills an operand's place: a tensor, a number, or nothing.
+#: The value of an operand: a tensor, a number, or None.
 Given = Tensor | float | None
 #: A call with the attributes bound: x and the operands in the op's order.
 Call = Callable[[Tensor, Sequence[Given]], Tensor]
 
 
 def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call | None:
-    """Return the torch function that an op equals, or None where torch has none.
+    """Return the torch function that an op equals, or None if torch has none.
 
     Args:
         op: the op.
         attributes: its attributes, as values.
-        training: the mode, for functions that know one.
+        training: the mode, for functions with one.
     """
     if not op.torch or any(attributes[name] != op.attributes[name] for name in op.own):
         return None
@@ -54,7 +54,7 @@ def torch_call(op: Op, attributes: Mapping[str, Any], *, training: bool) -> Call
 
 
 def _by_name(op: Op, given: Sequence[Given]) -> dict[str, Given]:
-    """Return operands by name; torch takes one number a channel as [C] alone."""
+    """Return operands by name; torch takes one number per channel only as [C]."""
     return {
         name: value.flatten() if kind is Kind.CHANNEL and isinstance(value, Tensor) else value
         for (name, kind), value in zip(op.operands.items(), given, strict=True)
@@ -96,5 +96,5 @@ def _schema_parameters(function: Any) -> list[str]:
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(function).parameters
-    except ValueError:  # a builtin of torch has no signature, and none of them takes a shape
+    except ValueError:  # a builtin of torch has no signature, and no builtin takes a shape
         return {}

@@ -1,4 +1,4 @@
-"""Is a built package right? Gradcheck in float64, and every dtype against float64 truth."""
+"""Is a built package right? Gradcheck in float64, and every dtype against a float64 reference."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def gradcheck(
         case: the call, by default a random one.
 
     Raises:
-        RuntimeError: where a derivative is not that of finite differences.
+        RuntimeError: if a derivative differs from finite differences.
     """
     case = case or make_case(
         derived, derived.example_shape(3, 5), training=training, seed=1, device=device
@@ -98,8 +98,8 @@ def check(specs: Sequence[Path], out: Path) -> list[Verdict]:
     """Check the built packages of specs on every device that they are built for.
 
     Raises:
-        UserError: where a spec is wrong.
-        ImportError: where a package is not built.
+        UserError: if a spec is wrong.
+        ImportError: if a package is not built.
     """
     verdicts = []
     for path in specs:
@@ -121,7 +121,7 @@ def _check_mode(package: Any, derived: chain.Chain, training: bool, device: str)
     try:
         gradcheck(package, derived, training=training, device=device)
         verdicts.append(Verdict(name, device, f"gradcheck{mode}", "", "", True))
-    except RuntimeError as error:  # how torch says that a gradient is wrong
+    except RuntimeError as error:  # torch's error for a wrong gradient
         first = str(error).splitlines()[0]
         verdicts.append(Verdict(name, device, f"gradcheck{mode}", first, "", False))
     for dtype in BOUND:

@@ -1,1 +1,1 @@
-"""The manual of the vocabulary, docs/ops: every page and picture follows from the declarations."""
+"""The manual of the ops, docs/ops: generates every page and picture from the declarations."""

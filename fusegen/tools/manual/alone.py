@@ -1,4 +1,4 @@
-"""An op by itself: the program of a chain that holds nothing else, and its derivative."""
+"""The program of a chain with one op only, and its derivative."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["attributes_of", "backward_of", "program_of"]
 
 
 def attributes_of(op: Op, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an op's attributes: what is given, else the default, else the last dim for a dim.
+    """Return an op's attributes: the given value, else the default, else the last dim for a dim.
 
-    A number that has no default stays a symbol of its name.
+    A number without a default stays a symbol.
     """
     attributes = {name: given.get(name, default) for name, default in op.attributes.items()}
     for name, value in attributes.items():
@@ -35,8 +35,8 @@ def program_of(op: Op, given: Mapping[str, Any] | None = None) -> Program:
 
     Args:
         op: the op.
-        given: attributes, and numbers in operands' places; operands that no gradient runs through
-            and that may be left out are.
+        given: attributes, and numbers for operands. Optional operands without a gradient are
+            left out if they are not given.
     """
     given = given or {}
     builder = Builder()

@@ -1,4 +1,4 @@
-"""What the manual says of an op, family by family; all of it follows from the declaration."""
+"""The manual's text for each op, family by family, all of it taken from the declarations."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Entry:
 
     Args:
         op: the op.
-        facts: what is said of it, by heading, in Markdown.
-        programs: its program and the derivative, as text.
+        facts: the rows of its table, by heading, in Markdown.
+        programs: its program and the derivative of that, as text.
         caption: what its picture shows, or why there is none.
     """
 
@@ -81,9 +81,9 @@ def _facts(op: Op) -> dict[str, str]:
         "operands": ", ".join(_operand(op, name) for name in op.operands),
         "attributes": ", ".join(_attribute(op, name) for name in op.attributes),
         "reduces": _GROUP if op.groups else _OVER[op.over],
-        "in `Module`": f"`torch.{op.submodule.module}`" if op.submodule else "",
+        "submodule of `Module`": f"`torch.{op.submodule.module}`" if op.submodule else "",
         "in evaluation": "does nothing" if op.eval_mode == "identity" else "",
-        "not taken": "; ".join(f"`{name}` ({reason})" for name, reason in refused.items()),
+        "refused": "; ".join(f"`{name}` ({reason})" for name, reason in refused.items()),
     }
     return {heading: text for heading, text in facts.items() if text}
 
@@ -94,7 +94,7 @@ def _operand(op: Op, name: str) -> str:
     if name == op.classes:
         notes = [Kind.ROW.label, "int64"]
     if op.submodule and name in op.submodule.operands:
-        notes.append("held by `Module`")
+        notes.append("in the submodule")
     notes += ["no gradient"] if name in op.constant and name != op.classes else []
     notes += ["may be left out"] if name in op.optional else []
     notes += ["without it, the second half of x"] if name == op.halves else []

@@ -21,7 +21,7 @@ def render(*, pictures: bool = True) -> dict[str, str]:
         pictures: whether to draw, which needs matplotlib.
 
     Raises:
-        UserError: where matplotlib is missing.
+        UserError: if matplotlib is missing.
     """
     found = families()
     drawn = {e.op.name: draw(e.op) for f in found for e in f.entries} if pictures else {}
@@ -43,13 +43,13 @@ def render(*, pictures: bool = True) -> dict[str, str]:
 
 
 def write(folder: Path) -> tuple[int, int]:
-    """Write the manual, and remove the pages of what is no more; return how many files, and how many changed.
+    """Write the manual and remove stale pages; return how many files it has, and how many changed.
 
     Args:
-        folder: its folder, such as docs/ops, which holds nothing else.
+        folder: its folder, such as docs/ops, for nothing else.
 
     Raises:
-        UserError: where matplotlib is missing.
+        UserError: if matplotlib is missing.
     """
     files = render()
     changed = sum(write_if_different(folder / name, text) for name, text in files.items())

@@ -1,4 +1,4 @@
-"""Pictures of ops, as SVG: a function and its derivative, or what happens to a row.
+"""Pictures of ops, as SVG: a function and its derivative, or a row and its result.
 
 The same op gives the same bytes with the same matplotlib.
 """
@@ -20,7 +20,7 @@ from fusegen.tools.manual.alone import backward_of, program_of
 
 __all__ = ["caption", "draw"]
 
-#: What is drawn: attributes that have no default, and operands in whose place 0.75 says little.
+#: Values to draw with: of attributes without a default, and of operands for which 0.75 shows little.
 _EXAMPLES: dict[str, dict[str, float]] = {
     "clamp": {"min": -1.0, "max": 1.5},
     "hardtanh": {"min_val": -1.0, "max_val": 1.0},
@@ -34,7 +34,7 @@ _OTHER = 0.75
 _REACH, _POINTS, _HEIGHT = 4.0, 161, 4.0
 _COLUMNS, _COLUMN = 12, 8
 _VALUE, _SLOPE, _INPUT = "#0b6e4f", "#d9822b", "#8a8f98"
-#: What matplotlib would say about the file: when, by which version of itself.
+#: Metadata that matplotlib would write, such as the date and its version. They are left out.
 _METADATA = ("Creator", "Date", "Format", "Type")
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "fusegen",
@@ -55,10 +55,10 @@ _STYLE: dict[Any, Any] = {
 
 
 def draw(op: Op) -> str | None:
-    """Return an op's picture, or None where it has none; `caption` says what it shows, or why not.
+    """Return an op's picture, or None if it has none; `caption` says what it shows, or why there is none.
 
     Raises:
-        UserError: where matplotlib is missing.
+        UserError: if matplotlib is missing.
     """
     if _why_not(op):
         return None
@@ -67,7 +67,7 @@ def draw(op: Op) -> str | None:
 
 
 def caption(op: Op) -> str:
-    """Return what an op's picture shows, or why it has none."""
+    """Return what an op's picture shows, or why it has no picture."""
     if reason := _why_not(op):
         return f"No picture: {reason}."
     program = program_of(op, _given(op))
@@ -75,39 +75,39 @@ def caption(op: Op) -> str:
     shown = ", ".join(f"{name} = {value}" for name, value in given.items())
     where = f" ({shown})" if shown else ""
     if not _of_rows(program):
-        return f"Against {_varied(op)}{where}: the value, and its derivative."
+        return f"The value and its derivative, against {_varied(op)}{where}."
     if Kind.COL in program.outputs["y"].kind:
-        return f"A row x, what becomes of it, and the derivative of column {_COLUMN}{where}."
-    return f"A row x, and the derivative of its value to each column{where}."
+        return f"A row x, the result, and the derivative of its column {_COLUMN} by each column of x{where}."
+    return f"A row x, its result, and the derivative of the result by each column of x{where}."
 
 
 def _why_not(op: Op) -> str:
     if op.source:
-        return "torch computes the product, and the kernel adds the bias"
+        return "torch computes the product" + (", and the kernel adds the bias" * bool(op.operands))
     if op.eval_mode == "identity":
-        return "which values are dropped is drawn at random"
-    return "it is affine in x, by each column's own numbers" if op.trained else ""
+        return "the dropped values are random"
+    return "it only scales and shifts each column" if op.trained else ""
 
 
 def _given(op: Op) -> dict[str, Any]:
-    """Return the attributes to draw an op with: a loss of each element, or each row, not their mean."""
+    """Return the attributes to draw an op with. A loss is drawn per element or row, without its mean."""
     each = {"reduction": "none"} if "reduction" in op.attributes else {}
     return {**_EXAMPLES.get(op.name, {}), **each}
 
 
 def _varied(op: Op) -> str:
-    """Return the operand along which an op is drawn: a gate, or x."""
+    """Return the operand on the horizontal axis: the gate if there is one, else x."""
     return "gate" if "gate" in op.operands else "x"
 
 
 def _numbers(op: Op, program: Program) -> dict[str, float]:
-    """Return the values of what is not varied."""
+    """Return the values of the operands that are not on the horizontal axis."""
     fixed = [i.name for i in program.inputs if i.source == "tensor" and i.name != _varied(op)]
     return dict.fromkeys(fixed, 1.0 if _varied(op) == "gate" else _OTHER)
 
 
 def _of_rows(program: Program) -> bool:
-    """Whether an element's value depends on its row, or on its place there."""
+    """Whether an element's value depends on other elements of its row, or on its column number."""
     return any(
         isinstance(node, (Reduce, Take)) or (isinstance(node, Input) and node.source == "index")
         for node in program.nodes()
@@ -115,7 +115,7 @@ def _of_rows(program: Program) -> bool:
 
 
 def _gradient(program: Program, inputs: Mapping[str, Tensor], chosen: Tensor, name: str) -> Tensor:
-    """Return the gradient to an input, for a cotangent."""
+    """Return the gradient of an input for a given gradient of the result."""
     found = run_program(backward_of(program), {**inputs, "grad_y": chosen})
     return found.get(f"grad_{name}", torch.zeros_like(inputs[name])).clone()
 
@@ -146,7 +146,7 @@ def _draw_curve(axes: Any, op: Op, program: Program) -> None:
 
 
 def _broken(values: Tensor) -> Any:
-    """Return values to plot, with a gap where the function jumps, and where it leaves the picture."""
+    """Return values to plot, with a gap where the function jumps or leaves the picture."""
     shown = values.clone()
     shown[values.abs() > 3 * _HEIGHT] = float("nan")
     step = values.diff().abs()
@@ -193,7 +193,7 @@ def _figure(drawn: Callable[[Any, Op, Program], None], op: Op, program: Program)
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
     except ImportError:
-        raise UserError("the pictures need matplotlib; run `pip install fusegen[bench]`") from None
+        raise UserError("pictures need matplotlib; run `pip install fusegen[bench]`") from None
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # not the reader's own style
         matplotlib.rcParams.update(_STYLE)
