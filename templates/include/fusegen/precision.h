@@ -1,4 +1,4 @@
-// Which mathematics a storage type gets: what is exact enough for its result, and no more.
+// The Math class for each storage type: precise enough for its results, and no more.
 #pragma once
 
 #include "fusegen/dtype.h"
