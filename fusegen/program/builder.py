@@ -1,4 +1,4 @@
-"""Makes programs: names that are unique, values that are shared, expressions folded as they come."""
+"""Builds programs: gives unique names, shares equal values, and folds expressions as they arrive."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Builder:
     """Makes the values of one program: unique names, and the same node for the same expression.
 
     Args:
-        draws: the number of the first of its random inputs among the chain's draws.
+        draws: the chain's rng stream of its first random input.
     """
 
     def __init__(self, draws: int = 0) -> None:
         self.draws = draws
-        #: The value that each name was asked for: where it was known already it has another name.
+        #: The value returned for each requested name. If the value was known already, its own name differs.
         self.called: dict[str, Value] = {}
         self._by_symbol: dict[sp.Symbol, Value] = {}
         self._maps: dict[sp.Expr, Value] = {}
@@ -101,7 +101,7 @@ class Builder:
         return found[0], found[1]
 
     def extent(self, axis: Literal["rows", "cols", "sample"]) -> Input:
-        """Return the input that holds the number of rows, of columns, or of the rows of a sample."""
+        """Return the input that holds the number of rows, of columns, or of rows in a sample."""
         return self._known(axis, Kind.SCALAR, "extent")
 
     def index(self) -> Input:
@@ -128,7 +128,7 @@ class Builder:
         return made
 
     def broadcast(self, name: str, value: Value) -> Value:
-        """Return a value as one of each element."""
+        """Return a value broadcast to every element."""
         made = Map(self._unique(name), Kind.FULL, value.symbol, (value,), "for each element")
         return self._keep(made)
 
@@ -150,9 +150,9 @@ class Builder:
         return self._reductions[key]
 
     def take(self, value: Value, index: Input) -> Value:
-        """Return a row's element of `value` in the column that is the row's `index`.
+        """Return a row's element of `value`, in the column that the row's `index` names.
 
-        take(f(a, b), i) = f(take(a, i), take(b, i)), down to what is loaded.
+        take(f(a, b), i) = f(take(a, i), take(b, i)), down to the values that are loaded.
         """
         if Kind.COL not in value.kind:
             return value
@@ -193,7 +193,7 @@ class Builder:
         """
         counts = self.extents(over & ~kind & ~value.kind)
         value = self.map(name, sp.Mul(value.symbol, *(c.symbol for c in counts)))
-        if value.kind == Kind.COL and kind == Kind.ROW:  # each row adds up the same columns
+        if value.kind == Kind.COL and kind == Kind.ROW:  # each row sums the same columns
             value = self.broadcast(f"{name}_part", value)
         kept = value.kind & kind
         return value if kept == value.kind else self.reduce(name, "sum", value, kept)

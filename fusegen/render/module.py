@@ -1,4 +1,4 @@
-"""Chain -> what the template of `__init__.py` needs: signatures, submodules, parameters, calls."""
+"""Collects what the template of `__init__.py` needs: signatures, submodules, parameters, calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fusegen.render.module_segments import segment_contexts, tuple_text
 from fusegen.render.stepwise import stepwise_lines
 from fusegen.spec.model import INPUT, Argument, Operand, Ref, Spec, Step
 
-#: What every constructor of parameters takes, as torch's own modules do.
+#: The constructor arguments of modules with parameters, as in torch's own modules.
 _FACTORY = ("device=device", "dtype=dtype")
 _PYTHON_TYPES = {"int": "int", "float": "float", "shape": "Sequence[int]"}
 
@@ -87,7 +87,7 @@ def _literal(argument: Argument) -> str:
 
 
 def _trains_by_default(spec: Spec) -> bool:
-    """Whether `apply` trains unless told otherwise, as torch's own function does: dropout, not batch norm."""
+    """Whether `apply` trains by default, as torch's own function does: dropout does, batch norm does not."""
     return all(not (s.op and s.op.trained) for s in spec.steps)
 
 
@@ -174,12 +174,12 @@ def _parameter(operand: Operand) -> str:
 
 
 def _inputs(chain: Chain) -> tuple[str, ...]:
-    """Return what the source takes beside x."""
+    """Return the inputs that the source takes beside x."""
     return chain.source.op.inputs if chain.source is not None and chain.source.op else ()
 
 
 def _operands_given(chain: Chain) -> list[str]:
-    """Return the operands that a `Module` is called with; it knows x itself."""
+    """Return the operands with which a `Module` is called, beside x."""
     return [o.name for o in chain.operands if o.owner is None and o.name != INPUT]
 
 
@@ -208,6 +208,6 @@ def _held_attributes(chain: Chain) -> dict[str, str]:
 
 
 def _as_local(place: str) -> str:
-    """Return the text of a place in `forward`, which has each submodule in a local."""
+    """Return the text of a place in `forward`, which holds each submodule in a local variable."""
     owner, _, attribute = place.removeprefix("self.").partition(".")
     return f"{local(owner)}.{attribute}" if attribute else place

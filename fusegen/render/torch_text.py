@@ -1,4 +1,4 @@
-"""A formula as Python text that calls torch's own functions."""
+"""Writes a formula as Python text that calls torch's own functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sympy.core.relational import Relational
 
 from fusegen import atoms
 
-#: The text of functions of one value or two.
+#: The text of functions with one or two arguments.
 _FUNCTIONS: dict[Any, str] = {
     atoms.absolute: "torch.abs({0})",
     atoms.expm1: "torch.expm1({0})",
@@ -29,7 +29,7 @@ _FUNCTIONS: dict[Any, str] = {
     sp.log: "torch.log({0})",
     sp.sin: "torch.sin({0})",
 }
-#: Functions of a row, and of all elements.
+#: The text of reductions over a row, and over all elements.
 _REDUCTIONS: dict[Any, str] = {
     atoms.RowSum: "{0}.sum({1}, keepdim=True)",
     atoms.RowMax: "{0}.amax({1}, keepdim=True)",
@@ -44,7 +44,7 @@ _POWERS = {
 
 
 class TorchText:
-    """Writes expressions as Python text, parts with a name of their own as assignments before it.
+    """Writes expressions as Python text; named parts become assignments before it.
 
     Args:
         names: the text of each symbol.
@@ -60,7 +60,7 @@ class TorchText:
         self._assigned: dict[sp.Basic, str] = {}
 
     def write(self, expr: sp.Basic) -> str:
-        """Return an expression's text; the assignments that it needs are in `lines`."""
+        """Return an expression's text. The assignments that it needs are in `lines`."""
         if isinstance(expr, atoms.Let):
             return self._assign(expr)
         if expr.is_Symbol:
