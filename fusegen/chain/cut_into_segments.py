@@ -244,4 +244,5 @@ class _Walk:
         return Layout(layout.rank if layout.rank < 3 else self.value.rank, first, last)
 
     def _refused(self, step: Step, message: str) -> SpecError:
+        """Return the error that refuses a step."""
         return SpecError(f"{step.label}: {message}", self.spec.path, step.line)

@@ -81,6 +81,7 @@ def _flat_layout(spec: Spec) -> Layout:
 
 
 def _needs_inner(spec: Spec, step: Step) -> SpecError:
+    """Return the error for a step that needs dims after the channel."""
     return SpecError(
         f"{step.label} needs dims after the channel: start the chain from a convolution, or say "
         "how many dims the activation has (`dims: 4`)",

@@ -137,6 +137,7 @@ def make_segment(spec: Spec, span: Span, name: str, draws: int) -> Segment:
 
 
 def _steps_of(steps: Sequence[Step], mode: str) -> tuple[Step, ...]:
+    """Return the steps that a mode computes: evaluation leaves out those that are the identity there."""
     if mode == "eval":
         return tuple(s for s in steps if not (s.op and s.op.eval_mode == "identity"))
     return tuple(steps)
@@ -237,6 +238,7 @@ def _lowered(
     saved: Sequence[Value],
     layout: Layout,
 ) -> Kernel:
+    """Return the kernel of an operator, or refuse its chain with a remedy."""
     doing(f"lowering {program.name}")
     try:
         return lower(program, given=saved, apart=layout.strided)

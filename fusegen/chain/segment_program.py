@@ -166,6 +166,7 @@ def reduced_already(spec: Spec, step: Step) -> SpecError:
 
 
 def _tensors_of(step: Step, *, training: bool) -> list[str]:
+    """Return the names of the tensors that a step reads in a mode."""
     idle = step.op.tracked if training and step.op else ()
     held = [attribute for name, attribute in step.state.items() if name not in idle]
     return [f"{step.label}_{attribute}" for attribute in held] + [*step.tensors]

@@ -98,6 +98,8 @@ def arranged(expr: sp.Expr, weight: Weight, text: Text = str) -> sp.Expr:
 
 
 class _Arrangement:
+    """Arranges one expression, by the weight and the text of its parts."""
+
     def __init__(self, weight: Weight, text: Text) -> None:
         self.weight, self.text = weight, text
 
@@ -126,6 +128,8 @@ class _Arrangement:
         return self.of(a), self.of(-b)
 
     def _sum(self, expr: sp.Expr) -> sp.Expr:
+        """Return a sum of terms in their order, with products fused into it."""
+
         def rank(term: sp.Expr) -> tuple[bool, int, bool, bool, str]:
             negative = term.could_extract_minus_sign()
             return (
@@ -160,9 +164,11 @@ class _Arrangement:
         return found.args if isinstance(found, Product) else None
 
     def _rank_of_factor(self, factor: sp.Expr) -> tuple[int, bool, str]:
+        """Return the sort key of a factor in a product."""
         return (-self.weight(factor), not factor.is_Symbol, self.text(factor))
 
     def _product(self, expr: sp.Expr) -> sp.Expr:
+        """Return a product of factors in their order, with inverses as one division."""
         coefficient, factors = expr.as_coeff_mul()
         if coefficient.is_negative:
             return Negative(self.of(-expr))
@@ -178,6 +184,7 @@ class _Arrangement:
         return _product_of(above, below)
 
     def _power(self, expr: sp.Expr) -> sp.Expr:
+        """Return a power by operations that suit its exponent."""
         base, exponent = expr.as_base_exp()
         if exponent == -1:
             return Inverse(self.of(base))
@@ -216,10 +223,12 @@ def _product_of(factors: list[sp.Expr], below: list[sp.Expr]) -> sp.Expr:
 
 
 def _is_square(factor: sp.Expr) -> bool:
+    """Whether a factor is a * a."""
     return isinstance(factor, Product) and factor.args[0] == factor.args[1]
 
 
 def _chained(operation: type[Arranged], parts: list[sp.Expr]) -> sp.Expr:
+    """Return the parts combined from left to right by one operation."""
     first, *rest = parts
     for part in rest:
         first = operation(first, part)

@@ -56,6 +56,7 @@ def _tensors(program: Program, kind: Kind, names: Collection[str]) -> tuple[Kern
 
 
 def _sourced(plan: Schedule, source: str) -> tuple[KernelOperand, ...]:
+    """Return the inputs from a source that the schedule reads."""
     found = (v for v in plan.needed if isinstance(v, Input) and v.source == source)
     return tuple(KernelOperand(v.name, v.kind, v.stream) for v in found)
 

@@ -114,6 +114,7 @@ class _Lowering:
         )
 
     def _stage(self, index: int, lines: tuple[Line, ...], results: Results) -> Stage:
+        """Return a stage of the kernel, given its element lines."""
         plan = self.plan
         return Stage(
             index=index,
@@ -141,6 +142,7 @@ class _Lowering:
         return Variable(value.name, "" if here else "live")
 
     def _body(self, stage: int) -> tuple[Line, ...]:
+        """Return the lines that a stage runs for each element."""
         exprs = [
             Named(n.name, self._expression(n), n.note, n.symbol)
             for n in self.plan.at(stage, Kind.FULL)
@@ -155,6 +157,7 @@ class _Lowering:
         return tuple(lines)
 
     def _weight(self, expr: sp.Expr) -> int:
+        """Return how many axes an expression varies along."""
         return len(list(kind_of(expr, self.kinds)))
 
     def _text(self, expr: sp.Expr) -> str:
@@ -220,13 +223,16 @@ class _Lowering:
         return self.hoisted[part]
 
     def _put(self, kind: Kind, stage: int, name: str, expr: sp.Expr, note: str) -> None:
+        """Record an expression that is computed once per row, per column or per call."""
         self.placed.setdefault((kind, stage), []).append((name, expr, note))
 
     def _lines(self, kind: Kind, stage: int) -> tuple[Line, ...]:
+        """Return the recorded expressions of a kind and stage as lines of code."""
         found = self.placed.get((kind, stage), [])
         return tuple(Line(Variable(n, kind.label), self.print(e), note) for n, e, note in found)
 
     def _results(self) -> Results:
+        """Return what the kernel writes: outputs, saved values, and totals that final scalars need."""
         results = []
         for name, output in self.program.outputs.items():
             result = self._result(name, output.value, output.declared, output.like)
@@ -240,6 +246,7 @@ class _Lowering:
         return _sharing_sums(results)
 
     def _result(self, name: str, value: Value, kind: Kind, given: Input | None = None) -> Result:
+        """Return how the kernel writes a value: stored, summed over the grid, or computed from such sums."""
         like = given.name if given else None
         if kind == Kind.SCALAR and isinstance(value, Map | Input):
             return Result(name, kind, like, "final", self.variables[value.symbol], self.plan.stages)

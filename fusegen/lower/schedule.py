@@ -54,6 +54,7 @@ class Schedule:
         return list(self._found[stage, kind])
 
     def _at(self, stage: int, kind: Kind) -> list[Map]:
+        """Compute what `at` returns."""
         outside = {*self.given, *self.final}
         nodes = [
             v for v in self.needed if v.kind == kind and isinstance(v, Map) and v not in outside
@@ -235,4 +236,5 @@ def _cheap(plan: Schedule) -> frozenset[Value]:
 
 
 def _over_grid(value: Value, given: Collection[Value]) -> bool:
+    """Whether a value is a sum over the whole grid that this kernel computes."""
     return isinstance(value, Reduce) and value.kind != Kind.ROW and value not in given

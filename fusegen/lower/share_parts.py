@@ -78,12 +78,14 @@ def _needed(
 
 
 def _head(value: sp.Expr) -> str:
+    """Return a word for the operation at the head of an expression."""
     if value.is_Function and not isinstance(value, sp.Piecewise):
         return type(value).__name__.lower()
     return _HEADS.get(type(value), "part")
 
 
 def _fresh(name: str, taken: set[str]) -> str:
+    """Return a name that is not taken yet, and take it."""
     candidate, count = name, 1
     while candidate in taken:
         count += 1

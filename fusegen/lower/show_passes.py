@@ -65,8 +65,10 @@ def _difference(before: Parts, after: Parts) -> str:
 
 
 def _values(parts: Parts) -> dict[str, None]:
+    """Return one line per value of some parts."""
     return {describe(v): None for part in parts for v in part.program.nodes(part.given)}
 
 
 def _listed(names: list[str]) -> str:
+    """Return up to four names, and how many more there are."""
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -92,6 +92,8 @@ def _wrong_kind(value: Value) -> list[str]:
 
 
 def _outputs(parts: Parts) -> set[tuple[str, Kind, str]]:
+    """Return each output with its kind and shape."""
+
     def said(name: str, output: Output) -> tuple[str, Kind, str]:
         return name, output.declared, output.outline
 
@@ -99,6 +101,7 @@ def _outputs(parts: Parts) -> set[tuple[str, Kind, str]]:
 
 
 def _saved(parts: Parts) -> set[str]:
+    """Return the names of the saved values."""
     return {v.name for p in parts for v in p.program.saved}
 
 

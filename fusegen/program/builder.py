@@ -54,6 +54,7 @@ class Builder:
                 self._taken[value.arg, value.index] = value
 
     def _unique(self, name: str) -> str:
+        """Return a name that no value has yet."""
         candidate, count = name, 1
         while sp.Symbol(candidate, real=True) in self._by_symbol:
             count += 1
@@ -61,6 +62,7 @@ class Builder:
         return candidate
 
     def _keep(self, value: AnyValue) -> AnyValue:
+        """Register a value by its symbol."""
         self._by_symbol[value.symbol] = value
         return value
 
@@ -109,6 +111,7 @@ class Builder:
         return self._known("column", Kind.COL, "index")
 
     def _known(self, name: str, kind: Kind, source: Source) -> Input:
+        """Return an input that every kernel has, made at its first use."""
         existing = self._by_symbol.get(sp.Symbol(name, real=True))
         if isinstance(existing, Input) and existing.source == source:
             return existing
@@ -122,6 +125,7 @@ class Builder:
         return self.called[name]
 
     def _new_map(self, name: str, expr: sp.Expr, note: str, whole: Whole | None) -> Value:
+        """Make a node for an expression that no node has yet."""
         args = sorted((self._by_symbol[s] for s in expr.free_symbols), key=lambda value: value.name)
         made = self._keep(Map(self._unique(name), self.kind(expr), expr, tuple(args), note, whole))
         self._maps[expr] = made

@@ -77,6 +77,7 @@ class _FormulaNodes:
         return self.builder.map(self.label, self._pointwise(expr), self.note)
 
     def _pointwise(self, expr: sp.Expr) -> sp.Expr:
+        """Return an expression with everything that is not pointwise replaced by a symbol."""
         if Kind.COL in self.gone:
             expr = _of_single_elements(expr)
         if Kind.ROW in self.gone:
@@ -107,10 +108,12 @@ class _FormulaNodes:
         return expr
 
     def _named(self, part: sp.Expr) -> Value:
+        """Return the value of a part that the formula names."""
         name, inner = part.args[0], self._pointwise(part.value)
         return self.builder.map(f"{self.label}_{name}", inner, f"{self.label}: {name}")
 
     def _taken(self, inner: sp.Expr, index: sp.Symbol) -> Value:
+        """Return the element of each row that an index names."""
         named = self.builder.value(index)
         if not isinstance(named, Input) or not named.integer:
             raise TypeError(f"{index} is no operand with a column's number for each row")
@@ -118,6 +121,7 @@ class _FormulaNodes:
         return self.builder.take(value, named)
 
     def _reduced(self, part: sp.Expr) -> Value:
+        """Return the value of a reduction."""
         (inner,) = part.args
         name = f"{self.label}_{_REDUCTIONS[part.func]}"
         value = self.builder.map(f"{name}_term", inner, f"{self.label}: what is reduced")

@@ -134,6 +134,7 @@ def render(chain: Chain, tuned: Mapping[str, Mapping[str, int]] | None = None) -
 
 @cache
 def _environment() -> jinja2.Environment:
+    """Return jinja2's environment with our templates, in which an undefined name is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.templates()),
         undefined=jinja2.StrictUndefined,
@@ -147,6 +148,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _banner(chain: Chain, comment: str) -> str:
+    """Return the comment at the head of each generated file."""
     digest = hashlib.sha256(chain.spec.text.encode()).hexdigest()[:12]
     source = _in_comment(chain.spec.path.name if chain.spec.path else f"{chain.spec.name}.yaml")
     lines = [
@@ -166,6 +168,7 @@ def _in_comment(text: str) -> str:
 
 
 def _chain_lines(chain: Chain) -> list[str]:
+    """Return one line per step: its text and its op's summary."""
     lines = []
     for step in chain.spec.steps:
         summary = f"  {step.op.summary}" if step.op else ""

@@ -75,10 +75,12 @@ def module_context(chain: Chain) -> dict[str, object]:
 
 
 def _word(step: Step) -> str:
+    """Return a word for a step in a summary of the chain."""
     return step.op.name if step.op else f"({step.text})"
 
 
 def _literal(argument: Argument) -> str:
+    """Return an argument's default as Python text, or an empty string."""
     if argument.default is None:
         return ""
     if isinstance(argument.default, tuple):
@@ -101,6 +103,7 @@ def _training(spec: Spec) -> list[str]:
 
 
 def _constructor_parameter(argument: Argument) -> Parameter:
+    """Return the constructor's parameter for an argument of the spec."""
     kind = _PYTHON_TYPES[argument.type]
     if isinstance(argument.default, tuple) and any(isinstance(s, str) for s in argument.default):
         return Parameter(argument.name, f"{kind} | None", "None")
@@ -141,10 +144,12 @@ def _members(chain: Chain) -> list[str]:
 
 
 def _uses(step: Step, name: str) -> bool:
+    """Whether a step has an operand with this name."""
     return any(isinstance(r, Ref) and r.name == name for r in step.operands.values())
 
 
 def _submodule(step: Step) -> str:
+    """Return the text that constructs a step's submodule."""
     assert step.op is not None and step.op.submodule is not None
     held = step.op.submodule
     arguments = [_size(step, size) for size in held.sized_by]
@@ -168,6 +173,7 @@ def _size(step: Step, size: str) -> str:
 
 
 def _parameter(operand: Operand) -> str:
+    """Return the text that constructs the parameter for a declared operand."""
     assert operand.shape is not None
     shape = operand.shape if isinstance(operand.shape, str) else tuple_text(operand.shape)
     return f"nn.Parameter(torch.{operand.init}({', '.join([shape, *_FACTORY])}))"

@@ -38,6 +38,7 @@ def module_signature(constructor: Sequence[Parameter], inputs: Sequence[str]) ->
 
 
 def _with_default(parameter: Parameter) -> str:
+    """Return a parameter's name, with its default if there is one."""
     return f"{parameter.name}={parameter.default}" if parameter.default else parameter.name
 
 

@@ -61,6 +61,7 @@ class _Writer:
             self.tensors[step.label] = step.label
 
     def _step(self, step: Step, span: Span) -> str:
+        """Return the text of a step's value."""
         op, columns = step.op, span.layout.columns
         if op is None:
             assert step.formula is not None
@@ -121,6 +122,7 @@ class _Writer:
         return self._formula(expr, names, columns)
 
     def _formula(self, expr: sp.Basic, names: Mapping[str, str], columns: tuple[int, ...]) -> str:
+        """Return the text of a formula's value, after the assignments that it needs."""
         cols = " * ".join(f"x.shape[{dim}]" for dim in columns)
         extents = {"cols": f"({cols})", "rows": f"(x.numel() // ({cols}))"}
         numbers = {"column": f"column_numbers(x, {columns})"}
@@ -145,11 +147,13 @@ class _Writer:
 
 
 def _literal(value: object) -> str:
+    """Return a number or another attribute as Python text."""
     infinite = isinstance(value, float) and not math.isfinite(value)
     return f'float("{value}")' if infinite else repr(value)
 
 
 def _is_tensor(value: Ref | float | None) -> bool:
+    """Whether an operand's place holds a tensor, not a number."""
     return isinstance(value, Ref) and not value.is_argument
 
 

@@ -84,6 +84,7 @@ class TorchText:
         return _FUNCTIONS[expr.func].format(*args)
 
     def _assign(self, expr: atoms.Let) -> str:
+        """Assign a named part to a variable at its first use, and return the variable."""
         if expr not in self._assigned:
             text = self.write(expr.value)
             name = f"part{len(self._assigned)}_"
@@ -92,6 +93,7 @@ class TorchText:
         return self._assigned[expr]
 
     def _piecewise(self, expr: sp.Piecewise) -> str:
+        """Return nested calls of torch.where."""
         *cases, (last, _) = expr.args
         text = self._tensor(last)
         for value, condition in reversed(cases):
@@ -101,6 +103,7 @@ class TorchText:
         return text
 
     def _tensor(self, expr: sp.Basic) -> str:
+        """Return an expression's text, as a tensor even if it is a number."""
         text = self.write(expr)
         number = isinstance(expr, atoms.Special) or expr.is_number
         return f"{self.names['x']}.new_tensor({text})" if number else text

@@ -57,6 +57,7 @@ def join_shifts(stages: tuple[Stage, ...], plan: Schedule) -> tuple[Stage, ...]:
 
 
 def _sole_maximum(plan: Schedule, stage: Stage) -> Reduce | None:
+    """Return the maximum that is all that a stage computes for the row, or None."""
     found = plan.row_reductions(stage.index)
     if len(found) != 1 or found[0].op != "max" or stage.results:
         return None
@@ -64,6 +65,7 @@ def _sole_maximum(plan: Schedule, stage: Stage) -> Reduce | None:
 
 
 def _depends(value: Value, on: Value) -> bool:
+    """Whether a value is computed from another, through maps."""
     return value is on or (isinstance(value, Map) and any(_depends(a, on) for a in value.args))
 
 

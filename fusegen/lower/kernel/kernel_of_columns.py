@@ -95,10 +95,12 @@ def _by_target(lines: Iterable[Line]) -> dict[str, Line]:
 
 
 def _among(fields: Iterable[KernelOperand], names: Collection[str]) -> tuple[KernelOperand, ...]:
+    """Return the fields that have one of these names."""
     return tuple(f for f in fields if f.name in names)
 
 
 def _handed(name: str) -> Result:
+    """Return the result by which a column's value is handed on."""
     return Result(name, Kind.COL, None, "store", Variable(name, "col"), 0)
 
 

@@ -66,6 +66,7 @@ class Stage:
         return tuple((item.name, item.value) for item in leaving)
 
     def _element_reads(self) -> Iterator[Variable]:
+        """Yield every variable that the elements' code reads."""
         for line in self.lines:
             yield from line.code.reads
         yield from (value for _, value in self.outs)

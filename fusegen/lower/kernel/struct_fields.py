@@ -82,4 +82,5 @@ class StructFields:
 
 
 def _targets(lines: Iterable[Line]) -> tuple[str, ...]:
+    """Return the names of the fields that lines set."""
     return tuple(line.target.name for line in lines)

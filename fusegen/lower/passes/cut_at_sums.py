@@ -58,6 +58,7 @@ def _part(
     saved: tuple[Value, ...],
     given: tuple[Value, ...],
 ) -> Part:
+    """Return a part with some of the whole part's outputs and saved values."""
     program = whole.program
     notes = program.notes if name == program.name else ()
     sampled = all(isinstance(v, Reduce) and v.sample for v in saved) and not outputs
@@ -66,6 +67,7 @@ def _part(
 
 
 def _over_grid(value: Value) -> bool:
+    """Whether a value is reduced over rows, which needs the whole grid."""
     return isinstance(value, Reduce) and value.kind != Kind.ROW
 
 

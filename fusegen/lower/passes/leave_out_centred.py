@@ -122,6 +122,7 @@ class _Terms:
         return sp.Mul(*(e.symbol for e in extents))
 
     def _varies(self, part: sp.Expr) -> bool:
+        """Whether an expression varies along the axes that the sum reduces."""
         return bool(self.builder.kind(part) & ~self.total.kind)
 
     def _inner(self, symbol: sp.Symbol) -> sp.Expr | None:

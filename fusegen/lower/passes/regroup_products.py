@@ -142,6 +142,7 @@ class _Grouping:
         return made.symbol
 
     def _depth(self, expr: sp.Basic) -> int:
+        """Return the depth at which an expression is known."""
         return max((self.depths[self.builder.value(s)] for s in expr.free_symbols), default=0)
 
 

@@ -47,6 +47,7 @@ def share_sums(part: Part) -> Parts:
 
 
 def _over_rows(value: Reduce) -> bool:
+    """Whether a value is a sum over all rows, with one result per column."""
     return value.op == "sum" and value.kind == Kind.COL and not value.sample
 
 

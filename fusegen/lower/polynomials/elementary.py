@@ -69,6 +69,7 @@ def _tanhshrink(s: mpmath.mpf) -> mpmath.mpf:
 
 
 def _tail(u: mpmath.mpf) -> mpmath.mpf:
+    """Return normcdf(-x) exp(x^2 / 2) / u as a function of u = 1 / (1 + x / 4)."""
     x = (1 / u - 1) / mpmath.mpf(TAIL_SLOPE)
     return mpmath.erfc(x / mpmath.sqrt(2)) / 2 * mpmath.exp(x * x / 2) / u
 

@@ -211,6 +211,7 @@ def _nodes(low: float, high: float, total: int) -> list[float]:
 
 
 def _horner(coefficients: Sequence[float], s: float) -> float:
+    """Return a polynomial at `s` in double precision."""
     value = 0.0
     for coefficient in reversed(coefficients):
         value = value * s + coefficient
@@ -219,6 +220,7 @@ def _horner(coefficients: Sequence[float], s: float) -> float:
 
 @lru_cache(maxsize=200_000)
 def _value(function: Callable[[mpmath.mpf], mpmath.mpf], s: float) -> float:
+    """Return a function's value at `s`, computed with 40 digits."""
     with mpmath.workdps(40):
         return float(function(mpmath.mpf(s)))
 

@@ -34,6 +34,7 @@ inline const uint64_t* seed_of(const Tensor& seed, const Activation& activation)
 
 #if defined(FUSEGEN_CUDA)
 
+// The entry points of a kernel, as `run` takes them, and the dispatch key of this build.
 #define FUSEGEN_KERNEL(name) name##_cuda_workspace, name##_cuda
 #define FUSEGEN_DEVICE "CUDA"
 
@@ -57,6 +58,7 @@ void run(int64_t (*workspace)(DType, const Args&),
 
 #else
 
+// The same for the CPU: one entry point per isa.
 #define FUSEGEN_KERNEL(name) FUSEGEN_ISAS(name##_cpu)
 #define FUSEGEN_DEVICE "CPU"
 

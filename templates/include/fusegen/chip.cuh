@@ -103,10 +103,12 @@ auto with_width(int width, F&& f) {
   return f(std::integral_constant<int, 32 / sizeof(S)>{});
 }
 
+// Whether a pointer is aligned to `bytes` bytes.
 inline bool aligned(const void* pointer, size_t bytes) {
   return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
 }
 
+// The message of the last CUDA error, or null; clears the error.
 inline const char* last_error() {
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);

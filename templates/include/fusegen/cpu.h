@@ -122,13 +122,14 @@ FUSEGEN_FN void prefetch(const S* memory, int64_t count) {
 // How many columns ahead an outer reduction prefetches.
 constexpr int64_t columns_ahead = 4;
 
-// Combines the results of a row's blocks: their sum, and their maximum.
+// The sum of a row's blocks.
 template <class To, class T>
 To total(const T* blocks, int64_t count) {
   double sum = 0;
   for (int64_t block = 0; block < count; ++block) sum += blocks[block];
   return To(sum);
 }
+// The maximum of a row's blocks.
 template <class T>
 T largest(const T* blocks, int64_t count) {
   T found = -INFINITY;

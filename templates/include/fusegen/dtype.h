@@ -12,12 +12,15 @@
 
 namespace fusegen {
 
+// The dtypes that kernels support.
 enum class DType { float64, float32, bfloat16, float16 };
 
+// A bfloat16 as it is stored: the upper half of a float.
 struct bfloat16 {
   uint16_t bits;
 };
 
+// An IEEE half-precision number as it is stored.
 struct float16 {
   uint16_t bits;
 };
@@ -94,11 +97,13 @@ struct Storage<float16> {
 template <class S>
 using compute_t = typename Storage<S>::Compute;
 
+// Loads a stored number into its compute type.
 template <class S>
 FUSEGEN_FN compute_t<S> load(const S* stored) {
   return Storage<S>::load(*stored);
 }
 
+// Rounds a number to its stored type and stores it.
 template <class S>
 FUSEGEN_FN void store(S* stored, compute_t<S> value) {
   *stored = Storage<S>::store(value);

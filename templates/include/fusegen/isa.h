@@ -12,6 +12,8 @@ struct Portable {};
 struct Avx2 {};
 struct Avx512 {};
 
+// FUSEGEN_ISAS lists a kernel's copies for all isas, from the lowest to the best. `isa_names` has
+// the names of the isas in the same order.
 #if defined(__x86_64__) && !defined(FUSEGEN_NATIVE)
 #define FUSEGEN_ISAS(name) \
   {name<::fusegen::Portable>, name<::fusegen::Avx2>, name<::fusegen::Avx512>}

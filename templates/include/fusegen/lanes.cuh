@@ -7,6 +7,7 @@
 
 namespace fusegen {
 
+// The operation of a reduction: a sum.
 struct Sum {
   template <class T>
   static __device__ __forceinline__ T identity() {
@@ -18,6 +19,7 @@ struct Sum {
   }
 };
 
+// The operation of a reduction: a maximum, which is NaN if a value is.
 struct Maximum {
   template <class T>
   static __device__ __forceinline__ T identity() {

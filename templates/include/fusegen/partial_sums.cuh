@@ -42,6 +42,7 @@ struct PartialSum {
   }
 };
 
+// The sums of one launch.
 template <class S, class T, int N>
 struct PartialSums {
   PartialSum<S, T> sum[N];

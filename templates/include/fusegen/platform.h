@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+// FUSEGEN_FN declares a function that is always inlined, on host and device. FUSEGEN_UNROLL unrolls
+// the loop that follows it.
 #if defined(__CUDACC__)
 #define FUSEGEN_FN __host__ __device__ __forceinline__
 #define FUSEGEN_UNROLL _Pragma("unroll")

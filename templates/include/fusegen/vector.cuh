@@ -22,11 +22,13 @@ struct alignas(sizeof(S) * V) Packed {
   S value[V];
 };
 
+// Reads V neighbouring elements in one access.
 template <int V, class S>
 __device__ __forceinline__ Packed<S, V> load_packed(const S* from) {
   return *reinterpret_cast<const Packed<S, V>*>(from);
 }
 
+// Converts packed elements to the type they are computed in.
 template <class S, int V>
 __device__ __forceinline__ Vector<compute_t<S>, V> unpack(const Packed<S, V>& packed) {
   Vector<compute_t<S>, V> loaded;
@@ -46,11 +48,13 @@ __device__ __forceinline__ Vector<compute_t<S>, V> unpack(const Packed<S, V>& pa
   return loaded;
 }
 
+// Reads and converts V neighbouring elements.
 template <int V, class S>
 __device__ __forceinline__ Vector<compute_t<S>, V> load_vector(const S* from) {
   return unpack(load_packed<V>(from));
 }
 
+// Converts and stores V neighbouring elements.
 template <int V, class S>
 __device__ __forceinline__ void store_vector(S* to, const Vector<compute_t<S>, V>& from) {
   Packed<S, V> packed;
